@@ -1,0 +1,17 @@
+//! The driver: a core, its flows and its users in one task.
+
+mod builder;
+mod context;
+mod handle;
+mod observer;
+mod shard;
+mod target;
+mod user;
+
+pub use builder::{Endpoint, EndpointBuilder, EndpointConfig, Listener};
+pub use context::Context;
+pub use handle::EndpointHandle;
+pub use observer::{Direction, MessageObserver};
+pub use shard::owner;
+pub use target::{RequestOptions, Target};
+pub use user::{Claim, IncomingRequest, User, UserHandle};

@@ -1,0 +1,51 @@
+//! Where a request goes.
+
+use sipora_message::Uri;
+use sipora_transport::{Destination, Flow};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Names where a request is to go.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Target {
+    /// A URI to be located by RFC 3263: the next hop, which is the first Route or else the Request-URI.
+    Uri(Uri),
+    /// Addresses that are known already, in the order in which they are tried.
+    Destinations(Vec<Destination>),
+    /// A flow that is there already, and no other.
+    Flow(Flow),
+}
+
+impl Target {
+    /// Names an address over UDP.
+    pub fn udp(address: SocketAddr) -> Self {
+        Self::address(sipora_transport::Transport::Udp, address)
+    }
+
+    /// Names an address over TCP.
+    pub fn tcp(address: SocketAddr) -> Self {
+        Self::address(sipora_transport::Transport::Tcp, address)
+    }
+
+    /// Names an address over a transport that needs no server name.
+    pub fn address(transport: sipora_transport::Transport, address: SocketAddr) -> Self {
+        Self::Destinations(vec![Destination { transport, address, server_name: None }])
+    }
+}
+
+/// Settings of one request.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct RequestOptions {
+    /// Time for all attempts together, from now to the final answer (for an INVITE: to the first answer). Default
+    /// 64*T1.
+    pub deadline: Option<Duration>,
+}
+
+impl RequestOptions {
+    /// Sets the time for all attempts together.
+    pub fn deadline(deadline: Duration) -> Self {
+        Self { deadline: Some(deadline) }
+    }
+}

@@ -1,0 +1,126 @@
+//! Transaction users: what runs inside a shard and decides about requests.
+
+use super::Context;
+use crate::{CommandError, Event, Owner, ServerTransactionId};
+use sipora_message::{Method, Request};
+use sipora_transport::Flow;
+use std::fmt;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// Decides about requests and hears what became of its own: a registrar, a proxy, a dialog layer.
+///
+/// A user runs inside the endpoint's task and never waits. What takes time (a database, an application) is started
+/// elsewhere and comes back as a command through the user's [`UserHandle`].
+pub trait User: Send + 'static {
+    /// What its handle can tell it.
+    type Command: Send + 'static;
+
+    /// Decides whether a request is its own. Called for each request that matches no transaction, ACK included, in the
+    /// order in which users were added, until one of them takes it.
+    fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim;
+
+    /// Hears about a request or transaction of its own, or about a closed flow.
+    fn on_event(&mut self, context: &mut Context<'_>, event: Event);
+
+    /// Obeys its handle.
+    fn on_command(&mut self, context: &mut Context<'_>, command: Self::Command);
+
+    /// Wakes up: the time that [`next_timeout`](User::next_timeout) named has come.
+    fn on_timeout(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
+
+    /// Names the time at which it wants to be woken. Asked after every call into the user.
+    fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Hears that the endpoint is shutting down: no new requests will come, and none can be sent.
+    fn on_shutdown(&mut self, context: &mut Context<'_>) {
+        let _ = context;
+    }
+
+    /// Lists the methods that it may claim, for the `Allow` of default answers.
+    fn methods(&self) -> Vec<Method> {
+        Vec::new()
+    }
+}
+
+/// Says whether a user takes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The request is this user's: it has answered, or will.
+    Taken,
+    /// The next user is asked.
+    Passed,
+}
+
+/// A request that matched no transaction.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IncomingRequest {
+    /// The request, its top Via stamped with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581).
+    pub request: Request,
+    /// What to answer by. An ACK takes no answer: for it every answer is [`Gone`](crate::Gone).
+    pub transaction: ServerTransactionId,
+    /// The flow it came by.
+    pub flow: Flow,
+}
+
+/// Sends commands to a user inside an endpoint. Cheap to clone.
+pub struct UserHandle<C> {
+    pub(crate) sender: mpsc::Sender<C>,
+    pub(crate) owner: Owner,
+}
+
+impl<C> UserHandle<C> {
+    /// Sends a command if there is room for it.
+    pub fn try_send(&self, command: C) -> Result<(), CommandError> {
+        self.sender.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Full,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Closed,
+        })
+    }
+
+    /// Sends a command, waiting for room.
+    pub async fn send(&self, command: C) -> Result<(), CommandError> {
+        self.sender
+            .send(command)
+            .await
+            .map_err(|_| CommandError::Closed)
+    }
+
+    /// Waits until the endpoint has ended.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+
+    /// Says whether the endpoint has ended.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Returns the user's place in the order of claims.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+}
+
+impl<C> Clone for UserHandle<C> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            owner: self.owner,
+        }
+    }
+}
+
+impl<C> fmt::Debug for UserHandle<C> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("UserHandle")
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
