@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs the programs that the peer tests talk to: SIP software that other people wrote.
+# Debian or a derivative; safe to run again; needs root, or sudo without a password.
+#
+#   sip-tester  SIPp     registers a thousand users at the server
+#   sipsak      sipsak   registers, queries and pings
+#   baresip     baresip  a phone that registers and refreshes
+#   kamailio    Kamailio a registrar for the client to register with
+#
+# Nothing from npm or PyPI yet; a section for each goes below the packages when a test needs one.
+set -euo pipefail
+
+# baresip-core holds the program and every module that the tests load; the package baresip would
+# recommend a desktop's worth of video and audio output.
+packages=(sip-tester sipsak baresip-core kamailio)
+programs=(sipp sipsak baresip kamailio)
+
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
+}
+
+has_program() {
+  command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]
+}
+
+missing_packages() {
+  local index
+  for index in "${!packages[@]}"; do
+    has_program "${programs[$index]}" || echo "${packages[$index]}"
+  done
+}
+
+# Debian starts a service as its package is installed. The tests start their own Kamailio on a free port, so
+# nothing may be left running on 5060: the policy of Debian's invoke-rc.d says no while we install.
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=no
+remove_policy() {
+  [[ $policy_is_ours == no ]] || as_root rm -f "$policy"
+}
+trap remove_policy EXIT
+
+forbid_service_start() {
+  [[ -e $policy ]] && return
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+  policy_is_ours=yes
+  as_root chmod 755 "$policy"
+}
+
+install_packages() {
+  local kamailio_is_new=no
+  [[ " $* " == *" kamailio "* ]] && kamailio_is_new=yes
+  forbid_service_start
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null
+  # Nor may it start with the machine. An administrator who had it before us keeps it as it was.
+  if [[ $kamailio_is_new == yes && -x /usr/sbin/update-rc.d ]]; then
+    as_root update-rc.d kamailio disable >/dev/null 2>&1 || true
+  fi
+}
+
+mapfile -t missing < <(missing_packages)
+if [[ ${#missing[@]} -gt 0 ]]; then
+  command -v apt-get >/dev/null || { echo "install-test-peers: no apt-get; install ${missing[*]} yourself" >&2; exit 1; }
+  install_packages "${missing[@]}"
+fi
+
+for program in "${programs[@]}"; do
+  has_program "$program" || { echo "install-test-peers: $program is still missing" >&2; exit 1; }
+done
+
+export PATH=$PATH:/usr/sbin
+printf '%-9s %s\n' \
+  sipp "$(sipp -v </dev/null 2>&1 | sed -n 's/^ *SIPp \(v[^ ]*\)\.$/\1/p' | head -1)" \
+  sipsak "$(sipsak -V </dev/null 2>&1 | head -1)" \
+  baresip "$(baresip -h </dev/null 2>&1 | sed -n 's/^baresip \(v[^ ]*\).*/\1/p' | head -1)" \
+  kamailio "$(kamailio -v </dev/null 2>&1 | head -1)"
