@@ -1,0 +1,75 @@
+//! Settings and limits of the flows.
+
+use sipora_message::Limits;
+use std::time::Duration;
+
+/// Holds the settings and limits of [`Transports`](crate::Transports). Each limit has a counter in
+/// [`Metrics`](crate::Metrics).
+///
+/// ```
+/// let config = sipora_transport::TransportConfig { max_connections: 50_000, ..Default::default() };
+/// assert_eq!(config.max_connections_per_source, 2_500);
+/// ```
+#[derive(Debug, Clone)]
+pub struct TransportConfig {
+    /// What Via and Contact carry instead of our own address, such as the outside of a NAT. Default none.
+    pub advertised: Option<Advertised>,
+    /// Connections in all, accepted and opened. Default 10,000: a quarter of a gigabyte when every one of them buffers a
+    /// message, and under the usual limit of open files once that is raised for a server.
+    pub max_connections: usize,
+    /// Accepted connections from one IP address. Default 2,500: an office behind one NAT fits; four addresses are needed
+    /// to fill the table.
+    pub max_connections_per_source: usize,
+    /// Time to open a connection. Default 8 s: three retransmissions of a SYN (1, 3 and 7 s), a quarter of Timer B.
+    pub connect_timeout: Duration,
+    /// Time from the first byte of a message to its last. Default 10 s: a megabyte over a slow mobile link.
+    pub partial_message_timeout: Duration,
+    /// Time without a byte in either direction after which a connection is closed. Default 2 h 10 min: longer than the
+    /// longest registration that registrars grant by default, so that a client that only refreshes keeps its connection.
+    pub idle_timeout: Duration,
+    /// Time in which a peer must take some of what waits for it. Default 10 s.
+    pub write_timeout: Duration,
+    /// Time that a connection is kept after a message whose end is unknown, for a 400 to leave and the peer to read it.
+    /// Default 1 s.
+    pub linger: Duration,
+    /// Bytes that wait to be written on one connection. Default 2 MiB: one message of the largest size, and as much again.
+    pub out_buffer_bytes: usize,
+    /// Messages that wait to be written on one connection. Default 1,024.
+    pub out_queue: usize,
+    /// Messages from connections that wait for the driver, which then stops reading from them. Default 1,024: some
+    /// milliseconds of a driver's work.
+    pub inbound_queue: usize,
+    /// Peers whose way (our address towards them) is remembered. Default 4,096; past it the memory starts anew.
+    pub local_address_cache: usize,
+    /// Sizes of messages, refused past them.
+    pub message: Limits,
+}
+
+/// Holds the address that is told to peers instead of our own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advertised {
+    /// A name or an address; an IPv6 address with or without brackets.
+    pub host: Box<str>,
+    /// The port. Without one the listener's own.
+    pub port: Option<u16>,
+}
+
+impl Default for TransportConfig {
+    fn default() -> TransportConfig {
+        TransportConfig {
+            advertised: None,
+            max_connections: 10_000,
+            max_connections_per_source: 2_500,
+            connect_timeout: Duration::from_secs(8),
+            partial_message_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(7_800),
+            write_timeout: Duration::from_secs(10),
+            linger: Duration::from_secs(1),
+            out_buffer_bytes: 2 * 1024 * 1024,
+            out_queue: 1_024,
+            inbound_queue: 1_024,
+            local_address_cache: 4_096,
+            message: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a message came over, and what an answer goes back over.
+
+use crate::Transport;
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Names a flow: a UDP socket of ours, or one stream connection.
+///
+/// It carries its generation: ids are numbered through and never used twice by one [`Transports`](crate::Transports), so
+/// the id of a closed connection never resolves to a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlowId(u64);
+
+impl FlowId {
+    /// Names a flow by its number. For tests of what lies above the transport, and for stores that keep flows.
+    pub const fn from_u64(number: u64) -> FlowId {
+        FlowId(number)
+    }
+
+    /// Returns the number.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for FlowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "flow-{}", self.0)
+    }
+}
+
+/// Holds a way to one peer: for UDP one of our sockets and the peer's address, else a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// The socket or connection. All UDP peers of one socket share its id.
+    pub id: FlowId,
+    /// The transport.
+    pub transport: Transport,
+    /// The peer's address.
+    pub remote: SocketAddr,
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.transport, self.remote, self.id)
+    }
+}
+
+/// Tells why a flow ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer closed the connection between two messages.
+    ByPeer,
+    /// The peer closed the connection in the middle of a message.
+    InMessage,
+    /// We closed it: [`Transports::close`](crate::Transports::close) or a shutdown.
+    ByUs,
+    /// Nothing came or went for [`idle_timeout`](crate::TransportConfig::idle_timeout).
+    Idle,
+    /// A message was begun and not finished within
+    /// [`partial_message_timeout`](crate::TransportConfig::partial_message_timeout).
+    PartialMessage,
+    /// The peer reads too slowly: the bound of what may wait was reached, or nothing was taken for
+    /// [`write_timeout`](crate::TransportConfig::write_timeout).
+    SlowReader,
+    /// The bytes are no SIP messages, or where a message ends cannot be known.
+    Framing,
+    /// The operating system reported an error, such as a reset.
+    Io(std::io::ErrorKind),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::ByPeer => f.write_str("closed by the peer"),
+            CloseReason::InMessage => f.write_str("closed by the peer in the middle of a message"),
+            CloseReason::ByUs => f.write_str("closed by us"),
+            CloseReason::Idle => f.write_str("idle for too long"),
+            CloseReason::PartialMessage => f.write_str("a message was begun and not finished in time"),
+            CloseReason::SlowReader => f.write_str("the peer reads too slowly"),
+            CloseReason::Framing => f.write_str("the bytes cannot be divided into messages"),
+            CloseReason::Io(kind) => write!(f, "{kind}"),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What comes in.
+
+use crate::{CloseReason, Flow};
+use sipora_message::{Message, Request};
+use std::io;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+
+/// Holds one thing that came in, and the flow that it came over.
+#[derive(Debug)]
+pub struct Inbound {
+    /// The flow. For UDP its remote is the datagram's source.
+    pub flow: Flow,
+    /// What came.
+    pub payload: Payload,
+}
+
+/// Tells what came in over a flow.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Payload {
+    /// A message. The top Via of a request has been stamped ([`stamp`](crate::stamp)); a response whose top Via is not
+    /// ours has been discarded (RFC 3261 §18.1.2).
+    Message(Message),
+    /// Bytes that are no message.
+    Malformed(Malformed),
+    /// The connection has ended; nothing comes after this, and its id resolves no more.
+    Closed(CloseReason),
+    /// The network reported (ICMP) that a datagram to `flow.remote` did not arrive (RFC 3261 §18.4).
+    Unreachable(io::ErrorKind),
+}
+
+/// Holds what could be read of bytes that are no message.
+#[derive(Debug)]
+pub struct Malformed {
+    /// What could be read of a request, stamped where it has a top Via. Present when a 400 can be addressed; absent for
+    /// responses and rubbish, which are dropped in silence.
+    pub request: Option<Request>,
+    /// What is wrong, in words.
+    pub reason: String,
+    /// Where the message ends is unknown, so the connection closes by itself once a 400 has had its time. Always false
+    /// for UDP.
+    pub closes: bool,
+}
+
+/// Gives the driver what comes in over stream connections. UDP comes from each [`UdpListener`](crate::UdpListener).
+#[derive(Debug)]
+pub struct InboundReceiver {
+    pub(crate) channel: mpsc::Receiver<Inbound>,
+}
+
+impl InboundReceiver {
+    /// Waits for the next. `None` when the transports are gone. May be cancelled without loss.
+    pub async fn recv(&mut self) -> Option<Inbound> {
+        self.channel.recv().await
+    }
+
+    /// Polls for the next.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Inbound>> {
+        self.channel.poll_recv(cx)
+    }
+
+    /// Takes the next if there is one now.
+    pub fn try_recv(&mut self) -> Option<Inbound> {
+        self.channel.try_recv().ok()
+    }
+}

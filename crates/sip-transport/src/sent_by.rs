@@ -1,0 +1,31 @@
+//! The address that a Via or Contact of ours carries.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Holds a `sent-by`: the host and port at which we can be reached (RFC 3261 §18.1.1).
+///
+/// Displayed as in a Via: `192.0.2.1:5060`, `[2001:db8::1]:5060`, `sip.example.com:5060`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SentBy {
+    /// A name, an IPv4 address, or an IPv6 address in brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for SentBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl From<SocketAddr> for SentBy {
+    fn from(address: SocketAddr) -> SentBy {
+        let host = match address {
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        };
+        SentBy { host: host.into(), port: address.port() }
+    }
+}
