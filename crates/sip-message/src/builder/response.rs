@@ -1,0 +1,182 @@
+//! Responses, from scratch or to a request (RFC 3261 §8.2.6).
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+
+use super::{Parts, index_own, is_injection, print_line};
+use crate::error::BuildError;
+use crate::header_name::HeaderName;
+use crate::index::StartLine;
+use crate::message::Raw;
+use crate::request::Request;
+use crate::response::Response;
+use crate::status::StatusCode;
+
+/// Builds a response. To a request it copies what RFC 3261 §8.2.6.2 asks for, byte for byte, as far as the request
+/// has it; Content-Length is computed.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ResponseBuilder {
+    status: StatusCode,
+    reason: Option<Box<str>>,
+    request: Option<Request>,
+    to_tag: Option<Box<str>>,
+    record_route: bool,
+    parts: Parts,
+}
+
+impl ResponseBuilder {
+    pub(crate) fn new(status: StatusCode, request: Option<Request>) -> ResponseBuilder {
+        ResponseBuilder {
+            status,
+            reason: None,
+            request,
+            to_tag: None,
+            record_route: false,
+            parts: Parts::default(),
+        }
+    }
+
+    /// Sets the reason phrase; without it the status's own is printed.
+    pub fn reason(mut self, reason: &str) -> ResponseBuilder {
+        if reason.bytes().any(is_injection) {
+            self.parts.fail(BuildError::StartLine);
+        }
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Adds a tag to the copied To if it has none: "the UAS MUST add a tag to the To header field in the response"
+    /// (RFC 3261 §8.2.6.2).
+    pub fn to_tag(mut self, tag: &str) -> ResponseBuilder {
+        if let Err(error) = super::checked_value(&HeaderName::To, tag.to_owned()) {
+            self.parts.fail(error);
+        }
+        self.to_tag = Some(tag.into());
+        self
+    }
+
+    /// Copies the Record-Route lines too, as answers that make a dialog do (RFC 3261 §12.1.1).
+    pub fn record_route(mut self) -> ResponseBuilder {
+        self.record_route = true;
+        self
+    }
+
+    /// Appends a header line; lists may be given in several lines.
+    pub fn header(mut self, name: impl Into<HeaderName>, value: impl Display) -> ResponseBuilder {
+        self.parts.header(name.into(), value);
+        self
+    }
+
+    /// Appends a Contact.
+    pub fn contact(self, value: impl Display) -> ResponseBuilder {
+        self.header(HeaderName::Contact, value)
+    }
+
+    /// Sets the body and its Content-Type.
+    pub fn body(mut self, content_type: &str, body: impl Into<Bytes>) -> ResponseBuilder {
+        self.parts.body(content_type, body.into());
+        self
+    }
+
+    /// Prints the response and indexes it.
+    pub fn build(mut self) -> Result<Response, BuildError> {
+        if let Some(error) = self.parts.error.take() {
+            return Err(error);
+        }
+        self.parts.complete(&[])?;
+        let reason = self
+            .reason
+            .as_deref()
+            .unwrap_or(self.status.default_reason());
+        let copied = self
+            .request
+            .as_ref()
+            .map_or(0, |request| request.as_bytes().len());
+        let mut out = Vec::with_capacity(self.parts.size() + copied.min(4096) + reason.len() + 64);
+        out.extend_from_slice(b"SIP/2.0 ");
+        out.extend_from_slice(self.status.to_string().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if let Some(request) = &self.request {
+            self.copy(request, &mut out)?;
+        }
+        self.parts.print_lines(&mut out);
+        self.parts.print_end(&mut out);
+        response_of(out)
+    }
+
+    fn copy(&self, request: &Request, out: &mut Vec<u8>) -> Result<(), BuildError> {
+        let headers = request.headers();
+        let mut several = vec![HeaderName::Via];
+        if self.record_route {
+            several.push(HeaderName::RecordRoute);
+        }
+        for name in several {
+            for value in headers.all(&name) {
+                print_line(out, name.as_str(), value);
+            }
+        }
+        let mut once = vec![
+            HeaderName::From,
+            HeaderName::To,
+            HeaderName::CallId,
+            HeaderName::CSeq,
+        ];
+        if self.status == StatusCode::TRYING {
+            once.push(HeaderName::Timestamp);
+        }
+        for name in once {
+            if self.parts.contains(&name) {
+                return Err(BuildError::Duplicate(name));
+            }
+            let Some(value) = headers.first(&name) else {
+                continue;
+            };
+            match &self.to_tag {
+                Some(tag) if name == HeaderName::To && !has_tag(request, value) => {
+                    print_line(
+                        out,
+                        name.as_str(),
+                        &[value, b";tag=", tag.as_bytes()].concat(),
+                    );
+                }
+                _ => print_line(out, name.as_str(), value),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A To that its grammar refuses is searched as text: to answer it with two tags would be worse than with none.
+fn has_tag(request: &Request, value: &[u8]) -> bool {
+    match request.headers().to() {
+        Ok(to) => to.params().contains("tag"),
+        Err(_) => memchr::memmem::find(&value.to_ascii_lowercase(), b"tag").is_some(),
+    }
+}
+
+/// Makes a response of bytes that were just printed.
+pub(crate) fn response_of(out: Vec<u8>) -> Result<Response, BuildError> {
+    let (bytes, head) = index_own(out)?;
+    let StartLine::Response {
+        version,
+        status,
+        reason,
+    } = head.start_line
+    else {
+        return Err(BuildError::StartLine);
+    };
+    Ok(Response {
+        raw: Raw {
+            bytes,
+            lines: head.lines,
+            body: head.body,
+        },
+        version,
+        status,
+        reason,
+    })
+}

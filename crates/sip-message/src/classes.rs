@@ -1,0 +1,136 @@
+//! Character classes of RFC 3261 §25.1, one table lookup each.
+
+/// Characters of `token`.
+pub(crate) const TOKEN: u8 = 1;
+/// SP, HT and the CR LF of a fold.
+pub(crate) const LWS: u8 = 2;
+/// `unreserved` and `user-unreserved`, without `%`.
+pub(crate) const USER: u8 = 4;
+/// `unreserved` and the extras of `password`, without `%`.
+pub(crate) const PASSWORD: u8 = 8;
+/// `paramchar`, without `%`.
+pub(crate) const URI_PARAM: u8 = 16;
+/// `hnv-unreserved` and `unreserved`, without `%`.
+pub(crate) const URI_HEADER: u8 = 32;
+/// Letters, digits, `-`, `.` and (for networks that use it) `_`.
+pub(crate) const HOST: u8 = 64;
+/// `reserved`: never equal to its own escape (RFC 3261 §19.1.4).
+pub(crate) const RESERVED: u8 = 128;
+
+static TABLE: [u8; 256] = table();
+
+/// Whether `byte` belongs to one of the classes in `class`.
+#[inline]
+pub(crate) fn is(byte: u8, class: u8) -> bool {
+    TABLE[byte as usize] & class != 0
+}
+
+#[inline]
+pub(crate) fn is_token(byte: u8) -> bool {
+    is(byte, TOKEN)
+}
+
+#[inline]
+pub(crate) fn is_lws(byte: u8) -> bool {
+    is(byte, LWS)
+}
+
+/// Cuts linear white space, folds included, off both ends.
+#[inline]
+pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes {
+        if !is_lws(*first) {
+            break;
+        }
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes {
+        if !is_lws(*last) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
+}
+
+/// Where `part`, a slice of `whole`, begins in it.
+#[inline]
+pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
+    (part.as_ptr() as usize)
+        .saturating_sub(whole.as_ptr() as usize)
+        .min(whole.len())
+}
+
+/// Reads a decimal number that must fit; signs, spaces and the empty text are refused, leading zeros are not.
+#[inline]
+pub(crate) fn decimal(bytes: &[u8]) -> Option<u32> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let mut value: u32 = 0;
+    for byte in bytes {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value.checked_mul(10)?.checked_add(u32::from(digit))?;
+    }
+    Some(value)
+}
+
+const fn table() -> [u8; 256] {
+    let mut table = [0u8; 256];
+    let mut index = 0;
+    while index < 256 {
+        let byte = index as u8;
+        if byte.is_ascii_alphanumeric() {
+            table[index] = TOKEN | USER | PASSWORD | URI_PARAM | URI_HEADER | HOST;
+        }
+        index += 1;
+    }
+    let mut table = mark(table, b"-.!%*_+`'~", TOKEN);
+    table = mark(table, b" \t\r\n", LWS);
+    // mark = "-" / "_" / "." / "!" / "~" / "*" / "'" / "(" / ")"
+    table = mark(
+        table,
+        b"-_.!~*'()",
+        USER | PASSWORD | URI_PARAM | URI_HEADER,
+    );
+    table = mark(table, b"&=+$,;?/", USER);
+    table = mark(table, b"&=+$,", PASSWORD);
+    table = mark(table, b"[]/:&+$", URI_PARAM);
+    table = mark(table, b"[]/?:+$", URI_HEADER);
+    table = mark(table, b"-._", HOST);
+    mark(table, b";/?:@&=+$,", RESERVED)
+}
+
+const fn mark(mut table: [u8; 256], bytes: &[u8], class: u8) -> [u8; 256] {
+    let mut index = 0;
+    while index < bytes.len() {
+        table[bytes[index] as usize] |= class;
+        index += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimal_refuses_what_does_not_fit() {
+        assert_eq!(decimal(b"0068"), Some(68));
+        assert_eq!(decimal(b"4294967295"), Some(u32::MAX));
+        assert_eq!(decimal(b"4294967296"), None);
+        assert_eq!(decimal(b"36893488147419103232"), None);
+        assert_eq!(decimal(b"-1"), None);
+        assert_eq!(decimal(b""), None);
+        assert_eq!(decimal(b"1 "), None);
+    }
+
+    #[test]
+    fn trim_cuts_folds_too() {
+        assert_eq!(trim(b" \r\n\t a b \r\n "), b"a b");
+        assert_eq!(trim(b"\r\n "), b"");
+    }
+}

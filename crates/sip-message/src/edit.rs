@@ -1,0 +1,251 @@
+//! Copies with changes.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+
+use crate::builder::{
+    checked_value, is_injection, print_body, print_line, request_of, response_of,
+};
+use crate::error::BuildError;
+use crate::header_name::HeaderName;
+use crate::message::Raw;
+use crate::request::Request;
+use crate::response::Response;
+use crate::uri::UriRef;
+
+/// A copy of a message with changes: lines that are not changed keep their bytes, order and spelling.
+///
+/// The first error is kept and comes out of `build`, so that changes chain.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Edit<M> {
+    message: M,
+    raw: Raw,
+    start_line: Option<Vec<u8>>,
+    lines: Vec<Piece>,
+    body: Option<Bytes>,
+    error: Option<BuildError>,
+}
+
+#[derive(Debug, Clone)]
+enum Piece {
+    /// A line of the source, by its place.
+    Kept(usize),
+    New(HeaderName, Box<[u8]>),
+}
+
+impl<M> Edit<M> {
+    pub(crate) fn new(message: M, raw: Raw) -> Edit<M> {
+        Edit {
+            message,
+            lines: (0..raw.lines.len()).map(Piece::Kept).collect(),
+            raw,
+            start_line: None,
+            body: None,
+            error: None,
+        }
+    }
+
+    /// Replaces all lines of that name by one, at the place of the first; appends it where there was none.
+    pub fn set(mut self, name: impl Into<HeaderName>, value: impl Display) -> Edit<M> {
+        let name = name.into();
+        let Some(piece) = self.piece(&name, value) else {
+            return self;
+        };
+        let place = self.lines.iter().position(|line| self.is(line, &name));
+        match place {
+            Some(place) => {
+                self = self.remove(&name);
+                self.lines.insert(place, piece);
+            }
+            None => self.lines.push(piece),
+        }
+        self
+    }
+
+    /// Removes all lines of that name.
+    pub fn remove(mut self, name: impl Into<HeaderName>) -> Edit<M> {
+        let name = name.into();
+        let lines = std::mem::take(&mut self.lines);
+        self.lines = lines
+            .into_iter()
+            .filter(|line| !self.is(line, &name))
+            .collect();
+        self
+    }
+
+    /// Appends a line behind all others.
+    pub fn append(mut self, name: impl Into<HeaderName>, value: impl Display) -> Edit<M> {
+        if let Some(piece) = self.piece(&name.into(), value) {
+            self.lines.push(piece);
+        }
+        self
+    }
+
+    /// Puts a line in front of the first of its name, or of all others: how proxies add Via, Record-Route and Path.
+    pub fn prepend(mut self, name: impl Into<HeaderName>, value: impl Display) -> Edit<M> {
+        let name = name.into();
+        if let Some(piece) = self.piece(&name, value) {
+            let place = self
+                .lines
+                .iter()
+                .position(|line| self.is(line, &name))
+                .unwrap_or(0);
+            self.lines.insert(place, piece);
+        }
+        self
+    }
+
+    /// Replaces the first value of a comma list, wherever its commas and lines are: how the receiver stamps the top
+    /// Via (RFC 3261 §18.2.1). Nothing happens where there is no such header field.
+    pub fn set_first_value(mut self, name: impl Into<HeaderName>, value: impl Display) -> Edit<M> {
+        let name = name.into();
+        match checked_value(&name, value.to_string()) {
+            Ok(value) => self.change_first(&name, Some(value.as_bytes())),
+            Err(error) => self.fail(error),
+        }
+        self
+    }
+
+    /// Removes the first value of a comma list: how a proxy takes off its own Via or Route.
+    pub fn remove_first_value(mut self, name: impl Into<HeaderName>) -> Edit<M> {
+        self.change_first(&name.into(), None);
+        self
+    }
+
+    /// Replaces the body and its Content-Type; Content-Length follows.
+    pub fn body(mut self, content_type: &str, body: impl Into<Bytes>) -> Edit<M> {
+        self.body = Some(body.into());
+        self.set(HeaderName::ContentType, content_type)
+    }
+
+    fn change_first(&mut self, name: &HeaderName, value: Option<&[u8]>) {
+        let Some(place) = self.lines.iter().position(|line| self.is(line, name)) else {
+            return;
+        };
+        let old = match self.lines.get(place) {
+            Some(Piece::Kept(at)) => self
+                .raw
+                .lines
+                .get(*at)
+                .map(|line| line.value.of(&self.raw.bytes)),
+            Some(Piece::New(_, old)) => Some(&old[..]),
+            None => None,
+        };
+        let old = old.unwrap_or_default();
+        let rest = crate::headers::after_first(old);
+        let new: Option<Box<[u8]>> = match (value, rest.is_empty()) {
+            (Some(value), true) => Some(value.into()),
+            (Some(value), false) => Some([value, b", ", rest].concat().into()),
+            (None, true) => None,
+            (None, false) => Some(rest.into()),
+        };
+        match new {
+            Some(new) => {
+                if let Some(piece) = self.lines.get_mut(place) {
+                    *piece = Piece::New(name.clone(), new);
+                }
+            }
+            None => drop(self.lines.remove(place)),
+        }
+    }
+
+    fn piece(&mut self, name: &HeaderName, value: impl Display) -> Option<Piece> {
+        if *name == HeaderName::ContentLength {
+            self.fail(BuildError::Reserved(name.clone()));
+            return None;
+        }
+        match checked_value(name, value.to_string()) {
+            Ok(value) => Some(Piece::New(name.clone(), value.into_bytes().into())),
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    fn is(&self, piece: &Piece, name: &HeaderName) -> bool {
+        match piece {
+            Piece::Kept(at) => self
+                .raw
+                .headers()
+                .iter()
+                .nth(*at)
+                .is_some_and(|line| line.is(name)),
+            Piece::New(found, _) => found == name,
+        }
+    }
+
+    fn fail(&mut self, error: BuildError) {
+        self.error.get_or_insert(error);
+    }
+
+    fn print(self) -> Result<(M, Vec<u8>), BuildError> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let source = &self.raw.bytes;
+        let lines = &self.raw.lines;
+        let end = self.raw.body.saturating_sub(2);
+        let start = |at: usize| lines.get(at).map_or(end, |line| line.start);
+        let body = self.body.as_deref().unwrap_or(self.raw.body());
+        let mut out = Vec::with_capacity(source.len() + body.len() + 256);
+        match &self.start_line {
+            Some(line) => out.extend_from_slice(line),
+            None => out.extend_from_slice(source.get(..start(0) as usize).unwrap_or_default()),
+        }
+        for piece in &self.lines {
+            match piece {
+                Piece::New(name, value) => print_line(&mut out, name.as_str(), value),
+                Piece::Kept(at) => {
+                    let line = start(*at) as usize..start(*at + 1) as usize;
+                    let is_length = lines
+                        .get(*at)
+                        .is_some_and(|line| line.id == HeaderName::ContentLength.id());
+                    if !is_length || self.body.is_none() {
+                        out.extend_from_slice(source.get(line).unwrap_or_default());
+                    }
+                }
+            }
+        }
+        match &self.body {
+            Some(body) => print_body(&mut out, body),
+            None => {
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(body);
+            }
+        }
+        Ok((self.message, out))
+    }
+}
+
+impl Edit<Request> {
+    /// Replaces the Request-URI.
+    pub fn uri<'a>(mut self, uri: impl Into<UriRef<'a>>) -> Edit<Request> {
+        let uri = uri.into();
+        if uri
+            .as_str()
+            .bytes()
+            .any(|byte| byte <= b' ' || is_injection(byte))
+        {
+            self.fail(BuildError::StartLine);
+        }
+        self.start_line = Some(format!("{} {uri} SIP/2.0\r\n", self.message.method()).into_bytes());
+        self
+    }
+
+    /// Prints the request and indexes it.
+    pub fn build(self) -> Result<Request, BuildError> {
+        let (_, out) = self.print()?;
+        request_of(out)
+    }
+}
+
+impl Edit<Response> {
+    /// Prints the response and indexes it.
+    pub fn build(self) -> Result<Response, BuildError> {
+        let (_, out) = self.print()?;
+        response_of(out)
+    }
+}

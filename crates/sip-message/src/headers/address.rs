@@ -1,0 +1,199 @@
+//! Addresses: From, To, Route, Record-Route, Path, Service-Route and their kin (RFC 3261 §20.10, §20.20, §20.34).
+
+use std::borrow::Cow;
+
+use memchr::memchr;
+
+use super::Headers;
+use crate::classes::{is_lws, trim};
+use crate::error::HeaderError;
+use crate::grammar::{self, lws};
+use crate::header_name::HeaderName;
+use crate::params::Params;
+use crate::uri::UriRef;
+
+/// An address as it stands in From, To, Contact or Route: a URI, perhaps a display name, and parameters.
+#[derive(Clone, Copy)]
+pub struct NameAddr<'a> {
+    raw: &'a [u8],
+    display: Option<&'a [u8]>,
+    uri: UriRef<'a>,
+    params: Params<'a>,
+}
+
+/// A refusal: why, and the bytes at which.
+pub(super) type Refused<'a> = (&'static str, &'a [u8]);
+
+impl<'a> NameAddr<'a> {
+    /// The display name as text, quotes and escapes resolved; `None` if there is none.
+    pub fn display(&self) -> Option<Cow<'a, str>> {
+        self.display.map(super::display)
+    }
+
+    /// The URI, without angle brackets.
+    pub fn uri(&self) -> UriRef<'a> {
+        self.uri
+    }
+
+    /// The parameters of the header value; those of the URI are its own.
+    pub fn params(&self) -> Params<'a> {
+        self.params
+    }
+
+    /// The `tag` parameter of From and To (RFC 3261 §19.3). An empty or unreadable one is none.
+    pub fn tag(&self) -> Option<&'a str> {
+        self.params.token("tag").filter(|tag| !tag.is_empty())
+    }
+
+    /// The whole value as written.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// Reads one address at the start of `input`; gives the rest, which is empty or begins with a comma.
+    pub(super) fn read(input: &'a [u8]) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
+        let (start, _) = lws(input).unwrap_or((input, &[]));
+        let (display, rest) = match start.first() {
+            Some(b'<') => (None, start),
+            _ => match grammar::display_name(start) {
+                Ok((rest, name)) if rest.first() == Some(&b'<') => (Some(trim(name)), rest),
+                Ok((rest, name)) if name.first() == Some(&b'"') => match lws(rest) {
+                    Ok((rest, _)) if rest.first() == Some(&b'<') => (Some(name), rest),
+                    _ => return Err(("has no < after its display name", rest)),
+                },
+                Ok((rest, _)) if rest.first() == Some(&b':') => {
+                    return NameAddr::read_addr_spec(start);
+                }
+                Ok((rest, _)) if rest.first() == Some(&b'"') => {
+                    return Err(("has an unbalanced quote", rest));
+                }
+                Ok((rest, _)) => return Err(("is no address", rest)),
+                Err(_) => return Err(("has an unbalanced quote", start)),
+            },
+        };
+        let inner = rest.get(1..).unwrap_or_default();
+        let Some(length) = memchr(b'>', inner) else {
+            return Err(("has no > after its URI", rest));
+        };
+        let uri = inner.get(..length).unwrap_or_default();
+        let after = inner.get(length + 1..).unwrap_or_default();
+        NameAddr::finish(start, display.filter(|name| !name.is_empty()), uri, after)
+    }
+
+    /// `addr-spec` without brackets: comma, question mark and semicolon end the URI (RFC 3261 §20.10).
+    fn read_addr_spec(start: &'a [u8]) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
+        let ends =
+            |byte: &u8| is_lws(*byte) || matches!(*byte, b';' | b',' | b'?' | b'<' | b'>' | b'"');
+        let length = start.iter().position(ends).unwrap_or(start.len());
+        let (uri, after) = start.split_at_checked(length).unwrap_or((start, &[]));
+        if after.first() == Some(&b'?') {
+            return Err(("has a URI with headers outside angle brackets", after));
+        }
+        NameAddr::finish(start, None, uri, after)
+    }
+
+    fn finish(
+        start: &'a [u8],
+        display: Option<&'a [u8]>,
+        uri: &'a [u8],
+        after: &'a [u8],
+    ) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
+        let text = std::str::from_utf8(uri).map_err(|_| ("has a URI that is no UTF-8", uri))?;
+        let uri = UriRef::parse(text).map_err(|error| {
+            (
+                error.reason(),
+                uri.get(error.offset()..).unwrap_or_default(),
+            )
+        })?;
+        let (rest, params) =
+            grammar::params(after).map_err(|_| ("has malformed parameters", after))?;
+        if !matches!(rest.first(), None | Some(b',')) {
+            return Err(("has something behind its address", rest));
+        }
+        let length = start.len() - rest.len();
+        let address = NameAddr {
+            raw: trim(start.get(..length).unwrap_or_default()),
+            display,
+            uri,
+            params: Params::new(params),
+        };
+        Ok((rest, address))
+    }
+}
+
+impl std::fmt::Debug for NameAddr<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.raw))
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// Who sends (RFC 3261 §20.20).
+    pub fn from(&self) -> Result<NameAddr<'a>, HeaderError> {
+        self.address(HeaderName::From)
+    }
+
+    /// To whom (RFC 3261 §20.39).
+    pub fn to(&self) -> Result<NameAddr<'a>, HeaderError> {
+        self.address(HeaderName::To)
+    }
+
+    /// The Route values from the top (RFC 3261 §20.34).
+    pub fn routes(&self) -> impl Iterator<Item = Result<NameAddr<'a>, HeaderError>> + use<'a> {
+        self.addresses(&HeaderName::Route)
+    }
+
+    /// The Record-Route values from the top (RFC 3261 §20.30).
+    pub fn record_routes(
+        &self,
+    ) -> impl Iterator<Item = Result<NameAddr<'a>, HeaderError>> + use<'a> {
+        self.addresses(&HeaderName::RecordRoute)
+    }
+
+    /// The Path values from the top (RFC 3327).
+    pub fn path(&self) -> impl Iterator<Item = Result<NameAddr<'a>, HeaderError>> + use<'a> {
+        self.addresses(&HeaderName::Path)
+    }
+
+    /// The Service-Route values from the top (RFC 3608).
+    pub fn service_route(
+        &self,
+    ) -> impl Iterator<Item = Result<NameAddr<'a>, HeaderError>> + use<'a> {
+        self.addresses(&HeaderName::ServiceRoute)
+    }
+
+    /// The addresses of any header field that lists them. The first malformed one ends the walk through its line.
+    pub fn addresses(
+        &self,
+        name: &HeaderName,
+    ) -> impl Iterator<Item = Result<NameAddr<'a>, HeaderError>> + use<'a> {
+        let headers = *self;
+        let name = name.clone();
+        let mut lines = self.iter();
+        let mut rest: &'a [u8] = &[];
+        std::iter::from_fn(move || {
+            while rest.is_empty() {
+                rest = lines.by_ref().find(|line| line.is(&name))?.value();
+                if rest.is_empty() {
+                    return Some(Err(headers.error(name.clone(), "is empty", rest)));
+                }
+            }
+            let (after, result) = match NameAddr::read(rest) {
+                Ok((after, address)) => (after, Ok(address)),
+                Err((reason, at)) => (&[][..], Err(headers.error(name.clone(), reason, at))),
+            };
+            // A comma with nothing behind it is dropped, as empty list elements are.
+            rest = trim(after.get(1..).unwrap_or_default());
+            Some(result)
+        })
+    }
+
+    fn address(&self, name: HeaderName) -> Result<NameAddr<'a>, HeaderError> {
+        let value = self.required(name.clone())?;
+        match NameAddr::read(value) {
+            Ok(([], address)) => Ok(address),
+            Ok((rest, _)) => Err(self.error(name, "has more than one address", rest)),
+            Err((reason, at)) => Err(self.error(name, reason, at)),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Contact (RFC 3261 §20.10, RFC 5626 §4.1).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Headers, NameAddr};
+use crate::classes::decimal;
+use crate::error::HeaderError;
+use crate::header_name::HeaderName;
+use crate::params::Params;
+use crate::uri::UriRef;
+
+/// What the Contact fields of a message say together.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Contacts<'a> {
+    /// `Contact: *`, and nothing else: all bindings (RFC 3261 §10.2.2).
+    Star,
+    /// The addresses in order; none where there is no Contact field.
+    List(Vec<ContactRef<'a>>),
+}
+
+/// One Contact value.
+#[derive(Debug, Clone, Copy)]
+pub struct ContactRef<'a> {
+    address: NameAddr<'a>,
+    q: Option<Q>,
+    expires: Option<u32>,
+}
+
+/// A preference between 0 and 1 with three decimals (`qvalue`, RFC 3261 §25.1).
+///
+/// ```
+/// use sipora_message::Q;
+/// assert_eq!("0.33".parse::<Q>()?.thousandths(), 330);
+/// assert!("1.5".parse::<Q>().is_err());
+/// # Ok::<(), sipora_message::InvalidQ>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Q(u16);
+
+/// A text that is no `qvalue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("q is a number from 0 to 1 with up to three decimals")]
+pub struct InvalidQ;
+
+/// What stands for a malformed `expires` parameter (RFC 3261 §10.2).
+const MALFORMED_EXPIRES: u32 = 3600;
+
+impl<'a> Contacts<'a> {
+    /// The addresses; none for `*`.
+    pub fn as_slice(&self) -> &[ContactRef<'a>] {
+        match self {
+            Contacts::Star => &[],
+            Contacts::List(list) => list,
+        }
+    }
+
+    /// Whether it is `*`.
+    pub fn is_star(&self) -> bool {
+        matches!(self, Contacts::Star)
+    }
+
+    /// Whether there is no Contact at all.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Contacts::List(list) if list.is_empty())
+    }
+}
+
+impl<'a> ContactRef<'a> {
+    /// The URI.
+    pub fn uri(&self) -> UriRef<'a> {
+        self.address.uri()
+    }
+
+    /// The address: URI, display name and parameters.
+    pub fn address(&self) -> NameAddr<'a> {
+        self.address
+    }
+
+    /// The display name.
+    pub fn display(&self) -> Option<Cow<'a, str>> {
+        self.address.display()
+    }
+
+    /// All parameters of the value.
+    pub fn params(&self) -> Params<'a> {
+        self.address.params()
+    }
+
+    /// The preference among contacts.
+    pub fn q(&self) -> Option<Q> {
+        self.q
+    }
+
+    /// Seconds that the binding shall last, or lasts. "Malformed values SHOULD be treated as equivalent to 3600"
+    /// (RFC 3261 §10.2), numbers past 32 bits among them.
+    pub fn expires(&self) -> Option<u32> {
+        self.expires
+    }
+
+    /// `+sip.instance` without quotes, angle brackets and all: `<urn:uuid:…>` (RFC 5626 §4.1).
+    pub fn instance(&self) -> Option<Cow<'a, str>> {
+        self.params().get("+sip.instance")
+    }
+
+    /// `reg-id`, 1 and above (RFC 5626 §4.2).
+    pub fn reg_id(&self) -> Option<u32> {
+        let id = self.params().token("reg-id")?;
+        decimal(id.as_bytes()).filter(|id| *id > 0)
+    }
+
+    fn new(address: NameAddr<'a>) -> Result<ContactRef<'a>, &'static str> {
+        let mut contact = ContactRef {
+            address,
+            q: None,
+            expires: None,
+        };
+        for param in address.params().iter() {
+            let raw = param.raw_value().unwrap_or_default();
+            if param.name().eq_ignore_ascii_case("q") {
+                contact.q = Some(Q::read(raw).ok_or("has a q that is not 0 to 1")?);
+            } else if param.name().eq_ignore_ascii_case("expires") {
+                contact.expires = Some(decimal(raw).unwrap_or(MALFORMED_EXPIRES));
+            }
+        }
+        Ok(contact)
+    }
+}
+
+impl Q {
+    /// The highest preference, 1.
+    pub const ONE: Q = Q(1000);
+
+    /// Makes a preference of thousandths; `None` above 1,000.
+    pub fn from_thousandths(thousandths: u16) -> Option<Q> {
+        (thousandths <= 1000).then_some(Q(thousandths))
+    }
+
+    /// The preference in thousandths.
+    pub fn thousandths(self) -> u16 {
+        self.0
+    }
+
+    /// `( "0" [ "." 0*3DIGIT ] ) / ( "1" [ "." 0*3("0") ] )`
+    fn read(text: &[u8]) -> Option<Q> {
+        let (whole, decimals) = match text {
+            [whole] => (whole, &[][..]),
+            [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+            _ => return None,
+        };
+        let mut value = u16::from(whole.checked_sub(b'0')?);
+        for place in 0..3 {
+            let digit = decimals
+                .get(place)
+                .map_or(Some(0), |digit| digit.checked_sub(b'0'))?;
+            if digit > 9 {
+                return None;
+            }
+            value = value.checked_mul(10)?.checked_add(u16::from(digit))?;
+        }
+        Q::from_thousandths(value)
+    }
+}
+
+impl FromStr for Q {
+    type Err = InvalidQ;
+
+    fn from_str(text: &str) -> Result<Q, InvalidQ> {
+        Q::read(text.as_bytes()).ok_or(InvalidQ)
+    }
+}
+
+impl fmt::Display for Q {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1000 => f.write_str("1"),
+            0 => f.write_str("0"),
+            value => {
+                let text = format!("{value:03}");
+                write!(f, "0.{}", text.trim_end_matches('0'))
+            }
+        }
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// All contacts, or `*`. It is an error for `*` to stand beside anything else.
+    pub fn contacts(&self) -> Result<Contacts<'a>, HeaderError> {
+        if self.all(&HeaderName::Contact).any(|value| value == b"*") {
+            return match self.count(&HeaderName::Contact) {
+                1 => Ok(Contacts::Star),
+                _ => {
+                    let value = self.first(&HeaderName::Contact).unwrap_or_default();
+                    Err(self.error(HeaderName::Contact, "has * beside other values", value))
+                }
+            };
+        }
+        self.contact_iter()
+            .collect::<Result<_, _>>()
+            .map(Contacts::List)
+    }
+
+    /// The first contact; `None` for `*` and where there is none.
+    pub fn contact(&self) -> Result<Option<ContactRef<'a>>, HeaderError> {
+        if self.first(&HeaderName::Contact) == Some(b"*") {
+            return Ok(None);
+        }
+        self.contact_iter().next().transpose()
+    }
+
+    pub(crate) fn contact_iter(
+        &self,
+    ) -> impl Iterator<Item = Result<ContactRef<'a>, HeaderError>> + use<'a> {
+        let headers = *self;
+        self.addresses(&HeaderName::Contact).map(move |address| {
+            let address = address?;
+            ContactRef::new(address)
+                .map_err(|reason| headers.error(HeaderName::Contact, reason, address.as_bytes()))
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! Header fields: the lines in order, and typed views that parse on demand.
+
+mod address;
+mod auth;
+mod contact;
+mod content;
+mod cseq;
+mod date;
+mod list;
+mod number;
+mod option_tags;
+mod via;
+mod warning;
+
+use std::borrow::Cow;
+
+pub use address::NameAddr;
+pub use auth::AuthValue;
+pub use contact::{ContactRef, Contacts, InvalidQ, Q};
+pub use content::MediaType;
+pub use cseq::CSeq;
+pub use date::format_date;
+pub(crate) use list::after_first;
+pub use number::RetryAfter;
+pub use via::Via;
+pub use warning::WarningValue;
+
+use crate::classes::{offset_in, trim};
+use crate::error::HeaderError;
+use crate::grammar::unquote;
+use crate::header_name::{HeaderName, OTHER};
+use crate::index::Line;
+
+/// The header fields of a message.
+///
+/// Compact forms, folds, comma lists and repeated lines look the same through the typed accessors, each of which
+/// parses what it is asked for and nothing else. A field that is malformed is an error of its own accessor alone.
+#[derive(Clone, Copy)]
+pub struct Headers<'a> {
+    bytes: &'a [u8],
+    lines: &'a [Line],
+    end: usize,
+}
+
+/// One header line.
+#[derive(Clone, Copy)]
+pub struct Header<'a> {
+    bytes: &'a [u8],
+    line: Line,
+}
+
+impl<'a> Headers<'a> {
+    pub(crate) fn new(bytes: &'a [u8], lines: &'a [Line], end: usize) -> Headers<'a> {
+        Headers { bytes, lines, end }
+    }
+
+    /// All lines in order.
+    pub fn iter(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = Header<'a>> + ExactSizeIterator + use<'a> {
+        let bytes = self.bytes;
+        self.lines
+            .iter()
+            .map(move |line| Header { bytes, line: *line })
+    }
+
+    /// The number of lines.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The value of the first line of that name, white space around it cut off, folds still in it.
+    pub fn first(&self, name: &HeaderName) -> Option<&'a [u8]> {
+        self.all(name).next()
+    }
+
+    /// The values of all lines of that name.
+    pub fn all<'n>(&self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        let id = name.id();
+        self.iter()
+            .filter(move |header| {
+                header.line.id == id && (id != OTHER || header.is_called(name.as_str()))
+            })
+            .map(|header| header.value())
+    }
+
+    /// The values of all lines of that name, cut at each comma that is neither in quotes nor in angle brackets.
+    pub fn list<'n>(&self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.all(name).flat_map(list::elements)
+    }
+
+    /// The number of lines of that name.
+    pub fn count(&self, name: &HeaderName) -> usize {
+        self.all(name).count()
+    }
+
+    /// Whether there is a line of that name.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.first(name).is_some()
+    }
+
+    /// The first value of that name as text: folds become spaces, octets that are no UTF-8 become U+FFFD.
+    pub fn text(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
+        self.first(name).map(text)
+    }
+
+    /// The program that sent the request (RFC 3261 §20.41).
+    pub fn user_agent(&self) -> Option<Cow<'a, str>> {
+        self.text(&HeaderName::UserAgent)
+    }
+
+    /// The program that sent the response (RFC 3261 §20.35).
+    pub fn server(&self) -> Option<Cow<'a, str>> {
+        self.text(&HeaderName::Server)
+    }
+
+    /// The Call-ID (RFC 3261 §20.8). Compared octet by octet.
+    pub fn call_id(&self) -> Result<&'a str, HeaderError> {
+        let value = self.required(HeaderName::CallId)?;
+        if value.is_empty() || value.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+            return Err(self.error(HeaderName::CallId, "is empty or holds white space", value));
+        }
+        std::str::from_utf8(value).map_err(|_| self.error(HeaderName::CallId, "is no UTF-8", value))
+    }
+
+    /// The value of a field that may be there only once: `None` if absent, an error if twice.
+    fn single(&self, name: HeaderName) -> Result<Option<&'a [u8]>, HeaderError> {
+        let mut values = self.all(&name);
+        let first = values.next();
+        let second = values.next();
+        drop(values);
+        match second {
+            Some(second) => Err(self.error(name, "is there twice", second)),
+            None => Ok(first),
+        }
+    }
+
+    fn required(&self, name: HeaderName) -> Result<&'a [u8], HeaderError> {
+        match self.single(name.clone())? {
+            Some(value) => Ok(value),
+            None => Err(HeaderError::missing(name, self.end)),
+        }
+    }
+
+    fn error(&self, header: HeaderName, reason: &'static str, at: &[u8]) -> HeaderError {
+        HeaderError {
+            header,
+            reason,
+            offset: offset_in(self.bytes, at),
+            missing: false,
+        }
+    }
+}
+
+impl<'a> Header<'a> {
+    /// The name, whatever its spelling.
+    pub fn name(&self) -> HeaderName {
+        HeaderName::from_id(self.line.id)
+            .unwrap_or_else(|| HeaderName::Other(self.raw_name().into()))
+    }
+
+    /// The name as written.
+    pub fn raw_name(&self) -> &'a str {
+        let start = self.line.start as usize;
+        self.bytes
+            .get(start..start + usize::from(self.line.name_len))
+            .and_then(|name| std::str::from_utf8(name).ok())
+            .unwrap_or("")
+    }
+
+    /// Whether this is the field of that name.
+    pub fn is(&self, name: &HeaderName) -> bool {
+        let id = name.id();
+        self.line.id == id && (id != OTHER || self.is_called(name.as_str()))
+    }
+
+    /// The value, white space around it cut off, folds still in it.
+    pub fn value(&self) -> &'a [u8] {
+        self.line.value.of(self.bytes)
+    }
+
+    /// The value as text: folds become spaces, octets that are no UTF-8 become U+FFFD.
+    pub fn text(&self) -> Cow<'a, str> {
+        text(self.value())
+    }
+
+    /// The byte of the message at which the line starts.
+    pub fn offset(&self) -> usize {
+        self.line.start as usize
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.raw_name().eq_ignore_ascii_case(name)
+    }
+}
+
+impl std::fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl std::fmt::Debug for Header<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.raw_name(), self.text())
+    }
+}
+
+/// Folds to spaces, bytes to text. A value that happens to stand in quotes keeps them.
+fn text(value: &[u8]) -> Cow<'_, str> {
+    if !value.contains(&b'\r') {
+        return String::from_utf8_lossy(value);
+    }
+    let mut lines = value.split(|byte| *byte == b'\n').map(trim);
+    let mut out = lines.next().unwrap_or_default().to_vec();
+    for line in lines.filter(|line| !line.is_empty()) {
+        out.push(b' ');
+        out.extend_from_slice(line);
+    }
+    String::from_utf8_lossy(&out).into_owned().into()
+}
+
+/// A display name or comment as text.
+fn display(raw: &[u8]) -> Cow<'_, str> {
+    unquote(raw)
+}

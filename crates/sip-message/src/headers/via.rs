@@ -1,0 +1,226 @@
+//! Via (RFC 3261 §20.42, RFC 3581).
+
+use std::net::IpAddr;
+
+use nom::Parser;
+use nom::sequence::preceded;
+
+use super::Headers;
+use super::address::Refused;
+use crate::classes::{decimal, trim};
+use crate::error::HeaderError;
+use crate::grammar::{self, lws, separator, token};
+use crate::header_name::HeaderName;
+use crate::params::Params;
+use crate::uri::{Host, HostPort, host_port};
+
+/// What every branch made by RFC 3261 begins with (§8.1.1.7).
+pub(crate) const MAGIC_COOKIE: &str = "z9hG4bK";
+
+/// One Via value: the transport and place that a response has to take.
+#[derive(Clone, Copy)]
+pub struct Via<'a> {
+    raw: &'a [u8],
+    version: &'a str,
+    transport: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+    params: Params<'a>,
+    branch: Option<&'a str>,
+}
+
+impl<'a> Via<'a> {
+    /// The protocol version, `2.0`.
+    pub fn version(&self) -> &'a str {
+        self.version
+    }
+
+    /// The transport as written: `UDP`, `TCP`, `TLS`, `WS` and so on.
+    pub fn transport(&self) -> &'a str {
+        self.transport
+    }
+
+    /// The host of sent-by.
+    pub fn host(&self) -> Host<'a> {
+        Host::read(self.host)
+    }
+
+    /// The host of sent-by as written, brackets included.
+    pub fn host_str(&self) -> &'a str {
+        self.host
+    }
+
+    /// The port of sent-by.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The branch: with the cookie `z9hG4bK` in front it names the transaction (RFC 3261 §17.1.3).
+    pub fn branch(&self) -> Option<&'a str> {
+        self.branch
+    }
+
+    /// Whether the branch was made by the rules of RFC 3261 and so is unique. The bare cookie is not (RFC 4475 §3.2.1).
+    pub fn has_unique_branch(&self) -> bool {
+        self.branch.is_some_and(|branch| {
+            branch.len() > MAGIC_COOKIE.len()
+                && branch
+                    .get(..MAGIC_COOKIE.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(MAGIC_COOKIE))
+        })
+    }
+
+    /// The address from which the request came (§18.2.1). IPv6 is read with and without brackets (RFC 5118 §4.5).
+    pub fn received(&self) -> Option<IpAddr> {
+        let text = self.params.token("received")?;
+        if let Ok(address) = text.parse() {
+            return Some(address);
+        }
+        Host::read(text).ip()
+    }
+
+    /// RFC 3581: `None` without `rport`, `Some(None)` where it asks for the port, `Some(Some(port))` once filled in.
+    pub fn rport(&self) -> Option<Option<u16>> {
+        let param = self.params.find("rport")?;
+        Some(
+            param
+                .raw_value()
+                .and_then(decimal)
+                .and_then(|port| u16::try_from(port).ok()),
+        )
+    }
+
+    /// The address to which multicast responses go (§18.2.2).
+    pub fn maddr(&self) -> Option<&'a str> {
+        self.params.token("maddr")
+    }
+
+    /// The time to live of multicast packets.
+    pub fn ttl(&self) -> Option<u8> {
+        decimal(self.params.token("ttl")?.as_bytes()).and_then(|ttl| u8::try_from(ttl).ok())
+    }
+
+    /// All parameters.
+    pub fn params(&self) -> Params<'a> {
+        self.params
+    }
+
+    /// The value as written.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// Reads one value at the start of `input`; gives the rest, which is empty or begins with a comma.
+    pub(super) fn read(input: &'a [u8]) -> Result<(&'a [u8], Via<'a>), Refused<'a>> {
+        let sent_protocol = (
+            preceded(lws, token),
+            preceded(separator('/'), token),
+            preceded(separator('/'), token),
+            lws,
+        )
+            .parse(input);
+        let Ok((rest, (protocol, version, transport, space))) = sent_protocol else {
+            return Err(("has no protocol, version and transport", input));
+        };
+        if !protocol.eq_ignore_ascii_case(b"SIP") {
+            return Err(("has a protocol that is not SIP", protocol));
+        }
+        if space.is_empty() {
+            return Err(("has no space behind its transport", rest));
+        }
+        let (rest, host, port) = sent_by(rest)?;
+        let (after, params) =
+            grammar::params(rest).map_err(|_| ("has malformed parameters", rest))?;
+        if !matches!(after.first(), None | Some(b',')) {
+            return Err(("has something behind its parameters", after));
+        }
+        let length = input.len() - after.len();
+        let params = Params::new(params);
+        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or("");
+        let via = Via {
+            raw: trim(input.get(..length).unwrap_or_default()),
+            version: text(version),
+            transport: text(transport),
+            host: text(host),
+            port,
+            params,
+            branch: params.token("branch"),
+        };
+        Ok((after, via))
+    }
+}
+
+/// `host [ COLON port ]`, with white space around the colon.
+fn sent_by(input: &[u8]) -> Result<(&[u8], &[u8], Option<u16>), Refused<'_>> {
+    let place = |at: usize| input.get(at..).unwrap_or_default();
+    let HostPort {
+        host_len,
+        port,
+        len,
+    } = match host_port(input) {
+        Ok(found) => found,
+        // The colon may have space behind it; then the port is read below.
+        Err(error)
+            if error.reason() == "invalid port"
+                && matches!(place(error.offset()).first(), Some(b' ' | b'\t')) =>
+        {
+            HostPort {
+                host_len: error.offset() - 1,
+                port: None,
+                len: error.offset() - 1,
+            }
+        }
+        Err(error) => return Err((error.reason(), place(error.offset()))),
+    };
+    let host = input.get(..host_len).unwrap_or_default();
+    if port.is_some() {
+        return Ok((place(len), host, port));
+    }
+    let Ok((rest, _)) = separator(':')(place(len)) else {
+        return Ok((place(len), host, None));
+    };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number =
+        decimal(rest.get(..digits).unwrap_or_default()).and_then(|port| u16::try_from(port).ok());
+    match number {
+        Some(port) => Ok((rest.get(digits..).unwrap_or_default(), host, Some(port))),
+        None => Err(("has an invalid port", rest)),
+    }
+}
+
+impl std::fmt::Debug for Via<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.raw))
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// The top Via: who sent the message to us, or whom we have to answer.
+    pub fn via(&self) -> Result<Via<'a>, HeaderError> {
+        match self.vias().next() {
+            Some(via) => via,
+            None => Err(HeaderError::missing(HeaderName::Via, self.end)),
+        }
+    }
+
+    /// All Via values from the top. The first malformed one ends the walk through its line.
+    pub fn vias(&self) -> impl Iterator<Item = Result<Via<'a>, HeaderError>> + use<'a> {
+        let headers = *self;
+        let mut lines = self.iter();
+        let mut rest: &'a [u8] = &[];
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                rest = lines
+                    .by_ref()
+                    .find(|line| line.is(&HeaderName::Via))?
+                    .value();
+            }
+            let (after, result) = match Via::read(rest) {
+                Ok((after, via)) => (after, Ok(via)),
+                Err((reason, at)) => (&[][..], Err(headers.error(HeaderName::Via, reason, at))),
+            };
+            rest = trim(after.get(1..).unwrap_or_default());
+            Some(result)
+        })
+    }
+}

@@ -1,0 +1,398 @@
+//! The index of a message: one pass over the header section, offsets into one buffer.
+
+use std::sync::Arc;
+
+use memchr::{memchr, memchr2};
+
+use crate::classes::{decimal, is_token, trim};
+use crate::error::ParseErrorKind;
+use crate::header_name::{HeaderName, id_of};
+use crate::limits::Limits;
+use crate::method::Method;
+use crate::status::StatusCode;
+
+/// A piece of the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+/// One header field. Lines lie next to each other, so a line ends where the next one starts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Line {
+    pub(crate) start: u32,
+    pub(crate) value: Span,
+    pub(crate) name_len: u16,
+    pub(crate) id: u8,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum StartLine {
+    Request {
+        method: Method,
+        uri: Span,
+        version: Span,
+        /// Single spaces only, as the grammar has it.
+        exact: bool,
+    },
+    Response {
+        version: Span,
+        status: StatusCode,
+        reason: Span,
+    },
+}
+
+/// All that is known of a message but its bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub(crate) start_line: StartLine,
+    pub(crate) lines: Arc<[Line]>,
+    /// Behind the blank line.
+    pub(crate) body: u32,
+    pub(crate) content_length: Option<u32>,
+    /// The first thing wrong with the header section.
+    pub(crate) defect: Option<Defect>,
+    /// Whether readers could disagree on where this message ends.
+    pub(crate) ambiguous: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Defect {
+    pub(crate) kind: ParseErrorKind,
+    pub(crate) offset: usize,
+    pub(crate) header: Option<HeaderName>,
+}
+
+impl Span {
+    pub(crate) fn new(start: usize, end: usize) -> Span {
+        // Buffers are checked to be shorter than 4 GiB before they are indexed.
+        Span {
+            start: start as u32,
+            end: end as u32,
+        }
+    }
+
+    pub(crate) fn of<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn text<'a>(&self, bytes: &'a [u8]) -> &'a str {
+        std::str::from_utf8(self.of(bytes)).unwrap_or("")
+    }
+}
+
+impl Defect {
+    pub(crate) fn new(kind: ParseErrorKind, offset: usize) -> Defect {
+        Defect {
+            kind,
+            offset,
+            header: None,
+        }
+    }
+
+    fn within(kind: ParseErrorKind, offset: usize, header: u8) -> Defect {
+        Defect {
+            kind,
+            offset,
+            header: HeaderName::from_id(header),
+        }
+    }
+}
+
+/// Indexes the header section at the start of `bytes`. An error means that not even the start line could be read;
+/// other defects are noted in the head, which then holds the lines that could be read.
+pub(crate) fn index(bytes: &[u8], limits: &Limits) -> Result<Head, Defect> {
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(Defect::new(ParseErrorKind::HeadersTooLong, 0));
+    }
+    // RFC 3261 §7.5: "ignore any CRLF appearing before the start-line".
+    let start = leading_line_ends(bytes);
+    if start == bytes.len() {
+        return Err(Defect::new(ParseErrorKind::Empty, 0));
+    }
+    let (start_line, end, too_long) = start_line(bytes, start, limits)?;
+    let mut indexer = Indexer {
+        bytes,
+        limits,
+        lines: Lines::new(),
+        at: end,
+        content_length: None,
+        defect: too_long,
+        ambiguous: false,
+    };
+    indexer.run();
+    Ok(Head {
+        start_line,
+        lines: indexer.lines.finish(),
+        body: indexer.at as u32,
+        content_length: indexer.content_length,
+        defect: indexer.defect,
+        ambiguous: indexer.ambiguous,
+    })
+}
+
+pub(crate) fn leading_line_ends(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while bytes.get(at..at + 2) == Some(b"\r\n") {
+        at += 2;
+    }
+    at
+}
+
+fn start_line(
+    bytes: &[u8],
+    start: usize,
+    limits: &Limits,
+) -> Result<(StartLine, usize, Option<Defect>), Defect> {
+    let rest = bytes.get(start..).unwrap_or_default();
+    let length = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+    let line = rest.get(..length).unwrap_or_default();
+    if rest.get(length..length + 2) != Some(b"\r\n") {
+        return Err(Defect::new(ParseErrorKind::StartLine, start + length));
+    }
+    let mut defect = None;
+    if length > limits.start_line {
+        defect = Some(Defect::new(
+            ParseErrorKind::StartLineTooLong,
+            start + limits.start_line,
+        ));
+    }
+    let is_response = line
+        .get(..4)
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/"));
+    let start_line = if is_response {
+        status_line(line, start)?
+    } else {
+        let (request_line, utf8) = request_line(line, start)?;
+        if !utf8 && defect.is_none() {
+            defect = Some(Defect::new(ParseErrorKind::StartLine, start));
+        }
+        request_line
+    };
+    Ok((start_line, start + length + 2, defect))
+}
+
+/// `Method SP Request-URI SP SIP-Version`. What lies between the first and the last space is the URI, spaces and all,
+/// so that the validator can refuse it with the status owed.
+fn request_line(line: &[u8], start: usize) -> Result<(StartLine, bool), Defect> {
+    let refused = |at: usize| Defect::new(ParseErrorKind::StartLine, start + at);
+    let method_len = memchr(b' ', line).ok_or_else(|| refused(line.len()))?;
+    let method = line
+        .get(..method_len)
+        .and_then(Method::from_bytes)
+        .ok_or_else(|| refused(0))?;
+    let rest = line.get(method_len..).unwrap_or_default();
+    let rest = trim(rest);
+    let version_at = memchr::memrchr(b' ', rest).ok_or_else(|| refused(line.len()))?;
+    let version = rest.get(version_at + 1..).unwrap_or_default();
+    if !version
+        .get(..4)
+        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/"))
+    {
+        return Err(refused(method_len));
+    }
+    let uri = trim(rest.get(..version_at).unwrap_or_default());
+    let place = |part: &[u8]| {
+        let at = start + crate::classes::offset_in(line, part);
+        Span::new(at, at + part.len())
+    };
+    let utf8 = std::str::from_utf8(uri).is_ok() && std::str::from_utf8(version).is_ok();
+    let start_line = StartLine::Request {
+        exact: method_len + uri.len() + version.len() + 2 == line.len(),
+        method,
+        uri: place(uri),
+        version: place(version),
+    };
+    Ok((start_line, utf8))
+}
+
+/// `SIP-Version SP Status-Code SP Reason-Phrase`; the last space may be missing (RFC 4475 §3.1.1.13).
+fn status_line(line: &[u8], start: usize) -> Result<StartLine, Defect> {
+    let version_len = memchr(b' ', line).ok_or(Defect::new(ParseErrorKind::StartLine, start))?;
+    let rest = line.get(version_len + 1..).unwrap_or_default();
+    let code_len = memchr(b' ', rest).unwrap_or(rest.len());
+    let code_at = start + version_len + 1;
+    let code = rest.get(..code_len).unwrap_or_default();
+    let status = match code.len() {
+        3 => decimal(code).and_then(|code| StatusCode::new(code as u16)),
+        _ => None,
+    };
+    let status = status.ok_or(Defect::new(ParseErrorKind::StatusCode, code_at))?;
+    let reason_at = (code_at + code_len + 1).min(start + line.len());
+    Ok(StartLine::Response {
+        version: Span::new(start, start + version_len),
+        status,
+        reason: Span::new(reason_at, start + line.len()),
+    })
+}
+
+struct Indexer<'a> {
+    bytes: &'a [u8],
+    limits: &'a Limits,
+    lines: Lines,
+    at: usize,
+    content_length: Option<u32>,
+    defect: Option<Defect>,
+    ambiguous: bool,
+}
+
+impl Indexer<'_> {
+    fn run(&mut self) {
+        loop {
+            match self.bytes.get(self.at..) {
+                Some([b'\r', b'\n', ..]) => {
+                    self.at += 2;
+                    break;
+                }
+                None | Some([]) => {
+                    self.note(Defect::new(ParseErrorKind::NoBlankLine, self.at));
+                    self.ambiguous = true;
+                    break;
+                }
+                Some(_) => {}
+            }
+            if !self.line() {
+                break;
+            }
+        }
+        if self.at > self.limits.header_bytes {
+            self.note(Defect::new(
+                ParseErrorKind::HeadersTooLong,
+                self.limits.header_bytes,
+            ));
+        }
+    }
+
+    /// Indexes one header field; `false` when nothing more can be read.
+    fn line(&mut self) -> bool {
+        let bytes = self.bytes;
+        let start = self.at;
+        if start > self.limits.header_bytes {
+            self.ambiguous = true;
+            return false;
+        }
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+        let mut name_end = start;
+        while is_token(byte(name_end)) {
+            name_end += 1;
+        }
+        let mut colon = name_end;
+        while matches!(byte(colon), b' ' | b'\t') {
+            colon += 1;
+        }
+        let named =
+            byte(colon) == b':' && name_end > start && name_end - start <= usize::from(u16::MAX);
+        let Some(end) = self.line_end(if named { colon + 1 } else { start }) else {
+            self.note(Defect::new(ParseErrorKind::NoBlankLine, bytes.len()));
+            self.ambiguous = true;
+            self.at = bytes.len();
+            return false;
+        };
+        self.at = end + 2;
+        if !named {
+            self.note(Defect::new(ParseErrorKind::HeaderLine, colon));
+            return true;
+        }
+        let id = id_of(bytes.get(start..name_end).unwrap_or_default());
+        if end - start > self.limits.header_line {
+            self.note(Defect::within(ParseErrorKind::HeaderLineTooLong, start, id));
+            return true;
+        }
+        if self.lines.len() >= self.limits.header_count {
+            self.note(Defect::within(ParseErrorKind::TooManyHeaders, start, id));
+            self.ambiguous = true;
+            return false;
+        }
+        let value = trim(bytes.get(colon + 1..end).unwrap_or_default());
+        let value_start = crate::classes::offset_in(bytes, value);
+        if id == HeaderName::ContentLength.known_id() {
+            self.content_length(value, value_start);
+        }
+        self.lines.push(Line {
+            start: start as u32,
+            value: Span::new(value_start, value_start + value.len()),
+            name_len: (name_end - start) as u16,
+            id,
+        });
+        true
+    }
+
+    /// Where the CR LF stands that ends the line, its folds behind it.
+    fn line_end(&mut self, from: usize) -> Option<usize> {
+        let mut at = from;
+        loop {
+            at += memchr2(b'\r', b'\n', self.bytes.get(at..)?)?;
+            match self.bytes.get(at..) {
+                Some([b'\r', b'\n', b' ' | b'\t', ..]) => at += 3,
+                Some([b'\r', b'\n', ..]) => return Some(at),
+                _ => {
+                    // Another reader could see a line end here, and with it other header fields.
+                    self.note(Defect::new(ParseErrorKind::BareLineEnd, at));
+                    self.ambiguous = true;
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    fn content_length(&mut self, value: &[u8], offset: usize) {
+        let id = HeaderName::ContentLength.known_id();
+        let kind = match (decimal(value), self.content_length) {
+            (None, _) => ParseErrorKind::ContentLength,
+            (Some(new), Some(old)) if new != old => ParseErrorKind::ContentLengthConflict,
+            (new, _) => {
+                self.content_length = new;
+                return;
+            }
+        };
+        self.note(Defect::within(kind, offset, id));
+        self.ambiguous = true;
+    }
+
+    fn note(&mut self, defect: Defect) {
+        self.defect.get_or_insert(defect);
+    }
+}
+
+/// Lines are gathered on the stack, so that a message of up to [`INLINE`] lines costs one allocation of its exact size.
+struct Lines {
+    inline: [Line; INLINE],
+    count: usize,
+    spilled: Vec<Line>,
+}
+
+const INLINE: usize = 64;
+
+impl Lines {
+    fn new() -> Lines {
+        Lines {
+            inline: [Line::default(); INLINE],
+            count: 0,
+            spilled: Vec::new(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.count + self.spilled.len()
+    }
+
+    fn push(&mut self, line: Line) {
+        if let Some(slot) = self.inline.get_mut(self.count) {
+            *slot = line;
+            self.count += 1;
+            return;
+        }
+        self.spilled.push(line);
+    }
+
+    fn finish(self) -> Arc<[Line]> {
+        let inline = self.inline.get(..self.count).unwrap_or_default();
+        if self.spilled.is_empty() {
+            return Arc::from(inline);
+        }
+        Arc::from([inline, &self.spilled].concat())
+    }
+}

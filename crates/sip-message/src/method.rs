@@ -1,0 +1,152 @@
+//! Request methods.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::classes::is_token;
+
+/// The method of a request (RFC 3261 §7.1). Methods are case-sensitive: `invite` is not `INVITE`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Method {
+    /// REGISTER, RFC 3261 §10.
+    Register,
+    /// INVITE, RFC 3261 §13.
+    Invite,
+    /// ACK, RFC 3261 §13 and §17.
+    Ack,
+    /// CANCEL, RFC 3261 §9.
+    Cancel,
+    /// BYE, RFC 3261 §15.
+    Bye,
+    /// OPTIONS, RFC 3261 §11.
+    Options,
+    /// MESSAGE, RFC 3428.
+    Message,
+    /// SUBSCRIBE, RFC 6665.
+    Subscribe,
+    /// NOTIFY, RFC 6665.
+    Notify,
+    /// PUBLISH, RFC 3903.
+    Publish,
+    /// INFO, RFC 6086.
+    Info,
+    /// PRACK, RFC 3262.
+    Prack,
+    /// UPDATE, RFC 3311.
+    Update,
+    /// REFER, RFC 3515.
+    Refer,
+    /// Any other token.
+    Other(Box<str>),
+}
+
+impl Method {
+    /// All methods that have a name of their own, in the order of the enum.
+    pub const KNOWN: [Method; 14] = [
+        Method::Register,
+        Method::Invite,
+        Method::Ack,
+        Method::Cancel,
+        Method::Bye,
+        Method::Options,
+        Method::Message,
+        Method::Subscribe,
+        Method::Notify,
+        Method::Publish,
+        Method::Info,
+        Method::Prack,
+        Method::Update,
+        Method::Refer,
+    ];
+
+    /// The method as it is written on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Method::Register => "REGISTER",
+            Method::Invite => "INVITE",
+            Method::Ack => "ACK",
+            Method::Cancel => "CANCEL",
+            Method::Bye => "BYE",
+            Method::Options => "OPTIONS",
+            Method::Message => "MESSAGE",
+            Method::Subscribe => "SUBSCRIBE",
+            Method::Notify => "NOTIFY",
+            Method::Publish => "PUBLISH",
+            Method::Info => "INFO",
+            Method::Prack => "PRACK",
+            Method::Update => "UPDATE",
+            Method::Refer => "REFER",
+            Method::Other(name) => name,
+        }
+    }
+
+    /// Reads a method; `None` when the bytes are no token.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Method> {
+        Some(match bytes {
+            b"REGISTER" => Method::Register,
+            b"INVITE" => Method::Invite,
+            b"ACK" => Method::Ack,
+            b"CANCEL" => Method::Cancel,
+            b"BYE" => Method::Bye,
+            b"OPTIONS" => Method::Options,
+            b"MESSAGE" => Method::Message,
+            b"SUBSCRIBE" => Method::Subscribe,
+            b"NOTIFY" => Method::Notify,
+            b"PUBLISH" => Method::Publish,
+            b"INFO" => Method::Info,
+            b"PRACK" => Method::Prack,
+            b"UPDATE" => Method::Update,
+            b"REFER" => Method::Refer,
+            other => {
+                if other.is_empty() || !other.iter().all(|byte| is_token(*byte)) {
+                    return None;
+                }
+                Method::Other(std::str::from_utf8(other).ok()?.into())
+            }
+        })
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Method {
+    type Err = NotAToken;
+
+    fn from_str(text: &str) -> Result<Method, NotAToken> {
+        Method::from_bytes(text.as_bytes()).ok_or(NotAToken)
+    }
+}
+
+/// The text is no token of RFC 3261 §25.1: it is empty, or holds a separator, a space or a control character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a token (RFC 3261 section 25.1)")]
+pub struct NotAToken;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_method_survives_its_text() {
+        for method in Method::KNOWN {
+            assert_eq!(method.as_str().parse::<Method>().unwrap(), method);
+        }
+    }
+
+    #[test]
+    fn methods_are_case_sensitive_and_tokens_only() {
+        assert_eq!("invite".parse(), Ok(Method::Other("invite".into())));
+        assert_eq!(
+            "RE%47IST%45R".parse(),
+            Ok(Method::Other("RE%47IST%45R".into()))
+        );
+        assert_eq!("".parse::<Method>(), Err(NotAToken));
+        assert_eq!("IN VITE".parse::<Method>(), Err(NotAToken));
+        assert_eq!("INVITE\r\n".parse::<Method>(), Err(NotAToken));
+    }
+}

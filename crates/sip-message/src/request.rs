@@ -1,0 +1,168 @@
+//! Requests.
+
+use bytes::Bytes;
+
+use crate::builder::RequestBuilder;
+use crate::edit::Edit;
+use crate::error::{ParseError, ParseErrorKind, Rejection};
+use crate::headers::Headers;
+use crate::index::{Line, Span};
+use crate::limits::Limits;
+use crate::message::{Message, Raw, text};
+use crate::method::Method;
+use crate::uri::{Uri, UriError, UriRef};
+
+/// A request (RFC 3261 §7.1).
+///
+/// ```
+/// use sipora_message::{Method, Request, Uri};
+///
+/// let request = Request::builder(Method::Options, &Uri::parse("sip:bob@example.com")?)
+///     .from("<sip:alice@example.com>;tag=1")
+///     .to("<sip:bob@example.com>")
+///     .call_id("a84b4c76e66710")
+///     .cseq(1)
+///     .build()?;
+/// assert_eq!(request.method(), &Method::Options);
+/// assert_eq!(request.headers().from()?.tag(), Some("1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub(crate) raw: Raw,
+    pub(crate) method: Method,
+    pub(crate) uri: Span,
+    pub(crate) version: Span,
+    pub(crate) exact: bool,
+}
+
+impl Request {
+    /// Parses a datagram that has to be a request; see [`Message::parse`].
+    pub fn parse(bytes: impl Into<Bytes>, limits: &Limits) -> Result<Request, ParseError> {
+        match Message::parse(bytes, limits)? {
+            Message::Request(request) => Ok(request),
+            Message::Response(_) => Err(ParseError::new(ParseErrorKind::StartLine, 0, None, None)),
+        }
+    }
+
+    /// Begins a request from scratch; see [`RequestBuilder`].
+    pub fn builder<'a>(method: Method, uri: impl Into<UriRef<'a>>) -> RequestBuilder {
+        RequestBuilder::new(method, uri.into().as_str())
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The Request-URI as written.
+    pub fn uri_text(&self) -> &str {
+        text(&self.raw.bytes, self.uri)
+    }
+
+    /// The Request-URI.
+    pub fn uri(&self) -> Result<UriRef<'_>, UriError> {
+        UriRef::parse(self.uri_text())
+    }
+
+    /// The version as written, `SIP/2.0` if all is well.
+    pub fn version(&self) -> &str {
+        text(&self.raw.bytes, self.version)
+    }
+
+    /// The header fields.
+    pub fn headers(&self) -> Headers<'_> {
+        self.raw.headers()
+    }
+
+    /// The body, without the blank line.
+    pub fn body(&self) -> &[u8] {
+        self.raw.body()
+    }
+
+    /// The request as received, or as it will be sent.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.raw.bytes
+    }
+
+    /// The same, sharing the buffer.
+    pub fn to_bytes(&self) -> Bytes {
+        self.raw.bytes.clone()
+    }
+
+    /// Whether the request is fit to be processed (RFC 3261 §8.1.1 and §8.2), and if not, the status it is owed.
+    ///
+    /// This is syntax alone: version (505); the Request-URI; one From, To, Call-ID, CSeq, and a top Via, each by its
+    /// grammar; CSeq's method; Max-Forwards and Contact where they are there (400). Which methods (405, 501), schemes
+    /// (416), extensions (420) and bodies (415) are served is for the user agent to say. A CSeq with another method
+    /// than an unknown one in the start line gets 501 (RFC 4475 §3.1.2.18). Malformed Expires and Date do not reject a
+    /// request: "a UAS SHOULD ignore any malformed header fields that are not necessary".
+    pub fn check(&self) -> Result<(), Rejection> {
+        crate::check::request(self)
+    }
+
+    /// The same request with a Via line in front of all others.
+    ///
+    /// A line end or NUL in `value` would make it two header fields; each becomes a space.
+    pub fn with_top_via(&self, value: &str) -> Request {
+        let source = &self.raw.bytes;
+        let first = self
+            .raw
+            .lines
+            .first()
+            .map_or(self.raw.body.saturating_sub(2), |line| line.start);
+        let (before, after) = source
+            .split_at_checked(first as usize)
+            .unwrap_or((source, &[]));
+        let mut out = Vec::with_capacity(source.len() + value.len() + 7);
+        out.extend_from_slice(before);
+        out.extend_from_slice(b"Via: ");
+        let clean = |byte: u8| {
+            if matches!(byte, b'\r' | b'\n' | 0) {
+                b' '
+            } else {
+                byte
+            }
+        };
+        out.extend(value.bytes().map(clean));
+        out.extend_from_slice(b"\r\n");
+        let added = (out.len() - before.len()) as u32;
+        out.extend_from_slice(after);
+        let value_len = added.saturating_sub(7);
+        let via = Line {
+            start: first,
+            value: Span {
+                start: first + 5,
+                end: first + 5 + value_len,
+            },
+            name_len: 3,
+            id: crate::HeaderName::Via.known_id(),
+        };
+        let moved = self.raw.lines.iter().map(|line| Line {
+            start: line.start + added,
+            value: Span {
+                start: line.value.start + added,
+                end: line.value.end + added,
+            },
+            ..*line
+        });
+        Request {
+            raw: Raw {
+                bytes: Bytes::from(out),
+                lines: std::iter::once(via).chain(moved).collect(),
+                body: self.raw.body + added,
+            },
+            ..self.clone()
+        }
+    }
+
+    /// Begins a copy with changes; what is not changed keeps its bytes.
+    pub fn edit(&self) -> Edit<Request> {
+        Edit::new(self.clone(), self.raw.clone())
+    }
+
+    /// The owned Request-URI.
+    pub fn to_uri(&self) -> Result<Uri, UriError> {
+        Uri::parse(self.uri_text())
+    }
+}

@@ -1,0 +1,140 @@
+//! Hosts, with and without a port (RFC 3261 §25.1, RFC 5954).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::UriError;
+use crate::classes::{HOST, decimal, is};
+
+/// The host of a URI or of a Via: a name or an address.
+///
+/// Addresses compare as addresses (RFC 5954 §4.2), names without case.
+#[derive(Debug, Clone, Copy)]
+pub enum Host<'a> {
+    /// A domain name, as written.
+    Name(&'a str),
+    /// An IPv4 address.
+    V4(Ipv4Addr),
+    /// An IPv6 address, written in brackets.
+    V6(Ipv6Addr),
+}
+
+impl<'a> Host<'a> {
+    /// Reads a host that was checked before.
+    pub(crate) fn read(text: &'a str) -> Host<'a> {
+        if let Some(address) = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'))
+        {
+            return v6(address).map_or(Host::Name(text), Host::V6);
+        }
+        if !text.ends_with(|c: char| c.is_ascii_digit()) {
+            return Host::Name(text);
+        }
+        text.parse().map_or(Host::Name(text), Host::V4)
+    }
+
+    /// The address, unless it is a name.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Host::Name(_) => None,
+            Host::V4(address) => Some(IpAddr::V4(*address)),
+            Host::V6(address) => Some(IpAddr::V6(*address)),
+        }
+    }
+}
+
+impl PartialEq for Host<'_> {
+    fn eq(&self, other: &Host<'_>) -> bool {
+        match (self, other) {
+            (Host::Name(one), Host::Name(two)) => one.eq_ignore_ascii_case(two),
+            (Host::V4(one), Host::V4(two)) => one == two,
+            (Host::V6(one), Host::V6(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Host<'_> {}
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Name(name) => f.write_str(name),
+            Host::V4(address) => write!(f, "{address}"),
+            Host::V6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+/// What [`host_port`] found: lengths from the start of its input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HostPort {
+    pub(crate) host_len: usize,
+    pub(crate) port: Option<u16>,
+    pub(crate) len: usize,
+}
+
+/// Reads `host [ ":" port ]` at the start of `bytes`; what follows is the caller's.
+pub(crate) fn host_port(bytes: &[u8]) -> Result<HostPort, UriError> {
+    let host_len = host_len(bytes)?;
+    let none = HostPort {
+        host_len,
+        port: None,
+        len: host_len,
+    };
+    if bytes.get(host_len) != Some(&b':') {
+        return Ok(none);
+    }
+    let digits = bytes.get(host_len + 1..).unwrap_or_default();
+    let count = digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let port =
+        decimal(digits.get(..count).unwrap_or_default()).and_then(|port| u16::try_from(port).ok());
+    if port.is_none() {
+        return Err(UriError::new("invalid port", host_len + 1));
+    }
+    Ok(HostPort {
+        host_len,
+        port,
+        len: host_len + 1 + count,
+    })
+}
+
+fn host_len(bytes: &[u8]) -> Result<usize, UriError> {
+    if bytes.first() == Some(&b'[') {
+        let Some(end) = memchr::memchr(b']', bytes) else {
+            return Err(UriError::new("no ] after an IPv6 address", 0));
+        };
+        let address = bytes
+            .get(1..end)
+            .and_then(|text| std::str::from_utf8(text).ok());
+        return match address.and_then(v6) {
+            Some(_) => Ok(end + 1),
+            None => Err(UriError::new("invalid IPv6 address", 1)),
+        };
+    }
+    let len = bytes.iter().take_while(|byte| is(**byte, HOST)).count();
+    if len == 0 {
+        return Err(UriError::new("empty host", 0));
+    }
+    if bytes.first() == Some(&b'.') {
+        return Err(UriError::new("host begins with a dot", 0));
+    }
+    Ok(len)
+}
+
+/// Reads an IPv6 address. The three colons of RFC 5118 §4.10, which the grammar of RFC 3261 allowed before an IPv4
+/// tail, are read as two.
+pub(crate) fn v6(text: &str) -> Option<Ipv6Addr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let (before, after) = text.split_once(":::")?;
+    if !after.contains('.') || text.len() > 64 {
+        return None;
+    }
+    format!("{before}::{after}").parse().ok()
+}

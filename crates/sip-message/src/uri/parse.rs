@@ -1,0 +1,298 @@
+//! Where the parts of a URI are (RFC 3261 §19.1.1 and §25.1, RFC 3966 §3).
+
+use memchr::{memchr, memchr2};
+
+use super::{HostPort, Scheme, UriError, host_port};
+use crate::classes::{PASSWORD, URI_HEADER, URI_PARAM, USER, is};
+
+/// A piece of the text that may be absent.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// The places of a URI's parts in its text.
+#[derive(Clone, Copy)]
+pub(crate) struct Parts {
+    pub(super) scheme: Scheme,
+    pub(super) scheme_end: u32,
+    pub(super) user: Span,
+    pub(super) password: Span,
+    pub(super) host_start: u32,
+    pub(super) host_end: u32,
+    pub(super) port: Option<u16>,
+    /// Without the leading `;`.
+    pub(super) params: Span,
+    /// Without the `?`.
+    pub(super) headers: Span,
+    /// Where parameters begin, or would.
+    tail: u32,
+}
+
+impl Span {
+    const NONE: Span = Span {
+        start: u32::MAX,
+        end: 0,
+    };
+
+    pub(super) fn of<'a>(&self, text: &'a str) -> Option<&'a str> {
+        text.get(self.start as usize..self.end as usize)
+    }
+}
+
+impl Parts {
+    pub(super) fn params_start(&self) -> u32 {
+        self.tail
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Parts, UriError> {
+        let bytes = text.as_bytes();
+        let Some(colon) = memchr(b':', bytes) else {
+            return Err(UriError::new("no scheme", 0));
+        };
+        // Offsets are 32 bits wide; a URI of 4 GiB is none.
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(UriError::new("too long", 0));
+        }
+        let scheme = match bytes.get(..colon).unwrap_or_default() {
+            name if name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
+            name if name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
+            name if name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
+            name => {
+                check_scheme(name)?;
+                Scheme::Other
+            }
+        };
+        match scheme {
+            Scheme::Sip | Scheme::Sips => sip(bytes, scheme, colon),
+            Scheme::Tel => tel(bytes, colon),
+            Scheme::Other => opaque(bytes, colon),
+        }
+    }
+
+    fn new(scheme: Scheme, colon: usize, end: usize) -> Parts {
+        Parts {
+            scheme,
+            scheme_end: colon as u32,
+            user: Span::NONE,
+            password: Span::NONE,
+            host_start: colon as u32 + 1,
+            host_end: end as u32,
+            port: None,
+            params: Span::NONE,
+            headers: Span::NONE,
+            tail: end as u32,
+        }
+    }
+}
+
+/// `sip:[user[:password]@]host[:port][;params][?headers]`
+fn sip(bytes: &[u8], scheme: Scheme, colon: usize) -> Result<Parts, UriError> {
+    let mut parts = Parts::new(scheme, colon, bytes.len());
+    let mut at = colon + 1;
+    // No part but the user information may hold an unescaped `@`, and it holds none itself.
+    if let Some(length) = memchr(b'@', rest(bytes, at)) {
+        let end = at + length;
+        let password =
+            memchr(b':', bytes.get(at..end).unwrap_or_default()).map(|length| at + length);
+        parts.user = span(at, password.unwrap_or(end));
+        if password == Some(at) || length == 0 {
+            return Err(UriError::new("empty user", at));
+        }
+        check(
+            bytes,
+            at,
+            password.unwrap_or(end),
+            USER,
+            "character not allowed in user",
+        )?;
+        if let Some(colon) = password {
+            parts.password = span(colon + 1, end);
+            check(
+                bytes,
+                colon + 1,
+                end,
+                PASSWORD,
+                "character not allowed in password",
+            )?;
+        }
+        at = end + 1;
+    }
+    let HostPort {
+        host_len,
+        port,
+        len,
+    } = host_port(rest(bytes, at))
+        .map_err(|error| UriError::new(error.reason, at + error.offset))?;
+    parts.host_start = at as u32;
+    parts.host_end = (at + host_len) as u32;
+    parts.port = port;
+    at += len;
+    parts.tail = at as u32;
+    if bytes.get(at) == Some(&b';') {
+        let end = memchr(b'?', rest(bytes, at)).map_or(bytes.len(), |length| at + length);
+        parts.params = span(at + 1, end);
+        check_params(bytes, at + 1, end)?;
+        at = end;
+    }
+    match bytes.get(at) {
+        None => Ok(parts),
+        Some(b'?') => {
+            parts.headers = span(at + 1, bytes.len());
+            check_headers(bytes, at + 1)?;
+            Ok(parts)
+        }
+        Some(_) => Err(UriError::new("character not allowed after the host", at)),
+    }
+}
+
+/// `tel:number[;params]`
+fn tel(bytes: &[u8], colon: usize) -> Result<Parts, UriError> {
+    let mut parts = Parts::new(Scheme::Tel, colon, bytes.len());
+    let start = colon + 1;
+    let end = memchr(b';', rest(bytes, start)).map_or(bytes.len(), |length| start + length);
+    let number = bytes.get(start..end).unwrap_or_default();
+    let digits = number.strip_prefix(b"+").unwrap_or(number);
+    let allowed = |byte: &u8| byte.is_ascii_hexdigit() || b"*#-.()".contains(byte);
+    if let Some(bad) = digits.iter().position(|byte| !allowed(byte)) {
+        let at = start + (number.len() - digits.len()) + bad;
+        return Err(UriError::new(
+            "character not allowed in a telephone number",
+            at,
+        ));
+    }
+    if digits.is_empty() {
+        return Err(UriError::new("empty telephone number", start));
+    }
+    parts.host_end = end as u32;
+    parts.tail = end as u32;
+    if end < bytes.len() {
+        parts.params = span(end + 1, bytes.len());
+        check_params(bytes, end + 1, bytes.len())?;
+    }
+    Ok(parts)
+}
+
+/// Any other scheme: all is kept, but a space, a control character or an angle bracket would break what surrounds it.
+fn opaque(bytes: &[u8], colon: usize) -> Result<Parts, UriError> {
+    let start = colon + 1;
+    let bad = |byte: &u8| *byte <= b' ' || *byte == 0x7f || matches!(*byte, b'<' | b'>' | b'"');
+    if let Some(at) = rest(bytes, start).iter().position(bad) {
+        return Err(UriError::new("character not allowed in a URI", start + at));
+    }
+    if start == bytes.len() {
+        return Err(UriError::new("nothing after the scheme", start));
+    }
+    Ok(Parts::new(Scheme::Other, colon, bytes.len()))
+}
+
+/// `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." )`
+fn check_scheme(name: &[u8]) -> Result<(), UriError> {
+    if !name.first().is_some_and(u8::is_ascii_alphabetic) {
+        return Err(UriError::new("no scheme", 0));
+    }
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+    match name.iter().position(|byte| !allowed(byte)) {
+        Some(at) => Err(UriError::new("character not allowed in a scheme", at)),
+        None => Ok(()),
+    }
+}
+
+fn check_params(bytes: &[u8], mut at: usize, end: usize) -> Result<(), UriError> {
+    loop {
+        let piece = bytes.get(at..end).unwrap_or_default();
+        let next = memchr(b';', piece).map_or(end, |length| at + length);
+        let name_end = memchr(b'=', bytes.get(at..next).unwrap_or_default())
+            .map_or(next, |length| at + length);
+        if name_end == at {
+            return Err(UriError::new("empty parameter", at));
+        }
+        check(
+            bytes,
+            at,
+            name_end,
+            URI_PARAM,
+            "character not allowed in a parameter",
+        )?;
+        if name_end < next {
+            check(
+                bytes,
+                name_end + 1,
+                next,
+                URI_PARAM,
+                "character not allowed in a parameter",
+            )?;
+        }
+        if next == end {
+            return Ok(());
+        }
+        at = next + 1;
+    }
+}
+
+fn check_headers(bytes: &[u8], mut at: usize) -> Result<(), UriError> {
+    let end = bytes.len();
+    loop {
+        let next = memchr(b'&', rest(bytes, at)).map_or(end, |length| at + length);
+        let name_end = memchr2(b'=', b'&', rest(bytes, at)).map_or(end, |length| at + length);
+        if name_end == at || bytes.get(name_end) != Some(&b'=') {
+            return Err(UriError::new("header without a name or a value", at));
+        }
+        check(
+            bytes,
+            at,
+            name_end,
+            URI_HEADER,
+            "character not allowed in a header",
+        )?;
+        check(
+            bytes,
+            name_end + 1,
+            next,
+            URI_HEADER,
+            "character not allowed in a header",
+        )?;
+        if next == end {
+            return Ok(());
+        }
+        at = next + 1;
+    }
+}
+
+/// Each byte is of the class, or begins a `%HH`.
+fn check(
+    bytes: &[u8],
+    mut at: usize,
+    end: usize,
+    class: u8,
+    reason: &'static str,
+) -> Result<(), UriError> {
+    while at < end {
+        let byte = bytes.get(at).copied().unwrap_or(0);
+        if is(byte, class) {
+            at += 1;
+            continue;
+        }
+        let escaped = byte == b'%'
+            && end - at > 2
+            && bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit)
+            && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit);
+        if !escaped {
+            return Err(UriError::new(reason, at));
+        }
+        at += 3;
+    }
+    Ok(())
+}
+
+fn span(start: usize, end: usize) -> Span {
+    Span {
+        start: start as u32,
+        end: end as u32,
+    }
+}
+
+fn rest(bytes: &[u8], at: usize) -> &[u8] {
+    bytes.get(at..).unwrap_or_default()
+}
