@@ -37,7 +37,8 @@ impl ClientAuthenticator {
         }
     }
 
-    /// Adds credentials. Those kept for the realm that asks are used before those for any realm.
+    /// Adds credentials. Those kept for the realm that asks are used before those for any realm, then those kept for
+    /// proxies before those for everybody; among equals the first.
     pub fn add(&mut self, credentials: Credentials) {
         self.credentials.push(credentials);
     }
@@ -191,11 +192,12 @@ impl ClientAuthenticator {
         challenger: Challenger,
         challenge: Challenge,
     ) -> Result<bool, AuthError> {
-        let exact = |c: &&Credentials| c.realm() == Some(challenge.realm());
-        let any = |c: &&Credentials| c.realm().is_none();
-        let Some(credentials) = (self.credentials.iter().find(exact))
-            .or_else(|| self.credentials.iter().find(any))
-        else {
+        let best = self
+            .credentials
+            .iter()
+            .filter_map(|c| Some((c.fitness(challenger, challenge.realm())?, c)))
+            .reduce(|best, next| if next.0 > best.0 { next } else { best });
+        let Some((_, credentials)) = best else {
             return Ok(false);
         };
         if !is_quotable(credentials.username()) {
@@ -318,7 +320,7 @@ impl<'a> Asked<'a> {
             }
         }
         let host = match request.uri() {
-            Ok(uri) => uri.host().to_string().to_ascii_lowercase(),
+            Ok(uri) => uri.host_str().to_ascii_lowercase(),
             Err(_) => String::new(),
         };
         Ok(Asked {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::challenger::Challenger;
+
 /// A username and a password, for one realm or for whichever realm asks.
 ///
 /// The password is never printed.
@@ -18,6 +20,7 @@ pub struct Credentials {
     username: Box<str>,
     password: Box<str>,
     realm: Option<Box<str>>,
+    proxies_only: bool,
 }
 
 impl Credentials {
@@ -27,6 +30,7 @@ impl Credentials {
             username: username.into(),
             password: password.into(),
             realm: None,
+            proxies_only: false,
         }
     }
 
@@ -34,6 +38,13 @@ impl Credentials {
     #[must_use]
     pub fn for_realm(mut self, realm: impl Into<Box<str>>) -> Self {
         self.realm = Some(realm.into());
+        self
+    }
+
+    /// Keeps the credentials for proxies (407): servers (401) never see them.
+    #[must_use]
+    pub fn for_proxies(mut self) -> Self {
+        self.proxies_only = true;
         self
     }
 
@@ -47,6 +58,17 @@ impl Credentials {
         self.realm.as_deref()
     }
 
+    /// Tells how well these credentials fit who asks; `None`: not at all.
+    pub(crate) fn fitness(&self, challenger: Challenger, realm: &str) -> Option<u8> {
+        let kept = self.realm.as_deref();
+        if kept.is_some_and(|kept| kept != realm)
+            || (self.proxies_only && challenger != Challenger::Proxy)
+        {
+            return None;
+        }
+        Some(u8::from(kept.is_some()) * 2 + u8::from(self.proxies_only))
+    }
+
     pub(crate) fn password(&self) -> &str {
         &self.password
     }
@@ -57,6 +79,7 @@ impl fmt::Debug for Credentials {
         f.debug_struct("Credentials")
             .field("username", &self.username)
             .field("realm", &self.realm)
+            .field("proxies_only", &self.proxies_only)
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sipora_message::{HeaderName, Request, Uri, UriRef};
+use sipora_message::{HeaderName, Request, UriRef};
 use subtle::ConstantTimeEq;
 
 use crate::algorithm::{Algorithm, Qop};
@@ -160,13 +160,11 @@ impl<'a> Ask<'a> {
             if uri == request.uri_text() {
                 return true;
             }
-            let Ok(uri) = Uri::parse(uri) else {
+            let Ok(uri) = UriRef::parse(uri) else {
                 return false;
             };
-            let same = request
-                .uri()
-                .is_ok_and(|requested| requested.equivalent(&uri.as_ref()));
-            same || serves(&uri.as_ref())
+            let requested = request.uri();
+            requested.is_ok_and(|requested| requested.equivalent(uri)) || serves(&uri)
         };
         self.judge(milliseconds(now), &values, covered, secrets, is_ours)
     }
