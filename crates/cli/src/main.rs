@@ -1,1 +1,58 @@
-fn main() {}
+//! The program `sipora`: a SIP registrar, and a SIP client for the command line.
+//!
+//! A thin layer over `sipora-call-engine` (`sipora serve`) and `sipora-session-core` (`sipora options`, `sipora
+//! register`). Standard output carries results, standard error everything else; the exit status is one of [`exit`].
+
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod client;
+mod config;
+mod exit;
+mod log;
+mod options;
+mod output;
+mod register;
+mod serve;
+mod signals;
+mod wire;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::exit::Failure;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Where standard error cannot be written, the exit status still tells.
+            let _ = writeln!(io::stderr(), "sipora: {failure}");
+            failure.into()
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return Err(exit::usage(&error)),
+        Err(help) => return Ok(help.print()?),
+    };
+    log::start(&arguments.command);
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::Local(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Options(arguments) => options::run(arguments).await,
+            Command::Register(arguments) => register::run(arguments).await,
+        }
+    });
+    // A name lookup that hangs in the system's resolver must not hold up the end.
+    runtime.shutdown_background();
+    result
+}

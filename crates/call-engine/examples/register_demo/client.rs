@@ -1,0 +1,225 @@
+//! The client of the demo: what a SIP client does with a registrar, step by step, on session-core's API alone.
+//!
+//! Each step prints what went over the wire and checks it. The first that goes wrong ends the program with status 1.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod wire;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use sipora_session_core::message::{Method, Request, StatusCode, Uri};
+use sipora_session_core::{
+    Credentials, Error, RegistrationHandle, RegistrationState, SessionCoordinator,
+    SessionManagerBuilder, SipClient,
+};
+use wire::What::{Answer, Request as Sent};
+use wire::Wire;
+
+/// Registers with the demo's server in every way that it knows.
+#[derive(Parser)]
+struct Arguments {
+    /// Transport to use
+    #[arg(long, default_value = "udp")]
+    transport: Transport,
+
+    /// Where the server listens
+    #[arg(value_name = "HOST:PORT")]
+    server: SocketAddr,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            println!("   FAILED: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<(), String> {
+    let server = match arguments.transport {
+        Transport::Udp => format!("sip:{}", arguments.server),
+        Transport::Tcp => format!("sip:{};transport=tcp", arguments.server),
+    };
+    let alice = format!("sip:alice@{}", arguments.server.ip());
+    let wire = Wire::new();
+
+    // A client without credentials, and one with.
+    let stranger = client(&wire, None).await?;
+    let client = client(&wire, Some(Credentials::new("alice", "wonderland"))).await?;
+    let contact = client.contact_uri("alice", &server).await.map_err(told)?;
+
+    let step = wire.step("OPTIONS: is the server there?");
+    let answer = stranger.send_options(&server).await.map_err(told)?;
+    let methods = answer.header("Allow").unwrap_or_default().into_owned();
+    check(methods.contains("REGISTER"), "Allow does not name REGISTER")?;
+    step.end(
+        &[Sent("OPTIONS"), Answer(200)],
+        &format!("it is, and allows {methods}"),
+    )?;
+
+    let step = wire.step("REGISTER without credentials: refused");
+    let refused = stranger
+        .register(&server, &alice, &contact, SHORT)
+        .await
+        .map(drop);
+    let Err(Error::Rejected(answer)) = refused else {
+        return Err(format!("expected a refusal, got {refused:?}"));
+    };
+    check(
+        answer.status() == StatusCode::UNAUTHORIZED,
+        "the refusal is not a 401",
+    )?;
+    let challenge = answer
+        .header("WWW-Authenticate")
+        .unwrap_or_default()
+        .into_owned();
+    check(
+        challenge.starts_with("Digest "),
+        "the 401 has no digest challenge",
+    )?;
+    step.end(&[Sent("REGISTER"), Answer(401)], "401, with a challenge")?;
+
+    let step = wire.step("REGISTER with digest: accepted");
+    let registration = client
+        .register(&server, &alice, &contact, SHORT)
+        .await
+        .map_err(told)?;
+    let granted = registration.expires;
+    check(
+        granted == SHORT,
+        &format!("granted {granted} s, not {SHORT} s"),
+    )?;
+    let expected = [Sent("REGISTER"), Answer(401), Sent("REGISTER"), Answer(200)];
+    step.end(&expected, &format!("{contact} is bound for {granted} s"))?;
+
+    let step = wire.step("Wait: the binding is refreshed by itself before it expires");
+    refreshed(&registration).await?;
+    step.end(
+        &[Sent("REGISTER"), Answer(200)],
+        "refreshed, with the nonce of before",
+    )?;
+
+    let step = wire.step("REGISTER without Contact: what is bound?");
+    let bindings = registration.query().await.map_err(told)?;
+    let [binding] = bindings.as_slice() else {
+        return Err(format!("expected one binding, got {}", bindings.len()));
+    };
+    check(binding.uri == contact, "the binding is not ours")?;
+    let outcome = format!("{} for {} s more", binding.uri, binding.expires);
+    step.end(&[Sent("REGISTER"), Answer(200)], &outcome)?;
+
+    let step = wire.step("REGISTER with a wrong password: refused, and not tried forever");
+    let wrong = Credentials::new("alice", "looking-glass");
+    let refused = stranger
+        .register_with_credentials(&server, &alice, &contact, SHORT, wrong)
+        .await
+        .map(drop);
+    let Err(error @ Error::AuthenticationFailed { .. }) = refused else {
+        return Err(format!("expected AuthenticationFailed, got {refused:?}"));
+    };
+    let expected = [Sent("REGISTER"), Answer(401), Sent("REGISTER"), Answer(401)];
+    step.end(&expected, &error.to_string())?;
+
+    let step = wire.step("Unregister");
+    registration.unregister().await.map_err(told)?;
+    step.end(
+        &[Sent("REGISTER"), Answer(200)],
+        "the registrar removed the binding",
+    )?;
+
+    let step = wire.step("REGISTER without Contact, as a raw request: what is bound now?");
+    let answer = client
+        .send_raw_request(query(&server, &alice)?, PATIENCE)
+        .await
+        .map_err(told)?;
+    check(
+        answer.header("Contact").is_none(),
+        "something is still bound",
+    )?;
+    let expected = [Sent("REGISTER"), Answer(401), Sent("REGISTER"), Answer(200)];
+    step.end(&expected, "nothing")?;
+
+    client.shutdown().await;
+    stranger.shutdown().await;
+    Ok(())
+}
+
+/// Starts a client on a free port of the loopback interface.
+async fn client(
+    wire: &Arc<Wire>,
+    credentials: Option<Credentials>,
+) -> Result<Arc<SessionCoordinator>, String> {
+    let mut builder = SessionManagerBuilder::new()
+        .with_bind_address(Ipv4Addr::LOCALHOST.into())
+        .with_request_timeout(PATIENCE)
+        .with_observer(wire.clone())
+        .enable_sip_client();
+    if let Some(credentials) = credentials {
+        builder = builder.with_credentials(credentials);
+    }
+    builder.build().await.map_err(told)
+}
+
+/// Waits until the registration was refreshed, which must happen before the binding expires.
+async fn refreshed(registration: &RegistrationHandle) -> Result<(), String> {
+    let mut states = registration.states();
+    let mut refreshing = false;
+    let wait = async {
+        while let Some(state) = states.next().await {
+            match state {
+                RegistrationState::Refreshing { .. } => refreshing = true,
+                RegistrationState::Registered { .. } if refreshing => return Ok(()),
+                RegistrationState::Registered { .. } => {}
+                other => return Err(other.to_string()),
+            }
+        }
+        Err("the registration ended".to_owned())
+    };
+    let in_time = Duration::from_secs(SHORT.into());
+    tokio::time::timeout(in_time, wait)
+        .await
+        .unwrap_or_else(|_| Err("it was not refreshed in time".to_owned()))
+}
+
+/// Makes a REGISTER that only asks (RFC 3261 §10.2.3). The client adds what every request needs.
+fn query(registrar: &str, address: &str) -> Result<Request, String> {
+    let registrar = Uri::parse(registrar).map_err(|error| error.to_string())?;
+    Request::builder(Method::Register, &registrar)
+        .from(&format!("<{address}>"))
+        .to(&format!("<{address}>"))
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+fn check(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds {
+        Ok(())
+    } else {
+        Err(otherwise.to_owned())
+    }
+}
+
+fn told(error: Error) -> String {
+    error.to_string()
+}
+
+/// Seconds to register for: the least that the demo's server grants, so that the refresh is soon.
+const SHORT: u32 = 4;
+
+/// On the loopback interface an answer takes a millisecond.
+const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# A registrar and a client, both built from this workspace, register with each other on real sockets.
+# Exit status: 0 if every step went as it should, 1 if one did not, 2 for wrong usage or a failed build or start.
+set -u
+
+usage() {
+    cat <<'END'
+Usage: run_demo.sh [--transport udp|tcp] [--keep]
+
+  --transport udp|tcp   what the client uses (default: udp)
+  --keep                leave the server up afterwards, on every address of this machine,
+                        and tell how to point a phone at it
+END
+}
+
+die() {
+    echo "run_demo.sh: $*" >&2
+    exit 2
+}
+
+transport=udp
+keep=no
+while [ $# -gt 0 ]; do
+    case $1 in
+    --transport)
+        [ $# -ge 2 ] || die "--transport needs a value: udp or tcp"
+        transport=$2
+        shift
+        ;;
+    --transport=*) transport=${1#*=} ;;
+    --keep) keep=yes ;;
+    -h | --help)
+        usage
+        exit 0
+        ;;
+    *) die "unknown argument '$1' (try --help)" ;;
+    esac
+    shift
+done
+case $transport in
+udp | tcp) ;;
+*) die "--transport is udp or tcp, not '$transport'" ;;
+esac
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || die "cannot find the folder of this script"
+manifest=$here/../../Cargo.toml
+command -v cargo >/dev/null || die "cargo is not installed: see https://rustup.rs"
+
+echo "building ..."
+cargo build --quiet --manifest-path "$manifest" \
+    --example register_demo_server --example register_demo_client || die "the build failed"
+target=$(cargo metadata --manifest-path "$manifest" --no-deps --format-version 1 |
+    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+programs=$target/debug/examples
+[ -x "$programs/register_demo_server" ] || die "the build left no $programs/register_demo_server"
+
+logs=$(mktemp -d "${TMPDIR:-/tmp}/sipora-demo.XXXXXX") || die "cannot make a folder for the logs"
+echo "logs in $logs"
+
+server=
+stop_server() {
+    [ -n "$server" ] || return 0
+    kill -TERM "$server" 2>/dev/null
+    wait "$server" 2>/dev/null
+    server=
+}
+trap stop_server EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+address=127.0.0.1
+[ $keep = no ] || address=0.0.0.0
+# Outside the terminal's reach: Ctrl-C ends this script, which ends the server.
+"$programs/register_demo_server" --address $address \
+    </dev/null >"$logs/server.out" 2>"$logs/server.log" &
+server=$!
+
+port=
+for _ in $(seq 100); do
+    port=$(sed -n "s/^listening on $transport .*:\([0-9]*\)\$/\1/p" "$logs/server.out")
+    [ -z "$port" ] || break
+    kill -0 "$server" 2>/dev/null || break
+    sleep 0.1
+done
+if [ -z "$port" ]; then
+    cat "$logs/server.log" >&2
+    die "the server did not start"
+fi
+
+"$programs/register_demo_client" --transport "$transport" "127.0.0.1:$port" 2>&1 | tee "$logs/client.log"
+status=${PIPESTATUS[0]}
+
+if ! kill -0 "$server" 2>/dev/null; then
+    cat "$logs/server.log" >&2
+    echo "run_demo.sh: the server ended before its time" >&2
+    status=1
+elif [ $keep = yes ] && [ "$status" -eq 0 ]; then
+    echo
+    sed -n '/^phone:/s/^phone: *//p' "$logs/server.out"
+    echo "The server stays up as process $server. To stop it: kill $server"
+    server=
+    trap - EXIT
+else
+    kill -TERM "$server"
+    wait "$server"
+    ended=$?
+    server=
+    if [ $ended -ne 0 ]; then
+        cat "$logs/server.log" >&2
+        echo "run_demo.sh: the server ended with status $ended" >&2
+        status=1
+    fi
+fi
+
+if [ "$status" -eq 0 ]; then
+    echo "demo over $transport: passed"
+else
+    echo "demo over $transport: FAILED (logs in $logs)" >&2
+    status=1
+fi
+exit "$status"

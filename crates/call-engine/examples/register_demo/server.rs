@@ -1,0 +1,104 @@
+//! The registrar of the demo: one user, free ports, and short registrations allowed so that a refresh is soon.
+//!
+//! It is the README's server with a log of its messages. `sipora serve` is the one to deploy.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser;
+use sipora_call_engine::{
+    CallCenterConfig, CallCenterEngine, Direction, Flow, MessageObserver, Now,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A registrar with one user, alice, whose password is wonderland.
+#[derive(Parser)]
+struct Arguments {
+    /// Address to listen at, over UDP and TCP
+    #[arg(long, default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
+    address: IpAddr,
+
+    /// Port to listen at; 0 takes free ones
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+
+    let address = SocketAddr::new(arguments.address, arguments.port).to_string();
+    let config = CallCenterConfig::new()
+        .with_udp_listener(&address)
+        .with_tcp_listener(&address)
+        .with_user("alice", "wonderland")
+        .with_expires(3600, SHORTEST, 7200)
+        .with_observer(Arc::new(Log(Instant::now())));
+    let engine = CallCenterEngine::new(config).await?;
+
+    for listener in engine.listeners() {
+        println!("listening on {listener}");
+    }
+    if arguments.address.is_unspecified() {
+        print_phone_settings(&engine);
+    }
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    engine.shutdown().await;
+    Ok(())
+}
+
+/// Tells what to enter into a phone that is in the same network.
+fn print_phone_settings(engine: &CallCenterEngine) {
+    let host = address_in_the_network().unwrap_or(Ipv4Addr::LOCALHOST.into());
+    println!("phone: To register a phone in the same network, enter");
+    println!("phone:   user name  alice");
+    println!("phone:   password   wonderland");
+    println!("phone:   domain     {host}");
+    for listener in engine.listeners() {
+        let server = SocketAddr::new(host, listener.address.port());
+        println!("phone:   server     {server} over {}", listener.transport);
+    }
+}
+
+/// Gives the address that the way out of this machine begins with. Connecting a UDP socket sends nothing.
+fn address_in_the_network() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(DOCUMENTATION_ADDRESS).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+/// Writes every message to standard error.
+struct Log(Instant);
+
+impl MessageObserver for Log {
+    fn on_message(&self, now: Now, direction: Direction, flow: &Flow, bytes: &[u8]) {
+        let arrow = match direction {
+            Direction::In => "<<<",
+            Direction::Out => ">>>",
+        };
+        let time = now.instant.duration_since(self.0).as_secs_f64();
+        let text = String::from_utf8_lossy(bytes);
+        eprintln!(
+            "{arrow} {time:.3} s {} {}\n{text}",
+            flow.transport, flow.remote
+        );
+    }
+}
+
+/// Seconds below which the registrar answers 423. A real one has 60.
+const SHORTEST: u32 = 4;
+
+/// Reserved by RFC 5737: nobody is there.
+const DOCUMENTATION_ADDRESS: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);

@@ -1,0 +1,140 @@
+//! The command line: the commands, and what the client commands have in common.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::options::OptionsArguments;
+use crate::register::RegisterArguments;
+use crate::serve::ServeArguments;
+
+/// A SIP registrar (RFC 3261), and a SIP client for the command line.
+#[derive(Debug, Parser)]
+#[command(name = "sipora", version, after_help = EXIT_STATUSES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a registrar
+    Serve(ServeArguments),
+    /// Ask a SIP server or user what it can do (OPTIONS)
+    Options(OptionsArguments),
+    /// Register an address-of-record, list its bindings, or remove them (REGISTER)
+    Register(RegisterArguments),
+}
+
+/// What `options` and `register` share.
+#[derive(Debug, Args)]
+pub(crate) struct ClientArguments {
+    /// User name for digest authentication
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+
+    /// File whose first line is the password; without it, the environment variable SIPORA_PASSWORD
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// Transport to use where the URI does not name one
+    #[arg(long, value_name = "TRANSPORT")]
+    pub(crate) transport: Option<TransportChoice>,
+
+    /// Proxy to send every request to first, as in sip:proxy.example.com
+    #[arg(long, value_name = "URI")]
+    pub(crate) proxy: Option<String>,
+
+    /// Seconds to wait for the final answer, all attempts and retries included
+    #[arg(long, value_name = "SECONDS", default_value = "32", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// Print one JSON object on standard output in place of text
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Show each message on standard error; twice: the library's log too
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportChoice {
+    Udp,
+    Tcp,
+}
+
+impl TransportChoice {
+    /// Gives the value of the `transport` URI parameter.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            TransportChoice::Udp => "udp",
+            TransportChoice::Tcp => "tcp",
+        }
+    }
+}
+
+/// Reads a number of seconds, which may have decimals, up to an hour.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a number of seconds above 0 and up to 3600".to_owned();
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    if !(seconds > 0.0 && seconds <= 3600.0) {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+pub(crate) const EXIT_STATUSES: &str = "\
+Exit status:
+  0  success
+  1  the final answer was not a 2xx
+  2  wrong usage, or a local error
+  3  no answer";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_timeout_may_have_decimals() {
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert_eq!(seconds("32"), Ok(Duration::from_secs(32)));
+    }
+
+    #[test]
+    fn a_timeout_that_is_no_time_is_refused() {
+        for text in ["0", "-1", "NaN", "inf", "3601", "soon", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_client_command_takes_the_common_flags() {
+        let flags = [
+            "--user",
+            "alice",
+            "--password-file",
+            "p",
+            "--transport",
+            "tcp",
+            "--proxy",
+            "sip:p.example",
+            "--timeout",
+            "5",
+            "--json",
+            "-vv",
+        ];
+        for command in ["options", "register"] {
+            let words = ["sipora", command, "sip:alice@example.com"];
+            Arguments::try_parse_from(words.iter().chain(&flags)).unwrap();
+        }
+    }
+}

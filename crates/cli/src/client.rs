@@ -1,0 +1,242 @@
+//! What `options` and `register` share: URIs, credentials, the coordinator, and what an error means.
+
+use std::env;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use sipora_session_core::message::{Host, Uri};
+use sipora_session_core::{
+    Credentials, Error, SessionCoordinator, SessionManagerBuilder, SipResponse,
+};
+
+use crate::arguments::{ClientArguments, TransportChoice};
+use crate::exit::{Failure, chain};
+use crate::output::Report;
+use crate::wire::Trace;
+
+/// Starts a client on a free port.
+///
+/// `target` is where requests will go, which decides between IPv4 and IPv6; `identity` is who sends them, whose user
+/// part is the user name where `--user` gives none.
+pub(crate) async fn start(
+    arguments: &ClientArguments,
+    target: &Uri,
+    identity: Option<&Uri>,
+) -> Result<Arc<SessionCoordinator>, Failure> {
+    let proxy = match &arguments.proxy {
+        Some(proxy) => Some(parse_uri("--proxy", proxy)?),
+        None => None,
+    };
+    let next_hop = proxy.as_ref().unwrap_or(target);
+    let mut builder = SessionManagerBuilder::new()
+        .with_bind_address(any_address(next_hop))
+        .with_request_timeout(arguments.timeout)
+        .with_user_agent(USER_AGENT)
+        .enable_sip_client();
+    if let Some(proxy) = &proxy {
+        builder = builder.with_outbound_proxy(proxy.as_str());
+    }
+    if let Some(identity) = identity {
+        builder = builder.with_identity(identity.as_str());
+    }
+    let user = identity.and_then(Uri::user_decoded);
+    if let Some(credentials) = credentials(arguments, user.as_deref())? {
+        builder = builder.with_credentials(credentials);
+    }
+    if arguments.verbose > 0 {
+        builder = builder.with_observer(Arc::new(Trace));
+    }
+    builder.build().await.map_err(|error| failure(&error))
+}
+
+/// Reads a SIP or SIPS URI; `what` names the argument that it came from.
+pub(crate) fn parse_uri(what: &str, text: &str) -> Result<Uri, Failure> {
+    let wrong =
+        |reason: &str| Failure::Local(format!("{what} '{text}' is not a SIP URI: {reason}"));
+    let uri = Uri::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    if !uri.is_sip() {
+        return Err(wrong(
+            "it begins with sip: or sips:, as in sip:alice@example.com",
+        ));
+    }
+    Ok(uri)
+}
+
+/// Names the chosen transport in a URI that names none.
+pub(crate) fn with_transport(uri: Uri, choice: Option<TransportChoice>) -> Result<Uri, Failure> {
+    let Some(choice) = choice else {
+        return Ok(uri);
+    };
+    match uri.transport() {
+        Some(named) if named.eq_ignore_ascii_case(choice.as_str()) => Ok(uri),
+        Some(named) => Err(Failure::Local(format!(
+            "--transport {} contradicts transport={named} in {uri}",
+            choice.as_str()
+        ))),
+        None => uri
+            .with_param("transport", Some(choice.as_str()))
+            .map_err(|error| Failure::Local(error.to_string())),
+    }
+}
+
+/// Says what a failed call means for the exit status.
+pub(crate) fn failure(error: &Error) -> Failure {
+    let mut text = chain(error);
+    if let Some(response) = error.response() {
+        let status = response.status().to_string();
+        if !text.contains(&status) {
+            text.push_str(&format!(" ({status} {})", response.reason()));
+        }
+    }
+    match error {
+        Error::Rejected(_) | Error::AuthenticationFailed { .. } | Error::ProtocolError { .. } => {
+            Failure::Refused(text)
+        }
+        Error::Timeout { .. } | Error::Transport { .. } => Failure::NoAnswer(text),
+        _ => Failure::Local(text),
+    }
+}
+
+/// Reports a failed call, with the answer behind it.
+pub(crate) fn failed(error: &Error) -> Report {
+    Report::failure(failure(error), error.response())
+}
+
+/// Reports any final answer; one other than 2xx is a failure.
+pub(crate) fn answered(by: &str, response: &SipResponse) -> Report {
+    if response.status().is_success() {
+        return Report::answer(response);
+    }
+    let text = format!("{by} answered {} {}", response.status(), response.reason());
+    Report::failure(Failure::Refused(text), Some(response))
+}
+
+/// Gives the credentials of the command line and the environment, if there are any.
+fn credentials(
+    arguments: &ClientArguments,
+    user: Option<&str>,
+) -> Result<Option<Credentials>, Failure> {
+    let password = match &arguments.password_file {
+        Some(path) => Some(read_password(path)?),
+        None => env::var(PASSWORD_VARIABLE).ok(),
+    };
+    match (arguments.user.as_deref(), password) {
+        (Some(user), Some(password)) => Ok(Some(Credentials::new(user, password))),
+        (Some(_), None) => Err(Failure::Local(format!(
+            "--user needs a password: give --password-file FILE or set {PASSWORD_VARIABLE}"
+        ))),
+        (None, Some(password)) => match user {
+            Some(user) => Ok(Some(Credentials::new(user, password))),
+            None if arguments.password_file.is_some() => Err(Failure::Local(
+                "--password-file needs --user NAME".to_owned(),
+            )),
+            // The variable may be there for other commands.
+            None => Ok(None),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// Takes the first line; the rest may be a comment.
+fn read_password(path: &Path) -> Result<String, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        Failure::Local(format!(
+            "cannot read the password file {}: {error}",
+            path.display()
+        ))
+    })?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(Failure::Local(format!(
+            "the password file {} is empty",
+            path.display()
+        ))),
+    }
+}
+
+/// Gives the wildcard address of the family that leads to `next_hop`; IPv4 for names.
+fn any_address(next_hop: &Uri) -> IpAddr {
+    match next_hop.host() {
+        Host::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Host::V4(_) | Host::Name(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+const PASSWORD_VARIABLE: &str = "SIPORA_PASSWORD";
+const USER_AGENT: &str = concat!("sipora/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_is_added_where_none_is_named() {
+        let uri = |text: &str| Uri::parse(text).unwrap();
+        let tcp = Some(TransportChoice::Tcp);
+        assert_eq!(
+            with_transport(uri("sip:a@b.example:5070"), tcp)
+                .unwrap()
+                .as_str(),
+            "sip:a@b.example:5070;transport=tcp"
+        );
+        assert_eq!(
+            with_transport(uri("sip:b.example;transport=TCP"), tcp)
+                .unwrap()
+                .as_str(),
+            "sip:b.example;transport=TCP"
+        );
+        assert_eq!(
+            with_transport(uri("sip:b.example"), None).unwrap().as_str(),
+            "sip:b.example"
+        );
+    }
+
+    #[test]
+    fn two_transports_that_differ_are_wrong_usage() {
+        let uri = Uri::parse("sip:b.example;transport=udp").unwrap();
+        let failure = with_transport(uri, Some(TransportChoice::Tcp)).unwrap_err();
+        assert_eq!(failure.status(), 2);
+    }
+
+    #[test]
+    fn what_is_no_sip_uri_is_wrong_usage_and_quoted() {
+        for text in [
+            "",
+            "alice",
+            "alice@example.com",
+            "tel:+123",
+            "sip:",
+            "sip:a b@c",
+            "http://a.example",
+        ] {
+            let failure = parse_uri("URI", text).unwrap_err();
+            assert_eq!(failure.status(), 2, "{text}");
+            assert!(
+                failure.to_string().contains(&format!("'{text}'")),
+                "{failure}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_address_family_follows_the_next_hop() {
+        let address = |text| any_address(&Uri::parse(text).unwrap());
+        assert!(address("sip:[::1]:5060").is_ipv6());
+        assert!(address("sip:127.0.0.1").is_ipv4());
+        assert!(address("sip:example.com").is_ipv4());
+    }
+
+    #[test]
+    fn a_password_is_the_first_line_without_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        for text in ["wonder land ", "wonder land \n", "wonder land \r\nnext\n"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(read_password(&path).unwrap(), "wonder land ");
+        }
+        fs::write(&path, "\n").unwrap();
+        assert_eq!(read_password(&path).unwrap_err().status(), 2);
+    }
+}

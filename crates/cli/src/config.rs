@@ -1,0 +1,333 @@
+//! The configuration of `sipora serve`: its file, and the values that file and flags share.
+
+use std::fs;
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+use sipora_auth::Algorithm;
+
+use crate::exit::Failure;
+
+/// Is the configuration file. Each flag of `sipora serve` has its key here, with `_` for `-`.
+#[derive(Debug, Default, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ConfigFile {
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) advertise: Option<String>,
+    pub(crate) domain: Vec<String>,
+    pub(crate) users: Option<PathBuf>,
+    pub(crate) no_auth: bool,
+    pub(crate) digest: Vec<Digest>,
+    pub(crate) registrar: Registrar,
+}
+
+impl ConfigFile {
+    /// Reads the file at `path`; a relative `users` counts from the folder that the file is in.
+    pub(crate) fn read(path: &Path) -> Result<ConfigFile, Failure> {
+        let text = fs::read_to_string(path).map_err(|error| {
+            Failure::Local(format!(
+                "cannot read the configuration file {}: {error}",
+                path.display()
+            ))
+        })?;
+        let mut config = ConfigFile::parse(&text)
+            .map_err(|problem| Failure::Local(format!("{}:{problem}", path.display())))?;
+        if let Some(users) = &mut config.users {
+            *users = path.parent().unwrap_or(Path::new("")).join(&users);
+        }
+        Ok(config)
+    }
+
+    /// Reads TOML. The error begins with line and column.
+    fn parse(text: &str) -> Result<ConfigFile, String> {
+        let config: ConfigFile = toml::from_str(text).map_err(|error| {
+            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+            format!("{line}:{column}: {}", error.message().replace('\n', ", "))
+        })?;
+        if config.no_auth && config.users.is_some() {
+            return Err(" users and no_auth exclude each other".to_owned());
+        }
+        Ok(config)
+    }
+}
+
+/// What the registrar grants. Times are in seconds.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Registrar {
+    /// Granted where the client names no expiry.
+    pub(crate) default_expires: u32,
+    /// Below it, the answer is 423 (Interval Too Brief).
+    pub(crate) minimum_expires: u32,
+    /// Above it, this is granted.
+    pub(crate) maximum_expires: u32,
+    /// Bindings that one address-of-record may have.
+    pub(crate) maximum_contacts: usize,
+}
+
+impl Default for Registrar {
+    fn default() -> Registrar {
+        Registrar {
+            default_expires: 3600,
+            minimum_expires: 60,
+            maximum_expires: 7200,
+            // The devices of one person; also the most that one account can make a server store.
+            maximum_contacts: 10,
+        }
+    }
+}
+
+/// Is a place to listen at, written `udp:HOST:PORT` or `tcp:HOST:PORT`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub(crate) enum Listen {
+    Udp(String),
+    Tcp(String),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Listen, String> {
+        let Some((transport, address)) = text.split_once(':') else {
+            return Err(LISTEN_FORM.to_owned());
+        };
+        let address = host_and_port(address)?;
+        match transport {
+            "udp" => Ok(Listen::Udp(address)),
+            "tcp" => Ok(Listen::Tcp(address)),
+            _ => Err(LISTEN_FORM.to_owned()),
+        }
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Listen, String> {
+        text.parse()
+            .map_err(|problem| format!("'{text}': {problem}"))
+    }
+}
+
+/// Names an algorithm that the registrar may challenge with.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Digest {
+    #[serde(rename = "MD5")]
+    #[value(name = "MD5")]
+    Md5,
+    #[serde(rename = "SHA-256")]
+    #[value(name = "SHA-256")]
+    Sha256,
+    #[serde(rename = "SHA-512-256")]
+    #[value(name = "SHA-512-256")]
+    Sha512_256,
+}
+
+impl From<Digest> for Algorithm {
+    fn from(digest: Digest) -> Algorithm {
+        match digest {
+            Digest::Md5 => Algorithm::Md5,
+            Digest::Sha256 => Algorithm::Sha256,
+            Digest::Sha512_256 => Algorithm::Sha512_256,
+        }
+    }
+}
+
+/// Checks that `text` is `HOST:PORT`, with brackets around an IPv6 address, and gives it back.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(LISTEN_FORM.to_owned());
+    };
+    if port.parse::<u16>().is_err() || port.starts_with('+') {
+        return Err(format!("'{port}' is no port; {LISTEN_FORM}"));
+    }
+    if let Some(inner) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        if inner.parse::<Ipv6Addr>().is_err() {
+            return Err(format!("'{inner}' is no IPv6 address"));
+        }
+    } else if host.contains([':', '[', ']']) {
+        return Err("an IPv6 address needs brackets, as in udp:[::1]:5060".to_owned());
+    } else if host.is_empty() {
+        return Err(format!("the host is missing; {LISTEN_FORM}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Gives line and column, both from 1, of a byte of `text`.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before.get(start..).map_or(0, |rest| rest.chars().count()) + 1;
+    (line, column)
+}
+
+const LISTEN_FORM: &str = "expected udp:HOST:PORT or tcp:HOST:PORT, as in udp:0.0.0.0:5060";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_defaults() {
+        let config = ConfigFile::parse("").unwrap();
+        assert_eq!(config, ConfigFile::default());
+        assert_eq!(
+            config.registrar,
+            Registrar {
+                default_expires: 3600,
+                minimum_expires: 60,
+                maximum_expires: 7200,
+                maximum_contacts: 10,
+            }
+        );
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = ConfigFile::parse(
+            r#"
+            listen = ["udp:127.0.0.1:0", "tcp:[::1]:5060"]
+            advertise = "sip.example.com"
+            domain = ["example.com", "example.org"]
+            users = "users.txt"
+            digest = ["SHA-256", "MD5"]
+            [registrar]
+            minimum_expires = 30
+            maximum_contacts = 3
+            "#,
+        )
+        .unwrap();
+        assert_eq!(
+            config.listen,
+            [
+                Listen::Udp("127.0.0.1:0".to_owned()),
+                Listen::Tcp("[::1]:5060".to_owned())
+            ]
+        );
+        assert_eq!(config.advertise.as_deref(), Some("sip.example.com"));
+        assert_eq!(config.domain, ["example.com", "example.org"]);
+        assert_eq!(config.users, Some(PathBuf::from("users.txt")));
+        assert_eq!(config.digest, [Digest::Sha256, Digest::Md5]);
+        assert_eq!(config.registrar.maximum_contacts, 3);
+        assert_eq!(config.registrar.minimum_expires, 30);
+        assert_eq!(config.registrar.default_expires, 3600);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_line_and_column() {
+        let problem = ConfigFile::parse("advertise = \"a\"\n  lisen = []\n").unwrap_err();
+        assert!(
+            problem.starts_with("2:3: unknown field `lisen`"),
+            "{problem}"
+        );
+        let problem = ConfigFile::parse("[registrar]\nmin = 3\n").unwrap_err();
+        assert!(problem.starts_with("2:1: unknown field `min`"), "{problem}");
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_line_and_column() {
+        let problem =
+            ConfigFile::parse("\nlisten = [\"udp:0.0.0.0:0\", \"udp:here\"]\n").unwrap_err();
+        assert!(
+            problem.starts_with("2:10: 'udp:here': expected udp:HOST:PORT"),
+            "{problem}"
+        );
+        let problem = ConfigFile::parse("digest = [\"SHA-1\"]\n").unwrap_err();
+        assert!(
+            problem.starts_with("1:11: unknown variant `SHA-1`"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn broken_toml_is_named_with_line_and_column_on_one_line() {
+        let problem = ConfigFile::parse("domain = [\"é\", \n").unwrap_err();
+        assert!(
+            problem
+                .split(':')
+                .take(2)
+                .all(|part| part.parse::<u32>().is_ok()),
+            "{problem}"
+        );
+        assert!(!problem.contains('\n'), "{problem}");
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        assert_eq!(position("é = 1\nö = x", 12), (2, 5));
+        assert_eq!(position("", 0), (1, 1));
+        assert_eq!(position("a", 99), (1, 2));
+    }
+
+    #[test]
+    fn users_and_no_auth_exclude_each_other() {
+        let problem = ConfigFile::parse("users = \"u\"\nno_auth = true\n").unwrap_err();
+        assert!(problem.contains("exclude each other"), "{problem}");
+    }
+
+    #[test]
+    fn the_users_file_is_relative_to_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sipora.toml");
+        fs::write(&path, "users = \"users.txt\"\n").unwrap();
+        let config = ConfigFile::read(&path).unwrap();
+        assert_eq!(config.users, Some(folder.path().join("users.txt")));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let failure = ConfigFile::read(Path::new("/nonexistent/sipora.toml")).unwrap_err();
+        assert_eq!(failure.status(), 2);
+        assert!(
+            failure.to_string().contains("/nonexistent/sipora.toml"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn listeners_are_read() {
+        for (text, expected) in [
+            (
+                "udp:127.0.0.1:5060",
+                Listen::Udp("127.0.0.1:5060".to_owned()),
+            ),
+            ("tcp:0.0.0.0:0", Listen::Tcp("0.0.0.0:0".to_owned())),
+            ("udp:[::1]:0", Listen::Udp("[::1]:0".to_owned())),
+            (
+                "tcp:localhost:5060",
+                Listen::Tcp("localhost:5060".to_owned()),
+            ),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn listeners_that_are_none_are_refused() {
+        for text in [
+            "",
+            "udp",
+            "udp:",
+            "udp:5060",
+            "127.0.0.1:5060",
+            "sctp:127.0.0.1:5060",
+            "udp:127.0.0.1",
+            "udp:127.0.0.1:65536",
+            "udp:127.0.0.1:+1",
+            "udp::5060",
+            "udp:::1:5060",
+            "udp:[::1:5060",
+            "udp:[127.0.0.1]:5060",
+        ] {
+            assert!(text.parse::<Listen>().is_err(), "{text}");
+        }
+    }
+}

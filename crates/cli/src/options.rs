@@ -1,0 +1,35 @@
+//! `sipora options`: asks what a server or user can do.
+
+use clap::Args;
+use sipora_session_core::SipClient;
+
+use crate::arguments::{ClientArguments, EXIT_STATUSES};
+use crate::client;
+use crate::exit::Failure;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUSES)]
+pub(crate) struct OptionsArguments {
+    /// Whom to ask, as in sip:127.0.0.1:5060 or sip:alice@example.com
+    #[arg(value_name = "URI")]
+    uri: String,
+
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+/// Runs `sipora options`.
+pub(crate) async fn run(arguments: OptionsArguments) -> Result<(), Failure> {
+    let target = client::parse_uri("URI", &arguments.uri)?;
+    let target = client::with_transport(target, arguments.client.transport)?;
+    let coordinator = client::start(&arguments.client, &target, None).await?;
+    let report = match coordinator.send_options(target.as_str()).await {
+        Ok(response) => client::answered(target.as_str(), &response),
+        Err(error) => client::failed(&error),
+    };
+    let result = report.print(arguments.client.json, |report, out| {
+        report.write_answer(out)
+    });
+    coordinator.shutdown().await;
+    result
+}

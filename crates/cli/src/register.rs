@@ -1,0 +1,447 @@
+//! `sipora register`: registers an address-of-record, lists its bindings, or removes them.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Args;
+use sipora_session_core::message::{ContactRef, Method, Request, Uri};
+use sipora_session_core::{
+    Error, RegistrationHandle, RegistrationState, SessionCoordinator, SipClient, SipResponse,
+};
+
+use crate::arguments::{ClientArguments, EXIT_STATUSES};
+use crate::client;
+use crate::exit::{Failure, chain};
+use crate::output::{BindingRow, Report};
+use crate::signals::Signals;
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUSES)]
+pub(crate) struct RegisterArguments {
+    /// Address-of-record, as in sip:alice@example.com
+    #[arg(value_name = "URI")]
+    uri: String,
+
+    /// Where to send the REGISTER [default: the domain of URI]
+    #[arg(long, value_name = "URI")]
+    registrar: Option<String>,
+
+    /// Contact to bind, or with --remove the one to remove [default: where this program is reached]
+    #[arg(long, value_name = "URI")]
+    contact: Option<String>,
+
+    /// Seconds to ask for; the registrar decides
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 3600,
+        value_parser = clap::value_parser!(u32).range(1..),
+    )]
+    expires: u32,
+
+    /// Bind nothing, only list what is bound
+    #[arg(long, conflicts_with_all = ["contact", "expires", "remove", "keep"])]
+    query: bool,
+
+    /// Remove the binding of --contact or, without it, every binding of the address-of-record
+    #[arg(long, conflicts_with_all = ["expires", "keep"])]
+    remove: bool,
+
+    /// Stay registered, refreshing, until Ctrl-C or SIGTERM; then unregister
+    #[arg(long)]
+    keep: bool,
+
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+}
+
+/// Runs `sipora register`.
+pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
+    let addresses = Addresses::from_arguments(&arguments)?;
+    // Listening begins before anything is bound, so that a signal never leaves a binding behind --keep.
+    let mut signals = if arguments.keep {
+        Some(Signals::listen()?)
+    } else {
+        None
+    };
+    let coordinator = client::start(
+        &arguments.client,
+        &addresses.registrar,
+        Some(&addresses.record),
+    )
+    .await?;
+    let session = Session {
+        arguments: &arguments,
+        addresses: &addresses,
+        coordinator: &coordinator,
+    };
+    let result = match &mut signals {
+        Some(signals) => session.keep(signals).await,
+        None if arguments.query => session.query().await,
+        None if arguments.remove => session.remove().await,
+        None => session.register().await,
+    };
+    coordinator.shutdown().await;
+    result
+}
+
+/// The URIs of a registration.
+#[derive(Debug)]
+struct Addresses {
+    /// The address-of-record, without parameters (RFC 3261 §10.3 step 5).
+    record: Uri,
+    /// Where the REGISTER goes, and its Request-URI.
+    registrar: Uri,
+    /// The contact of the command line.
+    contact: Option<Uri>,
+}
+
+impl Addresses {
+    fn from_arguments(arguments: &RegisterArguments) -> Result<Addresses, Failure> {
+        let given = client::parse_uri("URI", &arguments.uri)?;
+        let Some(user) = given.user() else {
+            return Err(Failure::Local(format!(
+                "URI '{given}' names no user: an address-of-record is like sip:alice@example.com"
+            )));
+        };
+        let domain = match given.port() {
+            Some(port) => format!("{}:{port}", given.host_str()),
+            None => given.host_str().to_owned(),
+        };
+        let scheme = given.scheme_str();
+        let record = client::parse_uri("URI", &format!("{scheme}:{user}@{domain}"))?;
+        let registrar = match &arguments.registrar {
+            Some(registrar) => client::parse_uri("--registrar", registrar)?,
+            None => {
+                let registrar = client::parse_uri("URI", &format!("{scheme}:{domain}"))?;
+                match given.transport() {
+                    Some(transport) => registrar
+                        .with_param("transport", Some(transport))
+                        .map_err(|error| Failure::Local(error.to_string()))?,
+                    None => registrar,
+                }
+            }
+        };
+        if registrar.user().is_some() {
+            return Err(Failure::Local(format!(
+                "--registrar '{registrar}' names a user: a registrar is like sip:example.com"
+            )));
+        }
+        let registrar = client::with_transport(registrar, arguments.client.transport)?;
+        let contact = match &arguments.contact {
+            Some(contact) => Some(client::parse_uri("--contact", contact)?),
+            None => None,
+        };
+        Ok(Addresses {
+            record,
+            registrar,
+            contact,
+        })
+    }
+
+    /// The user's name, unescaped: whom a password belongs to, and the user part of our contact.
+    fn user(&self) -> String {
+        self.record.user_decoded().unwrap_or_default().into_owned()
+    }
+}
+
+struct Session<'a> {
+    arguments: &'a RegisterArguments,
+    addresses: &'a Addresses,
+    coordinator: &'a SessionCoordinator,
+}
+
+impl Session<'_> {
+    /// Binds the contact and leaves it bound until it expires.
+    async fn register(&self) -> Result<(), Failure> {
+        let report = match self.bind().await {
+            Ok(registration) => self.bound(&registration),
+            Err(error) => client::failed(&error),
+        };
+        self.print_bound(report)
+    }
+
+    /// Binds the contact, keeps it bound until a signal comes, and removes it.
+    async fn keep(&self, signals: &mut Signals) -> Result<(), Failure> {
+        let registration = tokio::select! {
+            registration = self.bind() => registration,
+            _ = signals.next() => return Ok(()),
+        };
+        let registration = match registration {
+            Ok(registration) => registration,
+            Err(error) => return self.print_bound(client::failed(&error)),
+        };
+        self.print_bound(self.bound(&registration))?;
+        let mut states = registration.states();
+        let mut reported = true;
+        loop {
+            let state = tokio::select! {
+                state = states.next() => state,
+                _ = signals.next() => break,
+            };
+            match state {
+                // The stream begins with the state that was just reported.
+                Some(RegistrationState::Registered { .. }) if reported => {}
+                Some(state) => self.show(&state)?,
+                None => return Err(Failure::NoAnswer("the registration ended".to_owned())),
+            }
+            reported = false;
+        }
+        match tokio::time::timeout(GOODBYE, registration.unregister()).await {
+            Ok(Ok(())) => self.note(&format!("unregistered {}", self.addresses.record)),
+            Ok(Err(error)) => Err(client::failure(&error)),
+            Err(_) => Err(Failure::NoAnswer(format!(
+                "{} did not answer the removal; the binding expires by itself",
+                self.addresses.registrar
+            ))),
+        }
+    }
+
+    /// Lists the bindings, by a REGISTER without Contact (RFC 3261 §10.2.3).
+    async fn query(&self) -> Result<(), Failure> {
+        let report = self.send(None).await;
+        self.print(report, |report, out| {
+            let count = report.bindings.as_ref().map_or(0, Vec::len);
+            let noun = if count == 1 { "binding" } else { "bindings" };
+            writeln!(out, "{} has {count} {noun}", self.addresses.record)?;
+            report.write_bindings(out)
+        })
+    }
+
+    /// Removes one contact, or all of them by `*` (RFC 3261 §10.2.2).
+    async fn remove(&self) -> Result<(), Failure> {
+        let contact = match &self.addresses.contact {
+            Some(contact) => format!("<{contact}>"),
+            None => "*".to_owned(),
+        };
+        let report = self.send(Some(&contact)).await;
+        self.print(report, |report, out| {
+            writeln!(out, "unregistered {}", self.addresses.record)?;
+            report.write_bindings(out)
+        })
+    }
+
+    async fn bind(&self) -> Result<RegistrationHandle, Error> {
+        let Addresses {
+            record,
+            registrar,
+            contact,
+        } = self.addresses;
+        let contact = match contact {
+            Some(contact) => contact.as_str().to_owned(),
+            None => {
+                self.coordinator
+                    .contact_uri(&self.addresses.user(), registrar.as_str())
+                    .await?
+            }
+        };
+        let expires = self.arguments.expires;
+        self.coordinator
+            .register(registrar.as_str(), record.as_str(), &contact, expires)
+            .await
+    }
+
+    /// Sends a REGISTER that binds nothing: without `removal` it only asks, with it that contact is removed.
+    async fn send(&self, removal: Option<&str>) -> Report {
+        let Addresses {
+            record, registrar, ..
+        } = self.addresses;
+        let mut request = Request::builder(Method::Register, registrar).to(&format!("<{record}>"));
+        if let Some(contact) = removal {
+            request = request.header("Contact", contact).header("Expires", "0");
+        }
+        let request = match request.build() {
+            Ok(request) => request,
+            Err(error) => return Report::failure(Failure::Local(chain(&error)), None),
+        };
+        match self
+            .coordinator
+            .send_raw_request(request, self.arguments.client.timeout)
+            .await
+        {
+            Ok(response) => {
+                let mut report = client::answered(registrar.as_str(), &response);
+                if report.is_success() {
+                    report.bindings = bindings(&response);
+                }
+                report
+            }
+            Err(error) => client::failed(&error),
+        }
+    }
+
+    fn bound(&self, registration: &RegistrationHandle) -> Report {
+        let response = registration.response();
+        let mut report = Report::answer(&response);
+        report.expires = Some(registration.granted());
+        report.bindings = bindings(&response);
+        report
+    }
+
+    /// Prints a report; without --json, a failure has its line on standard error and nothing here.
+    fn print(
+        &self,
+        report: Report,
+        text: impl FnOnce(&Report, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        report.print(self.arguments.client.json, |report, out| {
+            if report.is_success() {
+                text(report, out)
+            } else {
+                Ok(())
+            }
+        })
+    }
+
+    fn print_bound(&self, report: Report) -> Result<(), Failure> {
+        self.print(report, |report, out| {
+            let expires = report.expires.unwrap_or_default();
+            writeln!(out, "registered {} for {expires} s", self.addresses.record)?;
+            report.write_bindings(out)
+        })
+    }
+
+    /// Tells what became of a registration that is kept.
+    fn show(&self, state: &RegistrationState) -> Result<(), Failure> {
+        match state {
+            RegistrationState::Refreshing { .. } => Ok(()),
+            RegistrationState::Failed(error) => Err(client::failure(error)),
+            _ => self.note(&state.to_string()),
+        }
+    }
+
+    /// Says something beside the report; with --json that goes to standard error.
+    fn note(&self, text: &str) -> Result<(), Failure> {
+        if self.arguments.client.json {
+            writeln!(io::stderr(), "{text}")?;
+        } else {
+            writeln!(io::stdout(), "{text}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the bindings that a registrar lists in its 2xx; none where its Contact cannot be read.
+fn bindings(response: &SipResponse) -> Option<Vec<BindingRow>> {
+    let contacts = response.message().headers().contacts().ok()?;
+    let row = |contact: &ContactRef<'_>| BindingRow {
+        uri: contact.uri().as_str().to_owned(),
+        expires: contact.expires(),
+        q: contact.q().map(f32::from),
+    };
+    Some(contacts.as_slice().iter().map(row).collect())
+}
+
+/// How long a removal at the end may take: what init systems and people wait before they kill.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    fn addresses(flags: &[&str]) -> Result<Addresses, Failure> {
+        let words = ["sipora", "register"].iter().chain(flags);
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Register(arguments) => Addresses::from_arguments(&arguments),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_registrar_is_the_domain_of_the_address() {
+        for (given, record, registrar) in [
+            (
+                "sip:alice@example.com",
+                "sip:alice@example.com",
+                "sip:example.com",
+            ),
+            (
+                "sip:alice@127.0.0.1:5070",
+                "sip:alice@127.0.0.1:5070",
+                "sip:127.0.0.1:5070",
+            ),
+            (
+                "sips:alice@[::1]:5061",
+                "sips:alice@[::1]:5061",
+                "sips:[::1]:5061",
+            ),
+            (
+                "sip:alice@example.com;transport=tcp",
+                "sip:alice@example.com",
+                "sip:example.com;transport=tcp",
+            ),
+            (
+                "sip:a%20b:secret@example.com?Subject=x",
+                "sip:a%20b@example.com",
+                "sip:example.com",
+            ),
+        ] {
+            let addresses = addresses(&[given]).unwrap();
+            assert_eq!(addresses.record.as_str(), record);
+            assert_eq!(addresses.registrar.as_str(), registrar);
+        }
+    }
+
+    #[test]
+    fn another_registrar_can_be_named() {
+        let addresses = addresses(&[
+            "sip:alice@example.com",
+            "--registrar",
+            "sip:127.0.0.1:5070",
+            "--transport",
+            "tcp",
+        ])
+        .unwrap();
+        assert_eq!(addresses.record.as_str(), "sip:alice@example.com");
+        assert_eq!(
+            addresses.registrar.as_str(),
+            "sip:127.0.0.1:5070;transport=tcp"
+        );
+    }
+
+    #[test]
+    fn the_user_is_unescaped() {
+        assert_eq!(addresses(&["sip:a%20b@example.com"]).unwrap().user(), "a b");
+    }
+
+    #[test]
+    fn an_address_without_user_is_wrong_usage() {
+        let failure = addresses(&["sip:example.com"]).unwrap_err();
+        assert_eq!(failure.status(), 2);
+        assert!(
+            failure.to_string().contains("sip:alice@example.com"),
+            "{failure}"
+        );
+    }
+
+    #[test]
+    fn a_registrar_with_user_is_wrong_usage() {
+        let failure = addresses(&[
+            "sip:alice@example.com",
+            "--registrar",
+            "sip:bob@example.com",
+        ])
+        .unwrap_err();
+        assert_eq!(failure.status(), 2);
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_wrong_usage() {
+        for flags in [
+            ["--query", "--remove"].as_slice(),
+            &["--query", "--keep"],
+            &["--query", "--contact", "sip:a@b"],
+            &["--remove", "--keep"],
+            &["--remove", "--expires", "60"],
+            &["--expires", "0"],
+        ] {
+            let words = ["sipora", "register", "sip:alice@example.com"]
+                .iter()
+                .chain(flags);
+            assert!(Arguments::try_parse_from(words).is_err(), "{flags:?}");
+        }
+    }
+}
