@@ -1,18 +1,202 @@
-/*
-impl UnifiedDialogApi {
-    /// Sends `request` outside any dialog to `destination` and waits for its final answer.
-    ///
-    /// Any method but INVITE, ACK and CANCEL: those are [`ApiError::MethodNotAllowed`]... 
-    /// Transport: `sips` → TLS, `transport=` of the Request-URI, else UDP; TLS name from the Request-URI host.
-    /// The request must be complete but for Via (RFC 3261 §8.1.1): From with a tag, To, Call-ID, CSeq, Max-Forwards; what is missing is
-    /// ApiError::InvalidRequest naming the header. Via is the transaction's: a request that has one is refused.
-    /// Provisional answers (100–199) do not end it. A 401/407 is returned raw. Timeout covers connecting and every attempt.
-    /// Errors: Timeout, Transport, Cancelled (endpoint shut down / cancelled), InvalidRequest, 
-    /// Dropping the future forgets the transaction.
-    pub async fn send_non_dialog_request(&self, request: Request, destination: SocketAddr, timeout: Duration) -> ApiResult<Response>;
-    /// The same to a Target: Uri (resolved RFC 3263), Addr(transport, address), Flow.
-    pub async fn send_request_to(&self, request: Request, target: Target, timeout: Duration) -> ApiResult<Response>;
-    /// With authenticated retry through a synchronous Authorizer.
-    pub async fn send_authorized(&self, request: Request, target: Target, authorizer: Arc<dyn Authorizer>, timeout: Duration) -> ApiResult<Response>;
+//! [`UnifiedDialogApi`]: requests and their final answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sipora_message::{Request, Response, Scheme};
+use sipora_transaction_core::{EndpointBuilder, Target, UserHandle};
+use sipora_transport::{Destination, Transport};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::user::{Abandoned, Command, DialogUser, Outgoing};
+use crate::{ApiError, ApiResult, Authorizer, Exchange, check};
+
+/// Sends requests through an endpoint and waits for their final answers. Cheap to clone.
+///
+/// # What it sends
+///
+/// Any method but INVITE, ACK and CANCEL ([`ApiError::MethodNotAllowed`]). The request is complete but for Via, which is
+/// the transaction layer's: To, From with a tag, Call-ID, CSeq and Max-Forwards are there, once each
+/// ([`ApiError::InvalidRequest`] names what is not; nothing is sent then).
+///
+/// # What comes back
+///
+/// The first final answer, whatever its status. Provisional answers do not end the wait. Without a final answer:
+///
+/// | error | when |
+/// | --- | --- |
+/// | [`ApiError::Timeout`] | no final answer within `timeout`, or within 64 × T1 of the last attempt (timer F) |
+/// | [`ApiError::Transport`] | no target could be reached |
+/// | [`ApiError::Cancelled`] | the endpoint was shut down |
+/// | [`ApiError::Busy`] | too many requests are in flight |
+///
+/// `timeout` bounds the whole: waiting for a place in the queue, name resolution, connecting, every target, every retry
+/// with credentials.
+///
+/// # Cancellation
+///
+/// A future that is dropped leaves nothing behind: the transaction is forgotten, retransmissions end, a late answer is
+/// dropped. What was sent may still be acted on.
+#[derive(Debug, Clone)]
+pub struct UnifiedDialogApi {
+    user: UserHandle<Command>,
+    abandoned: Arc<Abandoned>,
+    next_key: Arc<AtomicU64>,
 }
-*/
+
+impl UnifiedDialogApi {
+    /// Adds the dialog layer to an endpoint that is being built.
+    pub fn add_to(builder: &mut EndpointBuilder) -> Self {
+        let abandoned = Arc::new(Abandoned::default());
+        let user = builder.add_user(DialogUser::new(abandoned.clone()));
+        Self {
+            user,
+            abandoned,
+            next_key: Arc::default(),
+        }
+    }
+
+    /// Sends `request` outside any dialog to `destination`, and gives its final answer as it came, a 401 too.
+    ///
+    /// `destination` takes the place of Route and Request-URI for finding the next hop; the request itself stays as it
+    /// is. The transport follows from the Request-URI: TLS for `sips`, else its `transport` parameter, else UDP; the name
+    /// that a TLS certificate must carry is the host of the Request-URI.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnifiedDialogApi`] tells.
+    pub async fn send_non_dialog_request(
+        &self,
+        request: Request,
+        destination: SocketAddr,
+        timeout: Duration,
+    ) -> ApiResult<Response> {
+        let target = Target::Destinations(vec![located(&request, destination)?]);
+        self.send_request_to(request, target, timeout).await
+    }
+
+    /// Sends `request` outside any dialog to `target`: a URI to be located (RFC 3263), addresses, or a flow.
+    ///
+    /// [`next_hop`](crate::next_hop) gives the URI that RFC 3261 §8.1.2 sends a request to.
+    ///
+    /// # Errors
+    ///
+    /// As [`UnifiedDialogApi`] tells.
+    pub async fn send_request_to(
+        &self,
+        request: Request,
+        target: Target,
+        timeout: Duration,
+    ) -> ApiResult<Response> {
+        let exchange = self.exchange(request, target, None, timeout).await?;
+        Ok(exchange.response)
+    }
+
+    /// Does what [`send_request_to`](Self::send_request_to) does, and answers challenges through `authorizer`.
+    ///
+    /// A retry has a new branch and the next CSeq number, keeps Call-ID and From tag, and goes to the target that
+    /// challenged. When the authorizer gives up, the challenge is the answer, with the reason in
+    /// [`Exchange::refusal`].
+    ///
+    /// # Errors
+    ///
+    /// As [`UnifiedDialogApi`] tells; [`ApiError::cseq`] then gives the CSeq number last sent.
+    pub async fn send_authorized(
+        &self,
+        request: Request,
+        target: Target,
+        authorizer: Arc<dyn Authorizer>,
+        timeout: Duration,
+    ) -> ApiResult<Exchange> {
+        self.exchange(request, target, Some(authorizer), timeout).await
+    }
+
+    /// Says whether the endpoint has ended.
+    pub fn is_closed(&self) -> bool {
+        self.user.is_closed()
+    }
+
+    async fn exchange(
+        &self,
+        request: Request,
+        target: Target,
+        authorizer: Option<Arc<dyn Authorizer>>,
+        timeout: Duration,
+    ) -> ApiResult<Exchange> {
+        let cseq = check::outgoing(&request)?;
+        let timeout = timeout.min(MAX_TIMEOUT);
+        let deadline = Instant::now() + timeout;
+        let key = self.next_key.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing {
+            key,
+            request,
+            cseq,
+            target,
+            authorizer,
+            timeout,
+            deadline: deadline.into_std(),
+            reply,
+        };
+        let send = self.user.send(Command::Send(Box::new(outgoing)));
+        tokio::time::timeout_at(deadline, send)
+            .await
+            .map_err(|_| ApiError::Busy { cseq: None })?
+            .map_err(ApiError::from_command)?;
+        let guard = Guard { api: self, key, armed: true };
+        let result = answer.await;
+        guard.disarm();
+        // The user ended without an answer: the endpoint is gone.
+        result.unwrap_or(Err(ApiError::Cancelled { cseq: None }))
+    }
+}
+
+/// Tells the user that a future was dropped.
+struct Guard<'a> {
+    api: &'a UnifiedDialogApi,
+    key: u64,
+    armed: bool,
+}
+
+impl Guard<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.api.abandoned.push(self.key);
+            // A full queue means that commands wait, and each of them makes the user look.
+            let _ = self.api.user.try_send(Command::Reap);
+        }
+    }
+}
+
+/// Adds to an address the transport and the TLS name that the Request-URI asks for.
+fn located(request: &Request, address: SocketAddr) -> ApiResult<Destination> {
+    let Ok(uri) = request.uri() else {
+        return Ok(Destination::udp(address));
+    };
+    let transport = match (uri.scheme(), uri.transport()) {
+        (Scheme::Sips, None) => Transport::Tls,
+        (Scheme::Sips, Some(name)) if name.eq_ignore_ascii_case("ws") => Transport::Wss,
+        (Scheme::Sips, Some(name)) if !name.eq_ignore_ascii_case("wss") => Transport::Tls,
+        (_, None) => Transport::Udp,
+        (_, Some(name)) => name.parse().map_err(|_| {
+            ApiError::invalid("Request-URI", format!("names the unknown transport {name}"))
+        })?,
+    };
+    let mut destination = Destination::new(transport, address);
+    if transport.is_secure() {
+        destination.server_name = Some(uri.host_str().into());
+    }
+    Ok(destination)
+}
+
+/// The longest wait, a day: more is a mistake, and sums of times stay far from overflow.
+const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);

@@ -1,1 +1,65 @@
-//! Placeholder.
+//! SIP requests outside and inside dialogs, with authenticated retry.
+//!
+//! The two main types are [`UnifiedDialogApi`], which sends a request through an
+//! [`Endpoint`](sipora_transaction_core::Endpoint) and waits for its final answer, and [`Authorizer`], which answers the
+//! challenges on the way; [`DigestAuthorizer`] does so with digest credentials.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use sipora_dialog_core::{ApiError, UnifiedDialogApi};
+//! use sipora_message::{HeaderName, Method, Request, Uri};
+//! use sipora_transaction_core::Endpoint;
+//! use sipora_transport::Transport;
+//! use std::time::Duration;
+//!
+//! let mut builder = Endpoint::builder().listen(Transport::Udp, "127.0.0.1:0".parse()?);
+//! let dialogs = UnifiedDialogApi::add_to(&mut builder);
+//! let endpoint = builder.build().await?;
+//!
+//! let request = Request::builder(Method::Options, &Uri::parse("sip:127.0.0.1:9")?)
+//!     .header(HeaderName::To, "<sip:127.0.0.1:9>")
+//!     .header(HeaderName::From, "<sip:probe@127.0.0.1>;tag=a1")
+//!     .header(HeaderName::CallId, "an-example")
+//!     .header(HeaderName::CSeq, "1 OPTIONS")
+//!     .header(HeaderName::MaxForwards, "70")
+//!     .build()?;
+//! let nobody = "127.0.0.1:9".parse()?;
+//! match dialogs.send_non_dialog_request(request, nobody, Duration::from_millis(50)).await {
+//!     Ok(response) => println!("{}", response.status()),
+//!     Err(ApiError::Timeout { .. } | ApiError::Transport { .. }) => println!("nobody there"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! endpoint.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | none yet | | |
+//!
+//! # Where the RFCs are
+//!
+//! | clause | module or item |
+//! | --- | --- |
+//! | RFC 3261 §8.1.1, what a request must have | [`ApiError::InvalidRequest`] |
+//! | RFC 3261 §8.1.2, where it goes | [`next_hop`] |
+//! | RFC 3261 §8.1.3.5 and §22.2, retry with credentials | [`UnifiedDialogApi::send_authorized`] |
+//! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`DigestAuthorizer`] |
+#![forbid(unsafe_code)]
+
+mod api;
+mod authorizer;
+mod check;
+mod error;
+mod exchange;
+mod next_hop;
+mod user;
+
+pub use api::UnifiedDialogApi;
+pub use authorizer::{Authorizer, DigestAuthorizer};
+pub use error::{ApiError, ApiResult};
+pub use exchange::{Exchange, TransactionId};
+pub use next_hop::next_hop;
+pub use sipora_transaction_core::Target;

@@ -1,0 +1,124 @@
+//! Where the answers to challenges come from.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sipora_auth::{AuthError, ClientAuthenticator, Credentials};
+use sipora_message::{HeaderName, Request, Response};
+
+/// Answers challenges, inside the endpoint's task: it computes and never waits.
+///
+/// [`DigestAuthorizer`] is the implementation over `sipora-auth`. `cnonce` is unguessable and new for each call.
+pub trait Authorizer: Send + Sync {
+    /// Gives header fields for a request that nobody has challenged yet; none by default.
+    fn preempt(&self, request: &Request, cnonce: &str) -> Vec<(HeaderName, String)> {
+        let _ = (request, cnonce);
+        Vec::new()
+    }
+
+    /// Gives the header fields for the retry of `request`, as it was last sent, which `challenge` (401 or 407) answered.
+    ///
+    /// They take the place of every `Authorization` and `Proxy-Authorization` that the request has. An error ends the
+    /// exchange, with the challenge as its answer.
+    fn authorize(
+        &self,
+        request: &Request,
+        challenge: &Response,
+        cnonce: &str,
+    ) -> Result<Vec<(HeaderName, String)>, AuthError>;
+
+    /// Sees the final answer to a request that went out with credentials, for what it says about later ones.
+    fn learn(&self, request: &Request, response: &Response) {
+        let _ = (request, response);
+    }
+}
+
+/// Answers digest challenges (RFC 3261 §22, RFC 7616, RFC 8760) and remembers nonces between requests.
+///
+/// ```
+/// use sipora_dialog_core::DigestAuthorizer;
+/// use sipora_auth::Credentials;
+///
+/// let authorizer = DigestAuthorizer::new([Credentials::new("alice", "wonderland")]);
+/// # let _ = authorizer;
+/// ```
+pub struct DigestAuthorizer {
+    main: Mutex<ClientAuthenticator>,
+    proxies: Option<Mutex<ClientAuthenticator>>,
+}
+
+impl DigestAuthorizer {
+    /// Makes an authorizer with these credentials; `None` when there are none.
+    ///
+    /// Credentials kept for the realm that asks come before those for any realm; among equals the first wins.
+    pub fn new(credentials: impl IntoIterator<Item = Credentials>) -> Option<Self> {
+        Some(Self {
+            main: Mutex::new(authenticator(credentials)?),
+            proxies: None,
+        })
+    }
+
+    /// Answers proxies (407) from other credentials, where those fit, than servers (401).
+    pub fn with_proxy_credentials(
+        mut self,
+        credentials: impl IntoIterator<Item = Credentials>,
+    ) -> Self {
+        self.proxies = authenticator(credentials).map(Mutex::new);
+        self
+    }
+}
+
+impl Authorizer for DigestAuthorizer {
+    fn preempt(&self, request: &Request, cnonce: &str) -> Vec<(HeaderName, String)> {
+        let mut headers = lock(&self.main).preempt(request, cnonce);
+        if let Some(proxies) = &self.proxies {
+            headers.extend(lock(proxies).preempt(request, cnonce));
+        }
+        headers
+    }
+
+    fn authorize(
+        &self,
+        request: &Request,
+        challenge: &Response,
+        cnonce: &str,
+    ) -> Result<Vec<(HeaderName, String)>, AuthError> {
+        if let (407, Some(proxies)) = (challenge.status().as_u16(), &self.proxies) {
+            let answer = lock(proxies).answer(request, challenge, cnonce);
+            if !matches!(answer, Err(AuthError::NoCredentials { .. })) {
+                return answer;
+            }
+        }
+        lock(&self.main).answer(request, challenge, cnonce)
+    }
+
+    fn learn(&self, request: &Request, response: &Response) {
+        lock(&self.main).learn(request, response);
+        if let Some(proxies) = &self.proxies {
+            lock(proxies).learn(request, response);
+        }
+    }
+}
+
+impl fmt::Debug for DigestAuthorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DigestAuthorizer")
+            .field("main", &*lock(&self.main))
+            .field("proxies", &self.proxies.is_some())
+            .finish()
+    }
+}
+
+fn authenticator(credentials: impl IntoIterator<Item = Credentials>) -> Option<ClientAuthenticator> {
+    let mut credentials = credentials.into_iter();
+    let mut authenticator = ClientAuthenticator::new(credentials.next()?);
+    for more in credentials {
+        authenticator.add(more);
+    }
+    Some(authenticator)
+}
+
+/// Nothing that panics runs under these locks, so a poisoned one holds what it held.
+fn lock(mutex: &Mutex<ClientAuthenticator>) -> MutexGuard<'_, ClientAuthenticator> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
