@@ -1,8 +1,9 @@
 //! What comes in.
 
-use crate::{CloseReason, Flow};
-use sipora_message::{Message, Request};
+use crate::{CloseReason, Flow, stamp};
+use sipora_message::{Message, ParseError, Request, StatusCode};
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
@@ -36,11 +37,24 @@ pub struct Malformed {
     /// What could be read of a request, stamped where it has a top Via. Present when a 400 can be addressed; absent for
     /// responses and rubbish, which are dropped in silence.
     pub request: Option<Request>,
+    /// The status that the request is owed.
+    pub status: StatusCode,
     /// What is wrong, in words.
     pub reason: String,
     /// Where the message ends is unknown, so the connection closes by itself once a 400 has had its time. Always false
     /// for UDP.
     pub closes: bool,
+}
+
+impl Malformed {
+    pub(crate) fn new(error: &ParseError, source: SocketAddr, closes: bool) -> Malformed {
+        Malformed {
+            request: error.request().cloned().map(|request| stamp(request, source)),
+            status: error.status(),
+            reason: error.to_string(),
+            closes,
+        }
+    }
 }
 
 /// Gives the driver what comes in over stream connections. UDP comes from each [`UdpListener`](crate::UdpListener).

@@ -1,17 +1,23 @@
 //! SIP flows over UDP and TCP behind one network trait.
 
-#![cfg_attr(not(target_os = "linux"), forbid(unsafe_code))]
+#![deny(unsafe_code)]
 
 mod config;
+mod connection;
 mod destination;
 mod error;
 mod flow;
 mod inbound;
+mod listener;
+mod local;
 mod metrics;
 mod network;
 mod now;
 mod resolver;
 mod sent_by;
+mod shared;
+mod sys;
+mod table;
 mod tokio_network;
 mod transport;
 mod transports;

@@ -1,28 +1,58 @@
-//! The one table of flows.
+//! The one table of flows, as its users see it.
 
+use crate::connection::{Connection, ConnectionTask};
+use crate::listener::accept_loop;
+use crate::local::LocalAddresses;
+use crate::metrics::{Counters, count};
+use crate::shared::Shared;
+use crate::table::{Joined, Refusal, Resolved, Table};
 use crate::{
-    BindError, Destination, Flow, FlowId, InboundReceiver, Metrics, Network, Now, OpenError, SendError, SentBy, Transport,
-    TransportConfig, UdpListener,
+    BindError, CloseReason, Destination, Flow, FlowId, InboundReceiver, Metrics, Network, Now, OpenError, SendError,
+    SentBy, Transport, TransportConfig, UdpListener,
 };
 use bytes::Bytes;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{debug, info};
 
 /// Owns every flow: binds, connects, sends. Cheap to clone; the last clone dropped closes everything.
 #[derive(Debug, Clone)]
 pub struct Transports {
-    _private: (),
+    owner: Arc<Owner>,
+}
+
+/// Owns the tasks. They hold only what is shared, so that dropping the last handle ends them.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Transports {
-    /// Makes an empty table over a network. Messages from connections come out of the receiver.
-    pub fn new(_network: Arc<dyn Network>, _config: TransportConfig) -> (Transports, InboundReceiver) {
-        unimplemented!()
+    /// Makes an empty table over a network. What comes in over connections comes out of the receiver.
+    pub fn new(network: Arc<dyn Network>, config: TransportConfig) -> (Transports, InboundReceiver) {
+        let (inbound, channel) = mpsc::channel(config.inbound_queue.max(1));
+        let shared = Arc::new(Shared {
+            network,
+            config,
+            table: Arc::new(Table::default()),
+            counters: Counters::default(),
+            inbound,
+            addresses: LocalAddresses::default(),
+            stopping: watch::Sender::new(false),
+        });
+        let owner = Arc::new(Owner { shared, tasks: Mutex::new(JoinSet::new()) });
+        (Transports { owner }, InboundReceiver { channel })
     }
 
     /// Returns the network.
     pub fn network(&self) -> &Arc<dyn Network> {
-        unimplemented!()
+        &self.shared().network
     }
 
     /// Reads the network's clock.
@@ -31,70 +61,256 @@ impl Transports {
     }
 
     /// Binds `sockets` UDP sockets, one for each shard, to one address. They share the port, not the id.
-    pub fn bind_udp(&self, _address: SocketAddr, _sockets: usize) -> Result<Vec<UdpListener>, BindError> {
-        unimplemented!()
+    ///
+    /// Port 0 lets the network choose; [`UdpListener::local_addr`] tells. Has to be called inside a tokio runtime.
+    pub fn bind_udp(&self, address: SocketAddr, sockets: usize) -> Result<Vec<UdpListener>, BindError> {
+        let failed = |source| BindError { transport: Transport::Udp, address, source };
+        let shared = self.shared();
+        let bound = shared.network.bind_datagram(address, sockets.max(1)).map_err(failed)?;
+        bound
+            .into_iter()
+            .map(|socket| {
+                let local = socket.sender.local_addr().map_err(failed)?;
+                Ok(UdpListener::new(shared, socket, local))
+            })
+            .collect()
     }
 
     /// Listens for TCP connections and returns the address with its real port.
-    pub fn listen_tcp(&self, _address: SocketAddr) -> Result<SocketAddr, BindError> {
-        unimplemented!()
+    ///
+    /// Has to be called inside a tokio runtime.
+    pub fn listen_tcp(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        let failed = |source| BindError { transport: Transport::Tcp, address, source };
+        let shared = self.shared();
+        let listener = shared.network.listen(address).map_err(failed)?;
+        let local = listener.local_addr().map_err(failed)?;
+        shared.table.add_listener(Transport::Tcp, local);
+        self.spawn(accept_loop(shared.clone(), listener, Transport::Tcp, local));
+        Ok(local)
     }
 
     /// Binds UDP and TCP to the same port, which port 0 lets the network choose.
-    pub fn bind_udp_and_tcp(&self, _address: SocketAddr, _sockets: usize) -> Result<Vec<UdpListener>, BindError> {
-        unimplemented!()
+    ///
+    /// Has to be called inside a tokio runtime.
+    pub fn bind_udp_and_tcp(&self, address: SocketAddr, sockets: usize) -> Result<Vec<UdpListener>, BindError> {
+        let mut tries = if address.port() == 0 { SAME_PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let udp = self.bind_udp(address, sockets)?;
+            let port = udp.first().map_or(address.port(), |listener| listener.local_addr().port());
+            match self.listen_tcp(SocketAddr::new(address.ip(), port)) {
+                Ok(_) => return Ok(udp),
+                // The port that UDP was given is taken for TCP: another.
+                Err(error) if error.is_in_use() && tries > 0 => drop(udp),
+                Err(error) => return Err(BindError { address, ..error }),
+            }
+        }
     }
 
     /// Returns what is listened on.
     pub fn listeners(&self) -> Vec<(Transport, SocketAddr)> {
-        unimplemented!()
+        self.shared().table.listeners()
     }
 
-    /// Gives a flow to a destination: a live connection if there is one (RFC 3261 §18.1.1), else a new one. Those who ask
-    /// for the same at once share one attempt, which goes on though one of them gives up.
-    pub async fn open(&self, _destination: &Destination) -> Result<Flow, OpenError> {
-        unimplemented!()
+    /// Gives a flow to a destination: a live connection if there is one (RFC 3261 §18.1.1 recommends it), else a new one.
+    /// Those who ask for the same at once share one attempt, which goes on though one of them gives up.
+    pub async fn open(&self, destination: &Destination) -> Result<Flow, OpenError> {
+        let Destination { transport, address, .. } = *destination;
+        if let Some(flow) = self.existing(destination) {
+            return Ok(flow);
+        }
+        let shared = self.shared();
+        match transport {
+            Transport::Udp => return Err(OpenError::NoSocket(address)),
+            Transport::Tcp => {}
+            other => return Err(OpenError::Unsupported(other)),
+        }
+        if shared.is_stopping() {
+            return Err(OpenError::Shutdown);
+        }
+        let told = match shared.table.join_opening((transport, address)) {
+            Joined::Exists(connection) => return Ok(connection.flow),
+            Joined::Waiting(told) => told,
+            Joined::First(told) => {
+                self.spawn(open_connection(shared.clone(), transport, address));
+                told
+            }
+        };
+        let id = told.await.map_err(|_| OpenError::Shutdown)??;
+        Ok(Flow { id, transport, remote: address })
     }
 
     /// Gives a flow that needs no waiting: UDP, or a connection that is open.
-    pub fn existing(&self, _destination: &Destination) -> Option<Flow> {
-        unimplemented!()
+    pub fn existing(&self, destination: &Destination) -> Option<Flow> {
+        let Destination { transport, address, .. } = *destination;
+        let shared = self.shared();
+        if transport.is_stream() {
+            return shared.table.connection_to((transport, address)).map(|connection| connection.flow);
+        }
+        let source = || shared.addresses.towards(address, &*shared.network, shared);
+        let socket = shared.table.socket_towards(address, source)?;
+        Some(Flow { id: socket.id, transport, remote: address })
     }
 
-    /// Queues a message on a flow, or fails at once. Never waits: a full connection is cut off, a full socket drops the
-    /// datagram as the network might.
-    pub fn try_send(&self, _flow: &Flow, _message: Bytes) -> Result<(), SendError> {
-        unimplemented!()
+    /// Queues a message on a flow, or fails at once. Never waits: a connection without room is cut off, a socket without
+    /// room drops the datagram as the network might.
+    pub fn try_send(&self, flow: &Flow, message: Bytes) -> Result<(), SendError> {
+        let shared = self.shared();
+        match shared.table.resolve(flow.id).ok_or(SendError::Closed)? {
+            Resolved::Socket(socket) => {
+                let sent = socket.sender.try_send_to(&message, flow.remote);
+                self.datagram_outcome(flow, sent)
+            }
+            Resolved::Connection(connection) => self.queue(&connection, message),
+        }
+    }
+
+    fn datagram_outcome(&self, flow: &Flow, sent: io::Result<()>) -> Result<(), SendError> {
+        let counters = &self.shared().counters;
+        let Err(error) = sent else {
+            count(&counters.datagrams_sent);
+            return Ok(());
+        };
+        debug!(peer = %flow.remote, flow = %flow.id, %error, "datagram not sent");
+        match error.kind() {
+            // ENOBUFS has no kind of its own, and means the same.
+            io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
+                count(&counters.datagrams_dropped);
+                Ok(())
+            }
+            _ if is_too_large(&error) => Err(SendError::TooLarge),
+            kind => Err(SendError::Io(kind)),
+        }
+    }
+
+    fn queue(&self, connection: &Connection, message: Bytes) -> Result<(), SendError> {
+        let shared = self.shared();
+        let queued = connection.try_send(message);
+        match queued {
+            Ok(()) => count(&shared.counters.stream_messages_sent),
+            // Cut off: from now on its id resolves no more. The task reports the end.
+            Err(_) => drop(shared.table.remove_connection(connection)),
+        }
+        queued
     }
 
     /// Tells whether a flow can still be sent on.
-    pub fn is_open(&self, _flow: FlowId) -> bool {
-        unimplemented!()
+    pub fn is_open(&self, flow: FlowId) -> bool {
+        self.shared().table.resolve(flow).is_some()
     }
 
     /// Returns our address on a flow, as bound: a wildcard for a socket that is bound to one.
-    pub fn local_addr(&self, _flow: &Flow) -> Option<SocketAddr> {
-        unimplemented!()
+    pub fn local_addr(&self, flow: &Flow) -> Option<SocketAddr> {
+        self.shared().local_addr(flow)
     }
 
     /// Returns what a Via sent on the flow must carry: the advertised host, or an address of ours that its peer can reach,
-    /// and the port we listen on.
-    pub fn sent_by(&self, _flow: &Flow) -> SentBy {
-        unimplemented!()
+    /// and the port we listen on (RFC 3261 §18.1.1). A response whose top Via carries anything else does not come in.
+    pub fn sent_by(&self, flow: &Flow) -> SentBy {
+        self.shared().sent_by(flow)
     }
 
     /// Closes a connection once what is queued on it has been written. UDP flows stay.
-    pub fn close(&self, _flow: FlowId) {
-        unimplemented!()
+    pub fn close(&self, flow: FlowId) {
+        let table = &self.shared().table;
+        if let Some(Resolved::Connection(connection)) = table.resolve(flow) {
+            table.remove_connection(&connection);
+            connection.end(CloseReason::ByUs);
+        }
     }
 
     /// Returns what has been counted.
     pub fn metrics(&self) -> Metrics {
-        unimplemented!()
+        let shared = self.shared();
+        Metrics { connections_open: shared.table.connections() as u64, ..shared.counters.snapshot() }
     }
 
     /// Stops listening, writes what is queued, closes every connection and waits for their tasks.
+    ///
+    /// The [`InboundReceiver`] must be drained meanwhile, or dropped: connections report their end through it.
     pub async fn shutdown(&self) {
-        unimplemented!()
+        let shared = self.shared();
+        shared.stopping.send_replace(true);
+        shared.table.abandon_openings();
+        shared.table.close_all(&CloseReason::ByUs);
+        let mut tasks = std::mem::take(&mut *self.tasks());
+        while tasks.join_next().await.is_some() {}
+        info!("transports shut down");
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.owner.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        // Forget those that have ended, so that the set holds no more than what runs.
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 }
+
+/// Opens a connection, tells everyone who waits for it, and then is its task.
+async fn open_connection(shared: Arc<Shared>, transport: Transport, address: SocketAddr) {
+    let opened = connect(&shared, transport, address).await;
+    let outcome = match &opened {
+        Ok(task) => Ok(task.flow().id),
+        Err(error) => {
+            count(&shared.counters.connections_failed);
+            debug!(peer = %address, %transport, %error, "no connection");
+            Err(error.clone())
+        }
+    };
+    shared.table.finish_opening((transport, address), &outcome);
+    if let Ok(task) = opened {
+        task.run().await;
+    }
+}
+
+async fn connect(shared: &Arc<Shared>, transport: Transport, address: SocketAddr) -> Result<ConnectionTask, OpenError> {
+    let permit = shared.table.admit(None, shared.admission()).map_err(|refusal| {
+        debug_assert_eq!(refusal, Refusal::Total);
+        count(&shared.counters.refused_total);
+        OpenError::TooManyConnections
+    })?;
+    let failed = |error: io::Error| OpenError::Io { address, kind: error.kind(), message: error.to_string() };
+    let mut stopping = shared.stopping.subscribe();
+    let attempt = shared.network.connect(local_for(shared, address), address);
+    let stream = tokio::select! {
+        stream = timeout(shared.config.connect_timeout, attempt) => {
+            stream.map_err(|_| OpenError::Timeout(address))?.map_err(failed)?
+        }
+        _ = stopping.wait_for(|stopping| *stopping) => return Err(OpenError::Shutdown),
+    };
+    let local = stream.local_addr().map_err(failed)?;
+    let flow = Flow { id: shared.table.next_id(), transport, remote: address };
+    count(&shared.counters.connections_opened);
+    debug!(peer = %address, flow = %flow.id, %transport, "connection opened");
+    Ok(ConnectionTask::enter(shared, stream, flow, local, permit))
+}
+
+/// Chooses the address to connect from: one that we listen on, so that a peer which goes by addresses knows us, unless it
+/// cannot reach that far.
+fn local_for(shared: &Shared, remote: SocketAddr) -> Option<IpAddr> {
+    let listeners = shared.table.listeners();
+    let reaches = |ip: &IpAddr| ip.is_ipv4() == remote.is_ipv4() && ip.is_loopback() == remote.ip().is_loopback();
+    listeners.into_iter().map(|(_, local)| local.ip()).filter(|ip| !ip.is_unspecified()).find(reaches)
+}
+
+#[cfg(unix)]
+fn is_too_large(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
+#[cfg(not(unix))]
+fn is_too_large(error: &io::Error) -> bool {
+    // WSAEMSGSIZE
+    error.raw_os_error() == Some(10_040)
+}
+
+/// Ports that are tried when UDP and TCP are to share one that the network chooses.
+const SAME_PORT_TRIES: usize = 16;

@@ -1,24 +1,59 @@
 //! A UDP socket in the hands of a driver.
 
-use crate::{FlowId, Inbound};
+use crate::metrics::count;
+use crate::shared::Shared;
+use crate::table::Socket;
+use crate::{Datagram, DatagramReceiver, DatagramSocket, Flow, FlowId, Inbound, Malformed, Payload, Transport};
+use bytes::Bytes;
+use sipora_message::Message;
+use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Sleep;
+use tracing::{debug, trace, warn};
 
 /// Receives the messages of one UDP socket. Whoever holds it polls it; dropped, the socket closes.
-#[derive(Debug)]
 pub struct UdpListener {
-    _private: (),
+    id: FlowId,
+    local: SocketAddr,
+    receiver: Box<dyn DatagramReceiver>,
+    shared: Arc<Shared>,
+    /// Filled and emptied within one call; a message is copied out at its exact size.
+    buffer: Box<[u8]>,
+    /// Errors of the socket since the last datagram.
+    errors: u32,
+    /// Until when a socket that keeps failing is left alone.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl UdpListener {
+    pub(crate) fn new(shared: &Arc<Shared>, socket: DatagramSocket, local: SocketAddr) -> UdpListener {
+        let id = shared.table.next_id();
+        shared.table.add_socket(Socket { id, local, sender: socket.sender });
+        shared.table.add_listener(Transport::Udp, local);
+        UdpListener {
+            id,
+            local,
+            receiver: socket.receiver,
+            shared: shared.clone(),
+            buffer: vec![0; LARGEST_DATAGRAM].into_boxed_slice(),
+            errors: 0,
+            pause: None,
+        }
+    }
+
     /// Returns the id of the flows over this socket.
     pub fn id(&self) -> FlowId {
-        unimplemented!()
+        self.id
     }
 
     /// Returns the address that the socket is bound to.
     pub fn local_addr(&self) -> SocketAddr {
-        unimplemented!()
+        self.local
     }
 
     /// Waits for the next. May be cancelled without loss.
@@ -26,13 +61,123 @@ impl UdpListener {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Polls for the next.
-    pub fn poll_recv(&mut self, _cx: &mut Context<'_>) -> Poll<Inbound> {
-        unimplemented!()
+    /// Polls for the next. Keep-alives (empty datagrams, line ends) do not show; nor do responses that are not for us.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            let datagram = match ready!(self.receiver.poll_recv(cx, &mut self.buffer)) {
+                Ok(datagram) => datagram,
+                Err(error) => {
+                    count(&self.shared.counters.socket_errors);
+                    self.errors += 1;
+                    debug!(local = %self.local, %error, "socket error");
+                    if self.errors >= MANY_ERRORS {
+                        // A socket that only fails must not keep a processor busy.
+                        warn!(local = %self.local, %error, "the socket keeps failing");
+                        self.errors = 0;
+                        self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+                    }
+                    continue;
+                }
+            };
+            self.errors = 0;
+            if let Some(inbound) = self.take(datagram) {
+                return Poll::Ready(inbound);
+            }
+        }
     }
 
     /// Appends up to `limit` at once to `batch` and returns how many; pending when there is none.
-    pub fn poll_recv_batch(&mut self, _cx: &mut Context<'_>, _batch: &mut Vec<Inbound>, _limit: usize) -> Poll<usize> {
-        unimplemented!()
+    pub fn poll_recv_batch(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Inbound>, limit: usize) -> Poll<usize> {
+        let mut taken = 0;
+        while taken < limit {
+            match self.poll_recv(cx) {
+                Poll::Ready(inbound) => {
+                    batch.push(inbound);
+                    taken += 1;
+                }
+                Poll::Pending if taken == 0 => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(taken)
+    }
+
+    fn flow(&self, remote: SocketAddr) -> Flow {
+        Flow { id: self.id, transport: Transport::Udp, remote }
+    }
+
+    fn take(&mut self, datagram: Datagram) -> Option<Inbound> {
+        let counters = &self.shared.counters;
+        let (length, source) = match datagram {
+            Datagram::Received { length, source } => (length, source),
+            Datagram::Unreachable { remote, kind } => {
+                count(&counters.unreachable);
+                debug!(peer = %remote, flow = %self.id, %kind, "datagram did not arrive");
+                return Some(Inbound { flow: self.flow(remote), payload: Payload::Unreachable(kind) });
+            }
+        };
+        count(&counters.datagrams_received);
+        let bytes = self.buffer.get(..length).unwrap_or_default();
+        trace!(peer = %source, flow = %self.id, length, "received");
+        if is_keep_alive(bytes) {
+            count(&counters.keep_alives_ignored);
+            return None;
+        }
+        let flow = self.flow(source);
+        let payload = match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
+            Ok(message) => Payload::Message(self.shared.enter(message, &flow, self.local)?),
+            Err(error) => {
+                count(&counters.malformed);
+                debug!(peer = %source, flow = %self.id, %error, "malformed datagram");
+                Payload::Malformed(Malformed::new(&error, source, false))
+            }
+        };
+        Some(Inbound { flow, payload })
+    }
+
+}
+
+impl Drop for UdpListener {
+    fn drop(&mut self) {
+        self.shared.table.remove_socket(self.id);
+        self.shared.table.remove_listener(Transport::Udp, self.local);
+    }
+}
+
+impl fmt::Debug for UdpListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UdpListener").field("id", &self.id).field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+/// Tells keep-alives from messages: nothing, line ends (RFC 5626 §4.4.1 sends them on streams, and devices on UDP too), or the
+/// zero bytes that some devices send.
+fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | b' ' | 0))
+}
+
+/// The largest payload that UDP's length field allows.
+const LARGEST_DATAGRAM: usize = 65_535;
+
+/// Errors in a row after which a socket is left alone for a while.
+const MANY_ERRORS: u32 = 64;
+
+/// That while.
+const PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_zeros_and_nothing_are_keep_alives() {
+        for keep_alive in [&b""[..], b"\r\n", b"\r\n\r\n", b"\0\0\0\0", b"\n"] {
+            assert!(is_keep_alive(keep_alive), "{keep_alive:?}");
+        }
+        assert!(!is_keep_alive(b"\r\nOPTIONS sip:a SIP/2.0\r\n"));
     }
 }

@@ -1,0 +1,102 @@
+//! What the handles, the listeners and the connection tasks have in common.
+
+use crate::local::LocalAddresses;
+use crate::metrics::{Counters, count};
+use crate::table::{Admission, Resolved, Table};
+use crate::{Flow, Inbound, Network, SentBy, Transport, TransportConfig, via};
+use sipora_message::{Message, Response};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tracing::debug;
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) config: TransportConfig,
+    pub(crate) table: Arc<Table>,
+    pub(crate) counters: Counters,
+    pub(crate) inbound: mpsc::Sender<Inbound>,
+    pub(crate) addresses: LocalAddresses,
+    /// True once there is to be no new connection.
+    pub(crate) stopping: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(crate) fn admission(&self) -> Admission {
+        Admission { total: self.config.max_connections, per_source: self.config.max_connections_per_source }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Does what the transport owes a message that comes in: a request's top Via is stamped, a response that is not for us is
+    /// discarded.
+    pub(crate) fn enter(&self, message: Message, flow: &Flow, local: SocketAddr) -> Option<Message> {
+        match message {
+            Message::Request(request) => Some(Message::Request(via::stamp(request, flow.remote))),
+            Message::Response(response) if self.is_ours(&response, flow.transport, local) => {
+                Some(Message::Response(response))
+            }
+            Message::Response(_) => {
+                count(&self.counters.responses_misdirected);
+                debug!(peer = %flow.remote, flow = %flow.id, "response discarded: its top Via is not ours");
+                None
+            }
+        }
+    }
+
+    /// RFC 3261 §18.1.2: a response whose top sent-by is not what we insert MUST be discarded silently.
+    fn is_ours(&self, response: &Response, transport: Transport, local: SocketAddr) -> bool {
+        let Ok(via) = response.headers().via() else { return false };
+        let port = via.port().unwrap_or(transport.default_port());
+        let advertised = self.config.advertised.as_ref();
+        let port_is_ours = port == local.port()
+            || advertised.is_some_and(|advertised| advertised.port == Some(port))
+            || self.table.listeners().iter().any(|(_, listener)| listener.port() == port);
+        port_is_ours && self.addresses.is_ours(via.host(), local.ip(), advertised)
+    }
+
+    pub(crate) fn local_addr(&self, flow: &Flow) -> Option<SocketAddr> {
+        match self.table.resolve(flow.id)? {
+            Resolved::Socket(socket) => Some(socket.local),
+            Resolved::Connection(connection) => Some(connection.local),
+        }
+    }
+
+    pub(crate) fn sent_by(&self, flow: &Flow) -> SentBy {
+        let local = self.local_addr(flow);
+        let advertised = self.config.advertised.as_ref();
+        let ip = match local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified()) {
+            Some(ip) => ip,
+            None => self.addresses.towards(flow.remote, &*self.network, self),
+        };
+        let port = advertised.and_then(|advertised| advertised.port).unwrap_or_else(|| self.port(flow, local, ip));
+        match advertised {
+            Some(advertised) => SentBy { host: bracketed(&advertised.host), port },
+            None => {
+                self.addresses.remember(ip);
+                SentBy::from(SocketAddr::new(ip, port))
+            }
+        }
+    }
+
+    /// A UDP socket's own port; for connections the port we listen on, as that is where a response comes to when the
+    /// connection is gone (RFC 3261 §18.2.2), else the connection's own.
+    fn port(&self, flow: &Flow, local: Option<SocketAddr>, ip: std::net::IpAddr) -> u16 {
+        if let (Transport::Udp, Some(local)) = (flow.transport, local) {
+            return local.port();
+        }
+        let listener = self.table.listener_for(flow.transport, SocketAddr::new(ip, 0));
+        listener.or(local).map_or(flow.transport.default_port(), |address| address.port())
+    }
+}
+
+/// Puts an IPv6 address into the brackets that a Via needs (RFC 3261 §25.1, `IPv6reference`).
+fn bracketed(host: &str) -> Box<str> {
+    match host.parse::<std::net::Ipv6Addr>() {
+        Ok(address) => format!("[{address}]").into(),
+        Err(_) => host.into(),
+    }
+}

@@ -1,0 +1,110 @@
+//! ICMP errors of unconnected UDP sockets, from Linux's error queue (ip(7), `IP_RECVERR`).
+#![allow(unsafe_code)]
+
+use super::Report;
+use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, SockRef};
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use tokio::net::UdpSocket;
+
+/// Asks for a report of each datagram that did not arrive. Without it an unconnected socket is told nothing.
+pub(crate) fn report_undelivered(socket: &UdpSocket, v6: bool) -> io::Result<()> {
+    let (level, option) =
+        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) } else { (libc::IPPROTO_IP, libc::IP_RECVERR) };
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is open while `socket` is borrowed, and the option's value is a `c_int` that outlives the call,
+    // of the length that is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes the next report. `Ok(None)`: one that RFC 3261 §18.4 has us ignore; `WouldBlock`: there are no more.
+pub(crate) fn next_report(socket: &UdpSocket) -> io::Result<Option<Report>> {
+    let mut remote = SockAddr::from(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+    let mut payload = [MaybeUninit::<u8>::uninit(); 1];
+    let mut control = [0u8; CONTROL];
+    let filled = {
+        // SAFETY: the slice covers exactly `control`, which is borrowed for as long, and the kernel writes only initialised
+        // bytes into it, so that it is still initialised when it is read as `u8` again.
+        let control =
+            unsafe { std::slice::from_raw_parts_mut(control.as_mut_ptr().cast::<MaybeUninit<u8>>(), control.len()) };
+        let mut buffers = [MaybeUninitSlice::new(&mut payload)];
+        let mut header = MsgHdrMut::new().with_addr(&mut remote).with_buffers(&mut buffers).with_control(control);
+        SockRef::from(socket).recvmsg(&mut header, libc::MSG_ERRQUEUE)?;
+        header.control_len()
+    };
+    let Some(remote) = remote.as_socket() else { return Ok(None) };
+    let Some(kind) = extended_error(control.get(..filled).unwrap_or(&control)) else { return Ok(None) };
+    Ok(Some(Report { remote, kind }))
+}
+
+/// Room for the control messages of one report: an extended error with its offender's address.
+const CONTROL: usize = 256;
+
+/// Finds the `sock_extended_err` among control messages and tells what it means; `None` for what is to be ignored.
+fn extended_error(mut control: &[u8]) -> Option<io::ErrorKind> {
+    const WORD: usize = size_of::<usize>();
+    const HEADER: usize = WORD + 8;
+    while control.len() >= HEADER {
+        let length = usize::from_ne_bytes(control.get(..WORD)?.try_into().ok()?);
+        let level = i32::from_ne_bytes(control.get(WORD..WORD + 4)?.try_into().ok()?);
+        let kind = i32::from_ne_bytes(control.get(WORD + 4..WORD + 8)?.try_into().ok()?);
+        let body = control.get(HEADER..length)?;
+        let is_report = (level == libc::IPPROTO_IP && kind == libc::IP_RECVERR)
+            || (level == libc::IPPROTO_IPV6 && kind == libc::IPV6_RECVERR);
+        if is_report {
+            let errno = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
+            let (origin, icmp_type, code) = (*body.get(4)?, *body.get(5)?, *body.get(6)?);
+            return is_failure(origin, icmp_type, code).then(|| io::Error::from_raw_os_error(errno).kind());
+        }
+        control = control.get(length.checked_next_multiple_of(WORD)?..)?;
+    }
+    None
+}
+
+/// Tells whether a report is a failure to send: RFC 3261 §18.4 names host, network, port and protocol unreachable and
+/// parameter problem; source quench and TTL exceeded SHOULD be ignored. "Fragmentation needed" is none either: the kernel has
+/// learned the path's MTU, and the retransmission is fragmented.
+fn is_failure(origin: u8, icmp_type: u8, code: u8) -> bool {
+    const FRAGMENTATION_NEEDED: u8 = 4;
+    match origin {
+        libc::SO_EE_ORIGIN_ICMP => (icmp_type == 3 && code != FRAGMENTATION_NEEDED) || icmp_type == 12,
+        libc::SO_EE_ORIGIN_ICMP6 => matches!(icmp_type, 1 | 4),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_rfc_3261_18_4_names_is_a_failure() {
+        let icmp = libc::SO_EE_ORIGIN_ICMP;
+        assert!(is_failure(icmp, 3, 1), "host unreachable");
+        assert!(is_failure(icmp, 3, 3), "port unreachable");
+        assert!(is_failure(icmp, 12, 0), "parameter problem");
+        assert!(!is_failure(icmp, 3, 4), "fragmentation needed");
+        assert!(!is_failure(icmp, 4, 0), "source quench");
+        assert!(!is_failure(icmp, 11, 0), "time to live exceeded");
+        assert!(is_failure(libc::SO_EE_ORIGIN_ICMP6, 1, 4), "port unreachable");
+        assert!(!is_failure(libc::SO_EE_ORIGIN_ICMP6, 3, 0), "hop limit exceeded");
+    }
+
+    #[test]
+    fn truncated_control_messages_yield_nothing() {
+        assert_eq!(extended_error(&[]), None);
+        assert_eq!(extended_error(&[0xff; 64]), None);
+        assert_eq!(extended_error(&[0; 64]), None);
+    }
+}

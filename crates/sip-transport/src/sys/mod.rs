@@ -1,0 +1,33 @@
+//! What the operating system can do and safe Rust cannot ask for. The only unsafe code of the family.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{next_report, report_undelivered};
+
+/// A datagram that did not arrive, as the network reported it.
+pub(crate) struct Report {
+    /// Where the datagram was to go.
+    pub(crate) remote: std::net::SocketAddr,
+    /// What the report means.
+    pub(crate) kind: std::io::ErrorKind,
+}
+
+#[cfg(not(target_os = "linux"))]
+mod portable {
+    use super::Report;
+    use std::io;
+    use tokio::net::UdpSocket;
+
+    /// Does nothing: other systems do not say which datagram a report is about.
+    pub(crate) fn report_undelivered(_socket: &UdpSocket, _v6: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Has nothing.
+    pub(crate) fn next_report(_socket: &UdpSocket) -> io::Result<Option<Report>> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+#[cfg(not(target_os = "linux"))]
+pub(crate) use portable::{next_report, report_undelivered};

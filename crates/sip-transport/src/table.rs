@@ -1,0 +1,256 @@
+//! The table that every flow resolves in. No guard of its maps leaves this module.
+
+use crate::connection::Connection;
+use crate::{CloseReason, DatagramSender, FlowId, OpenError, Transport};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use tokio::sync::oneshot;
+
+/// What a flow's id resolves to.
+#[derive(Debug, Clone)]
+pub(crate) enum Resolved {
+    Socket(Arc<Socket>),
+    Connection(Arc<Connection>),
+}
+
+/// A bound UDP socket.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) id: FlowId,
+    pub(crate) local: SocketAddr,
+    pub(crate) sender: Arc<dyn DatagramSender>,
+}
+
+/// What is told to those who wait for a connection.
+type Opened = Result<FlowId, OpenError>;
+
+/// What a connection is found by when another request goes the same way.
+pub(crate) type Route = (Transport, SocketAddr);
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    last: AtomicU64,
+    flows: DashMap<FlowId, Resolved>,
+    routes: DashMap<Route, FlowId>,
+    /// Bounded by the number of sockets that the program binds, in the order of binding.
+    sockets: RwLock<Vec<Arc<Socket>>>,
+    /// Bounded by the number of listeners.
+    listeners: RwLock<Vec<(Transport, SocketAddr)>>,
+    /// Connections being opened, and who waits. Bounded by the number of connections.
+    opening: Mutex<BTreeMap<Route, Vec<oneshot::Sender<Opened>>>>,
+    open: AtomicUsize,
+    sources: DashMap<IpAddr, usize>,
+}
+
+/// What [`Table::join_opening`] found.
+pub(crate) enum Joined {
+    /// The connection exists.
+    Exists(Arc<Connection>),
+    /// Somebody is opening it already.
+    Waiting(oneshot::Receiver<Opened>),
+    /// The caller has to open it, and to tell everyone by [`Table::finish_opening`].
+    First(oneshot::Receiver<Opened>),
+}
+
+impl Table {
+    /// Numbers the next flow.
+    pub(crate) fn next_id(&self) -> FlowId {
+        FlowId::from_u64(self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1))
+    }
+
+    pub(crate) fn resolve(&self, id: FlowId) -> Option<Resolved> {
+        self.flows.get(&id).map(|entry| entry.value().clone())
+    }
+
+    pub(crate) fn add_socket(&self, socket: Socket) {
+        let socket = Arc::new(socket);
+        self.flows.insert(socket.id, Resolved::Socket(socket.clone()));
+        write(&self.sockets).push(socket);
+    }
+
+    pub(crate) fn remove_socket(&self, id: FlowId) {
+        self.flows.remove(&id);
+        write(&self.sockets).retain(|socket| socket.id != id);
+    }
+
+    /// Returns the socket to reach `remote` by: one bound to the address that packets to it leave from, else a wildcard one,
+    /// else the first of its family.
+    pub(crate) fn socket_towards(&self, remote: SocketAddr, source: impl FnOnce() -> IpAddr) -> Option<Arc<Socket>> {
+        let sockets = read(&self.sockets);
+        let family = || sockets.iter().filter(|socket| socket.local.is_ipv4() == remote.is_ipv4());
+        let first = family().next()?;
+        if family().all(|socket| socket.local.ip() == first.local.ip()) {
+            return Some(first.clone());
+        }
+        let source = source();
+        family()
+            .find(|socket| socket.local.ip() == source)
+            .or_else(|| family().find(|socket| socket.local.ip().is_unspecified()))
+            .or_else(|| family().next())
+            .cloned()
+    }
+
+    pub(crate) fn add_listener(&self, transport: Transport, local: SocketAddr) {
+        let mut listeners = write(&self.listeners);
+        if !listeners.contains(&(transport, local)) {
+            listeners.push((transport, local));
+        }
+    }
+
+    pub(crate) fn remove_listener(&self, transport: Transport, local: SocketAddr) {
+        let shared = read(&self.sockets).iter().any(|socket| transport == Transport::Udp && socket.local == local);
+        if !shared {
+            write(&self.listeners).retain(|listener| *listener != (transport, local));
+        }
+    }
+
+    pub(crate) fn listeners(&self) -> Vec<(Transport, SocketAddr)> {
+        read(&self.listeners).clone()
+    }
+
+    /// Returns the listener that a peer on our address `local` would find: of the transport, at best of the same address.
+    pub(crate) fn listener_for(&self, transport: Transport, local: SocketAddr) -> Option<SocketAddr> {
+        let listeners = read(&self.listeners);
+        let candidates = || {
+            listeners
+                .iter()
+                .filter(|(of, address)| *of == transport && address.is_ipv4() == local.is_ipv4())
+                .map(|(_, address)| *address)
+        };
+        candidates()
+            .find(|address| address.ip() == local.ip())
+            .or_else(|| candidates().find(|address| address.ip().is_unspecified()))
+            .or_else(|| candidates().next())
+    }
+
+    pub(crate) fn add_connection(&self, connection: Arc<Connection>) {
+        let flow = connection.flow;
+        self.flows.insert(flow.id, Resolved::Connection(connection));
+        self.routes.insert((flow.transport, flow.remote), flow.id);
+    }
+
+    /// Makes a connection's id resolve no more. True for the first caller.
+    pub(crate) fn remove_connection(&self, connection: &Connection) -> bool {
+        let flow = connection.flow;
+        self.routes.remove_if(&(flow.transport, flow.remote), |_, id| *id == flow.id);
+        self.flows.remove(&flow.id).is_some()
+    }
+
+    pub(crate) fn connection_to(&self, route: Route) -> Option<Arc<Connection>> {
+        let id = self.routes.get(&route).map(|entry| *entry.value())?;
+        match self.resolve(id)? {
+            Resolved::Connection(connection) => Some(connection),
+            Resolved::Socket(_) => None,
+        }
+    }
+
+    /// Asks every connection to end.
+    pub(crate) fn close_all(&self, reason: &CloseReason) {
+        let all: Vec<Resolved> = self.flows.iter().map(|entry| entry.value().clone()).collect();
+        for resolved in all {
+            if let Resolved::Connection(connection) = resolved {
+                connection.end(reason.clone());
+            }
+        }
+    }
+
+    pub(crate) fn join_opening(&self, route: Route) -> Joined {
+        let mut opening = lock(&self.opening);
+        // Again under the lock: who opened it enters the connection first and leaves `opening` after.
+        if let Some(connection) = self.connection_to(route) {
+            return Joined::Exists(connection);
+        }
+        let (tell, told) = oneshot::channel();
+        let Some(waiters) = opening.get_mut(&route) else {
+            opening.insert(route, vec![tell]);
+            return Joined::First(told);
+        };
+        // Those who have given up leave their place to those who come.
+        waiters.retain(|waiter| !waiter.is_closed());
+        waiters.push(tell);
+        Joined::Waiting(told)
+    }
+
+    /// Tells everyone who waits that nothing will come.
+    pub(crate) fn abandon_openings(&self) {
+        lock(&self.opening).clear();
+    }
+
+    pub(crate) fn finish_opening(&self, route: Route, outcome: &Opened) {
+        for waiter in lock(&self.opening).remove(&route).unwrap_or_default() {
+            // Nobody to tell: they gave up, and the connection stays for the next.
+            let _ = waiter.send(outcome.clone());
+        }
+    }
+
+    /// Counts a connection against the limits, until the permit is dropped.
+    pub(crate) fn admit(self: &Arc<Table>, source: Option<IpAddr>, limits: Admission) -> Result<Permit, Refusal> {
+        let mut permit = Permit { table: self.clone(), source: None };
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.total {
+            return Err(Refusal::Total);
+        }
+        let Some(source) = source else { return Ok(permit) };
+        let mut count = self.sources.entry(source).or_insert(0);
+        if *count >= limits.per_source {
+            return Err(Refusal::PerSource);
+        }
+        *count += 1;
+        permit.source = Some(source);
+        Ok(permit)
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admission {
+    pub(crate) total: usize,
+    pub(crate) per_source: usize,
+}
+
+/// Why a connection is one too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Total,
+    PerSource,
+}
+
+/// A place among the connections.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    table: Arc<Table>,
+    source: Option<IpAddr>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.table.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(source) = self.source else { return };
+        if let Entry::Occupied(mut entry) = self.table.sources.entry(source) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// Takes a lock. No code that holds one of ours can panic half-way through a change, so poison means nothing.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
