@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use std::io;
+use sipora_transport::{BindError, Transport};
 
 /// Says that a transaction no longer takes an answer: it has had its final one, or has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,18 +70,16 @@ pub enum CommandError {
     Closed,
 }
 
-/// Says why an endpoint could not be built or did not end well.
+/// Says why an endpoint could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
     /// A listener could not be bound.
-    #[error("cannot listen on {listener}: {source}")]
-    Listen {
-        /// The listener as asked for.
-        listener: String,
-        /// What the operating system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// This build has no listener for the transport.
+    #[error("no listener for transport {0}")]
+    Unsupported(Transport),
     /// There is no listener.
     #[error("an endpoint needs a listener")]
     NoListener,

@@ -9,6 +9,18 @@ use sipora_transport::{Destination, Flow, FlowId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner(pub u16);
 
+/// A request that matched no transaction.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct IncomingRequest {
+    /// The request, its top Via stamped with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581).
+    pub request: Request,
+    /// What to answer by. An ACK takes no answer: for it every answer is [`Gone`](crate::Gone).
+    pub transaction: ServerTransactionId,
+    /// The flow it came by.
+    pub flow: Flow,
+}
+
 /// Tells a transaction user what happened to its requests and transactions.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

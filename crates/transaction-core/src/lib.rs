@@ -17,19 +17,18 @@ mod layer;
 mod machine;
 mod manager;
 mod metrics;
-mod server;
 mod slab;
 mod timers;
 
-pub use answers::{DefaultAnswer, answer, default_answer, keyed_answer};
+pub use answers::default_answer;
 pub use attempts::OutgoingRequest;
 pub use config::{Config, Timers};
 pub use endpoint::{
-    Claim, Context, Direction, Endpoint, EndpointBuilder, EndpointConfig, EndpointHandle, IncomingRequest, Listener,
+    Claim, Context, Direction, Endpoint, EndpointBuilder, EndpointConfig, EndpointHandle,
     MessageObserver, RequestOptions, Target, User, UserHandle, owner,
 };
 pub use error::{CommandError, EndpointError, Gone, RequestError, SendError, TransactionError, TransportFailure};
-pub use event::{Event, Open, Owner, Purpose, Transmit};
+pub use event::{Event, IncomingRequest, Open, Owner, Purpose, Transmit};
 pub use ids::{AttemptId, Branch, CallId, IdSource, RequestId, ServerTransactionId, Tag};
 pub use layer::TransactionLayer;
 pub use manager::{TransactionId, TransactionManager};

@@ -1,75 +1,114 @@
 //! What a user can do while it is called.
 
+use super::core::{Core, Job};
 use super::{RequestOptions, Target};
-use crate::{Gone, IdSource, RequestId, SendError, ServerTransactionId, Tag};
+use crate::{Gone, IdSource, OutgoingRequest, Owner, RequestId, SendError, ServerTransactionId, Tag};
 use sipora_message::{Request, Response, ResponseBuilder, StatusCode};
 use sipora_transport::{Flow, FlowId, Now, SentBy};
 
 /// Gives a [`User`](super::User) the endpoint for the time of one call.
 pub struct Context<'a> {
-    _core: &'a mut (),
+    core: &'a mut Core,
+    owner: Owner,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    pub(super) fn new(core: &'a mut Core, owner: Owner) -> Self {
+        Self { core, owner }
+    }
+
     /// Returns the time of the input that is being handled.
     pub fn now(&self) -> Now {
-        unimplemented!()
+        self.core.now
     }
 
     /// Returns the source of branches, tags, Call-IDs and jitter.
     pub fn ids(&mut self) -> &mut IdSource {
-        unimplemented!()
+        self.core.layer.ids()
     }
 
     /// Sends a request, without a Via of ours, and names it. Its responses come as [`Event`](crate::Event)s.
     ///
-    /// An ACK (to a 2xx) is sent once and gets no events.
-    pub fn send(&mut self, _request: Request, _target: Target, _options: RequestOptions) -> Result<RequestId, SendError> {
-        unimplemented!()
+    /// An ACK, which is for a 2xx, is sent once and gets no events.
+    pub fn send(&mut self, request: Request, target: Target, options: RequestOptions) -> Result<RequestId, SendError> {
+        let mut outgoing =
+            OutgoingRequest { request, targets: Vec::new(), flow: None, deadline: options.deadline, owner: self.owner };
+        let mut uri = None;
+        match target {
+            Target::Uri(target) => uri = Some(target),
+            Target::Destinations(targets) => outgoing.targets = targets,
+            Target::Flow(flow) => outgoing.flow = Some(flow),
+        }
+        if uri.is_none() && outgoing.flow.is_none() && outgoing.targets.is_empty() {
+            return Err(SendError::Invalid("there is no target".into()));
+        }
+        let id = self.core.layer.send_request(self.core.now, outgoing)?;
+        if let Some(uri) = uri {
+            self.core.begin(Job::Resolve(id, uri));
+        }
+        Ok(id)
     }
 
     /// Cancels a request of the user's (RFC 3261 §9.1). An INVITE goes on until its final answer comes.
-    pub fn cancel(&mut self, _request: RequestId) {
-        unimplemented!()
+    pub fn cancel(&mut self, request: RequestId) {
+        self.core.layer.cancel(self.core.now, request);
     }
 
-    /// Forgets a request: no more events come for it, save the 2xx of an INVITE.
-    pub fn abandon(&mut self, _request: RequestId) {
-        unimplemented!()
+    /// Forgets a request: no more events come for it, save every 2xx of an INVITE.
+    pub fn abandon(&mut self, request: RequestId) {
+        self.core.layer.abandon(self.core.now, request);
     }
 
-    /// Answers a transaction. Provisional answers as often as wanted, one final one.
-    pub fn respond(&mut self, _transaction: ServerTransactionId, _response: Response) -> Result<(), Gone> {
-        unimplemented!()
+    /// Answers a transaction: provisional answers as often as wanted, one final one.
+    pub fn respond(&mut self, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
+        self.core.layer.respond(self.core.now, transaction, response)
     }
 
     /// Answers a transaction with a final response and forgets it: a retransmission will be a new request.
-    pub fn respond_stateless(&mut self, _transaction: ServerTransactionId, _response: Response) -> Result<(), Gone> {
-        unimplemented!()
+    ///
+    /// For challenges, refusals to strangers and shedding. Its To tag should be that of [`answer`](Self::answer).
+    pub fn respond_stateless(&mut self, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
+        self.core.layer.respond_stateless(transaction, response)
     }
 
     /// Begins an answer to a request, with a To tag that is the same for every copy of it.
-    pub fn answer(&self, _request: &Request, _status: StatusCode) -> ResponseBuilder {
-        unimplemented!()
+    pub fn answer(&self, request: &Request, status: StatusCode) -> ResponseBuilder {
+        self.core.layer.answer(request, status)
     }
 
     /// Returns the To tag of [`answer`](Context::answer).
-    pub fn keyed_tag(&self, _request: &Request) -> Tag {
-        unimplemented!()
+    pub fn keyed_tag(&self, request: &Request) -> Tag {
+        self.core.layer.keyed_tag(request)
     }
 
-    /// Returns the host and port by which a peer can reach the local end of a flow, for Contact.
-    pub fn sent_by(&self, _flow: &Flow) -> Option<SentBy> {
-        unimplemented!()
+    /// Returns the host and port by which the peer of a flow can reach us, for Contact.
+    pub fn sent_by(&self, flow: &Flow) -> SentBy {
+        self.core.transports.sent_by(flow)
     }
 
-    /// Closes a flow.
-    pub fn close(&mut self, _flow: FlowId) {
-        unimplemented!()
+    /// Says whether a flow can still be sent on.
+    pub fn is_open(&self, flow: FlowId) -> bool {
+        self.core.transports.is_open(flow)
+    }
+
+    /// Closes a connection once what is queued on it has been written.
+    pub fn close(&mut self, flow: FlowId) {
+        self.core.transports.close(flow);
     }
 
     /// Says whether the endpoint is shutting down.
     pub fn is_shutting_down(&self) -> bool {
-        unimplemented!()
+        self.core.layer.is_draining()
+    }
+
+    /// Returns the user's place in the order of claims.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Context").field("owner", &self.owner).finish_non_exhaustive()
     }
 }

@@ -1,34 +1,117 @@
 //! What a program holds of an endpoint.
 
-use crate::{CommandError, Gone, Metrics, ServerTransactionId};
-use sipora_message::Response;
-use sipora_transport::Transport;
+use super::core::open_failure;
+use crate::{CommandError, Gone, Metrics, ServerTransactionId, TransportFailure};
+use sipora_message::{Response, Uri};
+use sipora_transport::{Destination, Resolver, SentBy, Transport, Transports};
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::{mpsc, oneshot};
 
-/// Speaks to an endpoint from any task. Cheap to clone.
+/// Speaks to an endpoint from any task. Cheap to clone; holding one keeps nothing alive.
 #[derive(Debug, Clone)]
 pub struct EndpointHandle {
-    _private: (),
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) shutdown: mpsc::WeakSender<()>,
+    pub(super) flows: Weak<Flows>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What a handle asks of the shard.
+#[derive(Debug)]
+pub(super) enum Command {
+    Respond(ServerTransactionId, Response, oneshot::Sender<Result<(), Gone>>),
+}
+
+/// What handles may read at any time.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) listeners: Vec<(Transport, SocketAddr)>,
+    metrics: Mutex<Metrics>,
+}
+
+/// What handles may use for as long as the endpoint runs.
+#[derive(Debug)]
+pub(super) struct Flows {
+    pub(super) transports: Transports,
+    pub(super) resolver: Arc<dyn Resolver>,
+}
+
+impl Shared {
+    pub(super) fn new(listeners: Vec<(Transport, SocketAddr)>) -> Self {
+        Self { listeners, metrics: Mutex::default() }
+    }
+
+    pub(super) fn publish(&self, metrics: Metrics) {
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+    }
+
+    fn metrics(&self) -> Metrics {
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl EndpointHandle {
     /// Answers a transaction from outside the endpoint's task. `Ok(Err(Gone))`: the answer came too late.
-    pub async fn respond(&self, _transaction: ServerTransactionId, _response: Response) -> Result<Result<(), Gone>, CommandError> {
-        unimplemented!()
+    pub async fn respond(
+        &self,
+        transaction: ServerTransactionId,
+        response: Response,
+    ) -> Result<Result<(), Gone>, CommandError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Respond(transaction, response, reply);
+        self.commands.send(command).await.map_err(|_| CommandError::Closed)?;
+        outcome.await.map_err(|_| CommandError::Closed)
     }
 
-    /// Returns the addresses that the endpoint listens on.
+    /// Returns the transports and addresses that the endpoint listens on.
     pub fn local_addresses(&self) -> Vec<(Transport, SocketAddr)> {
-        unimplemented!()
+        self.shared.listeners.clone()
     }
 
     /// Returns what the endpoint counted, as of its last turn.
     pub fn metrics(&self) -> Metrics {
-        unimplemented!()
+        self.shared.metrics()
     }
 
-    /// Begins the shutdown and returns at once.
+    /// Returns what the flows counted; zeros once the endpoint has ended.
+    pub fn transport_metrics(&self) -> sipora_transport::Metrics {
+        self.flows.upgrade().map(|flows| flows.transports.metrics()).unwrap_or_default()
+    }
+
+    /// Finds where a URI leads (RFC 3263), best target first.
+    pub async fn resolve(&self, target: &Uri) -> Result<Vec<Destination>, TransportFailure> {
+        let flows = self.flows.upgrade().ok_or(TransportFailure::Closed)?;
+        let found = flows.resolver.resolve(target).await;
+        found.map_err(|error| TransportFailure::Resolve(error.to_string().into()))
+    }
+
+    /// Returns the host and port of ours that a peer at this destination can reach, for a Contact. Opens a connection where
+    /// the transport needs one.
+    pub async fn sent_by(&self, destination: &Destination) -> Result<SentBy, TransportFailure> {
+        let flows = self.flows.upgrade().ok_or(TransportFailure::Closed)?;
+        let flow = match flows.transports.existing(destination) {
+            Some(flow) => flow,
+            None => flows.transports.open(destination).await.map_err(|error| open_failure(&error))?,
+        };
+        Ok(flows.transports.sent_by(&flow))
+    }
+
+    /// Begins the shutdown and returns at once; [`Endpoint::shutdown`](super::Endpoint::shutdown) waits for its end.
     pub fn begin_shutdown(&self) {
-        unimplemented!()
+        if let Some(shutdown) = self.shutdown.upgrade() {
+            // A full channel means that it has begun.
+            let _ = shutdown.try_send(());
+        }
+    }
+
+    /// Waits until the endpoint has ended.
+    pub async fn closed(&self) {
+        self.commands.closed().await;
+    }
+
+    /// Says whether the endpoint has ended.
+    pub fn is_closed(&self) -> bool {
+        self.commands.is_closed()
     }
 }

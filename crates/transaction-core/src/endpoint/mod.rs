@@ -2,16 +2,17 @@
 
 mod builder;
 mod context;
+mod core;
 mod handle;
 mod observer;
 mod shard;
 mod target;
 mod user;
 
-pub use builder::{Endpoint, EndpointBuilder, EndpointConfig, Listener};
+pub use builder::{Endpoint, EndpointBuilder, EndpointConfig};
 pub use context::Context;
 pub use handle::EndpointHandle;
 pub use observer::{Direction, MessageObserver};
 pub use shard::owner;
 pub use target::{RequestOptions, Target};
-pub use user::{Claim, IncomingRequest, User, UserHandle};
+pub use user::{Claim, User, UserHandle};

@@ -1,8 +1,350 @@
 //! One task with its sockets, transactions and users.
+//!
+//! Nothing in here waits: the task polls its inputs by turns, deals with each at once, and sleeps until the next input or
+//! the earliest alarm.
 
-use sipora_message::Message;
+use super::core::Core;
+use super::handle::{Command, Shared};
+use super::user::{AnyUser, Seat};
+use super::{Claim, Context, Direction, observer};
+use crate::attempts::earlier;
+use crate::{Event, IncomingRequest, Owner, TransportFailure, default_answer};
+use sipora_message::{Message, Method};
+use sipora_transport::{Flow, Inbound, InboundReceiver, Payload, UdpListener};
+use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Waker, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
 
 /// Names the shard, of `shards`, that a message belongs to; `None` leaves it where it was received.
-pub fn owner(_message: &Message, _shards: usize) -> Option<usize> {
-    None
+///
+/// Requests that have to meet others of their dialog or transaction go by their Call-ID: INVITE, ACK, CANCEL, BYE,
+/// SUBSCRIBE, NOTIFY, REFER, PRACK, UPDATE and whatever has a To tag. It is a pure function of its arguments, so that every
+/// shard comes to the same result.
+pub fn owner(message: &Message, shards: usize, secret: u64) -> Option<usize> {
+    let Message::Request(request) = message else {
+        return None;
+    };
+    if shards < 2 {
+        return None;
+    }
+    let headers = request.headers();
+    let by_method = matches!(
+        request.method(),
+        Method::Invite
+            | Method::Ack
+            | Method::Cancel
+            | Method::Bye
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Refer
+            | Method::Prack
+            | Method::Update
+    );
+    if !by_method && !headers.to().is_ok_and(|to| to.tag().is_some()) {
+        return None;
+    }
+    let mut hash = DefaultHasher::new();
+    hash.write_u64(secret);
+    hash.write(headers.call_id().ok()?.as_bytes());
+    usize::try_from(hash.finish() % shards as u64).ok()
 }
+
+pub(super) struct Shard {
+    pub(super) core: Core,
+    pub(super) users: Vec<Box<dyn AnyUser>>,
+    pub(super) sockets: Vec<UdpListener>,
+    pub(super) inbound: InboundReceiver,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) shutdown: mpsc::Receiver<()>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) allow: Vec<Method>,
+    pub(super) batch: usize,
+    pub(super) drain: Duration,
+    pub(super) received: Vec<Inbound>,
+    /// When a shutdown will wait no longer.
+    pub(super) ends: Option<Instant>,
+    pub(super) sleep: Pin<Box<Sleep>>,
+    /// What `sleep` is set to, by the network's clock.
+    pub(super) wakes: Option<Instant>,
+}
+
+impl Shard {
+    pub(super) async fn run(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+        self.users.clear();
+        self.core.transports.shutdown().await;
+    }
+
+    fn poll(&mut self, cx: &mut Waker<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS {
+            self.core.now = self.core.transports.now();
+            let mut progress = self.poll_shutdown(cx);
+            progress |= self.poll_commands(cx);
+            progress |= self.poll_slow(cx);
+            progress |= self.poll_streams(cx);
+            progress |= self.poll_sockets(cx);
+            progress |= self.poll_users(cx);
+            progress |= self.alarms();
+            if self.has_ended() {
+                self.publish();
+                return Poll::Ready(());
+            }
+            if !progress && self.poll_sleep(cx).is_pending() {
+                self.publish();
+                return Poll::Pending;
+            }
+        }
+        // Others on this runtime get their turn.
+        self.publish();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Waker<'_>) -> bool {
+        if self.ends.is_some() || self.shutdown.poll_recv(cx).is_pending() {
+            return false;
+        }
+        // A closed channel means that the endpoint and its handles are gone: there is nobody left to run for.
+        tracing::debug!("endpoint is shutting down");
+        self.ends = self.core.now.instant.checked_add(self.drain).or(Some(self.core.now.instant));
+        self.core.layer.drain();
+        for index in 0..self.users.len() {
+            self.with_user(index, |user, context| user.on_shutdown(context));
+            self.settle();
+        }
+        true
+    }
+
+    fn poll_commands(&mut self, cx: &mut Waker<'_>) -> bool {
+        let mut progress = false;
+        for _ in 0..self.batch {
+            let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) else {
+                break;
+            };
+            progress = true;
+            match command {
+                Command::Respond(transaction, response, reply) => {
+                    // Who does not wait for the outcome does not want it.
+                    let _ = reply.send(self.core.layer.respond(self.core.now, transaction, response));
+                }
+            }
+            self.settle();
+        }
+        progress
+    }
+
+    fn poll_slow(&mut self, cx: &mut Waker<'_>) -> bool {
+        let mut progress = false;
+        while self.core.poll_slow(cx) {
+            self.settle();
+            progress = true;
+        }
+        progress
+    }
+
+    fn poll_streams(&mut self, cx: &mut Waker<'_>) -> bool {
+        let mut progress = false;
+        for _ in 0..self.batch {
+            let Poll::Ready(Some(inbound)) = self.inbound.poll_recv(cx) else {
+                break;
+            };
+            self.take(inbound);
+            progress = true;
+        }
+        progress
+    }
+
+    fn poll_sockets(&mut self, cx: &mut Waker<'_>) -> bool {
+        let mut progress = false;
+        for index in 0..self.sockets.len() {
+            let Some(socket) = self.sockets.get_mut(index) else {
+                break;
+            };
+            let mut received = std::mem::take(&mut self.received);
+            if socket.poll_recv_batch(cx, &mut received, self.batch).is_ready() {
+                progress = true;
+                for inbound in received.drain(..) {
+                    self.take(inbound);
+                }
+            }
+            self.received = received;
+        }
+        progress
+    }
+
+    fn poll_users(&mut self, cx: &mut Waker<'_>) -> bool {
+        let mut progress = false;
+        for index in 0..self.users.len() {
+            for _ in 0..self.batch {
+                let Some(user) = self.users.get_mut(index) else {
+                    break;
+                };
+                let mut context = Context::new(&mut self.core, place(index));
+                if !user.poll_command(cx, &mut context) {
+                    break;
+                }
+                self.settle();
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    /// Lets every alarm go off that is due.
+    fn alarms(&mut self) -> bool {
+        let now = self.core.now;
+        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
+        let mut progress = false;
+        if due(self.core.layer.poll_timeout()) {
+            self.core.layer.handle_timeout(now);
+            self.settle();
+            progress = true;
+        }
+        for index in 0..self.users.len() {
+            if self.users.get(index).is_some_and(|user| due(user.next_timeout())) {
+                self.with_user(index, |user, context| user.on_timeout(context));
+                self.settle();
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    /// Sets the alarm clock to the earliest alarm and looks at it.
+    ///
+    /// It is set anew only when it would ring too late: one that rings too early costs less than setting it each time.
+    fn poll_sleep(&mut self, cx: &mut Waker<'_>) -> Poll<()> {
+        let users = self.users.iter().filter_map(|user| user.next_timeout()).min();
+        let Some(next) = earlier(earlier(self.core.layer.poll_timeout(), users), self.ends) else {
+            return Poll::Pending;
+        };
+        if self.wakes.is_none_or(|wakes| next < wakes) {
+            let wait = next.saturating_duration_since(self.core.now.instant);
+            self.sleep.as_mut().reset(tokio::time::Instant::now() + wait);
+            self.wakes = Some(next);
+        }
+        let sleep = self.sleep.as_mut().poll(cx);
+        if sleep.is_ready() {
+            self.wakes = None;
+        }
+        sleep
+    }
+
+    /// Deals with one thing that came in.
+    fn take(&mut self, inbound: Inbound) {
+        let Inbound { flow, payload } = inbound;
+        let now = self.core.now;
+        match payload {
+            Payload::Message(message) => {
+                observer::log(Direction::In, &flow, message.as_bytes());
+                if let Some(observer) = &self.core.observer {
+                    observer.on_message(now, Direction::In, &flow, message.as_bytes());
+                }
+                if let Some(request) = self.core.layer.handle_message(now, message, flow) {
+                    self.offer(request);
+                }
+            }
+            Payload::Malformed(malformed) => {
+                tracing::debug!(peer = %flow.remote, reason = malformed.reason, "malformed message");
+                self.core.layer.handle_malformed(malformed.request.as_ref(), &malformed.reason, flow);
+            }
+            Payload::Closed(reason) => {
+                tracing::debug!(peer = %flow.remote, %reason, "connection ended");
+                self.closed(flow);
+            }
+            Payload::Unreachable(kind) => {
+                let error = match kind {
+                    ErrorKind::ConnectionRefused => TransportFailure::Refused,
+                    kind => TransportFailure::Other(kind.to_string().into()),
+                };
+                self.core.layer.handle_unreachable(now, flow, error);
+            }
+            _ => {}
+        }
+        self.settle();
+    }
+
+    fn closed(&mut self, flow: Flow) {
+        self.core.layer.handle_flow_closed(self.core.now, flow.id);
+        self.settle();
+        for index in 0..self.users.len() {
+            self.with_user(index, |user, context| user.on_event(context, Event::FlowClosed { flow: flow.id }));
+            self.settle();
+        }
+    }
+
+    /// Asks one user after the other whether a request is theirs, and answers it for them when it is nobody's.
+    fn offer(&mut self, request: IncomingRequest) {
+        for index in 0..self.users.len() {
+            let Some(user) = self.users.get_mut(index) else {
+                break;
+            };
+            // Assigned first: a user that answers at once may get events before it returns.
+            self.core.layer.assign(request.transaction, place(index));
+            let mut context = Context::new(&mut self.core, place(index));
+            if user.on_request(&mut context, &request) == Claim::Taken {
+                return;
+            }
+        }
+        let tag = self.core.layer.keyed_tag(&request.request);
+        let answer = default_answer(&request.request, &self.allow).map(|builder| builder.to_tag(tag.as_str()).build());
+        match answer {
+            Some(Ok(response)) => {
+                // A user that passes on a request which it has answered has answered it all the same.
+                let _ = self.core.layer.respond_stateless(request.transaction, response);
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %request.flow.remote, %error, "no answer can be made to the request");
+                self.core.layer.forget(request.transaction);
+            }
+            None => {}
+        }
+    }
+
+    /// Hands events to users and bytes to flows until nothing is left to hand over.
+    fn settle(&mut self) {
+        loop {
+            self.core.flush();
+            let Some((owner, event)) = self.core.layer.poll_event() else {
+                return;
+            };
+            self.with_user(usize::from(owner.0), |user, context| user.on_event(context, event));
+        }
+    }
+
+    fn with_user(&mut self, index: usize, call: impl FnOnce(&mut dyn AnyUser, &mut Context<'_>)) {
+        if let Some(user) = self.users.get_mut(index) {
+            call(user.as_mut(), &mut Context::new(&mut self.core, place(index)));
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        let Some(ends) = self.ends else {
+            return false;
+        };
+        let idle = self.core.layer.is_idle() && !self.core.has_slow_work();
+        idle || ends <= self.core.now.instant
+    }
+
+    fn publish(&self) {
+        self.shared.publish(self.core.layer.metrics());
+    }
+}
+
+fn place(index: usize) -> Owner {
+    Owner(u16::try_from(index).unwrap_or(u16::MAX))
+}
+
+/// Puts a user and its queue of commands in a shard.
+pub(super) fn seat<U: super::User>(user: U, commands: mpsc::Receiver<U::Command>) -> Box<dyn AnyUser> {
+    Box::new(Seat::new(user, commands))
+}
+
+/// Rounds over all inputs before other tasks get a turn.
+const ROUNDS: usize = 8;

@@ -45,7 +45,7 @@ pub struct RequestOptions {
 
 impl RequestOptions {
     /// Sets the time for all attempts together.
-    pub fn deadline(deadline: Duration) -> Self {
+    pub fn with_deadline(deadline: Duration) -> Self {
         Self { deadline: Some(deadline) }
     }
 }

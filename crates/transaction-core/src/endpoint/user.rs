@@ -1,10 +1,10 @@
 //! Transaction users: what runs inside a shard and decides about requests.
 
 use super::Context;
-use crate::{CommandError, Event, Owner, ServerTransactionId};
-use sipora_message::{Method, Request};
-use sipora_transport::Flow;
+use crate::{CommandError, Event, IncomingRequest, Owner};
+use sipora_message::Method;
 use std::fmt;
+use std::task;
 use std::time::Instant;
 use tokio::sync::mpsc;
 
@@ -54,18 +54,6 @@ pub enum Claim {
     Taken,
     /// The next user is asked.
     Passed,
-}
-
-/// A request that matched no transaction.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct IncomingRequest {
-    /// The request, its top Via stamped with `received` and `rport` (RFC 3261 §18.2.1, RFC 3581).
-    pub request: Request,
-    /// What to answer by. An ACK takes no answer: for it every answer is [`Gone`](crate::Gone).
-    pub transaction: ServerTransactionId,
-    /// The flow it came by.
-    pub flow: Flow,
 }
 
 /// Sends commands to a user inside an endpoint. Cheap to clone.
@@ -122,5 +110,62 @@ impl<C> fmt::Debug for UserHandle<C> {
             .debug_struct("UserHandle")
             .field("owner", &self.owner)
             .finish_non_exhaustive()
+    }
+}
+
+/// A user whose type of commands the shard need not know.
+pub(super) trait AnyUser: Send {
+    fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim;
+    fn on_event(&mut self, context: &mut Context<'_>, event: Event);
+    fn on_timeout(&mut self, context: &mut Context<'_>);
+    fn on_shutdown(&mut self, context: &mut Context<'_>);
+    fn next_timeout(&self) -> Option<Instant>;
+    fn methods(&self) -> Vec<Method>;
+    /// Obeys one command and says whether there was one.
+    fn poll_command(&mut self, task: &mut task::Context<'_>, context: &mut Context<'_>) -> bool;
+}
+
+pub(super) struct Seat<U: User> {
+    user: U,
+    commands: mpsc::Receiver<U::Command>,
+}
+
+impl<U: User> Seat<U> {
+    pub(super) fn new(user: U, commands: mpsc::Receiver<U::Command>) -> Self {
+        Self { user, commands }
+    }
+}
+
+impl<U: User> AnyUser for Seat<U> {
+    fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim {
+        self.user.on_request(context, request)
+    }
+
+    fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
+        self.user.on_event(context, event);
+    }
+
+    fn on_timeout(&mut self, context: &mut Context<'_>) {
+        self.user.on_timeout(context);
+    }
+
+    fn on_shutdown(&mut self, context: &mut Context<'_>) {
+        self.user.on_shutdown(context);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.user.next_timeout()
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        self.user.methods()
+    }
+
+    fn poll_command(&mut self, task: &mut task::Context<'_>, context: &mut Context<'_>) -> bool {
+        let task::Poll::Ready(Some(command)) = self.commands.poll_recv(task) else {
+            return false;
+        };
+        self.user.on_command(context, command);
+        true
     }
 }

@@ -1,0 +1,192 @@
+//! What a message is matched to a transaction by (RFC 3261 §17.1.3, §17.2.3), as a keyed hash.
+//!
+//! 128 bits under a secret key stand for the texts themselves: nobody can aim at a collision, chance will not hit one,
+//! and a transaction keeps 16 bytes instead of three strings.
+
+use crate::ids::BRANCH_COOKIE;
+use crate::{IdSource, Tag};
+use sipora_message::{Method, Request, Response};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
+
+/// Identifies a transaction at one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key(u128);
+
+/// What a request is known by at the server's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ServerKey {
+    pub(crate) key: Key,
+    /// The request is of RFC 2543, whose branch, if any, identifies nothing.
+    pub(crate) legacy: bool,
+}
+
+/// Maps keys; they are hashes already.
+pub(crate) type KeyMap = HashMap<Key, u64, BuildHasherDefault<KeyHasher>>;
+
+/// Makes keys and tags from one secret.
+pub(crate) struct KeyMaker {
+    secret: [u64; 4],
+}
+
+impl KeyMaker {
+    pub(crate) fn new(ids: &mut IdSource) -> Self {
+        Self { secret: std::array::from_fn(|_| ids.number()) }
+    }
+
+    /// The key of a client transaction: our branch, our sent-by, and the method in CSeq (§17.1.3; §18.1.2 for the
+    /// sent-by).
+    pub(crate) fn client(&self, branch: &str, host: &str, port: Option<u16>, method: &Method) -> Key {
+        let mut hash = self.begin();
+        hash.folded(branch.as_bytes());
+        hash.folded(host.as_bytes());
+        hash.number(u64::from(port.unwrap_or(0)));
+        hash.exact(method.as_str().as_bytes());
+        hash.finish()
+    }
+
+    /// The key that a response asks for, unless it has no Via or CSeq that can be read.
+    pub(crate) fn of_response(&self, response: &Response) -> Option<Key> {
+        let headers = response.headers();
+        let via = headers.via().ok()?;
+        let method = headers.cseq().ok()?.method;
+        Some(self.client(via.branch()?, via.host(), via.port(), &method))
+    }
+
+    /// The key of a request, unless its top Via cannot be read. An ACK has the key of its INVITE.
+    pub(crate) fn of_request(&self, request: &Request) -> Option<ServerKey> {
+        let method = match request.method() {
+            Method::Ack => &Method::Invite,
+            method => method,
+        };
+        self.of_request_as(request, method)
+    }
+
+    /// The key of the request with this method that a CANCEL would be for.
+    ///
+    /// §17.2.3: branch and sent-by of the top Via, and the method. Without the magic cookie: Request-URI, From tag,
+    /// Call-ID, CSeq number and the top Via; To tags are compared apart, because that of an ACK is ours.
+    pub(crate) fn of_request_as(&self, request: &Request, method: &Method) -> Option<ServerKey> {
+        let headers = request.headers();
+        let via = headers.via().ok()?;
+        let mut hash = self.begin();
+        let branch = via.branch().unwrap_or("");
+        let legacy = !begins_with_cookie(branch);
+        if legacy {
+            hash.exact(request.uri_text().as_bytes());
+            hash.exact(headers.from().ok().and_then(|from| from.tag()).unwrap_or("").as_bytes());
+            hash.exact(headers.call_id().unwrap_or("").as_bytes());
+            hash.number(u64::from(headers.cseq().map_or(0, |cseq| cseq.number)));
+        }
+        hash.folded(branch.as_bytes());
+        hash.folded(via.host().as_bytes());
+        hash.number(u64::from(via.port().unwrap_or(0)));
+        hash.exact(method.as_str().as_bytes());
+        Some(ServerKey { key: hash.finish(), legacy })
+    }
+
+    /// A To tag that every copy of a request gets, and its CANCEL too, without anything being remembered.
+    pub(crate) fn tag(&self, request: &Request) -> Tag {
+        let headers = request.headers();
+        let mut hash = self.begin();
+        hash.number(1);
+        hash.exact(headers.call_id().unwrap_or("").as_bytes());
+        hash.exact(headers.from().ok().and_then(|from| from.tag()).unwrap_or("").as_bytes());
+        hash.number(u64::from(headers.cseq().map_or(0, |cseq| cseq.number)));
+        hash.folded(headers.via().ok().and_then(|via| via.branch()).unwrap_or("").as_bytes());
+        let Key(bits) = hash.finish();
+        let text: String =
+            (0..16).map(|place| char::from(TAG_ALPHABET[(bits >> (place * 5)) as usize & 31])).collect();
+        Tag::new(text)
+    }
+
+    /// Another key for the same request with another To tag, where both are of RFC 2543.
+    pub(crate) fn salted(&self, key: Key, tag: Option<&str>) -> Key {
+        let Key(bits) = key;
+        Key(bits ^ u128::from(self.tag_hash(tag)).rotate_left(64))
+    }
+
+    /// A hash of a tag, to compare it later; a missing tag has one too.
+    pub(crate) fn tag_hash(&self, tag: Option<&str>) -> u64 {
+        let mut hash = self.begin();
+        hash.exact(tag.unwrap_or("").as_bytes());
+        let Key(bits) = hash.finish();
+        bits as u64
+    }
+
+    fn begin(&self) -> Hash {
+        let [a, b, c, d] = self.secret;
+        let mut hash = Hash { low: DefaultHasher::new(), high: DefaultHasher::new() };
+        hash.low.write_u64(a);
+        hash.low.write_u64(b);
+        hash.high.write_u64(c);
+        hash.high.write_u64(d);
+        hash
+    }
+}
+
+/// Says whether a branch was made after RFC 3261, whose rest is then unique (§8.1.1.7).
+fn begins_with_cookie(branch: &str) -> bool {
+    branch
+        .as_bytes()
+        .get(..BRANCH_COOKIE.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(BRANCH_COOKIE.as_bytes()))
+        && branch.len() > BRANCH_COOKIE.len()
+}
+
+struct Hash {
+    low: DefaultHasher,
+    high: DefaultHasher,
+}
+
+impl Hash {
+    fn exact(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.low.write(bytes);
+        self.high.write(bytes);
+    }
+
+    /// Tokens and hosts compare without case (§7.3.1, §19.1.4).
+    fn folded(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        let mut lower = [0; 64];
+        for chunk in bytes.chunks(lower.len()) {
+            let (lower, _) = lower.split_at_mut(chunk.len());
+            lower.copy_from_slice(chunk);
+            lower.make_ascii_lowercase();
+            self.low.write(lower);
+            self.high.write(lower);
+        }
+    }
+
+    fn number(&mut self, number: u64) {
+        self.low.write_u64(number);
+        self.high.write_u64(number);
+    }
+
+    fn finish(self) -> Key {
+        Key(u128::from(self.high.finish()) << 64 | u128::from(self.low.finish()))
+    }
+}
+
+/// Takes the hash that a [`Key`] is.
+#[derive(Debug, Default)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+const TAG_ALPHABET: [u8; 32] = *b"abcdefghijkmnpqrstuvwxyz23456789";

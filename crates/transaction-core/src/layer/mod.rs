@@ -1,0 +1,245 @@
+//! The core: every transaction of one shard, without I/O and without a clock.
+
+mod client;
+mod requests;
+mod server;
+
+use crate::attempts::{Client, Exchange};
+use crate::key::{KeyMaker, KeyMap};
+use crate::machine::Alarm;
+use crate::slab::Slab;
+use crate::timers::{Holder, TimerQueue};
+use crate::{
+    AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose, Tag, Transmit, TransportFailure,
+};
+use bytes::Bytes;
+use server::Server;
+use sipora_message::{Message, Request};
+use sipora_transport::{Flow, FlowId, Now};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Runs the transactions of RFC 3261 §17: messages and time go in, bytes and events come out.
+///
+/// After each call of a `handle_…`, `send_request`, `respond` and so on, its owner drains
+/// [`poll_transmit`](Self::poll_transmit), [`poll_open`](Self::poll_open) and [`poll_event`](Self::poll_event), and calls
+/// [`handle_timeout`](Self::handle_timeout) not before [`poll_timeout`](Self::poll_timeout).
+pub struct TransactionLayer {
+    config: Config,
+    ids: IdSource,
+    keys: KeyMaker,
+    exchanges: Slab<Exchange>,
+    clients: Slab<Client>,
+    client_keys: KeyMap,
+    servers: Slab<Server>,
+    server_keys: KeyMap,
+    timers: TimerQueue,
+    transmits: VecDeque<Transmit>,
+    opens: VecDeque<Open>,
+    events: VecDeque<(Owner, Event)>,
+    draining: bool,
+    metrics: Metrics,
+}
+
+impl TransactionLayer {
+    /// Makes a core without transactions.
+    pub fn new(config: Config, mut ids: IdSource) -> Self {
+        Self {
+            keys: KeyMaker::new(&mut ids),
+            config,
+            ids,
+            exchanges: Slab::new(),
+            clients: Slab::new(),
+            client_keys: KeyMap::default(),
+            servers: Slab::new(),
+            server_keys: KeyMap::default(),
+            timers: TimerQueue::default(),
+            transmits: VecDeque::new(),
+            opens: VecDeque::new(),
+            events: VecDeque::new(),
+            draining: false,
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// Takes a message that came in. The top Via of a request has been stamped
+    /// ([`sipora_transport::stamp`]).
+    ///
+    /// Gives back a request that matched no transaction, for a user to claim with [`assign`](Self::assign) and to answer;
+    /// everything else has been dealt with.
+    #[must_use = "the request waits for an answer"]
+    pub fn handle_message(&mut self, now: Now, message: Message, flow: Flow) -> Option<IncomingRequest> {
+        match message {
+            Message::Request(request) => self.handle_request(now, request, flow),
+            Message::Response(response) => {
+                self.handle_response(now, response, flow);
+                None
+            }
+        }
+    }
+
+    /// Takes what could be read of a request that is no SIP message, and answers it with 400 where that is possible.
+    pub fn handle_malformed(&mut self, request: Option<&Request>, reason: &str, flow: Flow) {
+        self.metrics.malformed_received += 1;
+        if let Some(request) = request {
+            self.reject_malformed(request, reason, flow);
+        }
+    }
+
+    /// Lets every alarm go off that is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((at, holder)) = self.timers.pop_due(now.instant) {
+            match holder {
+                Holder::Client(id) => self.client_alarm(now, id, at),
+                Holder::Server(id) => self.server_alarm(now, id, at),
+                Holder::Exchange(id) => self.exchange_alarm(now, id, at),
+            }
+        }
+    }
+
+    /// Takes the news that bytes of [`poll_transmit`](Self::poll_transmit) could not be handed to their flow.
+    pub fn handle_transport_error(&mut self, now: Now, purpose: Purpose, error: TransportFailure) {
+        self.metrics.transport_errors += 1;
+        match purpose {
+            Purpose::Attempt(AttemptId(id)) => self.client_transport_error(now, id, error),
+            Purpose::Answer(id) => self.server_transport_error(now, id, error),
+            Purpose::Stateless | Purpose::Detached => {}
+        }
+    }
+
+    /// Takes the news that a connection has ended: requests that wait for an answer over it go on to their next target.
+    pub fn handle_flow_closed(&mut self, now: Now, flow: FlowId) {
+        let lost: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.running.as_ref().is_some_and(|running| running.flow.id == flow))
+            .map(|(id, _)| id)
+            .collect();
+        for id in lost {
+            self.client_transport_error(now, id, TransportFailure::Closed);
+        }
+    }
+
+    /// Takes the news that the network could not deliver a datagram to a peer (RFC 3261 §18.4: ICMP errors).
+    pub fn handle_unreachable(&mut self, now: Now, flow: Flow, error: TransportFailure) {
+        let lost: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.running.as_ref().is_some_and(|running| running.flow == flow))
+            .map(|(id, _)| id)
+            .collect();
+        for id in lost {
+            self.client_transport_error(now, id, error.clone());
+        }
+    }
+
+    /// Takes out the next bytes to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// Takes out the next wish for a flow.
+    pub fn poll_open(&mut self) -> Option<Open> {
+        self.opens.pop_front()
+    }
+
+    /// Takes out the next event and whom it is for.
+    pub fn poll_event(&mut self) -> Option<(Owner, Event)> {
+        self.events.pop_front()
+    }
+
+    /// Returns when [`handle_timeout`](Self::handle_timeout) is due. It may turn out that nothing was.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Refuses new requests from now on: those received with a stateless 503, our own with
+    /// [`SendError::ShuttingDown`](crate::SendError::ShuttingDown).
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Says whether [`drain`](Self::drain) was called.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Says whether nothing waits for a final answer, ours or a peer's.
+    pub fn is_idle(&self) -> bool {
+        self.exchanges.len() == 0 && self.metrics.unanswered == 0
+    }
+
+    /// Returns the source of identifiers.
+    pub fn ids(&mut self) -> &mut IdSource {
+        &mut self.ids
+    }
+
+    /// Returns the To tag that every copy of this request gets, without anything being remembered.
+    pub fn keyed_tag(&self, request: &Request) -> Tag {
+        self.keys.tag(request)
+    }
+
+    /// Returns the settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns what was counted.
+    pub fn metrics(&self) -> Metrics {
+        Metrics {
+            server_transactions: self.servers.len() as u64,
+            requests: self.exchanges.len() as u64,
+            client_transactions: self.clients.len() as u64,
+            timer_entries: self.timers.len() as u64,
+            ..self.metrics
+        }
+    }
+
+    fn transmit(&mut self, flow: Flow, bytes: Bytes, purpose: Purpose) {
+        self.transmits.push_back(Transmit { flow, bytes, purpose });
+    }
+
+    /// Makes sure that the queue wakes a holder no later than at its next alarm.
+    fn arm(&mut self, holder: Holder) {
+        let entry = match holder {
+            Holder::Client(id) => self.clients.get_mut(id).map(|client| (client.next_alarm(), &mut client.queued)),
+            Holder::Server(id) => self.servers.get_mut(id).map(|server| (server.next_alarm(), &mut server.queued)),
+            Holder::Exchange(id) => {
+                self.exchanges.get_mut(id).map(|exchange| (exchange.next_alarm(), &mut exchange.queued))
+            }
+        };
+        let Some((Some(at), queued)) = entry else {
+            return;
+        };
+        if queued.is_some_and(|queued| queued <= at) {
+            return;
+        }
+        *queued = Some(at);
+        self.timers.insert(at, holder);
+        let holders = self.clients.len() + self.servers.len() + self.exchanges.len();
+        let (clients, servers, exchanges) = (&self.clients, &self.servers, &self.exchanges);
+        self.timers.sweep(holders, |at, holder| {
+            let queued = match holder {
+                Holder::Client(id) => clients.get(id).and_then(|client| client.queued),
+                Holder::Server(id) => servers.get(id).and_then(|server| server.queued),
+                Holder::Exchange(id) => exchanges.get(id).and_then(|exchange| exchange.queued),
+            };
+            queued == Some(at)
+        });
+    }
+}
+
+impl std::fmt::Debug for TransactionLayer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("TransactionLayer").field("metrics", &self.metrics()).finish_non_exhaustive()
+    }
+}
+
+/// Does to an alarm's time what a machine wants.
+fn set(time: &mut Option<Instant>, alarm: Alarm, now: Instant) {
+    match alarm {
+        Alarm::Keep => {}
+        Alarm::Off => *time = None,
+        Alarm::After(wait) => *time = now.checked_add(wait),
+    }
+}

@@ -1,0 +1,362 @@
+//! Requests of ours: their targets, their deadline, their end.
+
+use super::TransactionLayer;
+use crate::attempts::{Cancel, Client, Exchange, Hop, Kind, Place, Setback};
+use crate::timers::Holder;
+use crate::{
+    AttemptId, Event, Open, OutgoingRequest, RequestError, RequestId, SendError, TransportFailure,
+};
+use sipora_message::{Method, Response, StatusCode};
+use sipora_transport::{Destination, Flow, Now};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+impl TransactionLayer {
+    /// Sends a request to the first of its targets and names it. The name stays the same through all attempts.
+    ///
+    /// An ACK, which is for a 2xx, is sent once; no event comes for it.
+    pub fn send_request(&mut self, now: Now, outgoing: OutgoingRequest) -> Result<RequestId, SendError> {
+        let OutgoingRequest { request, targets, flow, deadline, owner } = outgoing;
+        if *request.method() == Method::Cancel {
+            return Err(SendError::CancelRefused);
+        }
+        let kind = Kind::of(request.method());
+        if self.draining && kind != Kind::Ack {
+            return Err(SendError::ShuttingDown);
+        }
+        if self.exchanges.len() >= self.config.max_requests {
+            self.metrics.overloaded += 1;
+            return Err(SendError::Overloaded);
+        }
+        match request.headers().cseq() {
+            Ok(cseq) if cseq.method == *request.method() => {}
+            Ok(_) => return Err(SendError::Invalid("CSeq names another method".into())),
+            Err(error) => return Err(SendError::Invalid(error.to_string().into())),
+        }
+        let deadline = deadline.unwrap_or_else(|| self.config.timers.transaction_timeout());
+        let hops = flow.map(Hop::over).into_iter().chain(targets.into_iter().map(Hop::to));
+        let hops: VecDeque<Hop> = hops.take(self.config.max_targets).collect();
+        let waits = hops.is_empty();
+        let id = self.exchanges.insert(Exchange {
+            owner,
+            request,
+            kind,
+            hops,
+            current: 0,
+            deadline: now.instant.checked_add(deadline),
+            silence: None,
+            queued: None,
+            unavailable: None,
+            cancel: Cancel::No,
+            provisional: false,
+            accepted: false,
+            abandoned: false,
+        });
+        self.arm(Holder::Exchange(id));
+        self.metrics.requests_sent += 1;
+        if !waits {
+            self.advance(now, id, None);
+        }
+        Ok(RequestId(id))
+    }
+
+    /// Takes the targets of a request that was sent without.
+    pub fn targets_found(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        targets: Result<Vec<Destination>, TransportFailure>,
+    ) {
+        let limit = self.config.max_targets;
+        let Some(exchange) = self.exchanges.get_mut(request.0) else {
+            return;
+        };
+        if exchange.current != 0 || !exchange.hops.is_empty() {
+            return;
+        }
+        let setback = match targets {
+            Ok(targets) => {
+                exchange.hops = targets.into_iter().map(Hop::to).take(limit).collect();
+                None
+            }
+            Err(error) => Some(Setback::Transport(error)),
+        };
+        self.advance(now, request.0, setback);
+    }
+
+    /// Cancels a request.
+    ///
+    /// An INVITE that has a provisional answer gets a CANCEL (RFC 3261 §9.1), and one that has none yet gets it with its
+    /// first; its end then comes as a response, usually 487. Any other request, and an INVITE that has not been sent, ends
+    /// at once with [`RequestError::Cancelled`].
+    pub fn cancel(&mut self, now: Now, request: RequestId) {
+        let timeout = self.config.timers.transaction_timeout();
+        let Some(exchange) = self.exchanges.get_mut(request.0) else {
+            return;
+        };
+        if exchange.accepted || exchange.cancel != Cancel::No {
+            return;
+        }
+        let current = exchange.current;
+        let sent = self.clients.get(current).is_some_and(|client| client.running.is_some());
+        if exchange.kind != Kind::Invite || !sent {
+            self.fail(request.0, RequestError::Cancelled);
+            return;
+        }
+        if !exchange.provisional {
+            exchange.cancel = Cancel::Wanted;
+            exchange.silence = None;
+            return;
+        }
+        exchange.cancel = Cancel::Sent;
+        // §9.1: without a final answer within 64*T1 the INVITE counts as cancelled.
+        exchange.deadline = now.instant.checked_add(timeout);
+        self.arm(Holder::Exchange(request.0));
+        self.send_cancel(now, current);
+    }
+
+    /// Forgets a request: its events are no longer wanted, save every 2xx of an INVITE, which still wants its ACK. An
+    /// INVITE is cancelled.
+    pub fn abandon(&mut self, now: Now, request: RequestId) {
+        let Some(exchange) = self.exchanges.get_mut(request.0) else {
+            return;
+        };
+        exchange.abandoned = true;
+        self.cancel(now, request);
+    }
+
+    /// Takes the news that no flow could be had for an attempt.
+    pub fn flow_failed(&mut self, now: Now, attempt: AttemptId, error: TransportFailure) {
+        let Some(client) = self.clients.get(attempt.0) else {
+            return;
+        };
+        if client.running.is_some() {
+            return;
+        }
+        let exchange = client.exchange;
+        self.metrics.transport_errors += 1;
+        self.remove_client(attempt.0);
+        self.advance(now, exchange, Some(Setback::Transport(error)));
+    }
+
+    /// Goes on to the next target, or ends the request where there is none.
+    pub(super) fn advance(&mut self, now: Now, id: u64, setback: Option<Setback>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if exchange.cancel != Cancel::No {
+            self.fail(id, RequestError::Cancelled);
+            return;
+        }
+        let unreachable = matches!(setback, Some(Setback::Transport(_)))
+            || self.clients.get(exchange.current).is_some_and(|client| client.running.is_none());
+        let Some(hop) = exchange.next_hop(unreachable) else {
+            let error = match setback {
+                Some(Setback::Transport(error)) => RequestError::Transport(error),
+                Some(Setback::Silence | Setback::TimedOut | Setback::Unavailable) => RequestError::Timeout,
+                None => RequestError::Transport(TransportFailure::Resolve("the name has no addresses".into())),
+            };
+            self.fail(id, error);
+            return;
+        };
+        if let Some(setback) = setback {
+            self.metrics.attempts_advanced += 1;
+            tracing::debug!(request = %RequestId(id), ?setback, "trying the next target");
+        }
+        self.supersede(id);
+        self.attempt(now, id, hop);
+    }
+
+    /// Begins an attempt at one target: its flow is asked for.
+    fn attempt(&mut self, now: Now, id: u64, hop: Hop) {
+        let place = hop.place.clone();
+        let client = self.clients.insert(Client::new(id, hop));
+        let silence = self.config.silence;
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.current = client;
+        exchange.silence = silence.filter(|_| exchange.has_hop(true)).and_then(|wait| now.instant.checked_add(wait));
+        self.arm(Holder::Exchange(id));
+        self.opens.push_back(match place {
+            Place::Destination(destination) => Open::Destination(AttemptId(client), destination),
+            Place::Flow(flow) => Open::Flow(AttemptId(client), flow),
+        });
+    }
+
+    /// Puts the present attempt aside. An INVITE that was sent lives on, to be cancelled should it ring after all.
+    fn supersede(&mut self, id: u64) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let current = std::mem::take(&mut exchange.current);
+        let lives_on = exchange.kind == Kind::Invite;
+        match self.clients.get_mut(current) {
+            Some(client) if lives_on && client.running.is_some() => client.superseded = true,
+            Some(_) => self.remove_client(current),
+            None => {}
+        }
+    }
+
+    /// Takes a response to an attempt at a request.
+    pub(super) fn deliver(&mut self, now: Now, client_id: u64, response: Response, flow: Flow, hop: &Hop) {
+        let Some(client) = self.clients.get(client_id) else {
+            return;
+        };
+        let superseded = client.superseded;
+        let id = client.exchange;
+        let status = response.status();
+        if superseded && status.is_provisional() {
+            // The request went elsewhere meanwhile: this one must not go on ringing.
+            self.send_cancel(now, client_id);
+            return;
+        }
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if status.is_provisional() {
+            self.deliver_provisional(now, id, client_id, response, flow, hop);
+            return;
+        }
+        if exchange.kind == Kind::Invite && status.is_success() {
+            exchange.accepted = true;
+            exchange.deadline = None;
+            exchange.silence = None;
+            let rival = exchange.current;
+            let provisional = exchange.provisional;
+            exchange.current = client_id;
+            let event =
+                Event::Response { request: RequestId(id), response, flow, destination: hop.destination().cloned() };
+            self.events.push_back((exchange.owner, event));
+            if rival != client_id && rival != 0 {
+                self.drop_rival(now, rival, provisional);
+            }
+            return;
+        }
+        if superseded {
+            return;
+        }
+        // RFC 3263 §4.3: 503 is a failure of the target.
+        let may_advance = exchange.cancel == Cancel::No && !exchange.provisional && exchange.has_hop(false);
+        if status == StatusCode::SERVICE_UNAVAILABLE && may_advance {
+            exchange.unavailable = Some((response, flow, hop.destination().cloned()));
+            self.advance(now, id, Some(Setback::Unavailable));
+            return;
+        }
+        let Some(exchange) = self.exchanges.remove(id) else {
+            return;
+        };
+        if exchange.abandoned {
+            return;
+        }
+        let event = Event::Response { request: RequestId(id), response, flow, destination: hop.destination().cloned() };
+        self.events.push_back((exchange.owner, event));
+    }
+
+    fn deliver_provisional(
+        &mut self,
+        now: Now,
+        id: u64,
+        client_id: u64,
+        response: Response,
+        flow: Flow,
+        hop: &Hop,
+    ) {
+        let timeout = self.config.timers.transaction_timeout();
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.provisional = true;
+        exchange.silence = None;
+        // An INVITE may ring for as long as its user likes; how long is not the transaction's to say (Timer C).
+        if exchange.kind == Kind::Invite && exchange.cancel == Cancel::No {
+            exchange.deadline = None;
+        }
+        if !exchange.abandoned {
+            let event =
+                Event::Response { request: RequestId(id), response, flow, destination: hop.destination().cloned() };
+            self.events.push_back((exchange.owner, event));
+        }
+        if exchange.cancel == Cancel::Wanted {
+            exchange.cancel = Cancel::Sent;
+            exchange.deadline = now.instant.checked_add(timeout);
+            self.arm(Holder::Exchange(id));
+            self.send_cancel(now, client_id);
+        }
+    }
+
+    /// An earlier attempt was accepted after all: the present one is put aside.
+    fn drop_rival(&mut self, now: Now, rival: u64, provisional: bool) {
+        let Some(client) = self.clients.get_mut(rival) else {
+            return;
+        };
+        if client.running.is_none() {
+            self.remove_client(rival);
+            return;
+        }
+        client.superseded = true;
+        if provisional {
+            self.send_cancel(now, rival);
+        }
+    }
+
+    /// Takes the end of a client transaction whose INVITE was accepted.
+    pub(super) fn accepted_ended(&mut self, id: u64, client_id: u64) {
+        let ended = self.exchanges.get(id).is_some_and(|exchange| exchange.accepted && exchange.current == client_id);
+        if !ended {
+            return;
+        }
+        if let Some(exchange) = self.exchanges.remove(id) {
+            self.events.push_back((exchange.owner, Event::Ended { request: RequestId(id) }));
+        }
+    }
+
+    /// Ends a request without a final answer, or with the 503 that an earlier target gave.
+    pub(super) fn fail(&mut self, id: u64, error: RequestError) {
+        let Some(exchange) = self.exchanges.remove(id) else {
+            return;
+        };
+        self.remove_client(exchange.current);
+        if error == RequestError::Timeout {
+            self.metrics.timeouts += 1;
+        }
+        if exchange.abandoned || exchange.kind == Kind::Ack {
+            return;
+        }
+        let request = RequestId(id);
+        let event = match exchange.unavailable {
+            Some((response, flow, destination)) if error != RequestError::Cancelled => {
+                Event::Response { request, response, flow, destination }
+            }
+            _ => Event::Failed { request, error },
+        };
+        self.events.push_back((exchange.owner, event));
+    }
+
+    pub(super) fn exchange_alarm(&mut self, now: Now, id: u64, at: Instant) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if exchange.queued != Some(at) {
+            return;
+        }
+        exchange.queued = None;
+        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
+        if due(exchange.deadline) {
+            let error = match exchange.cancel {
+                Cancel::No => RequestError::Timeout,
+                Cancel::Wanted | Cancel::Sent => RequestError::Cancelled,
+            };
+            self.fail(id, error);
+            return;
+        }
+        if due(exchange.silence) {
+            exchange.silence = None;
+            let opening = self.clients.get(exchange.current).is_some_and(|client| client.running.is_none());
+            if exchange.has_hop(opening) {
+                self.advance(now, id, Some(Setback::Silence));
+            }
+        }
+        self.arm(Holder::Exchange(id));
+    }
+}

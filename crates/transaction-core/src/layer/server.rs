@@ -1,0 +1,495 @@
+//! Server transactions: requests that came in, and their answers.
+
+use super::{TransactionLayer, set};
+use crate::attempts::earlier;
+use crate::key::{Key, ServerKey};
+use crate::machine::{Notice, Reaction, server_invite, server_non_invite};
+use crate::timers::Holder;
+use crate::{Event, Gone, IncomingRequest, Owner, Purpose, ServerTransactionId, TransportFailure};
+use bytes::Bytes;
+use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
+use sipora_transport::{Flow, Now, response_route};
+use std::time::Instant;
+
+/// A request that came in. Once it has its final answer, what is left of it is its key and that answer.
+#[derive(Debug)]
+pub(super) struct Server {
+    key: Key,
+    /// Where answers go (§18.2.2).
+    route: Flow,
+    machine: Machine,
+    /// The latest answer, at its exact size; empty before the first.
+    answer: Bytes,
+    end: Option<Instant>,
+    pub(super) queued: Option<Instant>,
+    live: Option<Box<Live>>,
+}
+
+/// What only a transaction without a final answer needs, and an INVITE until its end.
+#[derive(Debug)]
+struct Live {
+    /// Taken when the final answer is there.
+    request: Option<Request>,
+    owner: Option<Owner>,
+    repeat: Option<Instant>,
+    /// For RFC 2543 peers, whose INVITE and ACK differ in nothing but the To tag.
+    legacy: bool,
+    request_tag: u64,
+    answer_tag: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Machine {
+    Invite(server_invite::Machine),
+    NonInvite(server_non_invite::Machine),
+}
+
+/// What happens to a server transaction of either kind.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    Repeat,
+    End,
+    Request,
+    Ack,
+    Answer(StatusCode),
+    TransportError,
+}
+
+impl Server {
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        earlier(self.end, self.live.as_ref().and_then(|live| live.repeat))
+    }
+
+    fn is_unanswered(&self) -> bool {
+        match self.machine {
+            Machine::Invite(machine) => machine.state == server_invite::State::Proceeding,
+            Machine::NonInvite(machine) => matches!(
+                machine.state,
+                server_non_invite::State::Trying | server_non_invite::State::Proceeding
+            ),
+        }
+    }
+
+    fn is_terminated(&self) -> bool {
+        match self.machine {
+            Machine::Invite(machine) => machine.state == server_invite::State::Terminated,
+            Machine::NonInvite(machine) => machine.state == server_non_invite::State::Terminated,
+        }
+    }
+
+    fn is_invite(&self) -> bool {
+        matches!(self.machine, Machine::Invite(_))
+    }
+}
+
+impl TransactionLayer {
+    /// Says which user a request belongs to; its events go there. A request that nobody claims is to be answered with
+    /// [`respond_stateless`](Self::respond_stateless).
+    pub fn assign(&mut self, transaction: ServerTransactionId, owner: Owner) {
+        if let Some(live) = self.servers.get_mut(transaction.0).and_then(|server| server.live.as_mut()) {
+            live.owner = Some(owner);
+        }
+    }
+
+    /// Answers a transaction: with provisional answers as often as wanted, and one final one. To an INVITE that was
+    /// accepted every further 2xx is sent, because its repetition is the user's (RFC 6026 §7.1).
+    ///
+    /// What RFC 4320 forbids is not sent: to a non-INVITE request a provisional answer other than 100, a 100 too early,
+    /// and a 408, which ends the transaction in silence.
+    pub fn respond(&mut self, now: Now, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
+        let Some(server) = self.servers.get_mut(transaction.0) else {
+            self.metrics.gone += 1;
+            return Err(Gone);
+        };
+        let status = response.status();
+        let again = matches!(server.machine, Machine::Invite(machine) if machine.state == server_invite::State::Accepted)
+            && status.is_success();
+        if !server.is_unanswered() && !again {
+            self.metrics.gone += 1;
+            return Err(Gone);
+        }
+        if !server.is_invite() && status.is_provisional() && status != StatusCode::TRYING {
+            return Ok(());
+        }
+        if let Some(live) = server.live.as_mut().filter(|live| live.legacy) {
+            let tag = response.headers().to().ok().and_then(|to| to.tag());
+            live.answer_tag = Some(self.keys.tag_hash(tag));
+        }
+        self.server_input(now, transaction.0, Input::Answer(status), Some(response.to_bytes()));
+        Ok(())
+    }
+
+    /// Answers a transaction with a final response and forgets it: a copy of the request will be a new request, and its
+    /// answer should have the same To tag ([`keyed_tag`](Self::keyed_tag)).
+    pub fn respond_stateless(&mut self, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
+        let server = self.servers.get(transaction.0).filter(|server| server.is_unanswered());
+        let Some(route) = server.map(|server| server.route) else {
+            self.metrics.gone += 1;
+            return Err(Gone);
+        };
+        self.remove_server(transaction.0);
+        self.metrics.stateless_answers_sent += 1;
+        self.transmit(route, response.to_bytes(), Purpose::Stateless);
+        Ok(())
+    }
+
+    /// Forgets a transaction without an answer.
+    pub fn forget(&mut self, transaction: ServerTransactionId) {
+        self.remove_server(transaction.0);
+    }
+
+    /// Begins an answer, with a To tag that is the same for every copy of the request.
+    pub fn answer(&self, request: &Request, status: StatusCode) -> ResponseBuilder {
+        let builder = Response::for_request(request, status);
+        if status == StatusCode::TRYING {
+            // §8.2.6.2: "a tag MAY be present" in 100; without one it cannot be mistaken for an early dialog's.
+            return builder;
+        }
+        builder.to_tag(self.keyed_tag(request).as_str())
+    }
+
+    pub(super) fn handle_request(&mut self, now: Now, request: Request, flow: Flow) -> Option<IncomingRequest> {
+        let Some(found) = self.keys.of_request(&request) else {
+            // Without a top Via there is nowhere to answer to.
+            self.metrics.malformed_received += 1;
+            tracing::debug!(peer = %flow.remote, "request without a readable Via dropped");
+            return None;
+        };
+        let is_ack = *request.method() == Method::Ack;
+        let mut key = found.key;
+        if let Some(&id) = self.server_keys.get(&key) {
+            if !found.legacy || self.legacy_matches(id, &request, is_ack) {
+                return self.handle_known(now, id, request, flow, is_ack);
+            }
+            key = self.keys.salted(key, request.headers().to().ok().and_then(|to| to.tag()));
+            if let Some(&id) = self.server_keys.get(&key) {
+                return self.handle_known(now, id, request, flow, is_ack);
+            }
+        }
+        if let Err(rejection) = request.check() {
+            self.metrics.malformed_received += 1;
+            if !is_ack {
+                let builder = self.answer(&request, rejection.status);
+                self.send_stateless(&request, flow, builder);
+            }
+            tracing::debug!(peer = %flow.remote, reason = %rejection, "request rejected");
+            return None;
+        }
+        if is_ack {
+            // An ACK to a 2xx is a transaction of its own (§13.2.2.4); nobody answers it.
+            return Some(IncomingRequest { request, transaction: ServerTransactionId(0), flow });
+        }
+        self.begin_server(now, ServerKey { key, ..found }, request, flow)
+    }
+
+    pub(super) fn reject_malformed(&mut self, request: &Request, reason: &str, flow: Flow) {
+        let readable = request.headers().via().is_ok();
+        if *request.method() == Method::Ack || !readable {
+            return;
+        }
+        // What cannot be parsed may still name a version that nobody speaks (RFC 3261 §21.5.6).
+        let status = match request.check() {
+            Err(rejection) => rejection.status,
+            Ok(()) => StatusCode::BAD_REQUEST,
+        };
+        tracing::debug!(peer = %flow.remote, reason, "malformed request rejected");
+        let builder = self.answer(request, status);
+        self.send_stateless(request, flow, builder);
+    }
+
+    pub(super) fn server_transport_error(&mut self, now: Now, id: ServerTransactionId, error: TransportFailure) {
+        let Some(server) = self.servers.get(id.0) else {
+            return;
+        };
+        let owner = server.live.as_ref().and_then(|live| live.owner);
+        self.server_input(now, id.0, Input::TransportError, None);
+        if let Some(owner) = owner {
+            self.events.push_back((owner, Event::AnswerFailed { transaction: id, error }));
+        }
+    }
+
+    pub(super) fn server_alarm(&mut self, now: Now, id: u64, at: Instant) {
+        let Some(server) = self.servers.get_mut(id) else {
+            return;
+        };
+        if server.queued != Some(at) {
+            return;
+        }
+        server.queued = None;
+        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
+        if due(server.end) {
+            server.end = None;
+            self.server_input(now, id, Input::End, None);
+        } else if let Some(live) = server.live.as_mut().filter(|live| due(live.repeat)) {
+            live.repeat = None;
+            self.server_input(now, id, Input::Repeat, None);
+        }
+        self.arm(Holder::Server(id));
+    }
+
+    /// A request that is known: a retransmission, or the ACK of a refusal.
+    fn handle_known(
+        &mut self,
+        now: Now,
+        id: u64,
+        request: Request,
+        flow: Flow,
+        is_ack: bool,
+    ) -> Option<IncomingRequest> {
+        if is_ack {
+            let deliver = self.server_input(now, id, Input::Ack, None).deliver;
+            return deliver.then(|| IncomingRequest { request, transaction: ServerTransactionId(0), flow });
+        }
+        self.metrics.retransmissions_received += 1;
+        if flow.transport.is_stream() {
+            // A copy that came over another connection shows that the first is of no use any more.
+            if let Some(server) = self.servers.get_mut(id) {
+                server.route = flow;
+            }
+        }
+        self.server_input(now, id, Input::Request, None);
+        None
+    }
+
+    /// §17.2.3: without the magic cookie, To tags have to agree too: that of an ACK with the answer's, any other with the
+    /// first request's.
+    fn legacy_matches(&self, id: u64, request: &Request, is_ack: bool) -> bool {
+        let Some(live) = self.servers.get(id).and_then(|server| server.live.as_ref()) else {
+            return true;
+        };
+        let tag = self.keys.tag_hash(request.headers().to().ok().and_then(|to| to.tag()));
+        if is_ack { live.answer_tag == Some(tag) } else { live.request_tag == tag }
+    }
+
+    fn begin_server(
+        &mut self,
+        now: Now,
+        found: ServerKey,
+        request: Request,
+        flow: Flow,
+    ) -> Option<IncomingRequest> {
+        let is_cancel = *request.method() == Method::Cancel;
+        if self.draining && !is_cancel {
+            self.unavailable(&request, flow);
+            return None;
+        }
+        if self.servers.len() >= self.config.max_server_transactions {
+            self.metrics.refused_for_lack_of_room += 1;
+            self.unavailable(&request, flow);
+            return None;
+        }
+        let reliable = flow.transport.is_reliable();
+        let timers = &self.config.timers;
+        let (machine, reaction) = if *request.method() == Method::Invite {
+            let (machine, reaction) = server_invite::Machine::start(timers);
+            (Machine::Invite(machine), reaction)
+        } else {
+            let (machine, reaction) = server_non_invite::Machine::start(timers, reliable);
+            (Machine::NonInvite(machine), reaction)
+        };
+        let request_tag = match found.legacy {
+            true => self.keys.tag_hash(request.headers().to().ok().and_then(|to| to.tag())),
+            false => 0,
+        };
+        let mut live = Live {
+            request: Some(request.clone()),
+            owner: None,
+            repeat: None,
+            legacy: found.legacy,
+            request_tag,
+            answer_tag: None,
+        };
+        set(&mut live.repeat, reaction.repeat, now.instant);
+        let id = self.servers.insert(Server {
+            key: found.key,
+            route: response_route(&request, &flow).flow,
+            machine,
+            answer: Bytes::new(),
+            end: None,
+            queued: None,
+            live: Some(Box::new(live)),
+        });
+        self.server_keys.insert(found.key, id);
+        self.arm(Holder::Server(id));
+        self.metrics.requests_received += 1;
+        self.metrics.unanswered += 1;
+        if is_cancel {
+            return self.handle_cancel(now, id, request, flow);
+        }
+        Some(IncomingRequest { request, transaction: ServerTransactionId(id), flow })
+    }
+
+    /// Answers a CANCEL whose request is known with 200, and tells the user when there is still something to cancel
+    /// (§9.2). Any other goes to the users, and to 481 after them.
+    fn handle_cancel(&mut self, now: Now, id: u64, cancel: Request, flow: Flow) -> Option<IncomingRequest> {
+        let Some(invite) = self.cancelled_by(&cancel) else {
+            return Some(IncomingRequest { request: cancel, transaction: ServerTransactionId(id), flow });
+        };
+        // "the To tag of the response to the CANCEL and the To tag in the response to the original request SHOULD be the
+        // same": the keyed tag leaves out the method, and an answer that is there already is asked for its own.
+        let tag = self.servers.get(invite).and_then(|server| tag_of(&server.answer));
+        let builder = match tag {
+            Some(tag) => Response::for_request(&cancel, StatusCode::OK).to_tag(&tag),
+            None => self.answer(&cancel, StatusCode::OK),
+        };
+        if let Ok(response) = builder.build() {
+            // The transaction was made just now, so it cannot be gone.
+            let _ = self.respond(now, ServerTransactionId(id), response);
+        }
+        let server = self.servers.get(invite).filter(|server| server.is_invite() && server.is_unanswered());
+        if let Some(owner) = server.and_then(|server| server.live.as_ref()).and_then(|live| live.owner) {
+            let event = Event::Cancelled { transaction: ServerTransactionId(invite), cancel };
+            self.events.push_back((owner, event));
+        }
+        None
+    }
+
+    /// §9.2: the transaction of the same branch and sent-by, of any method but CANCEL and ACK.
+    fn cancelled_by(&self, cancel: &Request) -> Option<u64> {
+        CANCELLABLE.iter().find_map(|method| {
+            let found = self.keys.of_request_as(cancel, method)?;
+            self.server_keys.get(&found.key).copied()
+        })
+    }
+
+    fn server_input(&mut self, now: Now, id: u64, input: Input, answer: Option<Bytes>) -> Reaction {
+        let Some(server) = self.servers.get_mut(id) else {
+            return Reaction::NOTHING;
+        };
+        let was_unanswered = server.is_unanswered();
+        let reliable = server.route.transport.is_reliable();
+        let reaction = react(&mut server.machine, input, &self.config.timers, reliable);
+        set(&mut server.end, reaction.end, now.instant);
+        if let Some(live) = server.live.as_mut() {
+            set(&mut live.repeat, reaction.repeat, now.instant);
+        }
+        if was_unanswered && !server.is_unanswered() {
+            self.metrics.unanswered = self.metrics.unanswered.saturating_sub(1);
+            if !server.is_invite() {
+                server.live = None;
+            } else if let Some(live) = server.live.as_mut() {
+                live.request = None;
+            }
+        }
+        let silent = matches!((input, &server.machine), (Input::Answer(StatusCode::REQUEST_TIMEOUT), Machine::NonInvite(_)));
+        if silent {
+            // RFC 4320 §4.2: "MUST NOT send a response with a Status-Code of 408 to a non-INVITE request".
+            server.answer = Bytes::new();
+        } else if let (true, Some(bytes)) = (reaction.send, answer) {
+            server.answer = bytes;
+        }
+        if reaction.send_trying {
+            let trying = server.live.as_ref().and_then(|live| live.request.as_ref());
+            let trying = trying.map(|request| Response::for_request(request, StatusCode::TRYING).build());
+            if let Some(Ok(trying)) = trying {
+                server.answer = trying.to_bytes();
+            }
+        }
+        let (route, bytes) = (server.route, server.answer.clone());
+        let (terminated, owner) = (server.is_terminated(), server.live.as_ref().and_then(|live| live.owner));
+        if (reaction.send || reaction.send_trying) && !bytes.is_empty() {
+            match input {
+                Input::Answer(status) if status.is_final() => self.metrics.answers_sent += 1,
+                Input::Repeat | Input::Request => self.metrics.retransmissions_sent += 1,
+                _ => {}
+            }
+            self.transmit(route, bytes, Purpose::Answer(ServerTransactionId(id)));
+        }
+        let transaction = ServerTransactionId(id);
+        let event = match reaction.inform {
+            Some(Notice::Acknowledged) => Some(Event::Acknowledged { transaction }),
+            Some(Notice::NotAcknowledged) => Some(Event::NotAcknowledged { transaction }),
+            _ => None,
+        };
+        if let (Some(owner), Some(event)) = (owner, event) {
+            self.events.push_back((owner, event));
+        }
+        if terminated {
+            self.remove_server(id);
+        } else {
+            self.arm(Holder::Server(id));
+        }
+        reaction
+    }
+
+    fn remove_server(&mut self, id: u64) {
+        let Some(server) = self.servers.remove(id) else {
+            return;
+        };
+        self.server_keys.remove(&server.key);
+        if server.is_unanswered() {
+            self.metrics.unanswered = self.metrics.unanswered.saturating_sub(1);
+        }
+    }
+
+    /// §21.5.4: a server that is out of room or about to end says when to come again.
+    fn unavailable(&mut self, request: &Request, flow: Flow) {
+        let builder = self.answer(request, StatusCode::SERVICE_UNAVAILABLE);
+        let builder = builder.header(HeaderName::RetryAfter, self.config.retry_after.to_string());
+        self.send_stateless(request, flow, builder);
+    }
+
+    fn send_stateless(&mut self, request: &Request, flow: Flow, builder: ResponseBuilder) {
+        let Ok(response) = builder.build() else {
+            tracing::debug!(peer = %flow.remote, "no answer can be made to the request");
+            return;
+        };
+        self.metrics.stateless_answers_sent += 1;
+        self.transmit(response_route(request, &flow).flow, response.to_bytes(), Purpose::Stateless);
+    }
+}
+
+fn react(machine: &mut Machine, input: Input, timers: &crate::Timers, reliable: bool) -> Reaction {
+    match machine {
+        Machine::Invite(machine) => {
+            let input = match input {
+                Input::Repeat => server_invite::Input::Repeat,
+                Input::End => server_invite::Input::End,
+                Input::Request => server_invite::Input::Request,
+                Input::Ack => server_invite::Input::Ack,
+                Input::TransportError => server_invite::Input::TransportError,
+                Input::Answer(status) if status.is_provisional() => server_invite::Input::Provisional,
+                Input::Answer(status) if status.is_success() => server_invite::Input::Success,
+                Input::Answer(_) => server_invite::Input::Refusal,
+            };
+            machine.on(input, timers, reliable)
+        }
+        Machine::NonInvite(machine) => {
+            let input = match input {
+                Input::Repeat => server_non_invite::Input::Repeat,
+                Input::End => server_non_invite::Input::End,
+                Input::Request => server_non_invite::Input::Request,
+                Input::Ack => return Reaction::NOTHING,
+                Input::TransportError => server_non_invite::Input::TransportError,
+                Input::Answer(status) if status.is_provisional() => server_non_invite::Input::Provisional,
+                Input::Answer(_) => server_non_invite::Input::Final,
+            };
+            machine.on(input, timers, reliable)
+        }
+    }
+}
+
+/// Reads the To tag of an answer that was sent.
+fn tag_of(answer: &Bytes) -> Option<String> {
+    if answer.is_empty() {
+        return None;
+    }
+    let response = Response::parse(answer.clone(), &sipora_message::Limits::default()).ok()?;
+    response.headers().to().ok()?.tag().map(str::to_owned)
+}
+
+/// What a CANCEL may name; INVITE first, because only that has an effect.
+const CANCELLABLE: [Method; 12] = [
+    Method::Invite,
+    Method::Register,
+    Method::Options,
+    Method::Message,
+    Method::Subscribe,
+    Method::Notify,
+    Method::Publish,
+    Method::Bye,
+    Method::Info,
+    Method::Prack,
+    Method::Update,
+    Method::Refer,
+];
