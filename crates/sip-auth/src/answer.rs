@@ -333,7 +333,13 @@ mod tests {
                 .parse()
                 .expect("RFC 7616 3.9.2");
         assert_eq!(answer.username(), "Jäsøn Doe");
-        for bad in ["UTF-8''%G0", "UTF-8''%C3", "latin1''a", "UTF-8", "UTF-8''%+1"] {
+        for bad in [
+            "UTF-8''%G0",
+            "UTF-8''%C3",
+            "latin1''a",
+            "UTF-8",
+            "UTF-8''%+1",
+        ] {
             assert_eq!(extended_value(bad), None, "{bad}");
         }
     }

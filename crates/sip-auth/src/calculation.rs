@@ -188,11 +188,9 @@ mod tests {
     impl Row {
         fn all() -> Vec<(Vec<String>, Row)> {
             let text = std::fs::read_to_string(VECTORS).expect("the vectors are in the repository");
-            let mut lines = text.lines().map(|line| {
-                line.split('\t')
-                    .map(str::to_owned)
-                    .collect::<Vec<String>>()
-            });
+            let mut lines = text
+                .lines()
+                .map(|line| line.split('\t').map(str::to_owned).collect::<Vec<String>>());
             let names = lines.next().expect("a header line");
             lines
                 .map(|columns| (names.clone(), Row { columns }))
@@ -208,7 +206,11 @@ mod tests {
     #[test]
     fn every_row_of_the_vectors_has_the_printed_response_and_userhash() {
         let rows = Row::all();
-        assert_eq!(rows.len(), 7, "rows were added: nothing else to change here");
+        assert_eq!(
+            rows.len(),
+            7,
+            "rows were added: nothing else to change here"
+        );
         for (names, row) in &rows {
             let column = |name| row.get(names, name);
             let algorithm: Algorithm = column("algorithm").parse().expect("known");
@@ -237,7 +239,12 @@ mod tests {
                 Some(protection),
                 covered,
             );
-            assert_eq!(response.as_str(), column("response"), "{}", column("source"));
+            assert_eq!(
+                response.as_str(),
+                column("response"),
+                "{}",
+                column("source")
+            );
             let userhash = Hex::of(
                 algorithm.hash(),
                 &[
@@ -246,7 +253,12 @@ mod tests {
                     column("realm").as_bytes(),
                 ],
             );
-            assert_eq!(userhash.as_str(), column("userhash"), "{}", column("source"));
+            assert_eq!(
+                userhash.as_str(),
+                column("userhash"),
+                "{}",
+                column("source")
+            );
         }
     }
 

@@ -152,7 +152,11 @@ mod tests {
             let mut changed = nonce.clone().into_bytes();
             changed[place] = if changed[place] == b'0' { b'1' } else { b'0' };
             let changed = String::from_utf8(changed).expect("ASCII");
-            assert_eq!(nonces(1).recognize(&changed, "r"), Origin::Foreign, "{place}");
+            assert_eq!(
+                nonces(1).recognize(&changed, "r"),
+                Origin::Foreign,
+                "{place}"
+            );
         }
         for text in ["", "00", &nonce.to_uppercase(), &nonce[1..], "é"] {
             assert_eq!(nonces(1).recognize(text, "r"), Origin::Foreign, "{text}");

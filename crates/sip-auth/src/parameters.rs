@@ -43,7 +43,10 @@ impl<'a> Parameters<'a> {
         Ok(list.swap_remove(0))
     }
 
-    fn read(text: &'a str, mut list: Vec<Parameters<'a>>) -> Result<Vec<Parameters<'a>>, SyntaxError> {
+    fn read(
+        text: &'a str,
+        mut list: Vec<Parameters<'a>>,
+    ) -> Result<Vec<Parameters<'a>>, SyntaxError> {
         let mut reader = Reader { text, offset: 0 };
         loop {
             reader.skip_separators();
@@ -253,7 +256,10 @@ mod tests {
             parameters.unique("qop").expect("once"),
             Some("auth,auth-int")
         );
-        assert_eq!(parameters.unique("realm").expect("once"), Some(", Basic x="));
+        assert_eq!(
+            parameters.unique("realm").expect("once"),
+            Some(", Basic x=")
+        );
     }
 
     #[test]

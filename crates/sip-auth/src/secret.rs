@@ -134,7 +134,10 @@ mod tests {
         let hashed = Secret::hashed(Hash::Md5, &hash).expect("hexadecimal");
         for secret in [Secret::password("swordfish"), hashed] {
             let text = format!("{secret:?}");
-            assert!(!text.contains("swordfish") && !text.contains(&hash), "{text}");
+            assert!(
+                !text.contains("swordfish") && !text.contains(&hash),
+                "{text}"
+            );
         }
     }
 

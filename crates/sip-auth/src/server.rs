@@ -169,6 +169,16 @@ impl<'a> Ask<'a> {
         self.judge(milliseconds(now), &values, covered, secrets, is_ours)
     }
 
+    /// Lists the users whom the credentials for this realm claim to come from, unverified; none where a challenge is due.
+    ///
+    /// For a store that has to wait: find their secrets first, then give them to [`verify`](Self::verify).
+    pub fn usernames(&self, request: &Request) -> Vec<String> {
+        let name = self.authenticator.config.challenger.credentials_header();
+        let values: Vec<&[u8]> = request.headers().all(&name).collect();
+        let (answers, _) = self.answers_in_this_realm(&values);
+        without_repetition(answers.into_iter().map(|answer| answer.username))
+    }
+
     fn challenges(&self, now: u64, context: &[&[u8]], stale: bool) -> Vec<Challenge> {
         let authenticator = self.authenticator;
         let issued = authenticator.replay.issue_time(now);

@@ -4,7 +4,9 @@
 mod support;
 
 use proptest::prelude::*;
-use sipora_auth::{Algorithm, Challenge, ClientAuthenticator, Credentials, DigestResponse, Qop, Verdict};
+use sipora_auth::{
+    Algorithm, Challenge, ClientAuthenticator, Credentials, DigestResponse, Qop, Verdict,
+};
 use sipora_message::HeaderName;
 use support::*;
 

@@ -124,7 +124,8 @@ fn each_realm_gets_its_own_credentials_and_401_comes_with_407() {
     let mut client = ClientAuthenticator::new(Credentials::new("anyone", "x"));
     client.add(Credentials::new("alice", "a").for_realm("a.example"));
     client.add(Credentials::new("gateway", "g").for_proxies());
-    let challenge = |realm: &str| format!("Digest realm=\"{realm}\", nonce=\"n-{realm}\", qop=\"auth\"");
+    let challenge =
+        |realm: &str| format!("Digest realm=\"{realm}\", nonce=\"n-{realm}\", qop=\"auth\"");
     let mixed = response(
         407,
         &[
@@ -428,10 +429,7 @@ fn userhash_on_offer_is_declined() {
 fn a_response_without_a_usable_challenge_says_why() {
     for (lines, reason) in [
         (vec![], "there is none"),
-        (
-            vec![www(r#"Basic realm="a""#)],
-            "the scheme is not Digest",
-        ),
+        (vec![www(r#"Basic realm="a""#)], "the scheme is not Digest"),
         (
             vec![www(r#"Digest realm="a", nonce="b", algorithm=X"#)],
             "unknown digest algorithm",

@@ -51,8 +51,7 @@ fn md5_alone_is_offered_by_default() {
 fn each_algorithm_gets_a_line_in_the_configured_order() {
     let configured = [Algorithm::Sha256, Algorithm::Md5, Algorithm::Sha512_256];
     let repeated = configured.into_iter().chain([Algorithm::Md5]);
-    let lines =
-        server(config().algorithms(repeated)).challenge(at(0), &REGISTER.bare(), false);
+    let lines = server(config().algorithms(repeated)).challenge(at(0), &REGISTER.bare(), false);
     let offered: Vec<Algorithm> = lines
         .iter()
         .map(|(_, value)| value.parse::<Challenge>().expect("our own").algorithm())
@@ -306,7 +305,9 @@ fn an_answer_without_qop_is_refused_because_qop_was_offered() {
 
 #[test]
 fn an_algorithm_or_qop_that_is_not_on_offer_is_refused() {
-    let strong = config().algorithms([Algorithm::Sha256]).qops([Qop::AuthInt]);
+    let strong = config()
+        .algorithms([Algorithm::Sha256])
+        .qops([Qop::AuthInt]);
     let lines = answered(&server(config()), &mut client(), 0, &REGISTER);
     let verdict = verify(&server(strong), 0, &REGISTER.with(&lines));
     assert_eq!(reason(verdict), Some((Reason::AlgorithmNotOffered, false)));
@@ -460,7 +461,11 @@ fn credentials_for_other_realms_and_schemes_are_left_alone() {
         .map(|value| ("Authorization", *value))
         .collect();
     lines.push(("Authorization", right[0].1.as_bytes()));
-    assert!(is_accepted(&verify(&server, 0, &REGISTER.with_bytes(&lines))));
+    assert!(is_accepted(&verify(
+        &server,
+        0,
+        &REGISTER.with_bytes(&lines)
+    )));
     for value in [others[0], others[1], others[2], others[4]] {
         let verdict = verify(
             &server,
@@ -533,6 +538,16 @@ fn a_server_of_several_domains_keeps_their_realms_apart() {
     );
     let verdict = ask.verify(at(0), &request, &users, nothing_else);
     assert!(is_accepted(&verdict), "{verdict:?}");
+}
+
+#[test]
+fn a_store_that_has_to_wait_learns_first_whose_secret_is_needed() {
+    let server = server(config());
+    let lines = answered(&server, &mut client(), 0, &REGISTER);
+    assert_eq!(server.ask().usernames(&REGISTER.with(&lines)), ["alice"]);
+    assert!(server.ask().usernames(&REGISTER.bare()).is_empty());
+    let elsewhere = server.ask_in("elsewhere.example");
+    assert!(elsewhere.usernames(&REGISTER.with(&lines)).is_empty());
 }
 
 #[test]
