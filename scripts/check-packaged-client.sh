@@ -76,7 +76,8 @@ grep -q 'fn main' "$scratch/client/src/main.rs.readme" || fail "README.md holds 
 cp "$scratch/client/src/main.rs.readme" "$scratch/client/src/main.rs"
 cp "$root/Cargo.lock" "$scratch/Cargo.lock"
 
-find "$build" -depth -name '*sipora*' -exec rm -rf {} + 2>/dev/null || true
+mkdir -p "$build"
+find "$build" -depth -name '*sipora*' -exec rm -rf {} +
 cd "$scratch"
 export CARGO_TARGET_DIR=$build
 cargo build --quiet --workspace --exclude readme-client
