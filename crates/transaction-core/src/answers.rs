@@ -12,8 +12,10 @@ pub fn default_answer(request: &Request, allow: &[Method]) -> Option<ResponseBui
     let answer = |status| Some(Response::for_request(request, status));
     match request.method() {
         Method::Ack => return None,
-        Method::Cancel => return answer(StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST),
-        Method::Other(_) => return answer(StatusCode::NOT_IMPLEMENTED).map(|builder| with_allow(builder, allow)),
+        Method::Cancel => return answer(StatusCode::CALL_DOES_NOT_EXIST),
+        Method::Other(_) => {
+            return answer(StatusCode::NOT_IMPLEMENTED).map(|builder| with_allow(builder, allow));
+        }
         _ => {}
     }
     if !has_known_scheme(request.uri_text()) {
@@ -22,10 +24,11 @@ pub fn default_answer(request: &Request, allow: &[Method]) -> Option<ResponseBui
     let required: Vec<&str> = headers.require().collect();
     if !required.is_empty() {
         let unsupported = required.join(", ");
-        return answer(StatusCode::BAD_EXTENSION).map(|builder| builder.header(HeaderName::Unsupported, unsupported));
+        return answer(StatusCode::BAD_EXTENSION)
+            .map(|builder| builder.header(HeaderName::Unsupported, unsupported));
     }
     if headers.to().is_ok_and(|to| to.tag().is_some()) {
-        return answer(StatusCode::CALL_OR_TRANSACTION_DOES_NOT_EXIST);
+        return answer(StatusCode::CALL_DOES_NOT_EXIST);
     }
     answer(StatusCode::METHOD_NOT_ALLOWED).map(|builder| with_allow(builder, allow))
 }
@@ -38,5 +41,7 @@ fn with_allow(builder: ResponseBuilder, allow: &[Method]) -> ResponseBuilder {
 
 fn has_known_scheme(uri: &str) -> bool {
     let scheme = uri.split(':').next().unwrap_or("");
-    ["sip", "sips", "tel"].iter().any(|known| known.eq_ignore_ascii_case(scheme))
+    ["sip", "sips", "tel"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(scheme))
 }

@@ -28,7 +28,13 @@ pub struct OutgoingRequest {
 impl OutgoingRequest {
     /// Makes a request to one target.
     pub fn new(request: Request, target: Destination, owner: Owner) -> Self {
-        Self { request, targets: vec![target], flow: None, deadline: None, owner }
+        Self {
+            request,
+            targets: vec![target],
+            flow: None,
+            deadline: None,
+            owner,
+        }
     }
 }
 
@@ -107,11 +113,19 @@ pub(crate) enum Place {
 
 impl Hop {
     pub(crate) fn to(destination: Destination) -> Self {
-        Self { place: Place::Destination(destination), only_after_refusal: false, any_size: false }
+        Self {
+            place: Place::Destination(destination),
+            only_after_refusal: false,
+            any_size: false,
+        }
     }
 
     pub(crate) fn over(flow: Flow) -> Self {
-        Self { place: Place::Flow(flow), only_after_refusal: false, any_size: true }
+        Self {
+            place: Place::Flow(flow),
+            only_after_refusal: false,
+            any_size: true,
+        }
     }
 
     pub(crate) fn destination(&self) -> Option<&Destination> {
@@ -145,7 +159,9 @@ impl Exchange {
 
     /// Says whether there is another target for a request whose present one is silent.
     pub(crate) fn has_hop(&self, unreachable: bool) -> bool {
-        self.hops.iter().any(|hop| unreachable || !hop.only_after_refusal)
+        self.hops
+            .iter()
+            .any(|hop| unreachable || !hop.only_after_refusal)
     }
 
     pub(crate) fn next_alarm(&self) -> Option<Instant> {

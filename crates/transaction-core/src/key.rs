@@ -3,7 +3,6 @@
 //! 128 bits under a secret key stand for the texts themselves: nobody can aim at a collision, chance will not hit one,
 //! and a transaction keeps 16 bytes instead of three strings.
 
-use crate::ids::BRANCH_COOKIE;
 use crate::{IdSource, Tag};
 use sipora_message::{Method, Request, Response};
 use std::collections::HashMap;
@@ -31,12 +30,20 @@ pub(crate) struct KeyMaker {
 
 impl KeyMaker {
     pub(crate) fn new(ids: &mut IdSource) -> Self {
-        Self { secret: std::array::from_fn(|_| ids.number()) }
+        Self {
+            secret: std::array::from_fn(|_| ids.number()),
+        }
     }
 
     /// The key of a client transaction: our branch, our sent-by, and the method in CSeq (§17.1.3; §18.1.2 for the
     /// sent-by).
-    pub(crate) fn client(&self, branch: &str, host: &str, port: Option<u16>, method: &Method) -> Key {
+    pub(crate) fn client(
+        &self,
+        branch: &str,
+        host: &str,
+        port: Option<u16>,
+        method: &Method,
+    ) -> Key {
         let mut hash = self.begin();
         hash.folded(branch.as_bytes());
         hash.folded(host.as_bytes());
@@ -50,7 +57,7 @@ impl KeyMaker {
         let headers = response.headers();
         let via = headers.via().ok()?;
         let method = headers.cseq().ok()?.method;
-        Some(self.client(via.branch()?, via.host(), via.port(), &method))
+        Some(self.client(via.branch()?, via.host_str(), via.port(), &method))
     }
 
     /// The key of a request, unless its top Via cannot be read. An ACK has the key of its INVITE.
@@ -71,18 +78,28 @@ impl KeyMaker {
         let via = headers.via().ok()?;
         let mut hash = self.begin();
         let branch = via.branch().unwrap_or("");
-        let legacy = !begins_with_cookie(branch);
+        let legacy = !via.has_unique_branch();
         if legacy {
             hash.exact(request.uri_text().as_bytes());
-            hash.exact(headers.from().ok().and_then(|from| from.tag()).unwrap_or("").as_bytes());
+            hash.exact(
+                headers
+                    .from()
+                    .ok()
+                    .and_then(|from| from.tag())
+                    .unwrap_or("")
+                    .as_bytes(),
+            );
             hash.exact(headers.call_id().unwrap_or("").as_bytes());
             hash.number(u64::from(headers.cseq().map_or(0, |cseq| cseq.number)));
         }
         hash.folded(branch.as_bytes());
-        hash.folded(via.host().as_bytes());
+        hash.folded(via.host_str().as_bytes());
         hash.number(u64::from(via.port().unwrap_or(0)));
         hash.exact(method.as_str().as_bytes());
-        Some(ServerKey { key: hash.finish(), legacy })
+        Some(ServerKey {
+            key: hash.finish(),
+            legacy,
+        })
     }
 
     /// A To tag that every copy of a request gets, and its CANCEL too, without anything being remembered.
@@ -91,12 +108,34 @@ impl KeyMaker {
         let mut hash = self.begin();
         hash.number(1);
         hash.exact(headers.call_id().unwrap_or("").as_bytes());
-        hash.exact(headers.from().ok().and_then(|from| from.tag()).unwrap_or("").as_bytes());
+        hash.exact(
+            headers
+                .from()
+                .ok()
+                .and_then(|from| from.tag())
+                .unwrap_or("")
+                .as_bytes(),
+        );
         hash.number(u64::from(headers.cseq().map_or(0, |cseq| cseq.number)));
-        hash.folded(headers.via().ok().and_then(|via| via.branch()).unwrap_or("").as_bytes());
+        hash.folded(
+            headers
+                .via()
+                .ok()
+                .and_then(|via| via.branch())
+                .unwrap_or("")
+                .as_bytes(),
+        );
         let Key(bits) = hash.finish();
-        let text: String =
-            (0..16).map(|place| char::from(TAG_ALPHABET[(bits >> (place * 5)) as usize & 31])).collect();
+        let text: String = (0..16)
+            .map(|place| {
+                char::from(
+                    TAG_ALPHABET
+                        .get((bits >> (place * 5)) as usize & 31)
+                        .copied()
+                        .unwrap_or(b'a'),
+                )
+            })
+            .collect();
         Tag::new(text)
     }
 
@@ -116,22 +155,16 @@ impl KeyMaker {
 
     fn begin(&self) -> Hash {
         let [a, b, c, d] = self.secret;
-        let mut hash = Hash { low: DefaultHasher::new(), high: DefaultHasher::new() };
+        let mut hash = Hash {
+            low: DefaultHasher::new(),
+            high: DefaultHasher::new(),
+        };
         hash.low.write_u64(a);
         hash.low.write_u64(b);
         hash.high.write_u64(c);
         hash.high.write_u64(d);
         hash
     }
-}
-
-/// Says whether a branch was made after RFC 3261, whose rest is then unique (§8.1.1.7).
-fn begins_with_cookie(branch: &str) -> bool {
-    branch
-        .as_bytes()
-        .get(..BRANCH_COOKIE.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(BRANCH_COOKIE.as_bytes()))
-        && branch.len() > BRANCH_COOKIE.len()
 }
 
 struct Hash {

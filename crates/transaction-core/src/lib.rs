@@ -27,7 +27,9 @@ pub use endpoint::{
     Claim, Context, Direction, Endpoint, EndpointBuilder, EndpointConfig, EndpointHandle,
     MessageObserver, RequestOptions, Target, User, UserHandle, owner,
 };
-pub use error::{CommandError, EndpointError, Gone, RequestError, SendError, TransactionError, TransportFailure};
+pub use error::{
+    CommandError, EndpointError, Gone, RequestError, SendError, TransactionError, TransportFailure,
+};
 pub use event::{Event, IncomingRequest, Open, Owner, Purpose, Transmit};
 pub use ids::{AttemptId, Branch, CallId, IdSource, RequestId, ServerTransactionId, Tag};
 pub use layer::TransactionLayer;

@@ -15,7 +15,10 @@ struct Slot<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -23,31 +26,45 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn insert(&mut self, value: T) -> u64 {
-        if let Some(index) = self.free.pop() {
-            if let Some(slot) = self.slots.get_mut(index as usize) {
-                slot.value = Some(value);
-                return key(slot.generation, index);
-            }
+        if let Some(index) = self.free.pop()
+            && let Some(slot) = self.slots.get_mut(index as usize)
+        {
+            slot.value = Some(value);
+            return key(slot.generation, index);
         }
         // The callers' caps are far below 2^32.
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.slots.push(Slot { generation: 1, value: Some(value) });
+        self.slots.push(Slot {
+            generation: 1,
+            value: Some(value),
+        });
         key(1, index)
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&T> {
         let (generation, index) = parts(key);
-        self.slots.get(index).filter(|slot| slot.generation == generation)?.value.as_ref()
+        self.slots
+            .get(index)
+            .filter(|slot| slot.generation == generation)?
+            .value
+            .as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         let (generation, index) = parts(key);
-        self.slots.get_mut(index).filter(|slot| slot.generation == generation)?.value.as_mut()
+        self.slots
+            .get_mut(index)
+            .filter(|slot| slot.generation == generation)?
+            .value
+            .as_mut()
     }
 
     pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
         let (generation, index) = parts(key);
-        let slot = self.slots.get_mut(index).filter(|slot| slot.generation == generation)?;
+        let slot = self
+            .slots
+            .get_mut(index)
+            .filter(|slot| slot.generation == generation)?;
         let value = slot.value.take()?;
         // Generation 0 stays free for the key 0, which finds nothing.
         slot.generation = slot.generation.checked_add(1).unwrap_or(1);
@@ -57,10 +74,9 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(index, slot)| Some((key(slot.generation, index as u32), slot.value.as_ref()?)))
+        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+            Some((key(slot.generation, index as u32), slot.value.as_ref()?))
+        })
     }
 
     /// An empty slab keeps its slots, for their generations, but a long list of free ones is not worth its memory.

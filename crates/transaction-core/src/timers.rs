@@ -49,7 +49,8 @@ impl TimerQueue {
         if self.heap.len() <= 64 + holders.saturating_mul(2) {
             return;
         }
-        self.heap.retain(|Reverse((at, holder))| is_meant(*at, *holder));
+        self.heap
+            .retain(|Reverse((at, holder))| is_meant(*at, *holder));
         if self.heap.capacity() > 1024 && self.heap.len().saturating_mul(8) < self.heap.capacity() {
             self.heap.shrink_to(self.heap.len() * 2);
         }
@@ -71,7 +72,9 @@ mod tests {
         assert_eq!(queue.next(), Some(start + Duration::from_secs(1)));
         assert_eq!(queue.pop_due(start), None);
         let due = start + Duration::from_secs(2);
-        let holders: Vec<_> = std::iter::from_fn(|| queue.pop_due(due)).map(|(_, holder)| holder).collect();
+        let holders: Vec<_> = std::iter::from_fn(|| queue.pop_due(due))
+            .map(|(_, holder)| holder)
+            .collect();
         assert_eq!(holders, [Holder::Client(1), Holder::Client(2)]);
     }
 
@@ -81,7 +84,10 @@ mod tests {
         let mut queue = TimerQueue::default();
         for number in 0..100_000 {
             queue.insert(start + Duration::from_secs(32), Holder::Client(number));
-            queue.sweep(10, |_, holder| matches!(holder, Holder::Client(number) if number < 10));
+            queue.sweep(
+                10,
+                |_, holder| matches!(holder, Holder::Client(number) if number < 10),
+            );
             assert!(queue.len() <= 64 + 2 * 10);
         }
     }

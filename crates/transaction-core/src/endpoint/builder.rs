@@ -8,7 +8,8 @@ use super::{EndpointHandle, MessageObserver, User, UserHandle};
 use crate::{Config, EndpointError, IdSource, Owner, TransactionLayer};
 use sipora_message::Method;
 use sipora_transport::{
-    Network, Resolver, SystemResolver, TokioNetwork, Transport, TransportConfig, Transports, UdpListener,
+    Network, Resolver, SystemResolver, TokioNetwork, Transport, TransportConfig, Transports,
+    UdpListener,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -139,7 +140,10 @@ impl EndpointBuilder {
             tracing::info!(%transport, %address, "listening");
         }
         let shared = Arc::new(Shared::new(listeners));
-        let flows = Arc::new(Flows { transports: transports.clone(), resolver: Arc::clone(&self.resolver) });
+        let flows = Arc::new(Flows {
+            transports: transports.clone(),
+            resolver: Arc::clone(&self.resolver),
+        });
         let (commands, command_receiver) = mpsc::channel(self.config.command_queue.max(1));
         let (shutdown, shutdown_receiver) = mpsc::channel(1);
         let mut allow: Vec<Method> = Vec::new();
@@ -150,7 +154,13 @@ impl EndpointBuilder {
         }
         let layer = TransactionLayer::new(self.config.transactions, self.ids);
         let shard = Shard {
-            core: Core::new(layer, transports, self.resolver, self.observer, self.config.slow_tasks),
+            core: Core::new(
+                layer,
+                transports,
+                self.resolver,
+                self.observer,
+                self.config.slow_tasks,
+            ),
             users: self.users,
             sockets,
             inbound,
@@ -165,13 +175,22 @@ impl EndpointBuilder {
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             wakes: None,
         };
-        let handle = EndpointHandle { commands, shutdown: shutdown.downgrade(), flows: Arc::downgrade(&flows), shared };
+        let handle = EndpointHandle {
+            commands,
+            shutdown: shutdown.downgrade(),
+            flows: Arc::downgrade(&flows),
+            shared,
+        };
         let task = tokio::spawn(async move {
             // Handles reach the flows for as long as the shard runs.
             let _flows = flows;
             shard.run().await;
         });
-        Ok(Endpoint { handle, shutdown, task })
+        Ok(Endpoint {
+            handle,
+            shutdown,
+            task,
+        })
     }
 }
 
@@ -222,10 +241,10 @@ impl Endpoint {
     pub async fn shutdown(mut self) {
         // A full channel means that a handle has begun it.
         let _ = self.shutdown.try_send(());
-        if let Err(error) = (&mut self.task).await {
-            if error.is_panic() {
-                tracing::error!("the endpoint's task panicked");
-            }
+        if let Err(error) = (&mut self.task).await
+            && error.is_panic()
+        {
+            tracing::error!("the endpoint's task panicked");
         }
     }
 }
@@ -237,12 +256,17 @@ impl Drop for Endpoint {
 }
 
 /// Binds every listener. UDP and TCP on one address share a port.
-fn bind(transports: &Transports, listeners: &[(Transport, SocketAddr)]) -> Result<Vec<UdpListener>, EndpointError> {
+fn bind(
+    transports: &Transports,
+    listeners: &[(Transport, SocketAddr)],
+) -> Result<Vec<UdpListener>, EndpointError> {
     let mut sockets = Vec::new();
     for &(transport, address) in listeners {
         let has_both = |other| listeners.contains(&(other, address));
         match transport {
-            Transport::Udp if has_both(Transport::Tcp) => sockets.extend(transports.bind_udp_and_tcp(address, 1)?),
+            Transport::Udp if has_both(Transport::Tcp) => {
+                sockets.extend(transports.bind_udp_and_tcp(address, 1)?)
+            }
             Transport::Udp => sockets.extend(transports.bind_udp(address, 1)?),
             Transport::Tcp if has_both(Transport::Udp) => {}
             Transport::Tcp => {

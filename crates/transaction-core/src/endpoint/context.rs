@@ -2,7 +2,9 @@
 
 use super::core::{Core, Job};
 use super::{RequestOptions, Target};
-use crate::{Gone, IdSource, OutgoingRequest, Owner, RequestId, SendError, ServerTransactionId, Tag};
+use crate::{
+    Gone, IdSource, OutgoingRequest, Owner, RequestId, SendError, ServerTransactionId, Tag,
+};
 use sipora_message::{Request, Response, ResponseBuilder, StatusCode};
 use sipora_transport::{Flow, FlowId, Now, SentBy};
 
@@ -30,9 +32,19 @@ impl<'a> Context<'a> {
     /// Sends a request, without a Via of ours, and names it. Its responses come as [`Event`](crate::Event)s.
     ///
     /// An ACK, which is for a 2xx, is sent once and gets no events.
-    pub fn send(&mut self, request: Request, target: Target, options: RequestOptions) -> Result<RequestId, SendError> {
-        let mut outgoing =
-            OutgoingRequest { request, targets: Vec::new(), flow: None, deadline: options.deadline, owner: self.owner };
+    pub fn send(
+        &mut self,
+        request: Request,
+        target: Target,
+        options: RequestOptions,
+    ) -> Result<RequestId, SendError> {
+        let mut outgoing = OutgoingRequest {
+            request,
+            targets: Vec::new(),
+            flow: None,
+            deadline: options.deadline,
+            owner: self.owner,
+        };
         let mut uri = None;
         match target {
             Target::Uri(target) => uri = Some(target),
@@ -60,14 +72,24 @@ impl<'a> Context<'a> {
     }
 
     /// Answers a transaction: provisional answers as often as wanted, one final one.
-    pub fn respond(&mut self, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
-        self.core.layer.respond(self.core.now, transaction, response)
+    pub fn respond(
+        &mut self,
+        transaction: ServerTransactionId,
+        response: Response,
+    ) -> Result<(), Gone> {
+        self.core
+            .layer
+            .respond(self.core.now, transaction, response)
     }
 
     /// Answers a transaction with a final response and forgets it: a retransmission will be a new request.
     ///
     /// For challenges, refusals to strangers and shedding. Its To tag should be that of [`answer`](Self::answer).
-    pub fn respond_stateless(&mut self, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
+    pub fn respond_stateless(
+        &mut self,
+        transaction: ServerTransactionId,
+        response: Response,
+    ) -> Result<(), Gone> {
         self.core.layer.respond_stateless(transaction, response)
     }
 
@@ -109,6 +131,9 @@ impl<'a> Context<'a> {
 
 impl std::fmt::Debug for Context<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Context").field("owner", &self.owner).finish_non_exhaustive()
+        formatter
+            .debug_struct("Context")
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
     }
 }

@@ -1,12 +1,12 @@
 //! The transactions of a shard with their flows, and the slow work that is done for them elsewhere.
 
 use super::{Direction, MessageObserver, observer};
-use crate::{
-    AttemptId, Open, Purpose, RequestId, TransactionLayer, Transmit, TransportFailure,
-};
+use crate::{AttemptId, Open, Purpose, RequestId, TransactionLayer, Transmit, TransportFailure};
 use bytes::Bytes;
 use sipora_message::{Limits, Response, Uri};
-use sipora_transport::{Destination, Flow, Now, OpenError, Resolver, SendError, Transports, response_destination};
+use sipora_transport::{
+    Destination, Flow, Now, OpenError, Resolver, SendError, Transports, response_destination,
+};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -83,12 +83,17 @@ impl Core {
             self.begin(job);
         }
         match outcome {
-            Ok(Done::Resolved(request, targets)) => self.layer.targets_found(self.now, request, targets),
+            Ok(Done::Resolved(request, targets)) => {
+                self.layer.targets_found(self.now, request, targets)
+            }
             Ok(Done::Connected(attempt, Ok(flow))) => self.flow_ready(attempt, flow),
-            Ok(Done::Connected(attempt, Err(error))) => self.layer.flow_failed(self.now, attempt, error),
+            Ok(Done::Connected(attempt, Err(error))) => {
+                self.layer.flow_failed(self.now, attempt, error)
+            }
             Ok(Done::AnswerFlow(Ok(flow), bytes, purpose)) => {
                 if let Err(error) = self.put(&flow, bytes) {
-                    self.layer.handle_transport_error(self.now, purpose, send_failure(&error));
+                    self.layer
+                        .handle_transport_error(self.now, purpose, send_failure(&error));
                 }
             }
             Ok(Done::AnswerFlow(Err(error), _, purpose)) => {
@@ -119,12 +124,18 @@ impl Core {
 
     fn open(&mut self, open: Open) {
         match open {
-            Open::Destination(attempt, destination) => match self.transports.existing(&destination) {
+            Open::Destination(attempt, destination) => match self.transports.existing(&destination)
+            {
                 Some(flow) => self.flow_ready(attempt, flow),
                 None => self.begin(Job::Connect(attempt, destination)),
             },
-            Open::Flow(attempt, flow) if self.transports.is_open(flow.id) => self.flow_ready(attempt, flow),
-            Open::Flow(attempt, _) => self.layer.flow_failed(self.now, attempt, TransportFailure::Closed),
+            Open::Flow(attempt, flow) if self.transports.is_open(flow.id) => {
+                self.flow_ready(attempt, flow)
+            }
+            Open::Flow(attempt, _) => {
+                self.layer
+                    .flow_failed(self.now, attempt, TransportFailure::Closed)
+            }
         }
     }
 
@@ -134,7 +145,11 @@ impl Core {
     }
 
     fn send(&mut self, transmit: Transmit) {
-        let Transmit { flow, bytes, purpose } = transmit;
+        let Transmit {
+            flow,
+            bytes,
+            purpose,
+        } = transmit;
         let Err(error) = self.put(&flow, bytes.clone()) else {
             return;
         };
@@ -144,13 +159,19 @@ impl Core {
             // §18.2.2: "If that connection is no longer open, the server SHOULD open a connection to the IP address in the
             // received parameter ... using the port in the sent-by value".
             let response = Response::parse(bytes.clone(), &Limits::default()).ok();
-            let address = response.and_then(|response| response_destination(&response, flow.transport));
+            let address =
+                response.and_then(|response| response_destination(&response, flow.transport));
             if let Some(address) = address {
-                self.begin(Job::Answer(Destination::new(flow.transport, address), bytes, purpose));
+                self.begin(Job::Answer(
+                    Destination::new(flow.transport, address),
+                    bytes,
+                    purpose,
+                ));
                 return;
             }
         }
-        self.layer.handle_transport_error(self.now, purpose, send_failure(&error));
+        self.layer
+            .handle_transport_error(self.now, purpose, send_failure(&error));
     }
 
     fn put(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendError> {
@@ -166,13 +187,23 @@ async fn perform(job: Job, transports: Transports, resolver: Arc<dyn Resolver>) 
     match job {
         Job::Resolve(request, uri) => {
             let found = resolver.resolve(&uri).await;
-            Done::Resolved(request, found.map_err(|error| TransportFailure::Resolve(error.to_string().into())))
+            Done::Resolved(
+                request,
+                found.map_err(|error| TransportFailure::Resolve(error.to_string().into())),
+            )
         }
-        Job::Connect(attempt, destination) => {
-            Done::Connected(attempt, transports.open(&destination).await.map_err(|error| open_failure(&error)))
-        }
+        Job::Connect(attempt, destination) => Done::Connected(
+            attempt,
+            transports
+                .open(&destination)
+                .await
+                .map_err(|error| open_failure(&error)),
+        ),
         Job::Answer(destination, bytes, purpose) => {
-            let flow = transports.open(&destination).await.map_err(|error| open_failure(&error));
+            let flow = transports
+                .open(&destination)
+                .await
+                .map_err(|error| open_failure(&error));
             Done::AnswerFlow(flow, bytes, purpose)
         }
     }
@@ -180,7 +211,10 @@ async fn perform(job: Job, transports: Transports, resolver: Arc<dyn Resolver>) 
 
 pub(super) fn open_failure(error: &OpenError) -> TransportFailure {
     match error {
-        OpenError::Io { kind: ErrorKind::ConnectionRefused, .. } => TransportFailure::Refused,
+        OpenError::Io {
+            kind: ErrorKind::ConnectionRefused,
+            ..
+        } => TransportFailure::Refused,
         error => TransportFailure::Other(error.to_string().into()),
     }
 }

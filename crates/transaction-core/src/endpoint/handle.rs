@@ -20,7 +20,11 @@ pub struct EndpointHandle {
 /// What a handle asks of the shard.
 #[derive(Debug)]
 pub(super) enum Command {
-    Respond(ServerTransactionId, Response, oneshot::Sender<Result<(), Gone>>),
+    Respond(
+        ServerTransactionId,
+        Response,
+        oneshot::Sender<Result<(), Gone>>,
+    ),
 }
 
 /// What handles may read at any time.
@@ -39,7 +43,10 @@ pub(super) struct Flows {
 
 impl Shared {
     pub(super) fn new(listeners: Vec<(Transport, SocketAddr)>) -> Self {
-        Self { listeners, metrics: Mutex::default() }
+        Self {
+            listeners,
+            metrics: Mutex::default(),
+        }
     }
 
     pub(super) fn publish(&self, metrics: Metrics) {
@@ -60,7 +67,10 @@ impl EndpointHandle {
     ) -> Result<Result<(), Gone>, CommandError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Respond(transaction, response, reply);
-        self.commands.send(command).await.map_err(|_| CommandError::Closed)?;
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| CommandError::Closed)?;
         outcome.await.map_err(|_| CommandError::Closed)
     }
 
@@ -76,7 +86,10 @@ impl EndpointHandle {
 
     /// Returns what the flows counted; zeros once the endpoint has ended.
     pub fn transport_metrics(&self) -> sipora_transport::Metrics {
-        self.flows.upgrade().map(|flows| flows.transports.metrics()).unwrap_or_default()
+        self.flows
+            .upgrade()
+            .map(|flows| flows.transports.metrics())
+            .unwrap_or_default()
     }
 
     /// Finds where a URI leads (RFC 3263), best target first.
@@ -92,7 +105,11 @@ impl EndpointHandle {
         let flows = self.flows.upgrade().ok_or(TransportFailure::Closed)?;
         let flow = match flows.transports.existing(destination) {
             Some(flow) => flow,
-            None => flows.transports.open(destination).await.map_err(|error| open_failure(&error))?,
+            None => flows
+                .transports
+                .open(destination)
+                .await
+                .map_err(|error| open_failure(&error))?,
         };
         Ok(flows.transports.sent_by(&flow))
     }

@@ -27,7 +27,9 @@ pub(super) fn log(direction: Direction, flow: &Flow, bytes: &[u8]) {
     }
     let text = String::from_utf8_lossy(bytes);
     let start_line = text.lines().next().unwrap_or("");
-    let call_id = header(&text, "Call-ID").or_else(|| header(&text, "i")).unwrap_or("");
+    let call_id = header(&text, "Call-ID")
+        .or_else(|| header(&text, "i"))
+        .unwrap_or("");
     let cseq = header(&text, "CSeq").unwrap_or("");
     tracing::debug!(
         ?direction,
@@ -45,15 +47,27 @@ pub(super) fn log(direction: Direction, flow: &Flow, bytes: &[u8]) {
 }
 
 fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().take_while(|line| !line.is_empty()).find_map(|line| {
-        let (found, value) = line.split_once(':')?;
-        found.trim_end().eq_ignore_ascii_case(name).then(|| value.trim())
-    })
+    text.lines()
+        .take_while(|line| !line.is_empty())
+        .find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found
+                .trim_end()
+                .eq_ignore_ascii_case(name)
+                .then(|| value.trim())
+        })
 }
 
 fn without_credentials(line: &str) -> &str {
     match line.split_once(':') {
-        Some((name, _)) if name.trim_end().to_ascii_lowercase().ends_with("authorization") => name,
+        Some((name, _))
+            if name
+                .trim_end()
+                .to_ascii_lowercase()
+                .ends_with("authorization") =>
+        {
+            name
+        }
         _ => line,
     }
 }
@@ -64,8 +78,14 @@ mod tests {
 
     #[test]
     fn credentials_are_not_logged() {
-        assert_eq!(without_credentials("Authorization: Digest response=1"), "Authorization");
-        assert_eq!(without_credentials("Proxy-Authorization : Digest"), "Proxy-Authorization ");
+        assert_eq!(
+            without_credentials("Authorization: Digest response=1"),
+            "Authorization"
+        );
+        assert_eq!(
+            without_credentials("Proxy-Authorization : Digest"),
+            "Proxy-Authorization "
+        );
         assert_eq!(without_credentials("From: <sip:a@b>"), "From: <sip:a@b>");
     }
 

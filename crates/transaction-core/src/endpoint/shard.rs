@@ -112,7 +112,12 @@ impl Shard {
         }
         // A closed channel means that the endpoint and its handles are gone: there is nobody left to run for.
         tracing::debug!("endpoint is shutting down");
-        self.ends = self.core.now.instant.checked_add(self.drain).or(Some(self.core.now.instant));
+        self.ends = self
+            .core
+            .now
+            .instant
+            .checked_add(self.drain)
+            .or(Some(self.core.now.instant));
         self.core.layer.drain();
         for index in 0..self.users.len() {
             self.with_user(index, |user, context| user.on_shutdown(context));
@@ -131,7 +136,11 @@ impl Shard {
             match command {
                 Command::Respond(transaction, response, reply) => {
                     // Who does not wait for the outcome does not want it.
-                    let _ = reply.send(self.core.layer.respond(self.core.now, transaction, response));
+                    let _ = reply.send(self.core.layer.respond(
+                        self.core.now,
+                        transaction,
+                        response,
+                    ));
                 }
             }
             self.settle();
@@ -167,7 +176,10 @@ impl Shard {
                 break;
             };
             let mut received = std::mem::take(&mut self.received);
-            if socket.poll_recv_batch(cx, &mut received, self.batch).is_ready() {
+            if socket
+                .poll_recv_batch(cx, &mut received, self.batch)
+                .is_ready()
+            {
                 progress = true;
                 for inbound in received.drain(..) {
                     self.take(inbound);
@@ -207,7 +219,11 @@ impl Shard {
             progress = true;
         }
         for index in 0..self.users.len() {
-            if self.users.get(index).is_some_and(|user| due(user.next_timeout())) {
+            if self
+                .users
+                .get(index)
+                .is_some_and(|user| due(user.next_timeout()))
+            {
                 self.with_user(index, |user, context| user.on_timeout(context));
                 self.settle();
                 progress = true;
@@ -220,13 +236,19 @@ impl Shard {
     ///
     /// It is set anew only when it would ring too late: one that rings too early costs less than setting it each time.
     fn poll_sleep(&mut self, cx: &mut Waker<'_>) -> Poll<()> {
-        let users = self.users.iter().filter_map(|user| user.next_timeout()).min();
+        let users = self
+            .users
+            .iter()
+            .filter_map(|user| user.next_timeout())
+            .min();
         let Some(next) = earlier(earlier(self.core.layer.poll_timeout(), users), self.ends) else {
             return Poll::Pending;
         };
         if self.wakes.is_none_or(|wakes| next < wakes) {
             let wait = next.saturating_duration_since(self.core.now.instant);
-            self.sleep.as_mut().reset(tokio::time::Instant::now() + wait);
+            self.sleep
+                .as_mut()
+                .reset(tokio::time::Instant::now() + wait);
             self.wakes = Some(next);
         }
         let sleep = self.sleep.as_mut().poll(cx);
@@ -252,7 +274,11 @@ impl Shard {
             }
             Payload::Malformed(malformed) => {
                 tracing::debug!(peer = %flow.remote, reason = malformed.reason, "malformed message");
-                self.core.layer.handle_malformed(malformed.request.as_ref(), &malformed.reason, flow);
+                self.core.layer.handle_malformed(
+                    malformed.request.as_ref(),
+                    &malformed.reason,
+                    flow,
+                );
             }
             Payload::Closed(reason) => {
                 tracing::debug!(peer = %flow.remote, %reason, "connection ended");
@@ -274,7 +300,9 @@ impl Shard {
         self.core.layer.handle_flow_closed(self.core.now, flow.id);
         self.settle();
         for index in 0..self.users.len() {
-            self.with_user(index, |user, context| user.on_event(context, Event::FlowClosed { flow: flow.id }));
+            self.with_user(index, |user, context| {
+                user.on_event(context, Event::FlowClosed { flow: flow.id })
+            });
             self.settle();
         }
     }
@@ -293,11 +321,15 @@ impl Shard {
             }
         }
         let tag = self.core.layer.keyed_tag(&request.request);
-        let answer = default_answer(&request.request, &self.allow).map(|builder| builder.to_tag(tag.as_str()).build());
+        let answer = default_answer(&request.request, &self.allow)
+            .map(|builder| builder.to_tag(tag.as_str()).build());
         match answer {
             Some(Ok(response)) => {
                 // A user that passes on a request which it has answered has answered it all the same.
-                let _ = self.core.layer.respond_stateless(request.transaction, response);
+                let _ = self
+                    .core
+                    .layer
+                    .respond_stateless(request.transaction, response);
             }
             Some(Err(error)) => {
                 tracing::debug!(peer = %request.flow.remote, %error, "no answer can be made to the request");
@@ -314,13 +346,18 @@ impl Shard {
             let Some((owner, event)) = self.core.layer.poll_event() else {
                 return;
             };
-            self.with_user(usize::from(owner.0), |user, context| user.on_event(context, event));
+            self.with_user(usize::from(owner.0), |user, context| {
+                user.on_event(context, event)
+            });
         }
     }
 
     fn with_user(&mut self, index: usize, call: impl FnOnce(&mut dyn AnyUser, &mut Context<'_>)) {
         if let Some(user) = self.users.get_mut(index) {
-            call(user.as_mut(), &mut Context::new(&mut self.core, place(index)));
+            call(
+                user.as_mut(),
+                &mut Context::new(&mut self.core, place(index)),
+            );
         }
     }
 
@@ -342,7 +379,10 @@ fn place(index: usize) -> Owner {
 }
 
 /// Puts a user and its queue of commands in a shard.
-pub(super) fn seat<U: super::User>(user: U, commands: mpsc::Receiver<U::Command>) -> Box<dyn AnyUser> {
+pub(super) fn seat<U: super::User>(
+    user: U,
+    commands: mpsc::Receiver<U::Command>,
+) -> Box<dyn AnyUser> {
     Box::new(Seat::new(user, commands))
 }
 

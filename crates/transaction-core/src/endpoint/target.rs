@@ -30,7 +30,11 @@ impl Target {
 
     /// Names an address over a transport that needs no server name.
     pub fn address(transport: sipora_transport::Transport, address: SocketAddr) -> Self {
-        Self::Destinations(vec![Destination { transport, address, server_name: None }])
+        Self::Destinations(vec![Destination {
+            transport,
+            address,
+            server_name: None,
+        }])
     }
 }
 
@@ -46,6 +50,8 @@ pub struct RequestOptions {
 impl RequestOptions {
     /// Sets the time for all attempts together.
     pub fn with_deadline(deadline: Duration) -> Self {
-        Self { deadline: Some(deadline) }
+        Self {
+            deadline: Some(deadline),
+        }
     }
 }

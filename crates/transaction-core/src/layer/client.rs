@@ -5,7 +5,7 @@ use crate::attempts::{Client, Hop, Kind, Machine, Place, Running, Setback};
 use crate::machine::{Notice, Reaction, client_invite, client_non_invite};
 use crate::timers::Holder;
 use crate::{AttemptId, Purpose, RequestError, TransportFailure};
-use sipora_message::{HeaderName, Method, Request, Response, StatusCode, Uri};
+use sipora_message::{HeaderName, Method, Request, Response, StatusCode};
 use sipora_transport::{Destination, Flow, Now, SentBy, Transport};
 use std::fmt::Write;
 use std::time::Instant;
@@ -34,10 +34,15 @@ impl TransactionLayer {
             return;
         };
         let branch = self.ids.branch();
-        let sent = exchange.request.with_top_via(&via(flow.transport, &sent_by, branch.as_str()));
+        let sent = exchange
+            .request
+            .with_top_via(&via(flow.transport, &sent_by, branch.as_str()));
         let bytes = sent.to_bytes();
         let kind = exchange.kind;
-        if flow.transport == Transport::Udp && !hop.any_size && bytes.len() > self.config.datagram_limit {
+        if flow.transport == Transport::Udp
+            && !hop.any_size
+            && bytes.len() > self.config.datagram_limit
+        {
             self.prefer_stream(now, exchange_id, attempt.0, hop);
             return;
         }
@@ -48,24 +53,45 @@ impl TransactionLayer {
             self.transmit(flow, bytes, Purpose::Detached);
             return;
         }
-        let key = self.keys.client(branch.as_str(), &sent_by.host, Some(sent_by.port), sent.method());
+        let key = self.keys.client(
+            branch.as_str(),
+            &sent_by.host,
+            Some(sent_by.port),
+            sent.method(),
+        );
         let reliable = flow.transport.is_reliable();
         let (machine, reaction) = match kind {
             Kind::Invite => {
-                let (machine, reaction) = client_invite::Machine::start(&self.config.timers, reliable);
+                let (machine, reaction) =
+                    client_invite::Machine::start(&self.config.timers, reliable);
                 (Machine::Invite(machine), reaction)
             }
             _ => {
-                let (machine, reaction) = client_non_invite::Machine::start(&self.config.timers, reliable);
+                let (machine, reaction) =
+                    client_non_invite::Machine::start(&self.config.timers, reliable);
                 (Machine::NonInvite(machine), reaction)
             }
         };
-        self.start(now, attempt.0, Running { machine, key, flow, sent, bytes }, reaction);
+        self.start(
+            now,
+            attempt.0,
+            Running {
+                machine,
+                key,
+                flow,
+                sent,
+                bytes,
+            },
+            reaction,
+        );
     }
 
     /// Finds the transaction that a response is for (§17.1.3); what is for none is dropped (RFC 6026 §7.2).
     pub(super) fn handle_response(&mut self, now: Now, response: Response, flow: Flow) {
-        let id = self.keys.of_response(&response).and_then(|key| self.client_keys.get(&key).copied());
+        let id = self
+            .keys
+            .of_response(&response)
+            .and_then(|key| self.client_keys.get(&key).copied());
         let Some(id) = id else {
             self.metrics.responses_unmatched += 1;
             tracing::debug!(peer = %flow.remote, status = response.status().as_u16(), "response matches no request");
@@ -77,7 +103,12 @@ impl TransactionLayer {
             return;
         }
         self.metrics.responses_received += 1;
-        self.client_input(now, id, Input::Response(response.status()), Some((response, flow)));
+        self.client_input(
+            now,
+            id,
+            Input::Response(response.status()),
+            Some((response, flow)),
+        );
     }
 
     pub(super) fn client_transport_error(&mut self, now: Now, id: u64, error: TransportFailure) {
@@ -88,7 +119,10 @@ impl TransactionLayer {
         let before = client.running.is_some();
         self.client_input(now, id, Input::TransportError, None);
         if before && self.clients.get(id).is_none() {
-            let is_current = self.exchanges.get(exchange).is_some_and(|exchange| exchange.current == id);
+            let is_current = self
+                .exchanges
+                .get(exchange)
+                .is_some_and(|exchange| exchange.current == id);
             if is_current {
                 self.advance_or_fail(now, exchange, Setback::Transport(error));
             }
@@ -124,7 +158,12 @@ impl TransactionLayer {
         };
         client.cancelled = true;
         let flow = running.flow;
-        let Some(sent) = self.derived(&running.sent, Method::Cancel, None) else {
+        let Some(sent) = derived(
+            &running.sent,
+            Method::Cancel,
+            None,
+            self.config.max_forwards,
+        ) else {
             return;
         };
         let bytes = sent.to_bytes();
@@ -132,19 +171,30 @@ impl TransactionLayer {
         let Ok(top) = headers.via() else {
             return;
         };
-        let key = self.keys.client(top.branch().unwrap_or(""), top.host(), top.port(), &Method::Cancel);
+        let key = self.keys.client(
+            top.branch().unwrap_or(""),
+            top.host_str(),
+            top.port(),
+            &Method::Cancel,
+        );
         let reliable = flow.transport.is_reliable();
         let (machine, reaction) = client_non_invite::Machine::start(&self.config.timers, reliable);
         let cancel = self.clients.insert(Client::new(0, Hop::over(flow)));
-        let running = Running { machine: Machine::NonInvite(machine), key, flow, sent, bytes };
+        let running = Running {
+            machine: Machine::NonInvite(machine),
+            key,
+            flow,
+            sent,
+            bytes,
+        };
         self.start(now, cancel, running, reaction);
     }
 
     pub(super) fn remove_client(&mut self, id: u64) {
-        if let Some(client) = self.clients.remove(id) {
-            if let Some(running) = client.running {
-                self.client_keys.remove(&running.key);
-            }
+        if let Some(client) = self.clients.remove(id)
+            && let Some(running) = client.running
+        {
+            self.client_keys.remove(&running.key);
         }
     }
 
@@ -161,7 +211,13 @@ impl TransactionLayer {
         self.transmit(flow, bytes, Purpose::Attempt(AttemptId(id)));
     }
 
-    fn client_input(&mut self, now: Now, id: u64, input: Input, response: Option<(Response, Flow)>) {
+    fn client_input(
+        &mut self,
+        now: Now,
+        id: u64,
+        input: Input,
+        response: Option<(Response, Flow)>,
+    ) {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
@@ -185,17 +241,20 @@ impl TransactionLayer {
         if !terminated {
             self.arm(Holder::Client(id));
         }
-        if reaction.deliver {
-            if let Some((response, flow)) = response {
-                self.deliver(now, id, response, flow, &hop);
-            }
+        if reaction.deliver
+            && let Some((response, flow)) = response
+        {
+            self.deliver(now, id, response, flow, &hop);
         }
         if terminated {
             self.remove_client(id);
             self.accepted_ended(exchange, id);
         }
         if reaction.inform == Some(Notice::TimedOut) {
-            let is_current = self.exchanges.get(exchange).is_some_and(|exchange| exchange.current == id);
+            let is_current = self
+                .exchanges
+                .get(exchange)
+                .is_some_and(|exchange| exchange.current == id);
             if is_current {
                 self.advance_or_fail(now, exchange, Setback::TimedOut);
             }
@@ -204,13 +263,18 @@ impl TransactionLayer {
 
     /// A request that has a provisional answer stays with its target and fails with it.
     fn advance_or_fail(&mut self, now: Now, id: u64, setback: Setback) {
-        let stays = self.exchanges.get(id).is_some_and(|exchange| exchange.provisional);
+        let stays = self
+            .exchanges
+            .get(id)
+            .is_some_and(|exchange| exchange.provisional);
         if !stays {
             self.advance(now, id, Some(setback));
             return;
         }
-        let cancelled =
-            self.exchanges.get(id).is_some_and(|exchange| exchange.cancel != crate::attempts::Cancel::No);
+        let cancelled = self
+            .exchanges
+            .get(id)
+            .is_some_and(|exchange| exchange.cancel != crate::attempts::Cancel::No);
         let error = match setback {
             _ if cancelled => RequestError::Cancelled,
             Setback::Transport(error) => RequestError::Transport(error),
@@ -229,51 +293,42 @@ impl TransactionLayer {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
-        let stream = Destination { transport: Transport::Tcp, ..destination.clone() };
-        let datagram = Hop { place: Place::Destination(destination), only_after_refusal: true, any_size: true };
+        let stream = Destination {
+            transport: Transport::Tcp,
+            ..destination.clone()
+        };
+        let datagram = Hop {
+            place: Place::Destination(destination),
+            only_after_refusal: true,
+            any_size: true,
+        };
         exchange.hops.push_front(datagram);
-        exchange.hops.push_front(Hop { any_size: true, ..Hop::to(stream) });
+        exchange.hops.push_front(Hop {
+            any_size: true,
+            ..Hop::to(stream)
+        });
         self.advance(now, id, None);
     }
 
     /// Acknowledges a refusal (§17.1.1.3).
     fn send_ack(&mut self, id: u64, response: &Response) {
-        let Some(running) = self.clients.get(id).and_then(|client| client.running.as_ref()) else {
+        let Some(running) = self
+            .clients
+            .get(id)
+            .and_then(|client| client.running.as_ref())
+        else {
             return;
         };
         let flow = running.flow;
-        let Some(ack) = self.derived(&running.sent, Method::Ack, Some(response)) else {
+        let Some(ack) = derived(
+            &running.sent,
+            Method::Ack,
+            Some(response),
+            self.config.max_forwards,
+        ) else {
             return;
         };
         self.transmit(flow, ack.to_bytes(), Purpose::Attempt(AttemptId(id)));
-    }
-
-    /// Makes the ACK or CANCEL of a request that was sent.
-    ///
-    /// §17.1.1.3 and §9.1: Request-URI, Call-ID, From, the number of CSeq and all Route values are those of the request;
-    /// the single Via is its top one; To comes from the response that is acknowledged, or else from the request.
-    fn derived(&self, sent: &Request, method: Method, response: Option<&Response>) -> Option<Request> {
-        let headers = sent.headers();
-        let text = |name: &HeaderName| headers.first(name).map(|value| String::from_utf8_lossy(value).into_owned());
-        let to = match response {
-            Some(response) => response.headers().first(&HeaderName::To).map(|to| String::from_utf8_lossy(to).into_owned()),
-            None => text(&HeaderName::To),
-        };
-        let number = headers.cseq().ok()?.number;
-        let uri = Uri::parse(sent.uri_text()).ok()?;
-        let mut builder = Request::builder(method.clone(), &uri)
-            .header(HeaderName::Via, text(&HeaderName::Via)?)
-            .header(HeaderName::MaxForwards, self.config.max_forwards.to_string());
-        for route in headers.all(&HeaderName::Route) {
-            builder = builder.header(HeaderName::Route, String::from_utf8_lossy(route).into_owned());
-        }
-        builder
-            .header(HeaderName::From, text(&HeaderName::From)?)
-            .header(HeaderName::To, to?)
-            .header(HeaderName::CallId, text(&HeaderName::CallId)?)
-            .header(HeaderName::CSeq, format!("{number} {method}"))
-            .build()
-            .ok()
     }
 }
 
@@ -284,7 +339,9 @@ fn react(machine: &mut Machine, input: Input, timers: &crate::Timers, reliable: 
                 Input::Repeat => client_invite::Input::Repeat,
                 Input::End => client_invite::Input::End,
                 Input::TransportError => client_invite::Input::TransportError,
-                Input::Response(status) if status.is_provisional() => client_invite::Input::Provisional,
+                Input::Response(status) if status.is_provisional() => {
+                    client_invite::Input::Provisional
+                }
                 Input::Response(status) if status.is_success() => client_invite::Input::Success,
                 Input::Response(_) => client_invite::Input::Refusal,
             };
@@ -295,7 +352,9 @@ fn react(machine: &mut Machine, input: Input, timers: &crate::Timers, reliable: 
                 Input::Repeat => client_non_invite::Input::Repeat,
                 Input::End => client_non_invite::Input::End,
                 Input::TransportError => client_non_invite::Input::TransportError,
-                Input::Response(status) if status.is_provisional() => client_non_invite::Input::Provisional,
+                Input::Response(status) if status.is_provisional() => {
+                    client_non_invite::Input::Provisional
+                }
                 Input::Response(_) => client_non_invite::Input::Final,
             };
             machine.on(input, timers, reliable)
@@ -303,11 +362,41 @@ fn react(machine: &mut Machine, input: Input, timers: &crate::Timers, reliable: 
     }
 }
 
+/// Makes the ACK or CANCEL of a request that was sent.
+///
+/// §17.1.1.3 and §9.1: Request-URI, Call-ID, From, the number of CSeq and all Route values are those of the request;
+/// the single Via is its top one; To comes from the response that is acknowledged, or else from the request.
+fn derived(
+    sent: &Request,
+    method: Method,
+    response: Option<&Response>,
+    max_forwards: u8,
+) -> Option<Request> {
+    let headers = sent.headers();
+    let to = response
+        .map_or(headers, Response::headers)
+        .text(&HeaderName::To)?;
+    let mut builder = Request::builder(method, sent.uri().ok()?)
+        .via(headers.text(&HeaderName::Via)?)
+        .max_forwards(max_forwards)
+        .from(headers.text(&HeaderName::From)?)
+        .to(to)
+        .call_id(headers.text(&HeaderName::CallId)?)
+        .cseq(headers.cseq().ok()?.number);
+    for route in headers.all(&HeaderName::Route) {
+        builder = builder.route(String::from_utf8_lossy(route));
+    }
+    builder.build().ok()
+}
+
 /// The value of a Via of ours, with `rport` so that the answer comes back through a NAT (RFC 3581 §3).
 fn via(transport: Transport, sent_by: &SentBy, branch: &str) -> String {
     let mut value = String::with_capacity(96);
     // Writing to a string cannot fail.
-    let _ = write!(value, "SIP/2.0/{} {sent_by};branch={branch};rport", transport.as_str());
+    let _ = write!(
+        value,
+        "SIP/2.0/{} {sent_by};branch={branch};rport",
+        transport.as_str()
+    );
     value
 }
-

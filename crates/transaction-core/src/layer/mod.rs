@@ -10,7 +10,8 @@ use crate::machine::Alarm;
 use crate::slab::Slab;
 use crate::timers::{Holder, TimerQueue};
 use crate::{
-    AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose, Tag, Transmit, TransportFailure,
+    AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose, Tag,
+    Transmit, TransportFailure,
 };
 use bytes::Bytes;
 use server::Server;
@@ -68,7 +69,12 @@ impl TransactionLayer {
     /// Gives back a request that matched no transaction, for a user to claim with [`assign`](Self::assign) and to answer;
     /// everything else has been dealt with.
     #[must_use = "the request waits for an answer"]
-    pub fn handle_message(&mut self, now: Now, message: Message, flow: Flow) -> Option<IncomingRequest> {
+    pub fn handle_message(
+        &mut self,
+        now: Now,
+        message: Message,
+        flow: Flow,
+    ) -> Option<IncomingRequest> {
         match message {
             Message::Request(request) => self.handle_request(now, request, flow),
             Message::Response(response) => {
@@ -112,7 +118,12 @@ impl TransactionLayer {
         let lost: Vec<u64> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.running.as_ref().is_some_and(|running| running.flow.id == flow))
+            .filter(|(_, client)| {
+                client
+                    .running
+                    .as_ref()
+                    .is_some_and(|running| running.flow.id == flow)
+            })
             .map(|(id, _)| id)
             .collect();
         for id in lost {
@@ -125,7 +136,12 @@ impl TransactionLayer {
         let lost: Vec<u64> = self
             .clients
             .iter()
-            .filter(|(_, client)| client.running.as_ref().is_some_and(|running| running.flow == flow))
+            .filter(|(_, client)| {
+                client
+                    .running
+                    .as_ref()
+                    .is_some_and(|running| running.flow == flow)
+            })
             .map(|(id, _)| id)
             .collect();
         for id in lost {
@@ -196,17 +212,28 @@ impl TransactionLayer {
     }
 
     fn transmit(&mut self, flow: Flow, bytes: Bytes, purpose: Purpose) {
-        self.transmits.push_back(Transmit { flow, bytes, purpose });
+        self.transmits.push_back(Transmit {
+            flow,
+            bytes,
+            purpose,
+        });
     }
 
     /// Makes sure that the queue wakes a holder no later than at its next alarm.
     fn arm(&mut self, holder: Holder) {
         let entry = match holder {
-            Holder::Client(id) => self.clients.get_mut(id).map(|client| (client.next_alarm(), &mut client.queued)),
-            Holder::Server(id) => self.servers.get_mut(id).map(|server| (server.next_alarm(), &mut server.queued)),
-            Holder::Exchange(id) => {
-                self.exchanges.get_mut(id).map(|exchange| (exchange.next_alarm(), &mut exchange.queued))
-            }
+            Holder::Client(id) => self
+                .clients
+                .get_mut(id)
+                .map(|client| (client.next_alarm(), &mut client.queued)),
+            Holder::Server(id) => self
+                .servers
+                .get_mut(id)
+                .map(|server| (server.next_alarm(), &mut server.queued)),
+            Holder::Exchange(id) => self
+                .exchanges
+                .get_mut(id)
+                .map(|exchange| (exchange.next_alarm(), &mut exchange.queued)),
         };
         let Some((Some(at), queued)) = entry else {
             return;
@@ -231,7 +258,10 @@ impl TransactionLayer {
 
 impl std::fmt::Debug for TransactionLayer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("TransactionLayer").field("metrics", &self.metrics()).finish_non_exhaustive()
+        formatter
+            .debug_struct("TransactionLayer")
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
     }
 }
 

@@ -15,8 +15,18 @@ impl TransactionLayer {
     /// Sends a request to the first of its targets and names it. The name stays the same through all attempts.
     ///
     /// An ACK, which is for a 2xx, is sent once; no event comes for it.
-    pub fn send_request(&mut self, now: Now, outgoing: OutgoingRequest) -> Result<RequestId, SendError> {
-        let OutgoingRequest { request, targets, flow, deadline, owner } = outgoing;
+    pub fn send_request(
+        &mut self,
+        now: Now,
+        outgoing: OutgoingRequest,
+    ) -> Result<RequestId, SendError> {
+        let OutgoingRequest {
+            request,
+            targets,
+            flow,
+            deadline,
+            owner,
+        } = outgoing;
         if *request.method() == Method::Cancel {
             return Err(SendError::CancelRefused);
         }
@@ -34,7 +44,10 @@ impl TransactionLayer {
             Err(error) => return Err(SendError::Invalid(error.to_string().into())),
         }
         let deadline = deadline.unwrap_or_else(|| self.config.timers.transaction_timeout());
-        let hops = flow.map(Hop::over).into_iter().chain(targets.into_iter().map(Hop::to));
+        let hops = flow
+            .map(Hop::over)
+            .into_iter()
+            .chain(targets.into_iter().map(Hop::to));
         let hops: VecDeque<Hop> = hops.take(self.config.max_targets).collect();
         let waits = hops.is_empty();
         let id = self.exchanges.insert(Exchange {
@@ -98,7 +111,10 @@ impl TransactionLayer {
             return;
         }
         let current = exchange.current;
-        let sent = self.clients.get(current).is_some_and(|client| client.running.is_some());
+        let sent = self
+            .clients
+            .get(current)
+            .is_some_and(|client| client.running.is_some());
         if exchange.kind != Kind::Invite || !sent {
             self.fail(request.0, RequestError::Cancelled);
             return;
@@ -149,12 +165,19 @@ impl TransactionLayer {
             return;
         }
         let unreachable = matches!(setback, Some(Setback::Transport(_)))
-            || self.clients.get(exchange.current).is_some_and(|client| client.running.is_none());
+            || self
+                .clients
+                .get(exchange.current)
+                .is_some_and(|client| client.running.is_none());
         let Some(hop) = exchange.next_hop(unreachable) else {
             let error = match setback {
                 Some(Setback::Transport(error)) => RequestError::Transport(error),
-                Some(Setback::Silence | Setback::TimedOut | Setback::Unavailable) => RequestError::Timeout,
-                None => RequestError::Transport(TransportFailure::Resolve("the name has no addresses".into())),
+                Some(Setback::Silence | Setback::TimedOut | Setback::Unavailable) => {
+                    RequestError::Timeout
+                }
+                None => RequestError::Transport(TransportFailure::Resolve(
+                    "the name has no addresses".into(),
+                )),
             };
             self.fail(id, error);
             return;
@@ -176,7 +199,9 @@ impl TransactionLayer {
             return;
         };
         exchange.current = client;
-        exchange.silence = silence.filter(|_| exchange.has_hop(true)).and_then(|wait| now.instant.checked_add(wait));
+        exchange.silence = silence
+            .filter(|_| exchange.has_hop(true))
+            .and_then(|wait| now.instant.checked_add(wait));
         self.arm(Holder::Exchange(id));
         self.opens.push_back(match place {
             Place::Destination(destination) => Open::Destination(AttemptId(client), destination),
@@ -199,7 +224,14 @@ impl TransactionLayer {
     }
 
     /// Takes a response to an attempt at a request.
-    pub(super) fn deliver(&mut self, now: Now, client_id: u64, response: Response, flow: Flow, hop: &Hop) {
+    pub(super) fn deliver(
+        &mut self,
+        now: Now,
+        client_id: u64,
+        response: Response,
+        flow: Flow,
+        hop: &Hop,
+    ) {
         let Some(client) = self.clients.get(client_id) else {
             return;
         };
@@ -225,8 +257,12 @@ impl TransactionLayer {
             let rival = exchange.current;
             let provisional = exchange.provisional;
             exchange.current = client_id;
-            let event =
-                Event::Response { request: RequestId(id), response, flow, destination: hop.destination().cloned() };
+            let event = Event::Response {
+                request: RequestId(id),
+                response,
+                flow,
+                destination: hop.destination().cloned(),
+            };
             self.events.push_back((exchange.owner, event));
             if rival != client_id && rival != 0 {
                 self.drop_rival(now, rival, provisional);
@@ -237,7 +273,8 @@ impl TransactionLayer {
             return;
         }
         // RFC 3263 §4.3: 503 is a failure of the target.
-        let may_advance = exchange.cancel == Cancel::No && !exchange.provisional && exchange.has_hop(false);
+        let may_advance =
+            exchange.cancel == Cancel::No && !exchange.provisional && exchange.has_hop(false);
         if status == StatusCode::SERVICE_UNAVAILABLE && may_advance {
             exchange.unavailable = Some((response, flow, hop.destination().cloned()));
             self.advance(now, id, Some(Setback::Unavailable));
@@ -249,7 +286,12 @@ impl TransactionLayer {
         if exchange.abandoned {
             return;
         }
-        let event = Event::Response { request: RequestId(id), response, flow, destination: hop.destination().cloned() };
+        let event = Event::Response {
+            request: RequestId(id),
+            response,
+            flow,
+            destination: hop.destination().cloned(),
+        };
         self.events.push_back((exchange.owner, event));
     }
 
@@ -273,8 +315,12 @@ impl TransactionLayer {
             exchange.deadline = None;
         }
         if !exchange.abandoned {
-            let event =
-                Event::Response { request: RequestId(id), response, flow, destination: hop.destination().cloned() };
+            let event = Event::Response {
+                request: RequestId(id),
+                response,
+                flow,
+                destination: hop.destination().cloned(),
+            };
             self.events.push_back((exchange.owner, event));
         }
         if exchange.cancel == Cancel::Wanted {
@@ -302,12 +348,20 @@ impl TransactionLayer {
 
     /// Takes the end of a client transaction whose INVITE was accepted.
     pub(super) fn accepted_ended(&mut self, id: u64, client_id: u64) {
-        let ended = self.exchanges.get(id).is_some_and(|exchange| exchange.accepted && exchange.current == client_id);
+        let ended = self
+            .exchanges
+            .get(id)
+            .is_some_and(|exchange| exchange.accepted && exchange.current == client_id);
         if !ended {
             return;
         }
         if let Some(exchange) = self.exchanges.remove(id) {
-            self.events.push_back((exchange.owner, Event::Ended { request: RequestId(id) }));
+            self.events.push_back((
+                exchange.owner,
+                Event::Ended {
+                    request: RequestId(id),
+                },
+            ));
         }
     }
 
@@ -326,7 +380,12 @@ impl TransactionLayer {
         let request = RequestId(id);
         let event = match exchange.unavailable {
             Some((response, flow, destination)) if error != RequestError::Cancelled => {
-                Event::Response { request, response, flow, destination }
+                Event::Response {
+                    request,
+                    response,
+                    flow,
+                    destination,
+                }
             }
             _ => Event::Failed { request, error },
         };
@@ -352,7 +411,10 @@ impl TransactionLayer {
         }
         if due(exchange.silence) {
             exchange.silence = None;
-            let opening = self.clients.get(exchange.current).is_some_and(|client| client.running.is_none());
+            let opening = self
+                .clients
+                .get(exchange.current)
+                .is_some_and(|client| client.running.is_none());
             if exchange.has_hop(opening) {
                 self.advance(now, id, Some(Setback::Silence));
             }

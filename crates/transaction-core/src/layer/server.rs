@@ -86,7 +86,11 @@ impl TransactionLayer {
     /// Says which user a request belongs to; its events go there. A request that nobody claims is to be answered with
     /// [`respond_stateless`](Self::respond_stateless).
     pub fn assign(&mut self, transaction: ServerTransactionId, owner: Owner) {
-        if let Some(live) = self.servers.get_mut(transaction.0).and_then(|server| server.live.as_mut()) {
+        if let Some(live) = self
+            .servers
+            .get_mut(transaction.0)
+            .and_then(|server| server.live.as_mut())
+        {
             live.owner = Some(owner);
         }
     }
@@ -96,7 +100,12 @@ impl TransactionLayer {
     ///
     /// What RFC 4320 forbids is not sent: to a non-INVITE request a provisional answer other than 100, a 100 too early,
     /// and a 408, which ends the transaction in silence.
-    pub fn respond(&mut self, now: Now, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
+    pub fn respond(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        response: Response,
+    ) -> Result<(), Gone> {
         let Some(server) = self.servers.get_mut(transaction.0) else {
             self.metrics.gone += 1;
             return Err(Gone);
@@ -115,14 +124,26 @@ impl TransactionLayer {
             let tag = response.headers().to().ok().and_then(|to| to.tag());
             live.answer_tag = Some(self.keys.tag_hash(tag));
         }
-        self.server_input(now, transaction.0, Input::Answer(status), Some(response.to_bytes()));
+        self.server_input(
+            now,
+            transaction.0,
+            Input::Answer(status),
+            Some(response.to_bytes()),
+        );
         Ok(())
     }
 
     /// Answers a transaction with a final response and forgets it: a copy of the request will be a new request, and its
     /// answer should have the same To tag ([`keyed_tag`](Self::keyed_tag)).
-    pub fn respond_stateless(&mut self, transaction: ServerTransactionId, response: Response) -> Result<(), Gone> {
-        let server = self.servers.get(transaction.0).filter(|server| server.is_unanswered());
+    pub fn respond_stateless(
+        &mut self,
+        transaction: ServerTransactionId,
+        response: Response,
+    ) -> Result<(), Gone> {
+        let server = self
+            .servers
+            .get(transaction.0)
+            .filter(|server| server.is_unanswered());
         let Some(route) = server.map(|server| server.route) else {
             self.metrics.gone += 1;
             return Err(Gone);
@@ -148,7 +169,12 @@ impl TransactionLayer {
         builder.to_tag(self.keyed_tag(request).as_str())
     }
 
-    pub(super) fn handle_request(&mut self, now: Now, request: Request, flow: Flow) -> Option<IncomingRequest> {
+    pub(super) fn handle_request(
+        &mut self,
+        now: Now,
+        request: Request,
+        flow: Flow,
+    ) -> Option<IncomingRequest> {
         let Some(found) = self.keys.of_request(&request) else {
             // Without a top Via there is nowhere to answer to.
             self.metrics.malformed_received += 1;
@@ -161,7 +187,9 @@ impl TransactionLayer {
             if !found.legacy || self.legacy_matches(id, &request, is_ack) {
                 return self.handle_known(now, id, request, flow, is_ack);
             }
-            key = self.keys.salted(key, request.headers().to().ok().and_then(|to| to.tag()));
+            key = self
+                .keys
+                .salted(key, request.headers().to().ok().and_then(|to| to.tag()));
             if let Some(&id) = self.server_keys.get(&key) {
                 return self.handle_known(now, id, request, flow, is_ack);
             }
@@ -177,7 +205,11 @@ impl TransactionLayer {
         }
         if is_ack {
             // An ACK to a 2xx is a transaction of its own (§13.2.2.4); nobody answers it.
-            return Some(IncomingRequest { request, transaction: ServerTransactionId(0), flow });
+            return Some(IncomingRequest {
+                request,
+                transaction: ServerTransactionId(0),
+                flow,
+            });
         }
         self.begin_server(now, ServerKey { key, ..found }, request, flow)
     }
@@ -197,14 +229,25 @@ impl TransactionLayer {
         self.send_stateless(request, flow, builder);
     }
 
-    pub(super) fn server_transport_error(&mut self, now: Now, id: ServerTransactionId, error: TransportFailure) {
+    pub(super) fn server_transport_error(
+        &mut self,
+        now: Now,
+        id: ServerTransactionId,
+        error: TransportFailure,
+    ) {
         let Some(server) = self.servers.get(id.0) else {
             return;
         };
         let owner = server.live.as_ref().and_then(|live| live.owner);
         self.server_input(now, id.0, Input::TransportError, None);
         if let Some(owner) = owner {
-            self.events.push_back((owner, Event::AnswerFailed { transaction: id, error }));
+            self.events.push_back((
+                owner,
+                Event::AnswerFailed {
+                    transaction: id,
+                    error,
+                },
+            ));
         }
     }
 
@@ -238,7 +281,11 @@ impl TransactionLayer {
     ) -> Option<IncomingRequest> {
         if is_ack {
             let deliver = self.server_input(now, id, Input::Ack, None).deliver;
-            return deliver.then(|| IncomingRequest { request, transaction: ServerTransactionId(0), flow });
+            return deliver.then(|| IncomingRequest {
+                request,
+                transaction: ServerTransactionId(0),
+                flow,
+            });
         }
         self.metrics.retransmissions_received += 1;
         if flow.transport.is_stream() {
@@ -257,8 +304,14 @@ impl TransactionLayer {
         let Some(live) = self.servers.get(id).and_then(|server| server.live.as_ref()) else {
             return true;
         };
-        let tag = self.keys.tag_hash(request.headers().to().ok().and_then(|to| to.tag()));
-        if is_ack { live.answer_tag == Some(tag) } else { live.request_tag == tag }
+        let tag = self
+            .keys
+            .tag_hash(request.headers().to().ok().and_then(|to| to.tag()));
+        if is_ack {
+            live.answer_tag == Some(tag)
+        } else {
+            live.request_tag == tag
+        }
     }
 
     fn begin_server(
@@ -288,7 +341,9 @@ impl TransactionLayer {
             (Machine::NonInvite(machine), reaction)
         };
         let request_tag = match found.legacy {
-            true => self.keys.tag_hash(request.headers().to().ok().and_then(|to| to.tag())),
+            true => self
+                .keys
+                .tag_hash(request.headers().to().ok().and_then(|to| to.tag())),
             false => 0,
         };
         let mut live = Live {
@@ -316,18 +371,35 @@ impl TransactionLayer {
         if is_cancel {
             return self.handle_cancel(now, id, request, flow);
         }
-        Some(IncomingRequest { request, transaction: ServerTransactionId(id), flow })
+        Some(IncomingRequest {
+            request,
+            transaction: ServerTransactionId(id),
+            flow,
+        })
     }
 
     /// Answers a CANCEL whose request is known with 200, and tells the user when there is still something to cancel
     /// (§9.2). Any other goes to the users, and to 481 after them.
-    fn handle_cancel(&mut self, now: Now, id: u64, cancel: Request, flow: Flow) -> Option<IncomingRequest> {
+    fn handle_cancel(
+        &mut self,
+        now: Now,
+        id: u64,
+        cancel: Request,
+        flow: Flow,
+    ) -> Option<IncomingRequest> {
         let Some(invite) = self.cancelled_by(&cancel) else {
-            return Some(IncomingRequest { request: cancel, transaction: ServerTransactionId(id), flow });
+            return Some(IncomingRequest {
+                request: cancel,
+                transaction: ServerTransactionId(id),
+                flow,
+            });
         };
         // "the To tag of the response to the CANCEL and the To tag in the response to the original request SHOULD be the
         // same": the keyed tag leaves out the method, and an answer that is there already is asked for its own.
-        let tag = self.servers.get(invite).and_then(|server| tag_of(&server.answer));
+        let tag = self
+            .servers
+            .get(invite)
+            .and_then(|server| tag_of(&server.answer));
         let builder = match tag {
             Some(tag) => Response::for_request(&cancel, StatusCode::OK).to_tag(&tag),
             None => self.answer(&cancel, StatusCode::OK),
@@ -336,9 +408,18 @@ impl TransactionLayer {
             // The transaction was made just now, so it cannot be gone.
             let _ = self.respond(now, ServerTransactionId(id), response);
         }
-        let server = self.servers.get(invite).filter(|server| server.is_invite() && server.is_unanswered());
-        if let Some(owner) = server.and_then(|server| server.live.as_ref()).and_then(|live| live.owner) {
-            let event = Event::Cancelled { transaction: ServerTransactionId(invite), cancel };
+        let server = self
+            .servers
+            .get(invite)
+            .filter(|server| server.is_invite() && server.is_unanswered());
+        if let Some(owner) = server
+            .and_then(|server| server.live.as_ref())
+            .and_then(|live| live.owner)
+        {
+            let event = Event::Cancelled {
+                transaction: ServerTransactionId(invite),
+                cancel,
+            };
             self.events.push_back((owner, event));
         }
         None
@@ -371,7 +452,13 @@ impl TransactionLayer {
                 live.request = None;
             }
         }
-        let silent = matches!((input, &server.machine), (Input::Answer(StatusCode::REQUEST_TIMEOUT), Machine::NonInvite(_)));
+        let silent = matches!(
+            (input, &server.machine),
+            (
+                Input::Answer(StatusCode::REQUEST_TIMEOUT),
+                Machine::NonInvite(_)
+            )
+        );
         if silent {
             // RFC 4320 §4.2: "MUST NOT send a response with a Status-Code of 408 to a non-INVITE request".
             server.answer = Bytes::new();
@@ -380,13 +467,17 @@ impl TransactionLayer {
         }
         if reaction.send_trying {
             let trying = server.live.as_ref().and_then(|live| live.request.as_ref());
-            let trying = trying.map(|request| Response::for_request(request, StatusCode::TRYING).build());
+            let trying =
+                trying.map(|request| Response::for_request(request, StatusCode::TRYING).build());
             if let Some(Ok(trying)) = trying {
                 server.answer = trying.to_bytes();
             }
         }
         let (route, bytes) = (server.route, server.answer.clone());
-        let (terminated, owner) = (server.is_terminated(), server.live.as_ref().and_then(|live| live.owner));
+        let (terminated, owner) = (
+            server.is_terminated(),
+            server.live.as_ref().and_then(|live| live.owner),
+        );
         if (reaction.send || reaction.send_trying) && !bytes.is_empty() {
             match input {
                 Input::Answer(status) if status.is_final() => self.metrics.answers_sent += 1,
@@ -435,7 +526,11 @@ impl TransactionLayer {
             return;
         };
         self.metrics.stateless_answers_sent += 1;
-        self.transmit(response_route(request, &flow).flow, response.to_bytes(), Purpose::Stateless);
+        self.transmit(
+            response_route(request, &flow).flow,
+            response.to_bytes(),
+            Purpose::Stateless,
+        );
     }
 }
 
@@ -448,7 +543,9 @@ fn react(machine: &mut Machine, input: Input, timers: &crate::Timers, reliable: 
                 Input::Request => server_invite::Input::Request,
                 Input::Ack => server_invite::Input::Ack,
                 Input::TransportError => server_invite::Input::TransportError,
-                Input::Answer(status) if status.is_provisional() => server_invite::Input::Provisional,
+                Input::Answer(status) if status.is_provisional() => {
+                    server_invite::Input::Provisional
+                }
                 Input::Answer(status) if status.is_success() => server_invite::Input::Success,
                 Input::Answer(_) => server_invite::Input::Refusal,
             };
@@ -461,7 +558,9 @@ fn react(machine: &mut Machine, input: Input, timers: &crate::Timers, reliable: 
                 Input::Request => server_non_invite::Input::Request,
                 Input::Ack => return Reaction::NOTHING,
                 Input::TransportError => server_non_invite::Input::TransportError,
-                Input::Answer(status) if status.is_provisional() => server_non_invite::Input::Provisional,
+                Input::Answer(status) if status.is_provisional() => {
+                    server_non_invite::Input::Provisional
+                }
                 Input::Answer(_) => server_non_invite::Input::Final,
             };
             machine.on(input, timers, reliable)

@@ -75,7 +75,13 @@ pub(crate) struct Machine {
 impl Machine {
     /// §17.1.1.2: the INVITE is sent; Timer A starts with T1 over unreliable transports only, Timer B always.
     pub(crate) fn start(timers: &Timers, reliable: bool) -> (Self, Reaction) {
-        (Self { state: State::Calling, repeats: 0 }, client_start(timers, reliable))
+        (
+            Self {
+                state: State::Calling,
+                repeats: 0,
+            },
+            client_start(timers, reliable),
+        )
     }
 
     pub(crate) fn on(&mut self, input: Input, timers: &Timers, reliable: bool) -> Reaction {
@@ -84,7 +90,11 @@ impl Machine {
             (State::Calling, Input::Repeat) => {
                 self.repeats = self.repeats.saturating_add(1);
                 let wait = doubled(timers.t1, self.repeats, Duration::MAX);
-                Reaction { send: true, repeat: Alarm::After(wait), ..Reaction::NOTHING }
+                Reaction {
+                    send: true,
+                    repeat: Alarm::After(wait),
+                    ..Reaction::NOTHING
+                }
             }
             // Timer B: the user is told of a timeout, and no ACK is made.
             (State::Calling, Input::End) => self.fail(Notice::TimedOut),
@@ -92,20 +102,34 @@ impl Machine {
             // §17.1.1.2: in Proceeding the client "SHOULD NOT retransmit the request any longer".
             (State::Calling | State::Proceeding, Input::Provisional) => {
                 self.state = State::Proceeding;
-                Reaction { deliver: true, repeat: Alarm::Off, end: Alarm::Off, ..Reaction::NOTHING }
+                Reaction {
+                    deliver: true,
+                    repeat: Alarm::Off,
+                    end: Alarm::Off,
+                    ..Reaction::NOTHING
+                }
             }
             // RFC 6026 §8.4: "MUST transition to the Accepted state, and Timer M MUST be started with a value of 64*T1";
             // over any transport. The ACK is the user's.
             (State::Calling | State::Proceeding, Input::Success) => {
                 self.state = State::Accepted;
                 let wait = timers.transaction_timeout();
-                Reaction { deliver: true, repeat: Alarm::Off, end: Alarm::After(wait), ..Reaction::NOTHING }
+                Reaction {
+                    deliver: true,
+                    repeat: Alarm::Off,
+                    end: Alarm::After(wait),
+                    ..Reaction::NOTHING
+                }
             }
             // §17.1.1.2: "MUST generate an ACK request, even if the transport is reliable"; Timer D is at least 32 s over
             // unreliable transports and zero over the others.
             (State::Calling | State::Proceeding, Input::Refusal) => {
                 let wait = unless_reliable(timers.d, reliable);
-                self.state = if wait.is_some() { State::Completed } else { State::Terminated };
+                self.state = if wait.is_some() {
+                    State::Completed
+                } else {
+                    State::Terminated
+                };
                 Reaction {
                     acknowledge: true,
                     deliver: true,
@@ -115,7 +139,10 @@ impl Machine {
                 }
             }
             // §17.1.1.2: the ACK is sent again, "but the newly received response MUST NOT be passed up".
-            (State::Completed, Input::Refusal) => Reaction { acknowledge: true, ..Reaction::NOTHING },
+            (State::Completed, Input::Refusal) => Reaction {
+                acknowledge: true,
+                ..Reaction::NOTHING
+            },
             (State::Completed, Input::TransportError) => self.fail(Notice::TransportFailed),
             // Timer D; Timer M.
             (State::Completed | State::Accepted, Input::End) => {
@@ -123,13 +150,21 @@ impl Machine {
                 Reaction::NOTHING
             }
             // RFC 6026 §7.2: "A 2xx response received while in the Accepted state MUST be passed to the TU".
-            (State::Accepted, Input::Success) => Reaction { deliver: true, ..Reaction::NOTHING },
+            (State::Accepted, Input::Success) => Reaction {
+                deliver: true,
+                ..Reaction::NOTHING
+            },
             _ => Reaction::NOTHING,
         }
     }
 
     fn fail(&mut self, notice: Notice) -> Reaction {
         self.state = State::Terminated;
-        Reaction { inform: Some(notice), repeat: Alarm::Off, end: Alarm::Off, ..Reaction::NOTHING }
+        Reaction {
+            inform: Some(notice),
+            repeat: Alarm::Off,
+            end: Alarm::Off,
+            ..Reaction::NOTHING
+        }
     }
 }

@@ -69,7 +69,13 @@ pub(crate) struct Machine {
 impl Machine {
     /// §17.1.2.2: the request is sent; Timer F starts always, Timer E with T1 over unreliable transports.
     pub(crate) fn start(timers: &Timers, reliable: bool) -> (Self, Reaction) {
-        (Self { state: State::Trying, repeats: 0 }, client_start(timers, reliable))
+        (
+            Self {
+                state: State::Trying,
+                repeats: 0,
+            },
+            client_start(timers, reliable),
+        )
     }
 
     pub(crate) fn on(&mut self, input: Input, timers: &Timers, reliable: bool) -> Reaction {
@@ -78,22 +84,37 @@ impl Machine {
             (State::Trying, Input::Repeat) => {
                 self.repeats = self.repeats.saturating_add(1);
                 let wait = doubled(timers.t1, self.repeats, timers.t2);
-                Reaction { send: true, repeat: Alarm::After(wait), ..Reaction::NOTHING }
+                Reaction {
+                    send: true,
+                    repeat: Alarm::After(wait),
+                    ..Reaction::NOTHING
+                }
             }
             // "If Timer E fires while in the Proceeding state ... Timer E will be reset with a value of T2 seconds."
-            (State::Proceeding, Input::Repeat) => {
-                Reaction { send: true, repeat: Alarm::After(timers.t2), ..Reaction::NOTHING }
-            }
+            (State::Proceeding, Input::Repeat) => Reaction {
+                send: true,
+                repeat: Alarm::After(timers.t2),
+                ..Reaction::NOTHING
+            },
             (State::Trying | State::Proceeding, Input::End) => self.fail(Notice::TimedOut),
-            (State::Trying | State::Proceeding, Input::TransportError) => self.fail(Notice::TransportFailed),
+            (State::Trying | State::Proceeding, Input::TransportError) => {
+                self.fail(Notice::TransportFailed)
+            }
             (State::Trying | State::Proceeding, Input::Provisional) => {
                 self.state = State::Proceeding;
-                Reaction { deliver: true, ..Reaction::NOTHING }
+                Reaction {
+                    deliver: true,
+                    ..Reaction::NOTHING
+                }
             }
             // "Timer K ... T4 seconds for unreliable transports, and zero seconds for reliable transports."
             (State::Trying | State::Proceeding, Input::Final) => {
                 let wait = unless_reliable(timers.t4, reliable);
-                self.state = if wait.is_some() { State::Completed } else { State::Terminated };
+                self.state = if wait.is_some() {
+                    State::Completed
+                } else {
+                    State::Terminated
+                };
                 Reaction {
                     deliver: true,
                     repeat: Alarm::Off,
@@ -113,6 +134,11 @@ impl Machine {
 
     fn fail(&mut self, notice: Notice) -> Reaction {
         self.state = State::Terminated;
-        Reaction { inform: Some(notice), repeat: Alarm::Off, end: Alarm::Off, ..Reaction::NOTHING }
+        Reaction {
+            inform: Some(notice),
+            repeat: Alarm::Off,
+            end: Alarm::Off,
+            ..Reaction::NOTHING
+        }
     }
 }

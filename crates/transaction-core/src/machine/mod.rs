@@ -84,7 +84,11 @@ fn unless_reliable(wait: Duration, reliable: bool) -> Option<Duration> {
 fn client_start(timers: &Timers, reliable: bool) -> Reaction {
     Reaction {
         send: true,
-        repeat: if reliable { Alarm::Off } else { Alarm::After(timers.t1) },
+        repeat: if reliable {
+            Alarm::Off
+        } else {
+            Alarm::After(timers.t1)
+        },
         end: Alarm::After(timers.transaction_timeout()),
         ..Reaction::NOTHING
     }

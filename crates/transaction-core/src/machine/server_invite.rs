@@ -87,24 +87,46 @@ impl Machine {
     /// final response within 200 ms".
     pub(crate) fn start(timers: &Timers) -> (Self, Reaction) {
         let repeat = Alarm::After(timers.trying);
-        (Self { state: State::Proceeding, repeats: 0 }, Reaction { deliver: true, repeat, ..Reaction::NOTHING })
+        (
+            Self {
+                state: State::Proceeding,
+                repeats: 0,
+            },
+            Reaction {
+                deliver: true,
+                repeat,
+                ..Reaction::NOTHING
+            },
+        )
     }
 
     pub(crate) fn on(&mut self, input: Input, timers: &Timers, reliable: bool) -> Reaction {
         match (self.state, input) {
-            (State::Proceeding, Input::Repeat) => {
-                Reaction { send_trying: true, repeat: Alarm::Off, ..Reaction::NOTHING }
-            }
+            (State::Proceeding, Input::Repeat) => Reaction {
+                send_trying: true,
+                repeat: Alarm::Off,
+                ..Reaction::NOTHING
+            },
             // "the most recent provisional response ... MUST be passed to the transport layer for retransmission".
-            (State::Proceeding, Input::Request) => Reaction { send: true, ..Reaction::NOTHING },
-            (State::Proceeding, Input::Provisional) => {
-                Reaction { send: true, repeat: Alarm::Off, ..Reaction::NOTHING }
-            }
+            (State::Proceeding, Input::Request) => Reaction {
+                send: true,
+                ..Reaction::NOTHING
+            },
+            (State::Proceeding, Input::Provisional) => Reaction {
+                send: true,
+                repeat: Alarm::Off,
+                ..Reaction::NOTHING
+            },
             // RFC 6026 §7.1: "MUST transition to the Accepted state and set Timer L to 64*T1".
             (State::Proceeding, Input::Success) => {
                 self.state = State::Accepted;
                 let wait = timers.transaction_timeout();
-                Reaction { send: true, repeat: Alarm::Off, end: Alarm::After(wait), ..Reaction::NOTHING }
+                Reaction {
+                    send: true,
+                    repeat: Alarm::Off,
+                    end: Alarm::After(wait),
+                    ..Reaction::NOTHING
+                }
             }
             // "For unreliable transports, timer G is set to fire in T1 seconds"; Timer H "for all transports".
             (State::Proceeding, Input::Refusal) => {
@@ -116,17 +138,28 @@ impl Machine {
                     ..Reaction::NOTHING
                 }
             }
-            (State::Completed, Input::Request) => Reaction { send: true, ..Reaction::NOTHING },
+            (State::Completed, Input::Request) => Reaction {
+                send: true,
+                ..Reaction::NOTHING
+            },
             // Timer G: "reset with MIN(2*T1, T2) seconds", doubling up to T2.
             (State::Completed, Input::Repeat) => {
                 self.repeats = self.repeats.saturating_add(1);
                 let wait = doubled(timers.t1, self.repeats, timers.t2);
-                Reaction { send: true, repeat: Alarm::After(wait), ..Reaction::NOTHING }
+                Reaction {
+                    send: true,
+                    repeat: Alarm::After(wait),
+                    ..Reaction::NOTHING
+                }
             }
             // Timer I: "T4 seconds for unreliable transports, and zero seconds for reliable transports".
             (State::Completed, Input::Ack) => {
                 let wait = unless_reliable(timers.t4, reliable);
-                self.state = if wait.is_some() { State::Confirmed } else { State::Terminated };
+                self.state = if wait.is_some() {
+                    State::Confirmed
+                } else {
+                    State::Terminated
+                };
                 Reaction {
                     inform: Some(Notice::Acknowledged),
                     repeat: Alarm::Off,
@@ -137,7 +170,11 @@ impl Machine {
             // Timer H: "the ACK was never received ... MUST indicate to the TU that a transaction failure has occurred".
             (State::Completed, Input::End) => {
                 self.state = State::Terminated;
-                Reaction { inform: Some(Notice::NotAcknowledged), repeat: Alarm::Off, ..Reaction::NOTHING }
+                Reaction {
+                    inform: Some(Notice::NotAcknowledged),
+                    repeat: Alarm::Off,
+                    ..Reaction::NOTHING
+                }
             }
             // Timer I; Timer L.
             (State::Confirmed | State::Accepted, Input::End) => {
@@ -146,14 +183,23 @@ impl Machine {
             }
             // RFC 6026 §7.1: "Any retransmission of the 2xx response passed from the TU ... MUST be passed to the
             // transport layer".
-            (State::Accepted, Input::Success) => Reaction { send: true, ..Reaction::NOTHING },
+            (State::Accepted, Input::Success) => Reaction {
+                send: true,
+                ..Reaction::NOTHING
+            },
             // RFC 6026 §7.1: "Any ACKs received from the network while in the Accepted state MUST be passed directly to
             // the TU and not absorbed."
-            (State::Accepted, Input::Ack) => Reaction { deliver: true, ..Reaction::NOTHING },
+            (State::Accepted, Input::Ack) => Reaction {
+                deliver: true,
+                ..Reaction::NOTHING
+            },
             // RFC 6026 §7.1: "MUST NOT discard transaction state based only on encountering a non-recoverable transport
             // error when sending a response".
             (State::Proceeding | State::Completed | State::Accepted, Input::TransportError) => {
-                Reaction { inform: Some(Notice::TransportFailed), ..Reaction::NOTHING }
+                Reaction {
+                    inform: Some(Notice::TransportFailed),
+                    ..Reaction::NOTHING
+                }
             }
             _ => Reaction::NOTHING,
         }

@@ -78,8 +78,18 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn start(timers: &Timers, reliable: bool) -> (Self, Reaction) {
         let repeat = Alarm::After(timers.non_invite_trying());
-        let machine = Self { state: State::Trying, trying_allowed: reliable };
-        (machine, Reaction { deliver: true, repeat, ..Reaction::NOTHING })
+        let machine = Self {
+            state: State::Trying,
+            trying_allowed: reliable,
+        };
+        (
+            machine,
+            Reaction {
+                deliver: true,
+                repeat,
+                ..Reaction::NOTHING
+            },
+        )
     }
 
     pub(crate) fn on(&mut self, input: Input, timers: &Timers, reliable: bool) -> Reaction {
@@ -89,19 +99,34 @@ impl Machine {
             (State::Trying, Input::Repeat) => {
                 self.state = State::Proceeding;
                 self.trying_allowed = true;
-                Reaction { send_trying: true, repeat: Alarm::Off, ..Reaction::NOTHING }
+                Reaction {
+                    send_trying: true,
+                    repeat: Alarm::Off,
+                    ..Reaction::NOTHING
+                }
             }
             // §17.2.2: in Trying "any further request retransmissions are discarded"; in Proceeding the latest
             // provisional is sent again.
-            (State::Proceeding, Input::Request) => Reaction { send: true, ..Reaction::NOTHING },
+            (State::Proceeding, Input::Request) => Reaction {
+                send: true,
+                ..Reaction::NOTHING
+            },
             (State::Trying | State::Proceeding, Input::Provisional) if self.trying_allowed => {
                 self.state = State::Proceeding;
-                Reaction { send: true, repeat: Alarm::Off, ..Reaction::NOTHING }
+                Reaction {
+                    send: true,
+                    repeat: Alarm::Off,
+                    ..Reaction::NOTHING
+                }
             }
             // Timer J: "64*T1 seconds for unreliable transports, and zero seconds for reliable transports".
             (State::Trying | State::Proceeding, Input::Final) => {
                 let wait = unless_reliable(timers.transaction_timeout(), reliable);
-                self.state = if wait.is_some() { State::Completed } else { State::Terminated };
+                self.state = if wait.is_some() {
+                    State::Completed
+                } else {
+                    State::Terminated
+                };
                 Reaction {
                     send: true,
                     repeat: Alarm::Off,
@@ -109,7 +134,10 @@ impl Machine {
                     ..Reaction::NOTHING
                 }
             }
-            (State::Completed, Input::Request) => Reaction { send: true, ..Reaction::NOTHING },
+            (State::Completed, Input::Request) => Reaction {
+                send: true,
+                ..Reaction::NOTHING
+            },
             // Timer J.
             (State::Completed, Input::End) => {
                 self.state = State::Terminated;
@@ -117,7 +145,10 @@ impl Machine {
             }
             (State::Proceeding | State::Completed, Input::TransportError) => {
                 self.state = State::Terminated;
-                Reaction { inform: Some(Notice::TransportFailed), ..Reaction::NOTHING }
+                Reaction {
+                    inform: Some(Notice::TransportFailed),
+                    ..Reaction::NOTHING
+                }
             }
             // "Any other final responses passed by the TU ... MUST be discarded while in the Completed state."
             _ => Reaction::NOTHING,
