@@ -1,21 +1,48 @@
 //! [`SessionManagerBuilder`]: where a client starts.
 
-/// Builds a [`SessionCoordinator`](crate::SessionCoordinator): sockets, timers, identity, credentials.
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sipora_auth::Credentials;
+use sipora_dialog_core::UnifiedDialogApi;
+use sipora_message::Uri;
+use sipora_transaction_core::{
+    Endpoint, EndpointBuilder, EndpointConfig, EndpointError, IdSource, MessageObserver, Timers,
+};
+use sipora_transport::{Advertised, BindError, Network, Resolver, SystemResolver, TokioNetwork, Transport};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::coordinator::{Inner, Running};
+use super::{ListenerAddress, SessionCoordinator};
+use crate::incoming::{self, SessionUser, WAITING};
+use crate::outgoing::{Outbound, authorizer};
+use crate::registration::Backoff;
+use crate::{Error, Result, SessionHandler, uri};
+
+/// Builds a [`SessionCoordinator`]: sockets, timers, identity, credentials.
 ///
-/// Every setting is optional. The defaults make a client on port 5060 of every local IPv4 address, over UDP and TCP:
+/// Every setting is optional, no setter fails, and [`build`](Self::build) reports what cannot be used. The defaults:
 ///
 /// | setting | default | why |
 /// | --- | --- | --- |
-/// | [`with_sip_port`](Self::with_sip_port) | 5060 | RFC 3261 §19.1.2; 0 takes a free port, the same for UDP and TCP |
+/// | [`with_sip_port`](Self::with_sip_port) | 0: a free port, the same for UDP and TCP | clients need no known port, and several run on one host |
 /// | [`with_bind_address`](Self::with_bind_address) | 0.0.0.0 | reachable from every network that the host has |
 /// | [`with_advertised_address`](Self::with_advertised_address) | the local address that leads to the peer | Via and Contact never carry 0.0.0.0 |
-/// | [`with_outbound_proxy`](Self::with_outbound_proxy) | none | RFC 3263 finds the target |
+/// | [`with_outbound_proxy`](Self::with_outbound_proxy) | none | the target is located by its own URI |
 /// | [`with_user_agent`](Self::with_user_agent) | `Sipora/<version>` | RFC 3261 §20.41 |
-/// | [`with_identity`](Self::with_identity) | `sip:anonymous@anonymous.invalid` | From of requests that name no one (RFC 3261 §8.1.1.3) |
-/// | [`with_credentials`](Self::with_credentials) | none | may be called once for each realm |
-/// | [`with_handler`](Self::with_handler) | answers OPTIONS with what this client can do | |
+/// | [`with_identity`](Self::with_identity) | `sip:anonymous@anonymous.invalid` | From of requests that name nobody (RFC 3261 §8.1.1.3) |
+/// | [`with_credentials`](Self::with_credentials) | none | |
+/// | [`with_handler`](Self::with_handler) | OPTIONS is answered with what this client can do | RFC 3261 §11.2 |
 /// | [`with_timers`](Self::with_timers) | T1 500 ms, T2 4 s, T4 5 s | RFC 3261 table 4 |
-/// | [`with_request_timeout`](Self::with_request_timeout) | 32 s | 64 × T1: how long a transaction tries (timer F) |
+/// | [`with_request_timeout`](Self::with_request_timeout) | 64 × T1: 32 s | how long a transaction tries (timer F) |
+/// | [`with_registration_backoff`](Self::with_registration_backoff) | 30 s, at most 1800 s | RFC 5626 §4.5 |
+/// | [`with_resolver`](Self::with_resolver) | the operating system's | |
+/// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
+/// | [`with_observer`](Self::with_observer) | none | |
+/// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
 /// | [`enable_sip_client`](Self::enable_sip_client) | off | a process that only answers needs no client |
 ///
 /// ```
@@ -23,8 +50,7 @@
 /// use sipora_session_core::SessionManagerBuilder;
 ///
 /// let coordinator = SessionManagerBuilder::new()
-///     .with_bind_address("127.0.0.1".parse().unwrap())
-///     .with_sip_port(0)
+///     .with_bind_address([127, 0, 0, 1].into())
 ///     .enable_sip_client()
 ///     .build()
 ///     .await?;
@@ -32,46 +58,326 @@
 /// coordinator.shutdown().await;
 /// # Ok(()) }
 /// ```
-pub struct SessionManagerBuilder {}
+#[must_use = "a builder does nothing until it is built"]
+pub struct SessionManagerBuilder {
+    port: u16,
+    bind_address: IpAddr,
+    advertised: Option<String>,
+    proxy: Option<String>,
+    user_agent: String,
+    identity: String,
+    credentials: Vec<Credentials>,
+    handler: Option<Arc<dyn SessionHandler>>,
+    timers: Timers,
+    request_timeout: Option<Duration>,
+    backoff: Backoff,
+    resolver: Option<Arc<dyn Resolver>>,
+    network: Option<Arc<dyn Network>>,
+    observer: Option<Arc<dyn MessageObserver>>,
+    ids: Option<IdSource>,
+    is_client: bool,
+}
 
-/* The methods:
+impl SessionManagerBuilder {
+    /// Begins with the defaults.
+    pub fn new() -> Self {
+        Self {
+            port: 0,
+            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            advertised: None,
+            proxy: None,
+            user_agent: concat!("Sipora/", env!("CARGO_PKG_VERSION")).to_owned(),
+            identity: "sip:anonymous@anonymous.invalid".to_owned(),
+            credentials: Vec::new(),
+            handler: None,
+            timers: Timers::default(),
+            request_timeout: None,
+            backoff: Backoff::default(),
+            resolver: None,
+            network: None,
+            observer: None,
+            ids: None,
+            is_client: false,
+        }
+    }
 
-    pub fn new() -> Self
-    /// Takes this port for UDP and TCP alike; 0 takes a free one. An occupied port is an error of `build`.
-    pub fn with_sip_port(self, port: u16) -> Self
-    pub fn with_bind_address(self, address: IpAddr) -> Self
-    /// Puts `host` (a name or an address; and `host:port`, behind a NAT that maps ports) into Via and into `contact_uri`, in the place of the local address.
-    pub fn with_advertised_address(self, address: &str) -> Self           // checked by build: Error::InvalidConfiguration
-    /// Sends every request to this proxy first, as a preloaded Route with `lr` (RFC 3261 §8.1.2). sip:/sips: URI text
-    pub fn with_outbound_proxy(self, uri: &str) -> Self                   // checked by build: InvalidUri
-    pub fn with_user_agent(self, text: &str) -> Self
-    pub fn with_identity(self, uri: &str) -> Self
-    pub fn with_credentials(self, credentials: Credentials) -> Self       // may repeat, one per realm; without realm fits any
-    pub fn with_handler(self, handler: Arc<dyn SessionHandler>) -> Self
-    pub fn with_timers(self, timers: Timers) -> Self
-    pub fn with_request_timeout(self, Duration) -> Self
-    pub fn with_resolver(self, Arc<dyn Resolver>) -> Self
-    pub fn with_network(self, Arc<dyn Network>) -> Self                   // simulated network, for tests
-    pub fn with_observer(self, Arc<dyn MessageObserver>) -> Self          // sees every message
-    pub fn enable_sip_client(self) -> Self
-    pub async fn build(self) -> Result<Arc<SessionCoordinator>>
+    /// Takes this port, for UDP and TCP alike; 0 takes a free one. An occupied port is [`Error::Listen`].
+    pub fn with_sip_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
 
-SessionCoordinator:
-    pub fn local_address(&self) -> SocketAddr   // as bound
-    pub fn contact_uri(&self, user: &str) -> String     // `sip:user@host:port` that leads to this coordinator (user escaped)
-    pub fn metrics(&self) -> Metrics
-    pub async fn shutdown(&self)    // stops refreshes (bindings expire by themselves), ends what is in flight within 5 s, closes sockets. Idempotent.
+    /// Listens on this address of the host, IPv4 or IPv6.
+    pub fn with_bind_address(mut self, address: IpAddr) -> Self {
+        self.bind_address = address;
+        self
+    }
 
-RegistrationHandle (#[non_exhaustive] pub fields): transaction_id: TransactionId (Display), expires: u32, contact_uri: String, registrar_uri: String
-    pub fn state(&self) -> RegistrationState
-    pub fn states(&self) -> RegistrationStates      // stream, coalescing: a slow reader sees the newest; async fn next() -> Option<RegistrationState>; implements futures_core::Stream
-    pub async fn refresh(&self) -> Result<u32>      // now; gives the newly granted seconds
-    pub async fn query(&self) -> Result<Vec<Binding>>      // REGISTER without Contact: all bindings that the registrar has
-    pub async fn unregister(&self) -> Result<()>    // removes our contact only
-enum RegistrationState (non_exhaustive): Registered { expires: u32, at: Instant? }, Refreshing, Retrying { reason: String, retry_in: Duration } , Expired, Unregistered
-   terminal ones: Unregistered, Stopped. 
-Binding { uri: String, expires: u32, q: Option<f32>, .. }
-SipResponse: status() -> u16-ish StatusCode, reason() -> &str, header(name) -> Option<&str>, headers() iterator in order, body() -> &[u8], typed: message() -> &sipora_message::Response
-SessionHandler: #[async_trait] on_options(&self, request: &Request) -> Answer { Answer::ok() }
-Error: InvalidUri{argument, uri, offset, reason}, InvalidConfiguration, NotSupported(how), NotImplemented, ProtocolError, Timeout, AuthenticationFailed{reason, response}, Rejected(SipResponse), Transport(source), Closed
-*/
+    /// Puts this host, a name or an address, into Via and into [`contact_uri`](SessionCoordinator::contact_uri), in the
+    /// place of the local address: the outside of a NAT. `host:port` replaces the port too; an IPv6 address stands in
+    /// brackets then.
+    pub fn with_advertised_address(mut self, address: &str) -> Self {
+        self.advertised = Some(address.to_owned());
+        self
+    }
+
+    /// Sends every request to this proxy first, as a preloaded Route (RFC 3261 §8.1.2), `lr` added where it lacks. A raw
+    /// request that has a Route of its own keeps that alone.
+    pub fn with_outbound_proxy(mut self, uri: &str) -> Self {
+        self.proxy = Some(uri.to_owned());
+        self
+    }
+
+    /// Replaces the text of User-Agent in requests and of Server in answers.
+    pub fn with_user_agent(mut self, text: &str) -> Self {
+        self.user_agent = text.to_owned();
+        self
+    }
+
+    /// Names the From of requests that are nobody's: OPTIONS, and raw requests without From.
+    pub fn with_identity(mut self, uri: &str) -> Self {
+        self.identity = uri.to_owned();
+        self
+    }
+
+    /// Adds credentials; may be called for each realm. Those kept for the realm that asks come before those for any.
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials.push(credentials);
+        self
+    }
+
+    /// Lets the application answer what comes in.
+    pub fn with_handler(mut self, handler: Arc<dyn SessionHandler>) -> Self {
+        self.handler = Some(handler);
+        self
+    }
+
+    /// Replaces the timers of transactions.
+    pub fn with_timers(mut self, timers: Timers) -> Self {
+        self.timers = timers;
+        self
+    }
+
+    /// Bounds each call but `send_raw_request`, which has a bound of its own: resolving, connecting, every target, every
+    /// retry. A transaction never lasts longer than 64 × T1 all the same.
+    pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the wait after a failed refresh, which doubles up to `max`: between `base` and twice `base` after the first
+    /// failure.
+    pub fn with_registration_backoff(mut self, base: Duration, max: Duration) -> Self {
+        self.backoff = Backoff { base, max };
+        self
+    }
+
+    /// Replaces what resolves names.
+    pub fn with_resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = Some(resolver);
+        self
+    }
+
+    /// Replaces the network, as by a simulated one.
+    pub fn with_network(mut self, network: Arc<dyn Network>) -> Self {
+        self.network = Some(network);
+        self
+    }
+
+    /// Shows every message to `observer`, credentials and all.
+    pub fn with_observer(mut self, observer: Arc<dyn MessageObserver>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Replaces the source of tags, branches, Call-IDs and jitter. One that can be predicted belongs in tests alone.
+    pub fn with_id_source(mut self, ids: IdSource) -> Self {
+        self.ids = Some(ids);
+        self
+    }
+
+    /// Enables the operations of [`SipClient`](crate::SipClient); without it they fail with [`Error::NotSupported`].
+    pub fn enable_sip_client(mut self) -> Self {
+        self.is_client = true;
+        self
+    }
+
+    /// Checks the settings, binds the sockets and starts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidConfiguration`] and [`Error::InvalidUri`] name the setting; [`Error::Listen`] names the transport
+    /// and the address that cannot be had.
+    pub async fn build(mut self) -> Result<Arc<SessionCoordinator>> {
+        let identity = uri::address_of_record("with_identity", &self.identity)?;
+        let proxy = self.proxy()?;
+        let advertised = self.advertised()?;
+        self.check_user_agent()?;
+        let timeout = self.timeout()?;
+        let network = self.network.take().unwrap_or_else(|| Arc::new(TokioNetwork::new()));
+        let resolver = self.resolver.take().unwrap_or_else(|| Arc::new(SystemResolver::new()));
+        let mut ids = self.ids.take().unwrap_or_else(IdSource::unpredictable);
+        let started = self.start(&network, &resolver, &advertised, ids.split()).await?;
+        let Started { owner, dialogs, jobs } = started;
+        let endpoint = owner.handle();
+        let mut tasks = JoinSet::new();
+        if let (Some(handler), Some(jobs)) = (self.handler.clone(), jobs) {
+            tasks.spawn(incoming::serve(jobs, handler, endpoint.clone(), self.user_agent.clone()));
+        }
+        let listeners = owner
+            .local_addresses()
+            .into_iter()
+            .map(|(transport, address)| ListenerAddress { transport, address })
+            .collect();
+        let outbound = Outbound {
+            dialogs,
+            user_agent: self.user_agent,
+            identity,
+            proxy,
+            authorizer: authorizer(self.credentials.iter().cloned()),
+            credentials: self.credentials,
+            timeout,
+            backoff: self.backoff,
+            ids: Mutex::new(ids),
+        };
+        Ok(Arc::new(SessionCoordinator {
+            inner: Inner {
+                outbound: Arc::new(outbound),
+                endpoint,
+                network,
+                resolver,
+                advertised,
+                listeners,
+                is_client: self.is_client,
+                running: Mutex::new(Some(Running { owner, tasks })),
+                ended: watch::Sender::new(false),
+            },
+        }))
+    }
+
+    async fn start(
+        &self,
+        network: &Arc<dyn Network>,
+        resolver: &Arc<dyn Resolver>,
+        advertised: &Option<Advertised>,
+        ids: IdSource,
+    ) -> Result<Started> {
+        let mut config = EndpointConfig::default();
+        config.transactions.timers = self.timers.clone();
+        config.transport.advertised = advertised.clone();
+        let address = SocketAddr::new(self.bind_address, self.port);
+        let mut builder = EndpointBuilder::new()
+            .config(config)
+            .network(network.clone())
+            .resolver(resolver.clone())
+            .ids(ids)
+            .listen(Transport::Udp, address)
+            .listen(Transport::Tcp, address);
+        if let Some(observer) = &self.observer {
+            builder = builder.observer(observer.clone());
+        }
+        let dialogs = UnifiedDialogApi::add_to(&mut builder);
+        let (sender, jobs) = match self.handler {
+            Some(_) => {
+                let (sender, receiver) = mpsc::channel(WAITING);
+                (Some(sender), Some(receiver))
+            }
+            None => (None, None),
+        };
+        builder.add_user(SessionUser::new(self.user_agent.clone(), sender));
+        let owner = builder.build().await.map_err(listen_error)?;
+        Ok(Started { owner, dialogs, jobs })
+    }
+
+    fn proxy(&self) -> Result<Option<Uri>> {
+        let Some(text) = &self.proxy else {
+            return Ok(None);
+        };
+        let proxy = uri::target("with_outbound_proxy", text)?;
+        uri::supported_transport(&proxy)?;
+        if proxy.is_loose_router() {
+            return Ok(Some(proxy));
+        }
+        let proxy = proxy
+            .with_param("lr", None)
+            .map_err(|error| Error::uri("with_outbound_proxy", text, error.offset(), error.reason()))?;
+        Ok(Some(proxy))
+    }
+
+    fn advertised(&self) -> Result<Option<Advertised>> {
+        let Some(text) = &self.advertised else {
+            return Ok(None);
+        };
+        let bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
+        let bracketed = if bare_v6 { format!("[{text}]") } else { text.clone() };
+        let wrong = |reason: &str| Error::setting("with_advertised_address", format!("`{text}` {reason}"));
+        let uri = Uri::parse(&format!("sip:{bracketed}")).map_err(|error| wrong(error.reason()))?;
+        let is_host = uri.user().is_none() && uri.params().next().is_none() && !uri.has_headers();
+        if !is_host || uri.host().ip().is_some_and(|address| address.is_unspecified()) {
+            return Err(wrong("is no host or host:port that a peer could reach"));
+        }
+        Ok(Some(Advertised {
+            host: uri.host_str().into(),
+            port: uri.port(),
+        }))
+    }
+
+    fn check_user_agent(&self) -> Result<()> {
+        if self.user_agent.trim().is_empty() || self.user_agent.chars().any(char::is_control) {
+            let reason = "must be a line of text without control characters";
+            return Err(Error::setting("with_user_agent", reason));
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> Result<Duration> {
+        if self.timers.t1.is_zero() {
+            return Err(Error::setting("with_timers", "T1 must be above zero"));
+        }
+        if self.backoff.base.is_zero() || self.backoff.max < self.backoff.base {
+            let reason = "the base must be above zero, and the maximum no less than the base";
+            return Err(Error::setting("with_registration_backoff", reason));
+        }
+        let timeout = self.request_timeout.unwrap_or(self.timers.transaction_timeout());
+        if timeout.is_zero() {
+            return Err(Error::setting("with_request_timeout", "must be above zero"));
+        }
+        Ok(timeout)
+    }
+}
+
+impl Default for SessionManagerBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SessionManagerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionManagerBuilder")
+            .field("port", &self.port)
+            .field("bind_address", &self.bind_address)
+            .field("advertised", &self.advertised)
+            .field("proxy", &self.proxy)
+            .field("credentials", &self.credentials)
+            .field("is_client", &self.is_client)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Started {
+    owner: Endpoint,
+    dialogs: UnifiedDialogApi,
+    jobs: Option<mpsc::Receiver<incoming::Job>>,
+}
+
+fn listen_error(error: EndpointError) -> Error {
+    match error {
+        EndpointError::Bind(BindError { transport, address, source }) => Error::Listen {
+            transport,
+            address,
+            source: Arc::new(source),
+        },
+        other => Error::setting("with_bind_address", other.to_string()),
+    }
+}

@@ -1,0 +1,265 @@
+//! [`SessionCoordinator`]: a running client.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sipora_auth::Credentials;
+use sipora_message::{Request, Uri};
+use sipora_transaction_core::{Endpoint, EndpointHandle, Metrics, TransportFailure};
+use sipora_transport::{Advertised, Destination, Network, Resolver, Transport};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::SipClient;
+use crate::outgoing::Outbound;
+use crate::registration::{self, Wish};
+use crate::{Error, RegistrationHandle, Result, SipResponse, uri};
+
+/// A running client: it owns the sockets, the transactions and the tasks of its registrations.
+///
+/// [`SessionManagerBuilder`](crate::SessionManagerBuilder) makes it; what it does is the trait [`SipClient`]. Dropped, it
+/// stops at once, and registrations with it; [`shutdown`](Self::shutdown) lets what is in flight finish.
+pub struct SessionCoordinator {
+    pub(super) inner: Inner,
+}
+
+pub(super) struct Inner {
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) endpoint: EndpointHandle,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) resolver: Arc<dyn Resolver>,
+    pub(super) advertised: Option<Advertised>,
+    pub(super) listeners: Vec<ListenerAddress>,
+    /// Whether `enable_sip_client` was called.
+    pub(super) is_client: bool,
+    pub(super) running: Mutex<Option<Running>>,
+    /// True once everything has ended.
+    pub(super) ended: watch::Sender<bool>,
+}
+
+/// What a shutdown ends.
+pub(super) struct Running {
+    pub(super) owner: Endpoint,
+    /// Registrations, and what serves the handler.
+    pub(super) tasks: JoinSet<()>,
+}
+
+/// An address that is listened on; prints as `udp 127.0.0.1:5060`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct ListenerAddress {
+    /// The transport.
+    pub transport: Transport,
+    /// The address as bound, with the port that the system chose where none was asked for.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for ListenerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.transport.parameter(), self.address)
+    }
+}
+
+impl SessionCoordinator {
+    /// The address that UDP and TCP are bound to. Bound to every address of the host, it says so: 0.0.0.0.
+    pub fn local_address(&self) -> SocketAddr {
+        let listeners = &self.inner.listeners;
+        listeners
+            .first()
+            .map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |listener| listener.address)
+    }
+
+    /// Every address that is listened on.
+    pub fn listeners(&self) -> Vec<ListenerAddress> {
+        self.inner.listeners.clone()
+    }
+
+    /// Gives the contact by which `target_uri` can reach `user` here, as in `sip:alice@192.0.2.1:5061;transport=tcp`.
+    ///
+    /// The target is resolved as a request to it would be, the outbound proxy first. Host and port are those that were
+    /// [advertised](crate::SessionManagerBuilder::with_advertised_address), else of the local address that leads to the
+    /// target, over the transport that it is reached by. `user` is escaped; an empty one is left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUri`] for a target that is no `sip:` or `sips:` URI, [`Error::Transport`] when it cannot be resolved
+    /// or no local address leads to it, [`Error::Timeout`] when its resolution takes longer than a request may.
+    pub async fn contact_uri(&self, user: &str, target_uri: &str) -> Result<String> {
+        let target = uri::target("target_uri", target_uri)?;
+        self.inner.outbound.check_next_hop(&target)?;
+        let next = self.inner.outbound.proxy.as_ref().unwrap_or(&target);
+        let timeout = self.inner.outbound.timeout;
+        let destinations = tokio::time::timeout(timeout, self.inner.resolver.resolve(next))
+            .await
+            .map_err(|_| Error::Timeout { after: timeout })?
+            .map_err(|error| unreachable(TransportFailure::Resolve(error.to_string().into())))?;
+        let (transport, local) = self
+            .inner
+            .way_to(&destinations)
+            .ok_or_else(|| unreachable(TransportFailure::Other("no local address leads to it".into())))?;
+        self.inner.contact(user, transport, local)
+    }
+
+    /// Counts what the transaction layer did and holds.
+    pub fn metrics(&self) -> Metrics {
+        self.inner.endpoint.metrics()
+    }
+
+    /// Ends everything, and waits for the end.
+    ///
+    /// Registrations stop being refreshed and expire by themselves; [`unregister`](RegistrationHandle::unregister) before,
+    /// to have them removed. Requests in flight get up to 5 s to finish; then their callers are told
+    /// [`Error::Closed`], as everybody who calls later. Calling it again waits for the same end.
+    pub async fn shutdown(&self) {
+        let running = self.inner.lock().take();
+        if let Some(mut running) = running {
+            // Told even if this future is dropped half-way: dropping ends everything too.
+            let _ended = Ended(&self.inner.ended);
+            running.tasks.shutdown().await;
+            running.owner.shutdown().await;
+            return;
+        }
+        let mut ended = self.inner.ended.subscribe();
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    fn client(&self, operation: &'static str) -> Result<&Arc<Outbound>> {
+        if !self.inner.is_client {
+            let how = "call enable_sip_client() on the SessionManagerBuilder";
+            return Err(Error::NotSupported { operation, how });
+        }
+        if self.inner.lock().is_none() {
+            return Err(Error::Closed);
+        }
+        Ok(&self.inner.outbound)
+    }
+
+    async fn register_wish(&self, operation: &'static str, wish: Wish<'_>) -> Result<RegistrationHandle> {
+        let outbound = self.client(operation)?;
+        registration::register(outbound, wish, |owner| {
+            let mut running = self.inner.lock();
+            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.tasks;
+            while tasks.try_join_next().is_some() {}
+            Ok(tasks.spawn(owner.run()))
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds the first destination that a listener of ours leads to, and our address on that way.
+    fn way_to(&self, destinations: &[Destination]) -> Option<(Transport, SocketAddr)> {
+        destinations.iter().find_map(|destination| {
+            let listener = self.listeners.iter().find(|listener| {
+                listener.transport == destination.transport
+                    && listener.address.is_ipv4() == destination.address.is_ipv4()
+            })?;
+            let mut local = listener.address;
+            if local.ip().is_unspecified() {
+                local.set_ip(self.network.local_ip_for(destination.address).ok()?);
+            }
+            Some((destination.transport, local))
+        })
+    }
+
+    fn contact(&self, user: &str, transport: Transport, local: SocketAddr) -> Result<String> {
+        let user = (!user.is_empty()).then_some(user);
+        let (host, port) = match &self.advertised {
+            Some(advertised) => (advertised.host.to_string(), advertised.port.unwrap_or(local.port())),
+            None => (host(local.ip()), local.port()),
+        };
+        let contact = Uri::sip(user, &host, Some(port)).and_then(|uri| match transport {
+            Transport::Udp => Ok(uri),
+            other => uri.with_param("transport", Some(other.parameter())),
+        });
+        contact
+            .map(|uri| uri.to_string())
+            .map_err(|error| Error::uri("user", user.unwrap_or_default(), error.offset(), error.reason()))
+    }
+}
+
+/// Sets the mark that a shutdown has ended.
+struct Ended<'a>(&'a watch::Sender<bool>);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+fn unreachable(source: TransportFailure) -> Error {
+    Error::Transport { source }
+}
+
+fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+#[async_trait]
+impl SipClient for SessionCoordinator {
+    async fn register(
+        &self,
+        registrar_uri: &str,
+        from_uri: &str,
+        contact_uri: &str,
+        expires: u32,
+    ) -> Result<RegistrationHandle> {
+        let wish = Wish {
+            registrar_uri,
+            from_uri,
+            contact_uri,
+            expires,
+            credentials: None,
+        };
+        self.register_wish("register", wish).await
+    }
+
+    async fn register_with_credentials(
+        &self,
+        registrar_uri: &str,
+        from_uri: &str,
+        contact_uri: &str,
+        expires: u32,
+        credentials: Credentials,
+    ) -> Result<RegistrationHandle> {
+        let wish = Wish {
+            registrar_uri,
+            from_uri,
+            contact_uri,
+            expires,
+            credentials: Some(credentials),
+        };
+        self.register_wish("register_with_credentials", wish).await
+    }
+
+    async fn send_options(&self, target_uri: &str) -> Result<SipResponse> {
+        let outbound = self.client("send_options")?;
+        let target = uri::target("target_uri", target_uri)?;
+        outbound.check_next_hop(&target)?;
+        Ok(outbound.options(&target).await?.into())
+    }
+
+    async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse> {
+        let outbound = self.client("send_raw_request")?;
+        Ok(outbound.raw(request, timeout).await?.into())
+    }
+}
+
+impl fmt::Debug for SessionCoordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCoordinator")
+            .field("listeners", &self.inner.listeners)
+            .field("is_client", &self.inner.is_client)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,202 @@
+//! Requests on their way out: what they all carry, and where they go.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sipora_auth::{AuthError, Credentials};
+use sipora_dialog_core::{ApiError, ApiResult, Authorizer, DigestAuthorizer, Exchange, Target, UnifiedDialogApi, next_hop};
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Uri};
+use sipora_transaction_core::{CallId, IdSource, Tag};
+
+use crate::registration::{Backoff, Jitter};
+use crate::{Error, Result, uri};
+
+/// What every request of one coordinator shares.
+pub(crate) struct Outbound {
+    pub(crate) dialogs: UnifiedDialogApi,
+    pub(crate) user_agent: String,
+    /// From of requests that name nobody.
+    pub(crate) identity: Uri,
+    pub(crate) proxy: Option<Uri>,
+    pub(crate) credentials: Vec<Credentials>,
+    /// Answers challenges to everything but registrations with credentials of their own.
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) timeout: Duration,
+    pub(crate) backoff: Backoff,
+    pub(crate) ids: Mutex<IdSource>,
+}
+
+/// From, To and Call-ID of a request, and its place in their order.
+pub(crate) struct Identity<'a> {
+    pub(crate) from: &'a Uri,
+    pub(crate) from_tag: &'a Tag,
+    pub(crate) to: &'a Uri,
+    pub(crate) call_id: &'a CallId,
+    pub(crate) cseq: u32,
+}
+
+impl Outbound {
+    /// Begins a request with everything that RFC 3261 §8.1.1 requires but Via.
+    pub(crate) fn begin(&self, method: Method, target: &Uri, identity: &Identity<'_>) -> RequestBuilder {
+        let Identity { from, from_tag, to, call_id, cseq } = identity;
+        let mut builder = Request::builder(method, target);
+        if let Some(proxy) = &self.proxy {
+            builder = builder.header(HeaderName::Route, format!("<{proxy}>"));
+        }
+        builder
+            .from(format!("<{from}>;tag={from_tag}"))
+            .to(format!("<{to}>"))
+            .call_id(call_id.as_str())
+            .cseq(*cseq)
+            .header(HeaderName::UserAgent, self.user_agent.as_str())
+    }
+
+    /// Sends a request to where its Route and Request-URI lead, and answers challenges.
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+        authorizer: Arc<dyn Authorizer>,
+        timeout: Duration,
+    ) -> ApiResult<Exchange> {
+        let target = Target::Uri(next_hop(&request)?);
+        self.dialogs.send_authorized(request, target, authorizer, timeout).await
+    }
+
+    /// Refuses targets that this version cannot reach, before anything is sent.
+    pub(crate) fn check_next_hop(&self, target: &Uri) -> Result<()> {
+        uri::supported_transport(self.proxy.as_ref().unwrap_or(target))
+    }
+
+    /// Asks `target` what it can do.
+    pub(crate) async fn options(&self, target: &Uri) -> Result<Response> {
+        let (from_tag, call_id) = (self.tag(), self.call_id());
+        let identity = Identity {
+            from: &self.identity,
+            from_tag: &from_tag,
+            to: target,
+            call_id: &call_id,
+            cseq: 1,
+        };
+        // RFC 3261 §11.1: "An Accept header field SHOULD be included"; without calls there is one type of body.
+        let request = self
+            .begin(Method::Options, target, &identity)
+            .header(HeaderName::Accept, "application/sdp")
+            .build()
+            .map_err(|error| Error::request("OPTIONS", error.to_string()))?;
+        let exchange = self.send(request, self.authorizer.clone(), self.timeout).await?;
+        Ok(exchange.response)
+    }
+
+    /// Sends a request of the caller's making, with what it lacks.
+    pub(crate) async fn raw(&self, request: Request, timeout: Duration) -> Result<Response> {
+        let request = self.completed(request)?;
+        let next = next_hop(&request)?;
+        uri::supported_transport(&next)?;
+        let own = request.headers().first(&HeaderName::Authorization).is_some()
+            || request.headers().first(&HeaderName::ProxyAuthorization).is_some();
+        if own {
+            return Ok(self.dialogs.send_request_to(request, Target::Uri(next), timeout).await?);
+        }
+        let authorizer = self.authorizer.clone();
+        let exchange = self.dialogs.send_authorized(request, Target::Uri(next), authorizer, timeout).await?;
+        Ok(exchange.response)
+    }
+
+    /// Adds what RFC 3261 §8.1.1 requires; what is there stays as it is, but for a From without a tag.
+    fn completed(&self, request: Request) -> Result<Request> {
+        let headers = request.headers();
+        let lacks = |name: HeaderName| headers.first(&name).is_none();
+        let mut edit = request.edit();
+        if lacks(HeaderName::To) {
+            if *request.method() == Method::Register {
+                let reason = "names the address-of-record of a REGISTER (RFC 3261 §10.2); it cannot be guessed";
+                return Err(Error::request("To", reason));
+            }
+            edit = edit.append(HeaderName::To, &format!("<{}>", request.uri_text()));
+        }
+        match headers.first(&HeaderName::From) {
+            None => {
+                let from = format!("<{}>;tag={}", self.identity, self.tag());
+                edit = edit.append(HeaderName::From, &from);
+            }
+            Some(value) if headers.from().is_ok_and(|from| from.tag().is_none()) => {
+                let from = format!("{};tag={}", String::from_utf8_lossy(value), self.tag());
+                edit = edit.set(HeaderName::From, &from);
+            }
+            Some(_) => {}
+        }
+        if lacks(HeaderName::CallId) {
+            edit = edit.append(HeaderName::CallId, self.call_id().as_str());
+        }
+        if lacks(HeaderName::CSeq) {
+            edit = edit.append(HeaderName::CSeq, &format!("1 {}", request.method()));
+        }
+        if lacks(HeaderName::MaxForwards) {
+            edit = edit.append(HeaderName::MaxForwards, "70");
+        }
+        if lacks(HeaderName::UserAgent) {
+            edit = edit.append(HeaderName::UserAgent, &self.user_agent);
+        }
+        if let (Some(proxy), true) = (&self.proxy, lacks(HeaderName::Route)) {
+            edit = edit.append(HeaderName::Route, &format!("<{proxy}>"));
+        }
+        edit.build().map_err(|error| Error::request("request", error.to_string()))
+    }
+
+    /// Makes what answers the challenges to one registration.
+    ///
+    /// Credentials given for the registration come first. Kept for a realm, they stand before the coordinator's; for any
+    /// realm, they answer the registrar whatever the coordinator has, and proxies are answered from the coordinator's.
+    pub(crate) fn authorizer_for(&self, own: Option<Credentials>) -> (Arc<dyn Authorizer>, bool) {
+        let Some(own) = own else {
+            let authorizer = authorizer(self.credentials.iter().cloned());
+            return (authorizer, !self.credentials.is_empty());
+        };
+        if own.realm().is_some() {
+            let all = std::iter::once(own).chain(self.credentials.iter().cloned());
+            return (authorizer(all), true);
+        }
+        let Some(authorizer) = DigestAuthorizer::new([own]) else {
+            return (Arc::new(NoCredentials), false);
+        };
+        (Arc::new(authorizer.with_proxy_credentials(self.credentials.iter().cloned())), true)
+    }
+
+    pub(crate) fn tag(&self) -> Tag {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).tag()
+    }
+
+    pub(crate) fn call_id(&self) -> CallId {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).call_id()
+    }
+
+    pub(crate) fn jitter(&self) -> Jitter {
+        Jitter::new(self.ids.lock().unwrap_or_else(PoisonError::into_inner).number())
+    }
+}
+
+/// Makes what answers challenges from a list of credentials, which may be empty.
+pub(crate) fn authorizer(credentials: impl IntoIterator<Item = Credentials>) -> Arc<dyn Authorizer> {
+    match DigestAuthorizer::new(credentials) {
+        Some(authorizer) => Arc::new(authorizer),
+        None => Arc::new(NoCredentials),
+    }
+}
+
+/// Answers no challenge.
+struct NoCredentials;
+
+impl Authorizer for NoCredentials {
+    fn authorize(&self, _: &Request, _: &Response, _: &str) -> std::result::Result<Vec<(HeaderName, String)>, AuthError> {
+        Err(AuthError::NoCredentials { realm: String::new() })
+    }
+}
+
+/// The CSeq number that the next request of the same Call-ID must be above.
+pub(crate) fn last_cseq(result: &ApiResult<Exchange>, sent: u32) -> u32 {
+    let used = match result {
+        Ok(exchange) => Some(exchange.cseq),
+        Err(error) => ApiError::cseq(error),
+    };
+    used.map_or(sent, |used| used.max(sent))
+}

@@ -1,0 +1,304 @@
+//! The life of a registration: a state machine without I/O and without a clock.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::RegistrationState;
+use super::expiry::{Backoff, Jitter, refresh_after};
+use crate::Error;
+
+/// Decides when a binding is refreshed and what a failure means.
+///
+/// ```text
+///                 +---------------------- Granted ----------------------+
+///                 v                                                     |
+///  new --> +------------+   Send (timer or caller)   +------------+     |
+///          | Registered | -------------------------> | Refreshing | ----+
+///          +------------+                            +------------+
+///                 |           +----------+   temporary |   ^  |
+///                 |           | Retrying | <-----------+   |  | permanent
+///                 |           +----------+ ---- Send ------+  v
+///                 |                |                       +--------+
+///                 | Removed        | Removed               | Failed |
+///                 v                v                       +--------+
+///          +--------------------------+      Stop in any state
+///          |       Unregistered       |   --------------------> Stopped
+///          +--------------------------+
+/// ```
+///
+/// Failed, Unregistered and Stopped end it: no input changes them, and no timer runs.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    backoff: Backoff,
+    /// Failures since the last 2xx.
+    failures: u32,
+    granted: u32,
+    /// When the registrar forgets the binding, counted from when we asked: never later than it does.
+    bound_until: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Registered { refresh_at: Instant },
+    Refreshing,
+    Retrying { retry_at: Instant },
+    Ended,
+}
+
+/// What happens to a registration.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A REGISTER for our contact goes out.
+    Send,
+    /// It was answered with 2xx.
+    Granted {
+        /// For how many seconds.
+        seconds: u32,
+        /// When it went out.
+        asked_at: Instant,
+    },
+    /// It failed.
+    Failed(Arc<Error>),
+    /// Our binding was removed, at our wish.
+    Removed,
+    /// The coordinator or the handle is going away.
+    Stop,
+}
+
+impl Machine {
+    /// Begins with the first 2xx.
+    pub(crate) fn new(
+        now: Instant,
+        seconds: u32,
+        asked_at: Instant,
+        backoff: Backoff,
+        jitter: Jitter,
+    ) -> (Self, RegistrationState) {
+        let mut machine = Machine {
+            backoff,
+            failures: 0,
+            granted: 0,
+            bound_until: now,
+            phase: Phase::Refreshing,
+        };
+        let state = machine.grant(now, seconds, asked_at, jitter);
+        (machine, state)
+    }
+
+    /// Names the time at which the next REGISTER is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Registered { refresh_at } => Some(refresh_at),
+            Phase::Retrying { retry_at } => Some(retry_at),
+            Phase::Refreshing | Phase::Ended => None,
+        }
+    }
+
+    /// Tells how long the binding still lasts.
+    pub(crate) fn expires_in(&self, now: Instant) -> Duration {
+        self.bound_until.saturating_duration_since(now)
+    }
+
+    /// The end of the binding.
+    pub(crate) fn bound_until(&self) -> Instant {
+        self.bound_until
+    }
+
+    /// Takes an input and gives the state that it leads to; `None` when it changes nothing.
+    pub(crate) fn on(&mut self, now: Instant, input: Input, jitter: Jitter) -> Option<RegistrationState> {
+        match (self.phase, input) {
+            (Phase::Ended, _) => None,
+            (_, Input::Stop) => Some(self.end(RegistrationState::Stopped)),
+            (_, Input::Removed) => {
+                self.bound_until = now;
+                Some(self.end(RegistrationState::Unregistered))
+            }
+            (Phase::Registered { .. } | Phase::Retrying { .. }, Input::Send) => {
+                self.phase = Phase::Refreshing;
+                let expires_in = self.expires_in(now);
+                Some(RegistrationState::Refreshing { expires_in })
+            }
+            (Phase::Refreshing, Input::Granted { seconds, asked_at }) => {
+                Some(self.grant(now, seconds, asked_at, jitter))
+            }
+            (Phase::Refreshing, Input::Failed(error)) if error.is_temporary() => {
+                self.failures = self.failures.saturating_add(1);
+                let retry_in = self.backoff.wait(self.failures, error.retry_after(), jitter);
+                self.phase = Phase::Retrying { retry_at: now + retry_in };
+                let expires_in = self.expires_in(now);
+                Some(RegistrationState::Retrying { error, retry_in, expires_in })
+            }
+            (Phase::Refreshing, Input::Failed(error)) => Some(self.end(RegistrationState::Failed(error))),
+            (Phase::Refreshing, Input::Send)
+            | (Phase::Registered { .. } | Phase::Retrying { .. }, Input::Granted { .. } | Input::Failed(_)) => None,
+        }
+    }
+
+    fn grant(&mut self, now: Instant, seconds: u32, asked_at: Instant, jitter: Jitter) -> RegistrationState {
+        let after = refresh_after(seconds, jitter);
+        // The time counts from when we asked, but a slow answer to a short grant must not end in a busy loop.
+        let earliest = now + after.min(Duration::from_secs(1));
+        let refresh_at = (asked_at + after).max(earliest);
+        self.failures = 0;
+        self.granted = seconds;
+        self.bound_until = asked_at + Duration::from_secs(seconds.into());
+        self.phase = Phase::Registered { refresh_at };
+        RegistrationState::Registered {
+            expires: seconds,
+            refresh_in: refresh_at.saturating_duration_since(now),
+        }
+    }
+
+    fn end(&mut self, state: RegistrationState) -> RegistrationState {
+        self.phase = Phase::Ended;
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_JITTER: u64 = 1000;
+
+    fn temporary() -> Input {
+        Input::Failed(Arc::new(Error::Timeout { after: Duration::from_secs(32) }))
+    }
+
+    fn permanent() -> Input {
+        Input::Failed(Arc::new(Error::Closed))
+    }
+
+    struct Run {
+        now: Instant,
+        machine: Machine,
+    }
+
+    impl Run {
+        fn start(seconds: u32) -> Self {
+            let now = Instant::now();
+            let (machine, state) = Machine::new(now, seconds, now, Backoff::default(), Jitter::new(NO_JITTER));
+            assert!(matches!(state, RegistrationState::Registered { expires, .. } if expires == seconds));
+            Run { now, machine }
+        }
+
+        fn on(&mut self, input: Input) -> Option<RegistrationState> {
+            self.machine.on(self.now, input, Jitter::new(NO_JITTER))
+        }
+
+        fn due_in(&self) -> Option<Duration> {
+            Some(self.machine.poll_timeout()?.saturating_duration_since(self.now))
+        }
+
+        fn until_due(&mut self) {
+            self.now = self.machine.poll_timeout().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_binding_is_refreshed_again_and_again() {
+        let mut run = Run::start(60);
+        for _ in 0..100 {
+            assert_eq!(run.due_in(), Some(Duration::from_secs(30)));
+            run.until_due();
+            assert!(matches!(run.on(Input::Send), Some(RegistrationState::Refreshing { .. })));
+            assert_eq!(run.due_in(), None, "nothing is due while a REGISTER is pending");
+            let asked_at = run.now;
+            assert!(run.on(Input::Granted { seconds: 60, asked_at }).is_some());
+        }
+    }
+
+    #[test]
+    fn failures_back_off_and_go_on_past_the_end_of_the_binding() {
+        let mut run = Run::start(120);
+        run.until_due();
+        let mut bound = Vec::new();
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            run.on(Input::Send);
+            let Some(RegistrationState::Retrying { retry_in, expires_in, .. }) = run.on(temporary()) else {
+                panic!("not retrying");
+            };
+            waits.push(retry_in.as_secs());
+            bound.push(expires_in.as_secs());
+            run.until_due();
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 960, 1800, 1800]);
+        assert_eq!(bound, [60, 0, 0, 0, 0, 0, 0]);
+        run.on(Input::Send);
+        let asked_at = run.now;
+        run.on(Input::Granted { seconds: 120, asked_at });
+        run.until_due();
+        run.on(Input::Send);
+        let state = run.on(temporary());
+        assert!(
+            matches!(state, Some(RegistrationState::Retrying { retry_in, .. }) if retry_in.as_secs() == 60),
+            "a success resets the back-off: {state:?}"
+        );
+    }
+
+    #[test]
+    fn a_permanent_failure_ends_it() {
+        let mut run = Run::start(60);
+        run.on(Input::Send);
+        assert!(matches!(run.on(permanent()), Some(RegistrationState::Failed(_))));
+        assert_eq!(run.due_in(), None);
+        for input in [Input::Send, temporary(), Input::Removed, Input::Stop] {
+            assert!(run.on(input).is_none(), "an end is an end");
+        }
+    }
+
+    #[test]
+    fn removal_ends_it_and_nothing_is_bound_any_more() {
+        let mut run = Run::start(60);
+        assert!(matches!(run.on(Input::Removed), Some(RegistrationState::Unregistered)));
+        assert_eq!(run.machine.expires_in(run.now), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_stop_ends_it_in_any_state() {
+        for steps in 0..3 {
+            let mut run = Run::start(60);
+            if steps > 0 {
+                run.on(Input::Send);
+            }
+            if steps > 1 {
+                run.on(temporary());
+            }
+            assert!(matches!(run.on(Input::Stop), Some(RegistrationState::Stopped)));
+            assert_eq!(run.due_in(), None);
+        }
+    }
+
+    #[test]
+    fn the_lifetime_counts_from_the_asking() {
+        let mut run = Run::start(60);
+        run.on(Input::Send);
+        let asked_at = run.now;
+        run.now += Duration::from_secs(10);
+        run.on(Input::Granted { seconds: 60, asked_at });
+        assert_eq!(run.machine.expires_in(run.now), Duration::from_secs(50));
+        assert_eq!(run.due_in(), Some(Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_slow_answer_to_a_short_grant_does_not_spin() {
+        let mut run = Run::start(10);
+        run.on(Input::Send);
+        let asked_at = run.now;
+        run.now += Duration::from_secs(20);
+        run.on(Input::Granted { seconds: 10, asked_at });
+        assert_eq!(run.due_in(), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_does_not_fit_the_state_changes_nothing() {
+        let mut run = Run::start(60);
+        let asked_at = run.now;
+        assert!(run.on(Input::Granted { seconds: 1, asked_at }).is_none());
+        assert!(run.on(temporary()).is_none());
+        run.on(Input::Send);
+        assert!(run.on(Input::Send).is_none());
+    }
+}
