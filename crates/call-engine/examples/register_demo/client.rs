@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use sipora_session_core::message::{Method, Request, StatusCode, Uri};
+use sipora_session_core::message::{Limits, Request, StatusCode};
 use sipora_session_core::{
     Credentials, Error, RegistrationHandle, RegistrationState, SessionCoordinator,
     SessionManagerBuilder, SipClient,
@@ -198,12 +198,9 @@ async fn refreshed(registration: &RegistrationHandle) -> Result<(), String> {
 
 /// Makes a REGISTER that only asks (RFC 3261 §10.2.3). The client adds what every request needs.
 fn query(registrar: &str, address: &str) -> Result<Request, String> {
-    let registrar = Uri::parse(registrar).map_err(|error| error.to_string())?;
-    Request::builder(Method::Register, &registrar)
-        .from(&format!("<{address}>"))
-        .to(&format!("<{address}>"))
-        .build()
-        .map_err(|error| error.to_string())
+    let text =
+        format!("REGISTER {registrar} SIP/2.0\r\nFrom: <{address}>\r\nTo: <{address}>\r\n\r\n");
+    Request::parse(text, &Limits::default()).map_err(|error| error.to_string())
 }
 
 fn check(holds: bool, otherwise: &str) -> Result<(), String> {

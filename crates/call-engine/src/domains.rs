@@ -1,0 +1,144 @@
+//! Which domains are served here, and which hosts are this server's own.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sipora_message::{Host, Uri, UriRef};
+use sipora_transport::Network;
+
+use crate::{Error, Result};
+
+/// Tells the domains that this server serves from all others.
+///
+/// Hosts compare without case, addresses as addresses, and the port never counts.
+pub(crate) struct Domains {
+    /// Domains given by name; empty where the own hosts are served.
+    served: HashSet<Box<str>>,
+    /// Addresses listened on, the advertised host, and `localhost` where that is one of them.
+    own: HashSet<Box<str>>,
+    /// A listener is bound to every address of the machine.
+    wildcard: Option<LocalAddresses>,
+}
+
+impl Domains {
+    pub(crate) fn new(
+        domains: &[String],
+        advertised: Option<&str>,
+        listeners: &[SocketAddr],
+        network: Arc<dyn Network>,
+    ) -> Result<Self> {
+        let served = domains
+            .iter()
+            .map(|domain| name_of(domain, "domain"))
+            .collect::<Result<HashSet<_>>>()?;
+        let mut own: HashSet<Box<str>> = HashSet::new();
+        if let Some(host) = advertised {
+            own.insert(name_of(host, "advertised host")?);
+        }
+        let mut wildcard = false;
+        for listener in listeners {
+            wildcard |= listener.ip().is_unspecified();
+            if listener.ip().is_loopback() || listener.ip().is_unspecified() {
+                own.insert("localhost".into());
+            }
+            own.insert(text(listener.ip()));
+        }
+        Ok(Self {
+            served,
+            own,
+            wildcard: wildcard.then(|| LocalAddresses::new(network)),
+        })
+    }
+
+    /// Says whether addresses-of-record of this domain are kept here, and under which name.
+    pub(crate) fn served(&self, host: Host<'_>, now: Instant) -> bool {
+        if self.served.is_empty() {
+            return self.is_own(host, now);
+        }
+        self.served.contains(&canonical(host))
+    }
+
+    /// Says whether a host is this server itself.
+    pub(crate) fn is_own(&self, host: Host<'_>, now: Instant) -> bool {
+        if self.own.contains(&canonical(host)) {
+            return true;
+        }
+        match (&self.wildcard, host.ip()) {
+            (Some(local), Some(address)) => local.contains(address, now),
+            _ => false,
+        }
+    }
+
+    /// Says whether a URI leads here: to a served domain or to this server.
+    pub(crate) fn leads_here(&self, uri: &UriRef<'_>, now: Instant) -> bool {
+        uri.is_sip() && (self.served(uri.host(), now) || self.is_own(uri.host(), now))
+    }
+}
+
+/// Answers whether an address is one of the machine's, by the way that a packet to it would take.
+///
+/// A machine's addresses come and go, so an answer is kept for half a minute only; and a peer that asks for one address
+/// after the other is not to fill the memory, so it begins anew when it is full.
+struct LocalAddresses {
+    network: Arc<dyn Network>,
+    known: Mutex<HashMap<IpAddr, (bool, Instant)>>,
+}
+
+impl LocalAddresses {
+    fn new(network: Arc<dyn Network>) -> Self {
+        Self {
+            network,
+            known: Mutex::default(),
+        }
+    }
+
+    fn contains(&self, address: IpAddr, now: Instant) -> bool {
+        if address.is_loopback() {
+            return true;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((local, at)) = known.get(&address) {
+            if now.saturating_duration_since(*at) < KEPT {
+                return *local;
+            }
+        }
+        let port = 5060;
+        let local = self.network.local_ip_for(SocketAddr::new(address, port)).is_ok_and(|from| from == address);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(address, (local, now));
+        local
+    }
+}
+
+const KEPT: Duration = Duration::from_secs(30);
+const MAX_KNOWN: usize = 1024;
+
+/// Reads a host as a program or person writes it: a name, an address, an IPv6 address with or without brackets.
+fn name_of(host: &str, setting: &'static str) -> Result<Box<str>> {
+    let uri = Uri::sip(None, host, None).ok().filter(|uri| uri.port().is_none() && uri.params().next().is_none());
+    match uri {
+        Some(uri) => Ok(canonical(uri.host())),
+        None => Err(Error::Configuration {
+            setting,
+            reason: format!("{host:?} is neither a host name nor an address"),
+        }),
+    }
+}
+
+fn canonical(host: Host<'_>) -> Box<str> {
+    match host {
+        Host::Name(name) => name.to_ascii_lowercase().into(),
+        address => address.to_string().into(),
+    }
+}
+
+fn text(address: IpAddr) -> Box<str> {
+    match address {
+        IpAddr::V4(v4) => Host::V4(v4).to_string().into(),
+        IpAddr::V6(v6) => Host::V6(v6).to_string().into(),
+    }
+}

@@ -1,0 +1,317 @@
+//! The engine: an endpoint with a registrar in it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sipora_auth::{Authenticator, AuthenticatorConfig};
+use sipora_transaction_core::{Endpoint, EndpointConfig, EndpointError, EndpointHandle, IdSource};
+use sipora_transport::{Advertised, BindError, Network, TokioNetwork, Transport};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::answer::Answers;
+use crate::clock::Clock;
+use crate::config::UserSource;
+use crate::domains::Domains;
+use crate::metrics::{Counters, RegistrarMetrics};
+use crate::pending::Jobs;
+use crate::registrar::{Access, Registrar, Shared};
+use crate::{AddressOfRecord, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result, UserStore, Users};
+
+/// A SIP server that answers REGISTER by itself.
+///
+/// It owns its sockets and everything that it knows; two engines in one process share nothing. It runs until
+/// [`shutdown`](Self::shutdown), or until the last `Arc` is dropped, which ends it at once.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), sipora_call_engine::Error> {
+/// use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
+///
+/// let config = CallCenterConfig::new()
+///     .with_udp_listener("127.0.0.1:0")
+///     .with_domain("example.com")
+///     .with_user("alice", "wonderland");
+/// let engine = CallCenterEngine::new(config).await?;
+/// assert_ne!(engine.listeners()[0].address.port(), 0);
+/// assert!(engine.bindings("sip:alice@example.com").await?.is_empty());
+/// engine.shutdown().await;
+/// # Ok(()) }
+/// ```
+pub struct CallCenterEngine {
+    shared: Arc<Shared>,
+    users: Option<Arc<Users>>,
+    network: Arc<dyn Network>,
+    handle: EndpointHandle,
+    listeners: Vec<ListenerAddress>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What ends with the engine.
+struct Running {
+    endpoint: Endpoint,
+    worker: AbortOnDrop,
+}
+
+impl CallCenterEngine {
+    /// Reads the users, binds the listeners and starts to answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Configuration`] for a setting that cannot be used, [`Error::UsersFile`] and [`Error::UsersLine`] for a users
+    /// file, [`Error::Bind`] for an address that is taken. Nothing is left running then.
+    pub async fn new(config: CallCenterConfig) -> Result<Arc<Self>> {
+        // Files and names of hosts are read where it does not matter how long they take.
+        let (mut config, users, listeners) = tokio::task::spawn_blocking(move || {
+            let mut config = config;
+            let users = config.take_users()?;
+            let listeners = config.resolved_listeners()?;
+            Ok::<_, Error>((config, users, listeners))
+        })
+        .await
+        .map_err(|error| Error::Configuration {
+            setting: "users",
+            reason: error.to_string(),
+        })??;
+
+        let network = config.network.take().unwrap_or_else(|| Arc::new(TokioNetwork::new()));
+        let addresses: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).collect();
+        let mut ids = IdSource::unpredictable();
+        let (access, users) = access(&config, users, &mut ids);
+        let shared = Arc::new(Shared {
+            domains: Domains::new(&config.domains, config.advertised.as_deref(), &addresses, Arc::clone(&network))?,
+            store: config.store.take().unwrap_or_else(|| Arc::new(MemoryStore::new())),
+            access,
+            expiry: config.expiry()?,
+            max_contacts: config.max_contacts()?,
+            clock: Clock::starting(network.now()),
+            counters: Counters::default(),
+            answers: Answers::new(config.server_name.as_deref().unwrap_or(SERVER)),
+        });
+
+        let (jobs, worker) = Jobs::new();
+        let mut builder = Endpoint::builder()
+            .config(endpoint_config(&mut config))
+            .network(Arc::clone(&network));
+        for (transport, address) in &listeners {
+            builder = builder.listen(*transport, *address);
+        }
+        if let Some(observer) = config.observer.take() {
+            builder = builder.observer(observer);
+        }
+        let registrar = builder.add_user(Registrar {
+            shared: Arc::clone(&shared),
+            jobs,
+            next_sweep: None,
+        });
+        let endpoint = builder.build().await.map_err(not_built)?;
+        let listeners = endpoint
+            .local_addresses()
+            .into_iter()
+            .map(|(transport, address)| ListenerAddress { transport, address })
+            .collect();
+        Ok(Arc::new(Self {
+            shared,
+            users,
+            network,
+            handle: endpoint.handle(),
+            listeners,
+            running: Mutex::new(Some(Running {
+                endpoint,
+                worker: AbortOnDrop(tokio::spawn(worker.run(registrar))),
+            })),
+        }))
+    }
+
+    /// Returns the addresses listened on, their ports filled in.
+    pub fn listeners(&self) -> Vec<ListenerAddress> {
+        self.listeners.clone()
+    }
+
+    /// Returns the list of users, which may be changed at any time; `None` without authentication and with a
+    /// [`UserStore`] of your own.
+    pub fn users(&self) -> Option<&Users> {
+        self.users.as_deref()
+    }
+
+    /// Returns the bindings of an address-of-record, such as `sip:alice@example.com`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUri`] when the text is no address-of-record, [`Error::Store`] when the store failed.
+    pub async fn bindings(&self, address: &str) -> Result<Vec<Binding>> {
+        let address: AddressOfRecord = address.parse()?;
+        Ok(self.shared.store.bindings(&address, self.now()).wait().await?)
+    }
+
+    /// Removes all bindings of an address-of-record and says how many there were.
+    ///
+    /// A device that still runs binds itself again with its next refresh.
+    ///
+    /// # Errors
+    ///
+    /// As [`bindings`](Self::bindings).
+    pub async fn remove_bindings(&self, address: &str) -> Result<usize> {
+        let address: AddressOfRecord = address.parse()?;
+        Ok(self.shared.store.remove(&address, self.now()).wait().await?)
+    }
+
+    /// Returns the number of bindings; some of those that expired within the last minute may be among them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the store failed.
+    pub async fn binding_count(&self) -> Result<usize> {
+        Ok(self.shared.store.count().wait().await?)
+    }
+
+    /// Returns a page of all bindings, at most `limit` addresses, from the cursor of the page before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the store failed or did not make the cursor.
+    pub async fn bindings_page(&self, after: Option<&Cursor>, limit: usize) -> Result<Page> {
+        Ok(self.shared.store.page(after, limit, self.now()).wait().await?)
+    }
+
+    /// Returns the moment that [`Binding::remaining`] wants.
+    pub fn now(&self) -> crate::Timestamp {
+        self.shared.clock.timestamp(self.network.now())
+    }
+
+    /// Returns what has been counted so far.
+    pub fn metrics(&self) -> EngineMetrics {
+        EngineMetrics {
+            registrar: self.shared.counters.snapshot(),
+            transactions: self.handle.metrics(),
+        }
+    }
+
+    /// Takes no new requests, finishes what is in flight within 5 s, and closes every socket.
+    ///
+    /// Requests that come meanwhile are answered with 503. When it returns, nothing of the engine runs any more; calling
+    /// it again does nothing, and waits for the end all the same. Bindings stay where they are: in memory they are gone
+    /// with the last `Arc`.
+    pub async fn shutdown(&self) {
+        let mut running = self.running.lock().await;
+        if let Some(Running { endpoint, worker }) = running.take() {
+            endpoint.shutdown().await;
+            worker.stop().await;
+        }
+    }
+}
+
+impl fmt::Debug for CallCenterEngine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CallCenterEngine")
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An address that an engine listens on. Displayed as `udp 127.0.0.1:5060`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerAddress {
+    /// The transport.
+    pub transport: Transport,
+    /// The address.
+    pub address: SocketAddr,
+}
+
+impl fmt::Display for ListenerAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.transport.as_str().to_ascii_lowercase(), self.address)
+    }
+}
+
+/// Holds what an engine has counted so far.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct EngineMetrics {
+    /// Requests by what became of them, and bindings.
+    pub registrar: RegistrarMetrics,
+    /// Transactions and messages.
+    pub transactions: sipora_transaction_core::Metrics,
+}
+
+/// A task that does not outlive its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    async fn stop(mut self) {
+        self.0.abort();
+        // Aborted, as was asked for, or ended before.
+        _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn access(config: &CallCenterConfig, users: Option<UserSource>, ids: &mut IdSource) -> (Access, Option<Arc<Users>>) {
+    let (store, list): (Arc<dyn UserStore>, _) = match users {
+        None => return (Access::Open, None),
+        Some(UserSource::List(users)) => (Arc::clone(&users) as Arc<dyn UserStore>, Some(users)),
+        Some(UserSource::Store(store)) => (store, None),
+    };
+    // Each request names its realm, the domain of its address; this one is never used.
+    let mut settings = AuthenticatorConfig::new("sip");
+    if let Some(algorithms) = &config.algorithms {
+        settings = settings.algorithms(algorithms.iter().copied());
+    }
+    if let Some(lifetime) = config.nonce_lifetime {
+        settings = settings.nonce_lifetime(lifetime);
+    }
+    let key = config.nonce_key.unwrap_or_else(|| {
+        let mut key = [0; 32];
+        ids.fill(&mut key);
+        key
+    });
+    let access = Access::Digest {
+        authenticator: Box::new(Authenticator::new(key, settings)),
+        users: store,
+    };
+    (access, list)
+}
+
+fn endpoint_config(config: &mut CallCenterConfig) -> EndpointConfig {
+    let mut endpoint = EndpointConfig::default();
+    if let Some(timers) = config.timers.take() {
+        endpoint.transactions.timers = timers;
+    }
+    if let Some(transport) = config.transport.take() {
+        endpoint.transport = transport;
+    }
+    if let Some(host) = &config.advertised {
+        endpoint.transport.advertised = Some(Advertised {
+            host: host.as_str().into(),
+            port: None,
+        });
+    }
+    endpoint
+}
+
+fn not_built(error: EndpointError) -> Error {
+    match error {
+        EndpointError::Bind(BindError {
+            transport,
+            address,
+            source,
+        }) => Error::Bind {
+            listener: ListenerAddress { transport, address }.to_string(),
+            source,
+        },
+        other => Error::Configuration {
+            setting: "listener",
+            reason: other.to_string(),
+        },
+    }
+}
+
+/// Who answers, for whoever reads a trace.
+const SERVER: &str = concat!("Sipora/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,99 @@
+//! Work that takes time: it runs on the runtime, and its outcome comes back to the registrar as a command.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+
+use sipora_message::StatusCode;
+use sipora_transaction_core::{IncomingRequest, UserHandle};
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
+
+use crate::location::{Applied, ChangeError};
+use crate::registrar::Secrets;
+use crate::{Binding, StoreError};
+
+/// A request that goes on, with what it waited for.
+pub(crate) struct Pending {
+    pub(crate) incoming: IncomingRequest,
+    pub(crate) outcome: Outcome,
+}
+
+/// What a request waited for.
+pub(crate) enum Outcome {
+    /// A change of bindings was applied or refused.
+    Applied(Result<Applied, ChangeError>),
+    /// The bindings of an address.
+    Listed(Result<Vec<Binding>, StoreError>),
+    /// The secrets of those who claim to have sent it.
+    Secrets(Result<Secrets, StoreError>),
+    /// The status of an OPTIONS to a user.
+    Answered(Result<StatusCode, StoreError>),
+    /// The work panicked.
+    Lost,
+}
+
+/// Starts work.
+pub(crate) struct Jobs {
+    sender: mpsc::Sender<Job>,
+}
+
+struct Job {
+    incoming: IncomingRequest,
+    work: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+}
+
+/// There is no room for more work.
+pub(crate) struct Full;
+
+impl Jobs {
+    pub(crate) fn new() -> (Jobs, Worker) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Jobs { sender }, Worker { receiver })
+    }
+
+    pub(crate) fn start(
+        &self,
+        incoming: IncomingRequest,
+        work: impl Future<Output = Outcome> + Send + 'static,
+    ) -> Result<(), Full> {
+        let work = Box::pin(work);
+        self.sender.try_send(Job { incoming, work }).map_err(|_| Full)
+    }
+}
+
+/// Runs work, so much at once, until the registrar is gone.
+pub(crate) struct Worker {
+    receiver: mpsc::Receiver<Job>,
+}
+
+impl Worker {
+    pub(crate) async fn run(mut self, registrar: UserHandle<Pending>) {
+        let mut running = JoinSet::new();
+        let mut waiting: HashMap<Id, IncomingRequest> = HashMap::new();
+        loop {
+            tokio::select! {
+                job = self.receiver.recv(), if running.len() < AT_ONCE => {
+                    let Some(job) = job else { break };
+                    let started = running.spawn(job.work);
+                    waiting.insert(started.id(), job.incoming);
+                }
+                Some(ended) = running.join_next_with_id() => {
+                    let (id, outcome) = match ended {
+                        Ok((id, outcome)) => (id, outcome),
+                        Err(error) => (error.id(), Outcome::Lost),
+                    };
+                    let Some(incoming) = waiting.remove(&id) else { continue };
+                    if registrar.send(Pending { incoming, outcome }).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Work that waits to be started. With what runs, all that a stalled store can hold; the rest gets 503.
+const QUEUE: usize = 1024;
+/// Work that runs at once: a database has fewer connections.
+const AT_ONCE: usize = 256;

@@ -1,0 +1,389 @@
+//! The registrar: what happens to a REGISTER, step by step (RFC 3261 §10.3).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sipora_auth::{Authenticator, Reason, Secret, Verdict};
+use sipora_message::{HeaderName, Method, Request, StatusCode};
+use sipora_transaction_core::{Claim, Context, Event, IncomingRequest, User};
+
+use crate::answer::Answers;
+use crate::clock::Clock;
+use crate::domains::Domains;
+use crate::location::{Applied, Change, ChangeError, LocationStore};
+use crate::metrics::{Counters, add, count};
+use crate::options;
+use crate::pending::{Jobs, Outcome, Pending};
+use crate::policy::{self, Expiry, MAX_CALL_ID_BYTES};
+use crate::refusal::Refusal;
+use crate::users::UserStore;
+use crate::{AddressOfRecord, Answer, Binding, Origin, StoreError};
+
+/// Answers REGISTER and OPTIONS, inside an endpoint's task.
+pub(crate) struct Registrar {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) jobs: Jobs,
+    pub(crate) next_sweep: Option<Instant>,
+}
+
+/// What the registrar and the engine's handle both use.
+pub(crate) struct Shared {
+    pub(crate) domains: Domains,
+    pub(crate) store: Arc<dyn LocationStore>,
+    pub(crate) access: Access,
+    pub(crate) expiry: Expiry,
+    pub(crate) max_contacts: usize,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Counters,
+    pub(crate) answers: Answers,
+}
+
+/// Whether somebody who registers has to say who they are.
+pub(crate) enum Access {
+    /// Any user of a served domain may be registered by anybody.
+    Open,
+    /// Users prove who they are.
+    Digest {
+        authenticator: Box<Authenticator>,
+        users: Arc<dyn UserStore>,
+    },
+}
+
+/// The usernames that a request claims, each with its secret if there is such a user.
+pub(crate) type Secrets = Vec<(String, Option<Secret>)>;
+
+impl Registrar {
+    /// Steps 1 to 3: is the request for us, can we do what it requires, and who sends it?
+    ///
+    /// Whoever is refused here is a stranger, and costs no transaction.
+    fn register(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) {
+        count(&self.shared.counters.registers);
+        let address = match self.address(context, &incoming.request) {
+            Ok(address) => address,
+            Err(refusal) => return self.refuse_stranger(context, incoming, &refusal),
+        };
+        let shared = Arc::clone(&self.shared);
+        let Access::Digest { authenticator, users } = &shared.access else {
+            return self.update(context, incoming, address);
+        };
+        let claimed = authenticator.ask_in(address.domain()).usernames(&incoming.request);
+        let asked = claimed.into_iter().map(|username| {
+            let answer = users.secret(user_of(&username, address.domain()), address.domain());
+            (username, answer)
+        });
+        let asked: Vec<(String, Answer<_>)> = asked.collect();
+        if asked.iter().all(|(_, answer)| matches!(answer, Answer::Now(_))) {
+            let secrets = asked.into_iter().filter_map(|(username, answer)| match answer {
+                Answer::Now(secret) => Some(secret.map(|secret| (username, secret))),
+                Answer::Later(_) => None,
+            });
+            let secrets: Result<Secrets, StoreError> = secrets.collect();
+            return self.judge(context, incoming, address, secrets);
+        }
+        self.later(context, incoming, async move {
+            let mut secrets = Secrets::new();
+            for (username, answer) in asked {
+                match answer.wait().await {
+                    Ok(secret) => secrets.push((username, secret)),
+                    Err(error) => return Outcome::Secrets(Err(error)),
+                }
+            }
+            Outcome::Secrets(Ok(secrets))
+        });
+    }
+
+    /// Steps 1, 2 and 5: the address-of-record, or why there is none.
+    fn address(&self, context: &Context<'_>, request: &Request) -> Result<AddressOfRecord, Refusal> {
+        let now = context.now().instant;
+        let shared = &self.shared;
+        let uri = request.uri().map_err(|error| Refusal::bad_request(error.to_string()))?;
+        if !uri.is_sip() {
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_URI_SCHEME, "Unsupported URI Scheme"));
+        }
+        if !shared.domains.leads_here(&uri, now) {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "Domain Not Served Here"));
+        }
+        require(request)?;
+        let headers = request.headers();
+        let to = headers.to().map_err(|error| Refusal::bad_request(error.to_string()))?;
+        if !to.uri().is_sip() {
+            // RFC 3261 §10.2: To is "a SIP URI or SIPS URI"; RFC 4475 §3.3.4 asks for 400.
+            return Err(Refusal::bad_request("To is no SIP URI"));
+        }
+        // "If the address-of-record is not valid for the domain in the Request-URI, the registrar MUST send a 404". Valid
+        // is any domain that is served here: the Request-URI may name one of them or this server itself.
+        let not_found = || Refusal::new(StatusCode::NOT_FOUND, "No Such Address Here");
+        if !shared.domains.served(to.uri().host(), now) {
+            return Err(not_found());
+        }
+        AddressOfRecord::from_uri(to.uri()).ok_or_else(not_found)
+    }
+
+    /// Step 4: is it who it says, and may that user change that address?
+    fn judge(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: AddressOfRecord,
+        secrets: Result<Secrets, StoreError>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let Access::Digest { authenticator, .. } = &shared.access else {
+            return;
+        };
+        let secrets = match secrets {
+            Ok(secrets) => secrets,
+            Err(error) => return self.refuse(context, incoming, &shared.answers.store_failed(&error)),
+        };
+        let lookup = |_: &str, username: &str| {
+            let known = secrets.iter().find(|(claimed, _)| claimed == username);
+            known.and_then(|(_, secret)| secret.clone())
+        };
+        let now = context.now();
+        let ask = authenticator.ask_in(address.domain());
+        let verdict = ask.verify(now.wall, &incoming.request, &lookup, |uri| {
+            shared.domains.leads_here(uri, now.instant)
+        });
+        match verdict {
+            Verdict::Accepted(identity) if user_of(&identity.username, address.domain()) == address.user() => {
+                self.update(context, incoming, address);
+            }
+            // "If the authenticated user is not authorized to modify bindings, the registrar MUST return a 403".
+            Verdict::Accepted(_) => {
+                self.refuse(context, incoming, &Refusal::new(StatusCode::FORBIDDEN, "Not Your Address"));
+            }
+            Verdict::Challenge { stale, reason, .. } => self.challenge(context, incoming, &address, stale, reason),
+            Verdict::Malformed { error } => {
+                self.refuse_stranger(context, incoming, &Refusal::bad_request(error.to_string()));
+            }
+            // A verdict of a later version that this one does not know lets nobody in.
+            _ => self.refuse_stranger(context, incoming, &Refusal::new(StatusCode::FORBIDDEN, "Forbidden")),
+        }
+    }
+
+    fn challenge(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: &AddressOfRecord,
+        stale: bool,
+        reason: Reason,
+    ) {
+        let counters = &self.shared.counters;
+        count(match reason.is_failure() {
+            true => &counters.wrong_credentials,
+            false => &counters.challenges,
+        });
+        let Access::Digest { authenticator, .. } = &self.shared.access else {
+            return;
+        };
+        let lines = authenticator
+            .ask_in(address.domain())
+            .challenge(context.now().wall, &incoming.request, stale);
+        self.shared.answers.stateless(context, incoming, StatusCode::UNAUTHORIZED, None, &lines);
+    }
+
+    /// Steps 6 and 7: what is asked for, and whether it may be.
+    fn update(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest, address: AddressOfRecord) {
+        let now = self.shared.clock.timestamp(context.now());
+        let change = match self.change(incoming, &address) {
+            Ok(change) => change,
+            Err(refusal) => return self.refuse(context, incoming, &refusal),
+        };
+        let Some(change) = change else {
+            return match self.shared.store.bindings(&address, now) {
+                Answer::Now(listed) => self.listed(context, incoming, listed),
+                Answer::Later(future) => {
+                    self.later(context, incoming, async move { Outcome::Listed(future.await) });
+                }
+            };
+        };
+        match self.shared.store.apply(change, now) {
+            Answer::Now(applied) => self.applied(context, incoming, applied),
+            Answer::Later(future) => {
+                self.later(context, incoming, async move { Outcome::Applied(future.await) });
+            }
+        }
+    }
+
+    fn change(&self, incoming: &IncomingRequest, address: &AddressOfRecord) -> Result<Option<Change>, Refusal> {
+        let bad_request = |error: sipora_message::HeaderError| Refusal::bad_request(error.to_string());
+        let Some(update) = policy::read(&incoming.request, &self.shared.expiry)? else {
+            return Ok(None);
+        };
+        let headers = incoming.request.headers();
+        let call_id = headers.call_id().map_err(bad_request)?;
+        if call_id.len() > MAX_CALL_ID_BYTES {
+            return Err(Refusal::new(StatusCode::MESSAGE_TOO_LARGE, "Call-ID Too Long"));
+        }
+        let cseq = headers.cseq().map_err(bad_request)?.number;
+        let origin = Origin::from(incoming.flow);
+        let change = Change::new(address.clone(), call_id, cseq, update, origin);
+        Ok(Some(change.with_max_contacts(self.shared.max_contacts)))
+    }
+
+    /// Step 8: "The registrar returns a 200 (OK) response" that lists every binding, or says why nothing was changed.
+    fn applied(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        applied: Result<Applied, ChangeError>,
+    ) {
+        let counters = &self.shared.counters;
+        let applied = match applied {
+            Ok(applied) => applied,
+            Err(error) => {
+                let refusal = self.shared.answers.change_refused(context, error);
+                return self.refuse(context, incoming, &refusal);
+            }
+        };
+        count(&counters.updates);
+        add(&counters.bindings_added, applied.added);
+        add(&counters.bindings_removed, applied.removed);
+        self.schedule_sweep(context);
+        self.list(context, incoming, &applied.bindings);
+    }
+
+    fn listed(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        listed: Result<Vec<Binding>, StoreError>,
+    ) {
+        match listed {
+            Ok(bindings) => {
+                count(&self.shared.counters.queries);
+                self.list(context, incoming, &bindings);
+            }
+            Err(error) => {
+                let refusal = self.shared.answers.store_failed(&error);
+                self.refuse(context, incoming, &refusal);
+            }
+        }
+    }
+
+    fn list(&self, context: &mut Context<'_>, incoming: &IncomingRequest, bindings: &[Binding]) {
+        let now = self.shared.clock.timestamp(context.now());
+        self.shared.answers.bindings(context, incoming, bindings, now);
+    }
+
+    /// Hands work that takes time to the runtime. Its outcome comes back as a command.
+    fn later(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        work: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        if self.jobs.start(incoming.clone(), work).is_err() {
+            let refusal = self.shared.answers.overloaded(context, "Too Many Requests Wait");
+            self.refuse(context, incoming, &refusal);
+        }
+    }
+
+    fn resume(&mut self, context: &mut Context<'_>, pending: Pending) {
+        let incoming = &pending.incoming;
+        match pending.outcome {
+            Outcome::Applied(applied) => self.applied(context, incoming, applied),
+            Outcome::Listed(listed) => self.listed(context, incoming, listed),
+            // The address was read before, so it is there.
+            Outcome::Secrets(secrets) => match self.address(context, &incoming.request) {
+                Ok(address) => self.judge(context, incoming, address, secrets),
+                Err(refusal) => self.refuse(context, incoming, &refusal),
+            },
+            Outcome::Answered(status) => options::answer_user(&self.shared, context, incoming, status),
+            Outcome::Lost => {
+                let refusal = self.shared.answers.store_failed(&StoreError::new("its work ended without an answer"));
+                self.refuse(context, incoming, &refusal);
+            }
+        }
+    }
+
+    fn refuse(&self, context: &mut Context<'_>, incoming: &IncomingRequest, refusal: &Refusal) {
+        self.shared.answers.count(&self.shared.counters, refusal);
+        self.shared.answers.refuse(context, incoming, refusal);
+    }
+
+    fn refuse_stranger(&self, context: &mut Context<'_>, incoming: &IncomingRequest, refusal: &Refusal) {
+        self.shared.answers.count(&self.shared.counters, refusal);
+        let reason = Some(&*refusal.reason);
+        self.shared.answers.stateless(context, incoming, refusal.status, reason, &refusal.headers);
+    }
+
+    /// Plans the next look at what has expired: when it does, but not more often than once a second.
+    fn schedule_sweep(&mut self, context: &Context<'_>) {
+        if self.next_sweep.is_some() {
+            return;
+        }
+        let now = context.now();
+        let wait = self
+            .shared
+            .store
+            .next_expiry()
+            .map(|at| self.shared.clock.timestamp(now).until(at).clamp(SWEEP_PAUSE, SWEEP_AT_LATEST));
+        self.next_sweep = wait.and_then(|wait| now.instant.checked_add(wait));
+    }
+}
+
+impl User for Registrar {
+    type Command = Pending;
+
+    fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
+        match incoming.request.method() {
+            Method::Register => self.register(context, incoming),
+            Method::Options => return options::on_request(self, context, incoming),
+            _ => return Claim::Passed,
+        }
+        Claim::Taken
+    }
+
+    fn on_event(&mut self, _: &mut Context<'_>, _: Event) {}
+
+    fn on_command(&mut self, context: &mut Context<'_>, pending: Pending) {
+        self.resume(context, pending);
+    }
+
+    fn on_timeout(&mut self, context: &mut Context<'_>) {
+        let now = context.now();
+        if self.next_sweep.is_none_or(|at| at > now.instant) {
+            return;
+        }
+        self.next_sweep = None;
+        let swept = self.shared.store.sweep(self.shared.clock.timestamp(now), SWEEP_BATCH);
+        add(&self.shared.counters.bindings_expired, swept);
+        self.schedule_sweep(context);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.next_sweep
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        options::METHODS.to_vec()
+    }
+}
+
+/// Step 2: "the registrar MUST process the Require header field values as described for UASs in Section 8.2.2". No
+/// extension is supported here.
+pub(crate) fn require(request: &Request) -> Result<(), Refusal> {
+    let unsupported: Vec<&str> = request.headers().require().filter(|tag| !tag.is_empty()).collect();
+    if unsupported.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(StatusCode::BAD_EXTENSION, "Bad Extension")
+        .with_header(HeaderName::Unsupported, unsupported.join(", ")))
+}
+
+/// Some clients log in as `user@domain`; that is the same user.
+fn user_of<'a>(username: &'a str, domain: &str) -> &'a str {
+    match username.rsplit_once('@') {
+        Some((user, of)) if of.eq_ignore_ascii_case(domain) => user,
+        _ => username,
+    }
+}
+
+/// What has expired is never shown, so there is no haste.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// A store's next expiry may come nearer without a word to us, when another node changes it.
+const SWEEP_AT_LATEST: Duration = Duration::from_secs(60);
+/// Addresses swept at once: some hundred microseconds of the endpoint's task.
+const SWEEP_BATCH: usize = 1000;
