@@ -1,1 +1,31 @@
-//! Placeholder.
+//! What Sipora's own tests stand on: a simulated network, a runner of seeds, and fixtures. Not published.
+//!
+//! [`SimNetwork`] is a network in one process, in virtual time: it loses, duplicates, reorders and delays datagrams, delays,
+//! fragments and resets connections, and parts hosts, all from one seed. Its [`SimHost`]s implement
+//! [`Network`](sipora_transport::Network), so that whatever is written against that trait runs on it. [`for_each_seed`] runs a
+//! scenario under many seeds and says how to replay the one that failed.
+//!
+//! ```
+//! use sipora_testkit::{Conditions, for_each_seed};
+//! use sipora_transport::{TransportConfig, Transports};
+//! use std::sync::Arc;
+//!
+//! for_each_seed(0..3, |network| async move {
+//!     network.set_conditions(Conditions { loss: 0.0, ..Conditions::rough() });
+//!     let host = network.host("192.0.2.1".parse().unwrap());
+//!     let (transports, _inbound) = Transports::new(Arc::new(host), TransportConfig::default());
+//!     let sockets = transports.bind_udp("192.0.2.1:5060".parse().unwrap(), 1).unwrap();
+//!     assert_eq!(sockets[0].local_addr().port(), 5060);
+//! });
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod fixtures;
+mod log;
+mod seeds;
+mod sim;
+
+pub use log::{Fate, Packet};
+pub use seeds::{for_each_seed, seeds};
+pub use sim::{Conditions, SimHost, SimNetwork};
