@@ -4,11 +4,11 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use crate::builder::{
-    checked_value, is_injection, print_body, print_line, request_of, response_of,
-};
+use crate::builder::{is_injection, print_body, print_checked, request_of, response_of};
+use crate::classes::trim;
 use crate::error::BuildError;
 use crate::header_name::HeaderName;
+use crate::headers::after_first;
 use crate::message::Raw;
 use crate::request::Request;
 use crate::response::Response;
@@ -32,7 +32,8 @@ pub struct Edit<M> {
 enum Piece {
     /// A line of the source, by its place.
     Kept(usize),
-    New(HeaderName, Box<[u8]>),
+    /// A line as it is printed, its end included.
+    New(HeaderName, Vec<u8>),
 }
 
 impl<M> Edit<M> {
@@ -101,16 +102,36 @@ impl<M> Edit<M> {
     /// Via (RFC 3261 §18.2.1). Nothing happens where there is no such header field.
     pub fn set_first_value(mut self, name: impl Into<HeaderName>, value: impl Display) -> Edit<M> {
         let name = name.into();
-        match checked_value(&name, value.to_string()) {
-            Ok(value) => self.change_first(&name, Some(value.as_bytes())),
-            Err(error) => self.fail(error),
+        let Some((place, rest)) = self.split_first(&name) else {
+            return self;
+        };
+        let mut line = Vec::new();
+        if let Err(error) = print_checked(&mut line, &name, value) {
+            self.fail(error);
+            return self;
         }
+        if !rest.is_empty() {
+            line.truncate(line.len() - 2);
+            line.extend_from_slice(b", ");
+            line.extend_from_slice(&rest);
+            line.extend_from_slice(b"\r\n");
+        }
+        self.put(place, Piece::New(name, line));
         self
     }
 
     /// Removes the first value of a comma list: how a proxy takes off its own Via or Route.
     pub fn remove_first_value(mut self, name: impl Into<HeaderName>) -> Edit<M> {
-        self.change_first(&name.into(), None);
+        let name = name.into();
+        let Some((place, rest)) = self.split_first(&name) else {
+            return self;
+        };
+        if rest.is_empty() {
+            self.lines.remove(place);
+            return self;
+        }
+        let line = [name.as_str().as_bytes(), b": ", &rest, b"\r\n"].concat();
+        self.put(place, Piece::New(name, line));
         self
     }
 
@@ -120,44 +141,30 @@ impl<M> Edit<M> {
         self.set(HeaderName::ContentType, content_type)
     }
 
-    fn change_first(&mut self, name: &HeaderName, value: Option<&[u8]>) {
-        let Some(place) = self.lines.iter().position(|line| self.is(line, name)) else {
-            return;
+    /// The place of the first line of that name, and what follows the first value in it.
+    fn split_first(&self, name: &HeaderName) -> Option<(usize, Vec<u8>)> {
+        let place = self.lines.iter().position(|line| self.is(line, name))?;
+        let value = match self.lines.get(place)? {
+            Piece::Kept(at) => self.raw.headers().nth(*at)?.value(),
+            Piece::New(name, line) => trim(line.get(name.as_str().len() + 1..)?),
         };
-        let old = match self.lines.get(place) {
-            Some(Piece::Kept(at)) => self
-                .raw
-                .lines
-                .get(*at)
-                .map(|line| line.value.of(&self.raw.bytes)),
-            Some(Piece::New(_, old)) => Some(&old[..]),
-            None => None,
-        };
-        let old = old.unwrap_or_default();
-        let rest = crate::headers::after_first(old);
-        let new: Option<Box<[u8]>> = match (value, rest.is_empty()) {
-            (Some(value), true) => Some(value.into()),
-            (Some(value), false) => Some([value, b", ", rest].concat().into()),
-            (None, true) => None,
-            (None, false) => Some(rest.into()),
-        };
-        match new {
-            Some(new) => {
-                if let Some(piece) = self.lines.get_mut(place) {
-                    *piece = Piece::New(name.clone(), new);
-                }
-            }
-            None => drop(self.lines.remove(place)),
+        Some((place, after_first(value).to_vec()))
+    }
+
+    fn put(&mut self, place: usize, piece: Piece) {
+        if let Some(slot) = self.lines.get_mut(place) {
+            *slot = piece;
         }
     }
 
     fn piece(&mut self, name: &HeaderName, value: impl Display) -> Option<Piece> {
-        if *name == HeaderName::ContentLength {
-            self.fail(BuildError::Reserved(name.clone()));
-            return None;
-        }
-        match checked_value(name, value.to_string()) {
-            Ok(value) => Some(Piece::New(name.clone(), value.into_bytes().into())),
+        let mut line = Vec::new();
+        let result = match *name {
+            HeaderName::ContentLength => Err(BuildError::Reserved(name.clone())),
+            _ => print_checked(&mut line, name, value),
+        };
+        match result {
+            Ok(()) => Some(Piece::New(name.clone(), line)),
             Err(error) => {
                 self.fail(error);
                 None
@@ -170,7 +177,6 @@ impl<M> Edit<M> {
             Piece::Kept(at) => self
                 .raw
                 .headers()
-                .iter()
                 .nth(*at)
                 .is_some_and(|line| line.is(name)),
             Piece::New(found, _) => found == name,
@@ -197,7 +203,7 @@ impl<M> Edit<M> {
         }
         for piece in &self.lines {
             match piece {
-                Piece::New(name, value) => print_line(&mut out, name.as_str(), value),
+                Piece::New(_, line) => out.extend_from_slice(line),
                 Piece::Kept(at) => {
                     let line = start(*at) as usize..start(*at + 1) as usize;
                     let is_length = lines

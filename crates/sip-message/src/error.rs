@@ -223,7 +223,7 @@ impl From<HeaderError> for Rejection {
     fn from(error: HeaderError) -> Rejection {
         Rejection {
             status: StatusCode::BAD_REQUEST,
-            reason: format!("{} {}", error.header, error.reason).into(),
+            reason: format!("{}: {}", error.header, error.reason).into(),
             header: Some(error.header),
             offset: error.offset,
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use memchr::{memchr, memchr2};
 
-use crate::classes::{decimal, is_token, trim};
+use crate::classes::{decimal, is_token, offset_in, trim};
 use crate::error::ParseErrorKind;
 use crate::header_name::{HeaderName, id_of};
 use crate::limits::Limits;
@@ -108,12 +108,10 @@ pub(crate) fn index(bytes: &[u8], limits: &Limits) -> Result<Head, Defect> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(Defect::new(ParseErrorKind::HeadersTooLong, 0));
     }
-    // RFC 3261 §7.5: "ignore any CRLF appearing before the start-line".
-    let start = leading_line_ends(bytes);
-    if start == bytes.len() {
+    if bytes.is_empty() {
         return Err(Defect::new(ParseErrorKind::Empty, 0));
     }
-    let (start_line, end, too_long) = start_line(bytes, start, limits)?;
+    let (start_line, end, too_long) = start_line(bytes, limits)?;
     let mut indexer = Indexer {
         bytes,
         limits,
@@ -134,6 +132,7 @@ pub(crate) fn index(bytes: &[u8], limits: &Limits) -> Result<Head, Defect> {
     })
 }
 
+/// How many bytes of CR LF stand in front of the start line.
 pub(crate) fn leading_line_ends(bytes: &[u8]) -> usize {
     let mut at = 0;
     while bytes.get(at..at + 2) == Some(b"\r\n") {
@@ -142,90 +141,84 @@ pub(crate) fn leading_line_ends(bytes: &[u8]) -> usize {
     at
 }
 
-fn start_line(
-    bytes: &[u8],
-    start: usize,
-    limits: &Limits,
-) -> Result<(StartLine, usize, Option<Defect>), Defect> {
-    let rest = bytes.get(start..).unwrap_or_default();
-    let length = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-    let line = rest.get(..length).unwrap_or_default();
-    if rest.get(length..length + 2) != Some(b"\r\n") {
-        return Err(Defect::new(ParseErrorKind::StartLine, start + length));
+fn start_line(bytes: &[u8], limits: &Limits) -> Result<(StartLine, usize, Option<Defect>), Defect> {
+    let length = memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+    let line = bytes.get(..length).unwrap_or_default();
+    if bytes.get(length..length + 2) != Some(b"\r\n") {
+        return Err(Defect::new(ParseErrorKind::StartLine, length));
     }
     let mut defect = None;
     if length > limits.start_line {
         defect = Some(Defect::new(
             ParseErrorKind::StartLineTooLong,
-            start + limits.start_line,
+            limits.start_line,
         ));
     }
-    let is_response = line
-        .get(..4)
-        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/"));
-    let start_line = if is_response {
-        status_line(line, start)?
+    let start_line = if is_sip_version(line) {
+        status_line(line)?
     } else {
-        let (request_line, utf8) = request_line(line, start)?;
-        if !utf8 && defect.is_none() {
-            defect = Some(Defect::new(ParseErrorKind::StartLine, start));
+        let (request_line, is_text) = request_line(line)?;
+        if !is_text {
+            defect.get_or_insert(Defect::new(ParseErrorKind::StartLine, 0));
         }
         request_line
     };
-    Ok((start_line, start + length + 2, defect))
+    Ok((start_line, length + 2, defect))
+}
+
+fn is_sip_version(text: &[u8]) -> bool {
+    text.get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
 }
 
 /// `Method SP Request-URI SP SIP-Version`. What lies between the first and the last space is the URI, spaces and all,
-/// so that the validator can refuse it with the status owed.
-fn request_line(line: &[u8], start: usize) -> Result<(StartLine, bool), Defect> {
-    let refused = |at: usize| Defect::new(ParseErrorKind::StartLine, start + at);
-    let method_len = memchr(b' ', line).ok_or_else(|| refused(line.len()))?;
-    let method = line
-        .get(..method_len)
-        .and_then(Method::from_bytes)
-        .ok_or_else(|| refused(0))?;
-    let rest = line.get(method_len..).unwrap_or_default();
-    let rest = trim(rest);
-    let version_at = memchr::memrchr(b' ', rest).ok_or_else(|| refused(line.len()))?;
-    let version = rest.get(version_at + 1..).unwrap_or_default();
-    if !version
-        .get(..4)
-        .is_some_and(|prefix| prefix.eq_ignore_ascii_case(b"SIP/"))
-    {
-        return Err(refused(method_len));
+/// so that the validator can refuse it with the status owed. Tells also whether URI and version are UTF-8.
+fn request_line(line: &[u8]) -> Result<(StartLine, bool), Defect> {
+    let refused = |at: usize| Defect::new(ParseErrorKind::StartLine, at);
+    let method_len = memchr(b' ', line).ok_or(refused(line.len()))?;
+    let method = line.get(..method_len).and_then(Method::from_bytes);
+    let method = method.ok_or(refused(0))?;
+    let rest = trim(line.get(method_len..).unwrap_or_default());
+    let uri_len = memchr::memrchr(b' ', rest).ok_or(refused(line.len()))?;
+    let version = rest.get(uri_len + 1..).unwrap_or_default();
+    if !is_sip_version(version) {
+        return Err(refused(offset_in(line, version)));
     }
-    let uri = trim(rest.get(..version_at).unwrap_or_default());
+    let uri = trim(rest.get(..uri_len).unwrap_or_default());
     let place = |part: &[u8]| {
-        let at = start + crate::classes::offset_in(line, part);
+        let at = offset_in(line, part);
         Span::new(at, at + part.len())
     };
-    let utf8 = std::str::from_utf8(uri).is_ok() && std::str::from_utf8(version).is_ok();
+    let is_text = std::str::from_utf8(uri).is_ok() && std::str::from_utf8(version).is_ok();
     let start_line = StartLine::Request {
         exact: method_len + uri.len() + version.len() + 2 == line.len(),
         method,
         uri: place(uri),
         version: place(version),
     };
-    Ok((start_line, utf8))
+    Ok((start_line, is_text))
 }
 
 /// `SIP-Version SP Status-Code SP Reason-Phrase`; the last space may be missing (RFC 4475 §3.1.1.13).
-fn status_line(line: &[u8], start: usize) -> Result<StartLine, Defect> {
-    let version_len = memchr(b' ', line).ok_or(Defect::new(ParseErrorKind::StartLine, start))?;
-    let rest = line.get(version_len + 1..).unwrap_or_default();
+fn status_line(line: &[u8]) -> Result<StartLine, Defect> {
+    let version_len =
+        memchr(b' ', line).ok_or(Defect::new(ParseErrorKind::StartLine, line.len()))?;
+    let code_at = version_len + 1;
+    let rest = line.get(code_at..).unwrap_or_default();
     let code_len = memchr(b' ', rest).unwrap_or(rest.len());
-    let code_at = start + version_len + 1;
-    let code = rest.get(..code_len).unwrap_or_default();
-    let status = match code.len() {
-        3 => decimal(code).and_then(|code| StatusCode::new(code as u16)),
+    let status = match rest.get(..code_len) {
+        Some(code) if code_len == 3 => decimal(code),
         _ => None,
     };
-    let status = status.ok_or(Defect::new(ParseErrorKind::StatusCode, code_at))?;
-    let reason_at = (code_at + code_len + 1).min(start + line.len());
+    let status = status
+        .and_then(|code| u16::try_from(code).ok())
+        .and_then(StatusCode::new)
+        .ok_or(Defect::new(ParseErrorKind::StatusCode, code_at))?;
+    let reason_at = (code_at + code_len + 1).min(line.len());
     Ok(StartLine::Response {
-        version: Span::new(start, start + version_len),
+        version: Span::new(0, version_len),
         status,
-        reason: Span::new(reason_at, start + line.len()),
+        reason: Span::new(reason_at, line.len()),
     })
 }
 
@@ -285,7 +278,7 @@ impl Indexer<'_> {
         }
         let named =
             byte(colon) == b':' && name_end > start && name_end - start <= usize::from(u16::MAX);
-        let Some(end) = self.line_end(if named { colon + 1 } else { start }) else {
+        let Some((end, clean)) = self.line_end(if named { colon + 1 } else { start }) else {
             self.note(Defect::new(ParseErrorKind::NoBlankLine, bytes.len()));
             self.ambiguous = true;
             self.at = bytes.len();
@@ -294,6 +287,10 @@ impl Indexer<'_> {
         self.at = end + 2;
         if !named {
             self.note(Defect::new(ParseErrorKind::HeaderLine, colon));
+            return true;
+        }
+        if !clean {
+            // What is copied into an answer must hold no line end of its own.
             return true;
         }
         let id = id_of(bytes.get(start..name_end).unwrap_or_default());
@@ -307,7 +304,7 @@ impl Indexer<'_> {
             return false;
         }
         let value = trim(bytes.get(colon + 1..end).unwrap_or_default());
-        let value_start = crate::classes::offset_in(bytes, value);
+        let value_start = offset_in(bytes, value);
         if id == HeaderName::ContentLength.known_id() {
             self.content_length(value, value_start);
         }
@@ -320,18 +317,20 @@ impl Indexer<'_> {
         true
     }
 
-    /// Where the CR LF stands that ends the line, its folds behind it.
-    fn line_end(&mut self, from: usize) -> Option<usize> {
+    /// Where the CR LF stands that ends the line and its folds, and whether no other CR or LF stands before it.
+    fn line_end(&mut self, from: usize) -> Option<(usize, bool)> {
         let mut at = from;
+        let mut clean = true;
         loop {
             at += memchr2(b'\r', b'\n', self.bytes.get(at..)?)?;
             match self.bytes.get(at..) {
                 Some([b'\r', b'\n', b' ' | b'\t', ..]) => at += 3,
-                Some([b'\r', b'\n', ..]) => return Some(at),
+                Some([b'\r', b'\n', ..]) => return Some((at, clean)),
                 _ => {
                     // Another reader could see a line end here, and with it other header fields.
                     self.note(Defect::new(ParseErrorKind::BareLineEnd, at));
                     self.ambiguous = true;
+                    clean = false;
                     at += 1;
                 }
             }

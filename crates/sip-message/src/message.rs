@@ -1,11 +1,11 @@
 //! A message: request or response.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::error::ParseErrorKind;
 use crate::error::{ParseError, Rejection};
 use crate::headers::Headers;
-use crate::index::{Defect, Head, Span, StartLine, index};
+use crate::index::{Defect, Head, Span, StartLine, index, leading_line_ends};
 use crate::limits::Limits;
 use crate::request::Request;
 use crate::response::Response;
@@ -36,7 +36,9 @@ impl Message {
     /// Parses a whole datagram by the rules of RFC 3261 §18.3: without Content-Length the body is all that follows
     /// the blank line; bytes beyond Content-Length are discarded; fewer bytes than Content-Length are an error.
     pub fn parse(bytes: impl Into<Bytes>, limits: &Limits) -> Result<Message, ParseError> {
-        let bytes = bytes.into();
+        let mut bytes = bytes.into();
+        // RFC 3261 §7.5: "ignore any CRLF appearing before the start-line".
+        bytes.advance(leading_line_ends(&bytes));
         match index(&bytes, limits) {
             Ok(head) => assemble(bytes, head, limits),
             Err(defect) => Err(ParseError::new(

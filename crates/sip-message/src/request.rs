@@ -139,10 +139,10 @@ impl Request {
             id: crate::HeaderName::Via.known_id(),
         };
         let moved = self.raw.lines.iter().map(|line| Line {
-            start: line.start + added,
+            start: line.start.saturating_add(added),
             value: Span {
-                start: line.value.start + added,
-                end: line.value.end + added,
+                start: line.value.start.saturating_add(added),
+                end: line.value.end.saturating_add(added),
             },
             ..*line
         });
@@ -150,7 +150,7 @@ impl Request {
             raw: Raw {
                 bytes: Bytes::from(out),
                 lines: std::iter::once(via).chain(moved).collect(),
-                body: self.raw.body + added,
+                body: self.raw.body.saturating_add(added),
             },
             ..self.clone()
         }

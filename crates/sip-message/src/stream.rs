@@ -1,7 +1,5 @@
 //! Messages out of a byte stream (RFC 3261 §7.5 and §18.3, RFC 5626 §3.5.1).
 
-use std::sync::Arc;
-
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
@@ -138,9 +136,7 @@ impl StreamFramer {
             match self.head_end() {
                 Ok(Some(())) => {}
                 Ok(None) => return None,
-                Err(defect) => {
-                    return Some(self.lose(ParseError::new(defect.kind, defect.offset, None, None)));
-                }
+                Err(defect) => return Some(self.lose_early(defect)),
             }
             if let Some(frame) = self.head() {
                 return Some(frame);
@@ -172,11 +168,12 @@ impl StreamFramer {
 
     /// Looks for the blank line; every line is held against the limits before more is waited for.
     fn head_end(&mut self) -> Result<Option<()>, Defect> {
-        // A lone CR may become a keep-alive; any other byte behind it cannot.
-        if let [b'\r', other, ..] = &self.buffer[..] {
-            if *other != b'\n' {
-                return Err(Defect::new(ParseErrorKind::StartLine, 0));
-            }
+        // A lone CR may become a keep-alive; with any other byte behind it, it cannot.
+        if self.buffer[..] == *b"\r" {
+            return Ok(None);
+        }
+        if self.buffer.first() == Some(&b'\r') {
+            return Err(Defect::new(ParseErrorKind::StartLine, 0));
         }
         loop {
             let rest = self.buffer.get(self.scanned..).unwrap_or_default();
@@ -271,23 +268,25 @@ impl StreamFramer {
     }
 
     /// Refuses a message whose end is unknown, or too far away.
-    fn refuse(&mut self, mut head: Head, end: usize) -> Frame {
+    fn refuse(&mut self, head: Head, end: usize) -> Frame {
         let bytes = self.buffer.split_to(end).freeze();
-        if head
-            .content_length
-            .is_some_and(|length| length as usize > self.limits.body)
-        {
-            head.defect
-                .get_or_insert(Defect::new(ParseErrorKind::BodyTooLong, end));
-        }
-        head.defect
-            .get_or_insert(Defect::new(ParseErrorKind::NoBlankLine, end));
-        head.lines = Arc::clone(&head.lines);
         let error = match assemble(bytes, head, &self.limits) {
-            Ok(_) => ParseError::new(ParseErrorKind::NoContentLength, end, None, None),
             Err(error) => error,
+            // No head comes here without a defect or a body that is too long.
+            Ok(_) => ParseError::new(ParseErrorKind::ContentLength, end, None, None),
         };
         self.lose(error)
+    }
+
+    /// Gives up on a header section before its end; what was read of a request may still be answered.
+    fn lose_early(&mut self, defect: Defect) -> Frame {
+        let held = self.buffer.split().freeze();
+        let request = match index(&held, &self.limits) {
+            Ok(head) => assemble(held, head, &self.limits).err(),
+            Err(_) => None,
+        };
+        let request = request.and_then(|error| error.request().cloned());
+        self.lose(ParseError::new(defect.kind, defect.offset, None, request))
     }
 
     fn lose(&mut self, error: ParseError) -> Frame {

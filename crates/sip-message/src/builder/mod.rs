@@ -5,6 +5,7 @@ mod request;
 mod response;
 
 use std::fmt::Display;
+use std::io::Write;
 
 use bytes::Bytes;
 
@@ -15,7 +16,7 @@ pub use response::ResponseBuilder;
 pub(crate) use response::response_of;
 
 use crate::error::BuildError;
-use crate::header_name::HeaderName;
+use crate::header_name::{HeaderName, OTHER};
 use crate::index::{Head, index};
 use crate::limits::Limits;
 
@@ -23,22 +24,26 @@ use crate::limits::Limits;
 /// builders chain.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Parts {
-    lines: Vec<(HeaderName, Box<str>)>,
+    /// Printed already.
+    lines: Vec<u8>,
+    /// One bit for each known name that is there.
+    seen: u128,
     body: Bytes,
-    content_type: Option<Box<str>>,
     error: Option<BuildError>,
 }
 
 impl Parts {
     pub(crate) fn header(&mut self, name: HeaderName, value: impl Display) {
-        if name == HeaderName::ContentLength {
-            self.fail(BuildError::Reserved(name));
-            return;
-        }
-        match checked_value(&name, value.to_string()) {
-            Ok(value) if name == HeaderName::ContentType => self.content_type = Some(value.into()),
-            Ok(value) => self.lines.push((name, value.into())),
-            Err(error) => self.fail(error),
+        let result = if name == HeaderName::ContentLength {
+            Err(BuildError::Reserved(name))
+        } else if SINGLE.contains(&name) && self.contains(&name) {
+            Err(BuildError::Duplicate(name))
+        } else {
+            self.seen |= bit(&name);
+            print_checked(&mut self.lines, &name, value)
+        };
+        if let Err(error) = result {
+            self.fail(error);
         }
     }
 
@@ -51,58 +56,34 @@ impl Parts {
         self.error.get_or_insert(error);
     }
 
+    pub(crate) fn take_error(&mut self) -> Result<(), BuildError> {
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    /// Whether a header field with a known name is there.
     fn contains(&self, name: &HeaderName) -> bool {
-        self.lines.iter().any(|(found, _)| found == name)
+        self.seen & bit(name) != 0
     }
 
-    /// Each header field of RFC 3261 that stands alone stands alone, and what must be there is there.
-    fn complete(&self, required: &[HeaderName]) -> Result<(), BuildError> {
-        for name in required {
-            if !self.contains(name) {
-                return Err(BuildError::Missing(name.clone()));
-            }
-        }
-        for name in SINGLE {
-            if self
-                .lines
-                .iter()
-                .filter(|(found, _)| *found == name)
-                .count()
-                > 1
-            {
-                return Err(BuildError::Duplicate(name));
-            }
-        }
-        Ok(())
-    }
-
-    fn print_lines(&self, out: &mut Vec<u8>) {
-        for (name, value) in &self.lines {
-            print_line(out, name.as_str(), value.as_bytes());
-        }
-    }
-
-    /// Content-Type, Content-Length, the blank line and the body.
-    fn print_end(&self, out: &mut Vec<u8>) {
-        if let Some(content_type) = &self.content_type {
-            print_line(out, "Content-Type", content_type.as_bytes());
-        }
+    /// The header lines, Content-Length, the blank line and the body.
+    fn print(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.lines);
         print_body(out, &self.body);
     }
 
     fn size(&self) -> usize {
-        let line = |(name, value): &(HeaderName, Box<str>)| name.as_str().len() + value.len() + 4;
-        self.lines.iter().map(line).sum::<usize>() + self.body.len() + 64
+        self.lines.len() + self.body.len() + 64
     }
 }
 
 /// Header fields of which a message has at most one.
-const SINGLE: [HeaderName; 10] = [
+const SINGLE: [HeaderName; 11] = [
     HeaderName::From,
     HeaderName::To,
     HeaderName::CallId,
     HeaderName::CSeq,
     HeaderName::MaxForwards,
+    HeaderName::ContentType,
     HeaderName::Expires,
     HeaderName::MinExpires,
     HeaderName::Date,
@@ -110,33 +91,54 @@ const SINGLE: [HeaderName; 10] = [
     HeaderName::Server,
 ];
 
-/// Refuses what would make one header field two, or none.
-pub(crate) fn checked_value(name: &HeaderName, value: String) -> Result<String, BuildError> {
+fn bit(name: &HeaderName) -> u128 {
+    match name.id() {
+        OTHER => 0,
+        id => 1u128.checked_shl(u32::from(id)).unwrap_or(0),
+    }
+}
+
+/// Prints a header line, or refuses what would make one header field two, or none.
+pub(crate) fn print_checked(
+    out: &mut Vec<u8>,
+    name: &HeaderName,
+    value: impl Display,
+) -> Result<(), BuildError> {
     if !name.is_token() {
         return Err(BuildError::HeaderName(name.as_str().to_owned()));
     }
-    if value.bytes().any(is_injection) {
+    let start = out.len();
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    let printed = write!(out, "{value}");
+    let injected = out
+        .get(start..)
+        .is_some_and(|line| line.iter().copied().any(is_injection));
+    if injected || printed.is_err() {
+        out.truncate(start);
         return Err(BuildError::Injection(name.clone()));
     }
-    Ok(value)
+    out.extend_from_slice(b"\r\n");
+    Ok(())
 }
 
 pub(crate) fn is_injection(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n' | 0)
 }
 
-pub(crate) fn print_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(crate) fn print_line(out: &mut Vec<u8>, name: &str, value: &[&[u8]]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
+    for piece in value {
+        out.extend_from_slice(piece);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
 /// Content-Length (RFC 3261 §20.14), the blank line and the body.
 pub(crate) fn print_body(out: &mut Vec<u8>, body: &[u8]) {
-    out.extend_from_slice(b"Content-Length: ");
-    out.extend_from_slice(body.len().to_string().as_bytes());
-    out.extend_from_slice(b"\r\n\r\n");
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "Content-Length: {}\r\n\r\n", body.len());
     out.extend_from_slice(body);
 }
 
@@ -149,5 +151,20 @@ pub(crate) fn index_own(out: Vec<u8>) -> Result<(Bytes, Head), BuildError> {
     match index(&bytes, &Limits::OWN) {
         Ok(head) if head.defect.is_none() => Ok((bytes, head)),
         _ => Err(BuildError::StartLine),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_name_has_a_bit_of_its_own() {
+        let mut seen = 0u128;
+        for name in (0..OTHER).map_while(HeaderName::from_id) {
+            assert_eq!(bit(&name).count_ones(), 1, "{name}");
+            assert_eq!(seen & bit(&name), 0, "{name}");
+            seen |= bit(&name);
+        }
     }
 }

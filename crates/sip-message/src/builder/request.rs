@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 
-use super::{Parts, index_own, is_injection, print_line};
+use super::{Parts, index_own, print_line};
 use crate::error::BuildError;
 use crate::header_name::HeaderName;
 use crate::index::StartLine;
@@ -96,21 +96,18 @@ impl RequestBuilder {
 
     /// Prints the request and indexes it.
     pub fn build(mut self) -> Result<Request, BuildError> {
-        if let Some(error) = self.parts.error.take() {
-            return Err(error);
-        }
-        let required = [
+        self.parts.take_error()?;
+        for name in [
             HeaderName::From,
             HeaderName::To,
             HeaderName::CallId,
             HeaderName::CSeq,
-        ];
-        self.parts.complete(&required)?;
-        if self
-            .uri
-            .bytes()
-            .any(|byte| byte <= b' ' || is_injection(byte))
-        {
+        ] {
+            if !self.parts.contains(&name) {
+                return Err(BuildError::Missing(name));
+            }
+        }
+        if Method::from_bytes(self.method.as_str().as_bytes()).is_none() {
             return Err(BuildError::StartLine);
         }
         let mut out = Vec::with_capacity(self.parts.size() + self.uri.len() + 64);
@@ -119,10 +116,9 @@ impl RequestBuilder {
         out.extend_from_slice(self.uri.as_bytes());
         out.extend_from_slice(b" SIP/2.0\r\n");
         if !self.parts.contains(&HeaderName::MaxForwards) {
-            print_line(&mut out, "Max-Forwards", MAX_FORWARDS.as_bytes());
+            print_line(&mut out, "Max-Forwards", &[MAX_FORWARDS.as_bytes()]);
         }
-        self.parts.print_lines(&mut out);
-        self.parts.print_end(&mut out);
+        self.parts.print(&mut out);
         request_of(out)
     }
 }
@@ -139,6 +135,9 @@ pub(crate) fn request_of(out: Vec<u8>) -> Result<Request, BuildError> {
     else {
         return Err(BuildError::StartLine);
     };
+    if !exact {
+        return Err(BuildError::StartLine);
+    }
     Ok(Request {
         raw: Raw {
             bytes,

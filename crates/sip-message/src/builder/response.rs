@@ -1,10 +1,12 @@
 //! Responses, from scratch or to a request (RFC 3261 §8.2.6).
 
 use std::fmt::Display;
+use std::io::Write;
 
 use bytes::Bytes;
 
 use super::{Parts, index_own, is_injection, print_line};
+use crate::classes::is_token;
 use crate::error::BuildError;
 use crate::header_name::HeaderName;
 use crate::index::StartLine;
@@ -50,8 +52,8 @@ impl ResponseBuilder {
     /// Adds a tag to the copied To if it has none: "the UAS MUST add a tag to the To header field in the response"
     /// (RFC 3261 §8.2.6.2).
     pub fn to_tag(mut self, tag: &str) -> ResponseBuilder {
-        if let Err(error) = super::checked_value(&HeaderName::To, tag.to_owned()) {
-            self.parts.fail(error);
+        if tag.is_empty() || !tag.bytes().all(is_token) {
+            self.parts.fail(BuildError::Injection(HeaderName::To));
         }
         self.to_tag = Some(tag.into());
         self
@@ -82,10 +84,7 @@ impl ResponseBuilder {
 
     /// Prints the response and indexes it.
     pub fn build(mut self) -> Result<Response, BuildError> {
-        if let Some(error) = self.parts.error.take() {
-            return Err(error);
-        }
-        self.parts.complete(&[])?;
+        self.parts.take_error()?;
         let reason = self
             .reason
             .as_deref()
@@ -94,41 +93,38 @@ impl ResponseBuilder {
             .request
             .as_ref()
             .map_or(0, |request| request.as_bytes().len());
-        let mut out = Vec::with_capacity(self.parts.size() + copied.min(4096) + reason.len() + 64);
-        out.extend_from_slice(b"SIP/2.0 ");
-        out.extend_from_slice(self.status.to_string().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(reason.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        let mut out = Vec::with_capacity(self.parts.size() + copied + reason.len() + 64);
+        // Writing to a vector cannot fail.
+        let _ = write!(out, "SIP/2.0 {} {reason}\r\n", self.status);
         if let Some(request) = &self.request {
             self.copy(request, &mut out)?;
         }
-        self.parts.print_lines(&mut out);
-        self.parts.print_end(&mut out);
+        self.parts.print(&mut out);
+        // What is kept for retransmissions is kept at its size.
+        out.shrink_to_fit();
         response_of(out)
     }
 
     fn copy(&self, request: &Request, out: &mut Vec<u8>) -> Result<(), BuildError> {
         let headers = request.headers();
-        let mut several = vec![HeaderName::Via];
-        if self.record_route {
-            several.push(HeaderName::RecordRoute);
-        }
-        for name in several {
+        let mut copy_all = |name: HeaderName| {
             for value in headers.all(&name) {
-                print_line(out, name.as_str(), value);
+                print_line(out, name.as_str(), &[value]);
             }
+        };
+        copy_all(HeaderName::Via);
+        if self.record_route {
+            copy_all(HeaderName::RecordRoute);
         }
-        let mut once = vec![
+        if self.status == StatusCode::TRYING {
+            copy_all(HeaderName::Timestamp);
+        }
+        for name in [
             HeaderName::From,
             HeaderName::To,
             HeaderName::CallId,
             HeaderName::CSeq,
-        ];
-        if self.status == StatusCode::TRYING {
-            once.push(HeaderName::Timestamp);
-        }
-        for name in once {
+        ] {
             if self.parts.contains(&name) {
                 return Err(BuildError::Duplicate(name));
             }
@@ -137,13 +133,9 @@ impl ResponseBuilder {
             };
             match &self.to_tag {
                 Some(tag) if name == HeaderName::To && !has_tag(request, value) => {
-                    print_line(
-                        out,
-                        name.as_str(),
-                        &[value, b";tag=", tag.as_bytes()].concat(),
-                    );
+                    print_line(out, name.as_str(), &[value, b";tag=", tag.as_bytes()]);
                 }
-                _ => print_line(out, name.as_str(), value),
+                _ => print_line(out, name.as_str(), &[value]),
             }
         }
         Ok(())

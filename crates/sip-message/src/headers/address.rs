@@ -59,21 +59,21 @@ impl<'a> NameAddr<'a> {
                 Ok((rest, name)) if rest.first() == Some(&b'<') => (Some(trim(name)), rest),
                 Ok((rest, name)) if name.first() == Some(&b'"') => match lws(rest) {
                     Ok((rest, _)) if rest.first() == Some(&b'<') => (Some(name), rest),
-                    _ => return Err(("has no < after its display name", rest)),
+                    _ => return Err(("no < behind the display name", rest)),
                 },
                 Ok((rest, _)) if rest.first() == Some(&b':') => {
                     return NameAddr::read_addr_spec(start);
                 }
                 Ok((rest, _)) if rest.first() == Some(&b'"') => {
-                    return Err(("has an unbalanced quote", rest));
+                    return Err(("unbalanced quote", rest));
                 }
-                Ok((rest, _)) => return Err(("is no address", rest)),
-                Err(_) => return Err(("has an unbalanced quote", start)),
+                Ok((rest, _)) => return Err(("no address", rest)),
+                Err(_) => return Err(("unbalanced quote", start)),
             },
         };
         let inner = rest.get(1..).unwrap_or_default();
         let Some(length) = memchr(b'>', inner) else {
-            return Err(("has no > after its URI", rest));
+            return Err(("no > behind the URI", rest));
         };
         let uri = inner.get(..length).unwrap_or_default();
         let after = inner.get(length + 1..).unwrap_or_default();
@@ -87,7 +87,7 @@ impl<'a> NameAddr<'a> {
         let length = start.iter().position(ends).unwrap_or(start.len());
         let (uri, after) = start.split_at_checked(length).unwrap_or((start, &[]));
         if after.first() == Some(&b'?') {
-            return Err(("has a URI with headers outside angle brackets", after));
+            return Err(("a URI with headers outside angle brackets", after));
         }
         NameAddr::finish(start, None, uri, after)
     }
@@ -98,17 +98,16 @@ impl<'a> NameAddr<'a> {
         uri: &'a [u8],
         after: &'a [u8],
     ) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
-        let text = std::str::from_utf8(uri).map_err(|_| ("has a URI that is no UTF-8", uri))?;
+        let text = std::str::from_utf8(uri).map_err(|_| ("a URI that is no UTF-8", uri))?;
         let uri = UriRef::parse(text).map_err(|error| {
             (
                 error.reason(),
                 uri.get(error.offset()..).unwrap_or_default(),
             )
         })?;
-        let (rest, params) =
-            grammar::params(after).map_err(|_| ("has malformed parameters", after))?;
+        let (rest, params) = grammar::params(after).map_err(|_| ("malformed parameters", after))?;
         if !matches!(rest.first(), None | Some(b',')) {
-            return Err(("has something behind its address", rest));
+            return Err(("something behind the address", rest));
         }
         let length = start.len() - rest.len();
         let address = NameAddr {
@@ -175,7 +174,7 @@ impl<'a> Headers<'a> {
             while rest.is_empty() {
                 rest = lines.by_ref().find(|line| line.is(&name))?.value();
                 if rest.is_empty() {
-                    return Some(Err(headers.error(name.clone(), "is empty", rest)));
+                    return Some(Err(headers.error(name.clone(), "empty", rest)));
                 }
             }
             let (after, result) = match NameAddr::read(rest) {
@@ -192,7 +191,7 @@ impl<'a> Headers<'a> {
         let value = self.required(name.clone())?;
         match NameAddr::read(value) {
             Ok(([], address)) => Ok(address),
-            Ok((rest, _)) => Err(self.error(name, "has more than one address", rest)),
+            Ok((rest, _)) => Err(self.error(name, "more than one address", rest)),
             Err((reason, at)) => Err(self.error(name, reason, at)),
         }
     }

@@ -171,7 +171,7 @@ impl<'a> Headers<'a> {
                 rest = lines.by_ref().find(|line| line.is(&name))?.value();
             }
             let Some((after, value)) = AuthValue::read(rest) else {
-                let error = headers.error(name.clone(), "is malformed", rest);
+                let error = headers.error(name.clone(), "malformed", rest);
                 rest = &[];
                 return Some(Err(error));
             };

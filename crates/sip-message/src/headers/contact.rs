@@ -120,7 +120,7 @@ impl<'a> ContactRef<'a> {
         for param in address.params().iter() {
             let raw = param.raw_value().unwrap_or_default();
             if param.name().eq_ignore_ascii_case("q") {
-                contact.q = Some(Q::read(raw).ok_or("has a q that is not 0 to 1")?);
+                contact.q = Some(Q::read(raw).ok_or("a q that is not 0 to 1")?);
             } else if param.name().eq_ignore_ascii_case("expires") {
                 contact.expires = Some(decimal(raw).unwrap_or(MALFORMED_EXPIRES));
             }
@@ -193,7 +193,7 @@ impl<'a> Headers<'a> {
                 1 => Ok(Contacts::Star),
                 _ => {
                     let value = self.first(&HeaderName::Contact).unwrap_or_default();
-                    Err(self.error(HeaderName::Contact, "has * beside other values", value))
+                    Err(self.error(HeaderName::Contact, "* beside other values", value))
                 }
             };
         }

@@ -60,7 +60,7 @@ impl<'a> Headers<'a> {
         };
         match MediaType::read(value) {
             Some(media_type) => Ok(Some(media_type)),
-            None => Err(self.error(HeaderName::ContentType, "is malformed", value)),
+            None => Err(self.error(HeaderName::ContentType, "malformed", value)),
         }
     }
 
@@ -71,11 +71,7 @@ impl<'a> Headers<'a> {
         };
         match decimal(value) {
             Some(length) => Ok(Some(length)),
-            None => Err(self.error(
-                HeaderName::ContentLength,
-                "is not a number below 2^32",
-                value,
-            )),
+            None => Err(self.error(HeaderName::ContentLength, "not a number below 2^32", value)),
         }
     }
 }

@@ -30,20 +30,16 @@ impl<'a> Headers<'a> {
         let value = self.required(HeaderName::CSeq)?;
         let (number, method) = self.cseq_parts(value)?;
         let number = decimal(number).ok_or_else(|| {
-            self.error(
-                HeaderName::CSeq,
-                "has a number that is not below 2^32",
-                value,
-            )
+            self.error(HeaderName::CSeq, "a number that is not below 2^32", value)
         })?;
         match Method::from_bytes(method) {
             Some(method) => Ok(CSeq { number, method }),
-            None => Err(self.error(HeaderName::CSeq, "has no method", value)),
+            None => Err(self.error(HeaderName::CSeq, "no method", value)),
         }
     }
 
     fn cseq_parts(&self, value: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), HeaderError> {
-        let refused = || self.error(HeaderName::CSeq, "is not a number and a method", value);
+        let refused = || self.error(HeaderName::CSeq, "not a number and a method", value);
         let (rest, number) = token(value).map_err(|_| refused())?;
         let (rest, space) = lws(rest).map_err(|_| refused())?;
         let (rest, method) = token(rest).map_err(|_| refused())?;

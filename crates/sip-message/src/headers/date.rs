@@ -22,7 +22,7 @@ impl<'a> Headers<'a> {
         };
         match parse(value) {
             Some(time) => Ok(Some(time)),
-            None => Err(self.error(HeaderName::Date, "is no date in GMT", value)),
+            None => Err(self.error(HeaderName::Date, "no date in GMT", value)),
         }
     }
 }
@@ -75,7 +75,9 @@ fn parse(value: &[u8]) -> Option<SystemTime> {
 fn days_in(year: u32, month: u32) -> u32 {
     match month {
         4 | 6 | 9 | 11 => 30,
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => {
+            29
+        }
         2 => 28,
         _ => 31,
     }

@@ -64,6 +64,15 @@ impl<'a> Headers<'a> {
             .map(move |line| Header { bytes, line: *line })
     }
 
+    /// The line at a place, counted from 0.
+    pub fn nth(&self, at: usize) -> Option<Header<'a>> {
+        let line = *self.lines.get(at)?;
+        Some(Header {
+            bytes: self.bytes,
+            line,
+        })
+    }
+
     /// The number of lines.
     pub fn len(&self) -> usize {
         self.lines.len()
@@ -123,9 +132,9 @@ impl<'a> Headers<'a> {
     pub fn call_id(&self) -> Result<&'a str, HeaderError> {
         let value = self.required(HeaderName::CallId)?;
         if value.is_empty() || value.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
-            return Err(self.error(HeaderName::CallId, "is empty or holds white space", value));
+            return Err(self.error(HeaderName::CallId, "empty, or with white space", value));
         }
-        std::str::from_utf8(value).map_err(|_| self.error(HeaderName::CallId, "is no UTF-8", value))
+        std::str::from_utf8(value).map_err(|_| self.error(HeaderName::CallId, "not UTF-8", value))
     }
 
     /// The value of a field that may be there only once: `None` if absent, an error if twice.
@@ -135,7 +144,7 @@ impl<'a> Headers<'a> {
         let second = values.next();
         drop(values);
         match second {
-            Some(second) => Err(self.error(name, "is there twice", second)),
+            Some(second) => Err(self.error(name, "given twice", second)),
             None => Ok(first),
         }
     }

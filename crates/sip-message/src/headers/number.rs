@@ -43,7 +43,7 @@ impl<'a> Headers<'a> {
         };
         match decimal(value).and_then(|number| u8::try_from(number).ok()) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.error(HeaderName::MaxForwards, "is not 0 to 255", value)),
+            None => Err(self.error(HeaderName::MaxForwards, "not 0 to 255", value)),
         }
     }
 
@@ -62,8 +62,7 @@ impl<'a> Headers<'a> {
         let Some(value) = self.single(HeaderName::RetryAfter)? else {
             return Ok(None);
         };
-        let refused =
-            |at: &[u8]| self.error(HeaderName::RetryAfter, "is not a number of seconds", at);
+        let refused = |at: &[u8]| self.error(HeaderName::RetryAfter, "not a number of seconds", at);
         let digits = value
             .iter()
             .take_while(|byte| byte.is_ascii_digit())
@@ -90,7 +89,7 @@ impl<'a> Headers<'a> {
         };
         match decimal(value) {
             Some(number) => Ok(Some(number)),
-            None => Err(self.error(name, "is not a number of seconds below 2^32", value)),
+            None => Err(self.error(name, "not a number of seconds below 2^32", value)),
         }
     }
 }

@@ -45,7 +45,7 @@ impl<'a> Headers<'a> {
         let name = &const { HeaderName::Accept };
         self.list(name).map(move |value| {
             MediaType::read(value)
-                .ok_or_else(|| headers.error(HeaderName::Accept, "is malformed", value))
+                .ok_or_else(|| headers.error(HeaderName::Accept, "malformed", value))
         })
     }
 

@@ -120,19 +120,18 @@ impl<'a> Via<'a> {
         )
             .parse(input);
         let Ok((rest, (protocol, version, transport, space))) = sent_protocol else {
-            return Err(("has no protocol, version and transport", input));
+            return Err(("no protocol, version and transport", input));
         };
         if !protocol.eq_ignore_ascii_case(b"SIP") {
-            return Err(("has a protocol that is not SIP", protocol));
+            return Err(("a protocol that is not SIP", protocol));
         }
         if space.is_empty() {
-            return Err(("has no space behind its transport", rest));
+            return Err(("no space behind the transport", rest));
         }
         let (rest, host, port) = sent_by(rest)?;
-        let (after, params) =
-            grammar::params(rest).map_err(|_| ("has malformed parameters", rest))?;
+        let (after, params) = grammar::params(rest).map_err(|_| ("malformed parameters", rest))?;
         if !matches!(after.first(), None | Some(b',')) {
-            return Err(("has something behind its parameters", after));
+            return Err(("something behind the parameters", after));
         }
         let length = input.len() - after.len();
         let params = Params::new(params);
@@ -150,8 +149,11 @@ impl<'a> Via<'a> {
     }
 }
 
+/// What follows, the host and the port.
+type SentBy<'a> = (&'a [u8], &'a [u8], Option<u16>);
+
 /// `host [ COLON port ]`, with white space around the colon.
-fn sent_by(input: &[u8]) -> Result<(&[u8], &[u8], Option<u16>), Refused<'_>> {
+fn sent_by(input: &[u8]) -> Result<SentBy<'_>, Refused<'_>> {
     let place = |at: usize| input.get(at..).unwrap_or_default();
     let HostPort {
         host_len,
@@ -184,7 +186,7 @@ fn sent_by(input: &[u8]) -> Result<(&[u8], &[u8], Option<u16>), Refused<'_>> {
         decimal(rest.get(..digits).unwrap_or_default()).and_then(|port| u16::try_from(port).ok());
     match number {
         Some(port) => Ok((rest.get(digits..).unwrap_or_default(), host, Some(port))),
-        None => Err(("has an invalid port", rest)),
+        None => Err(("invalid port", rest)),
     }
 }
 

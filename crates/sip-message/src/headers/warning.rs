@@ -54,7 +54,7 @@ impl<'a> Headers<'a> {
         let name = &const { HeaderName::Warning };
         self.list(name).map(move |value| {
             WarningValue::read(value)
-                .ok_or_else(|| headers.error(HeaderName::Warning, "is malformed", value))
+                .ok_or_else(|| headers.error(HeaderName::Warning, "malformed", value))
         })
     }
 }
