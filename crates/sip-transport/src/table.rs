@@ -254,3 +254,49 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(total: usize, per_source: usize) -> Admission {
+        Admission { total, per_source }
+    }
+
+    fn ip(last: u8) -> Option<IpAddr> {
+        Some([192, 0, 2, last].into())
+    }
+
+    #[test]
+    fn a_permit_counts_until_it_is_dropped() {
+        let table = Arc::new(Table::default());
+        let first = table.admit(ip(1), limits(2, 1)).unwrap();
+        assert_eq!(table.admit(ip(1), limits(2, 1)).unwrap_err(), Refusal::PerSource);
+        let second = table.admit(ip(2), limits(2, 1)).unwrap();
+        assert_eq!(table.admit(ip(3), limits(2, 1)).unwrap_err(), Refusal::Total);
+        assert_eq!(table.connections(), 2);
+        drop((first, second));
+        assert_eq!(table.connections(), 0);
+        assert!(table.sources.is_empty(), "a source without connections is forgotten");
+    }
+
+    #[test]
+    fn those_who_wait_for_the_same_connection_are_told_together() {
+        let table = Table::default();
+        let route = (Transport::Tcp, "192.0.2.1:5060".parse().unwrap());
+        let Joined::First(mut first) = table.join_opening(route) else { panic!("nobody was there before") };
+        let Joined::Waiting(mut second) = table.join_opening(route) else { panic!("somebody is opening it") };
+        table.finish_opening(route, &Ok(FlowId::from_u64(7)));
+        assert_eq!(first.try_recv().unwrap(), Ok(FlowId::from_u64(7)));
+        assert_eq!(second.try_recv().unwrap(), Ok(FlowId::from_u64(7)));
+        assert!(matches!(table.join_opening(route), Joined::First(_)), "the next opens anew");
+    }
+
+    #[test]
+    fn who_opens_is_not_replaced_when_those_who_waited_give_up() {
+        let table = Table::default();
+        let route = (Transport::Tcp, "192.0.2.1:5060".parse().unwrap());
+        drop(table.join_opening(route));
+        assert!(matches!(table.join_opening(route), Joined::Waiting(_)));
+    }
+}

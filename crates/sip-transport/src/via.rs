@@ -123,3 +123,132 @@ pub fn response_route(request: &Request, flow: &Flow) -> ResponseRoute {
     }
     ResponseRoute { flow: *flow, fallback: to.map(|address| Destination::new(flow.transport, address)) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FlowId;
+
+    fn request(via: &str) -> Request {
+        let text = format!(
+            "OPTIONS sip:bob@example.com SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: <sip:alice@example.com>;tag=1\r\n\
+             To: <sip:bob@example.com>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\nContent-Length: 2\r\n\r\nhi"
+        );
+        Request::parse(text, &Limits::default()).unwrap()
+    }
+
+    fn stamped(via: &str, source: &str) -> String {
+        let stamped = stamp(request(via), source.parse().unwrap());
+        assert_eq!(stamped.body(), b"hi");
+        assert_eq!(stamped.headers().cseq().unwrap().number, 1);
+        stamped.headers().text(&sipora_message::HeaderName::Via).unwrap().into_owned()
+    }
+
+    fn route(via: &str, source: &str, transport: Transport) -> ResponseRoute {
+        let remote = source.parse().unwrap();
+        let flow = Flow { id: FlowId::from_u64(1), transport, remote };
+        response_route(&stamp(request(via), remote), &flow)
+    }
+
+    /// Over UDP.
+    fn goes_to(via: &str, source: &str) -> String {
+        route(via, source, Transport::Udp).flow.remote.to_string()
+    }
+
+    #[test]
+    fn a_name_in_sent_by_gets_received() {
+        let via = stamped("SIP/2.0/UDP bobspc.biloxi.com:5060;branch=z9hG4bK1", "192.0.2.4:5060");
+        assert_eq!(via, "SIP/2.0/UDP bobspc.biloxi.com:5060;branch=z9hG4bK1;received=192.0.2.4");
+    }
+
+    #[test]
+    fn another_address_in_sent_by_gets_received() {
+        let via = stamped("SIP/2.0/UDP 10.1.1.1;branch=z9hG4bK1", "192.0.2.4:9988");
+        assert_eq!(via, "SIP/2.0/UDP 10.1.1.1;branch=z9hG4bK1;received=192.0.2.4");
+    }
+
+    #[test]
+    fn the_right_address_without_rport_is_left_alone() {
+        let via = "SIP/2.0/UDP 192.0.2.4:5062;branch=z9hG4bK1";
+        assert_eq!(stamped(via, "192.0.2.4:9988"), via);
+    }
+
+    #[test]
+    fn rport_gets_the_port_and_received_even_where_it_is_the_same() {
+        let via = stamped("SIP/2.0/UDP 192.0.2.4:9988;rport;branch=z9hG4bK1", "192.0.2.4:9988");
+        assert_eq!(via, "SIP/2.0/UDP 192.0.2.4:9988;rport=9988;branch=z9hG4bK1;received=192.0.2.4");
+    }
+
+    #[test]
+    fn what_the_client_wrote_into_received_and_rport_is_replaced() {
+        let via = stamped("SIP/2.0/UDP 192.0.2.4;received=203.0.113.9;rport=53;branch=z9hG4bK1", "192.0.2.4:5060");
+        assert_eq!(via, "SIP/2.0/UDP 192.0.2.4;rport=5060;branch=z9hG4bK1;received=192.0.2.4");
+        let via = stamped("SIP/2.0/UDP 192.0.2.4;received=203.0.113.9;branch=z9hG4bK1", "192.0.2.4:5060");
+        assert_eq!(via, "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bK1");
+    }
+
+    #[test]
+    fn only_the_top_via_is_stamped() {
+        let via = stamped("SIP/2.0/UDP a.example;rport;branch=z9hG4bK2 , SIP/2.0/TCP b.example;rport", "192.0.2.4:1");
+        assert_eq!(
+            via,
+            "SIP/2.0/UDP a.example;rport=1;branch=z9hG4bK2;received=192.0.2.4 , SIP/2.0/TCP b.example;rport"
+        );
+    }
+
+    #[test]
+    fn an_ipv6_source_is_written_without_brackets() {
+        let via = stamped("SIP/2.0/UDP [2001:db8::9:255];branch=z9hG4bKas3", "[2001:db8::1]:5060");
+        assert_eq!(via, "SIP/2.0/UDP [2001:db8::9:255];branch=z9hG4bKas3;received=2001:db8::1");
+    }
+
+    #[test]
+    fn a_via_without_parameters_and_a_folded_one_are_stamped() {
+        assert_eq!(stamped("SIP/2.0/UDP a.example", "192.0.2.4:1"), "SIP/2.0/UDP a.example;received=192.0.2.4");
+        let via = stamped("SIP / 2.0 / UDP\r\n  a.example ; rport ;\r\n branch = z9hG4bK1", "192.0.2.4:1");
+        let via: String = via.split_whitespace().collect();
+        assert_eq!(via, "SIP/2.0/UDPa.example;rport=1;branch=z9hG4bK1;received=192.0.2.4");
+    }
+
+    #[test]
+    fn an_unreadable_via_is_left_alone_and_answered_where_it_came_from() {
+        let via = "SIP/2.0/UDP";
+        assert_eq!(stamped(via, "192.0.2.4:1"), via);
+        assert_eq!(goes_to(via, "192.0.2.4:1"), "192.0.2.4:1");
+    }
+
+    #[test]
+    fn with_rport_a_response_goes_to_where_the_request_came_from() {
+        assert_eq!(goes_to("SIP/2.0/UDP 10.1.1.1:4540;rport;branch=z9hG4bKkjshdyff", "192.0.2.1:9988"), "192.0.2.1:9988");
+    }
+
+    #[test]
+    fn without_rport_a_response_goes_to_the_port_of_sent_by() {
+        assert_eq!(goes_to("SIP/2.0/UDP 10.1.1.1:4540;branch=z9hG4bK1", "192.0.2.1:9988"), "192.0.2.1:4540");
+        assert_eq!(goes_to("SIP/2.0/UDP a.example;branch=z9hG4bK1", "192.0.2.1:9988"), "192.0.2.1:5060");
+        assert_eq!(goes_to("SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bK1", "[2001:db8::1]:9"), "[2001:db8::1]:5070");
+    }
+
+    #[test]
+    fn maddr_goes_before_received_on_udp_alone() {
+        let via = "SIP/2.0/UDP a.example:5070;maddr=224.2.0.1;branch=z9hG4bK1";
+        assert_eq!(goes_to(via, "192.0.2.1:9988"), "224.2.0.1:5070");
+        let route = route(&via.replace("UDP", "TCP"), "192.0.2.1:9988", Transport::Tcp);
+        assert_eq!(route.fallback, Some(Destination::tcp("192.0.2.1:5070".parse().unwrap())));
+    }
+
+    #[test]
+    fn over_tcp_a_response_goes_back_on_its_connection_else_to_received_at_the_sent_by_port() {
+        let route = route("SIP/2.0/TCP a.example:5071;rport;branch=z9hG4bK1", "192.0.2.1:49152", Transport::Tcp);
+        assert_eq!(route.flow.remote, "192.0.2.1:49152".parse().unwrap());
+        assert_eq!(route.fallback, Some(Destination::tcp("192.0.2.1:5071".parse().unwrap())));
+    }
+
+    #[test]
+    fn a_response_tells_the_same_way_as_its_request() {
+        let request = stamp(request("SIP/2.0/UDP a.example;rport;branch=z9hG4bK1"), "192.0.2.1:9988".parse().unwrap());
+        let response = Response::for_request(&request, sipora_message::StatusCode::OK).build().unwrap();
+        let destination = response_destination(&response, Transport::Udp);
+        assert_eq!(destination, Some("192.0.2.1:9988".parse().unwrap()));
+    }
+}
