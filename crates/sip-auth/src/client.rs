@@ -167,13 +167,7 @@ impl ClientAuthenticator {
             (true, true) if self.after_stale.contains(&sent.nonce) => AuthError::StaleAgain {
                 realm: realm.to_owned(),
             },
-            (true, _) => {
-                if self.after_stale.len() >= MAX_AFTER_STALE {
-                    self.after_stale.pop_front();
-                }
-                self.after_stale.push_back(challenge.nonce.clone());
-                return Ok(());
-            }
+            (true, _) => return Ok(()),
             // The nonce has served before; it may have expired on a server that does not say stale=true.
             (false, false) if challenge.nonce != sent.nonce => return Ok(()),
             // RFC 3261 §22.1: MUST NOT re-attempt requests with the credentials that have just been rejected.
@@ -208,6 +202,13 @@ impl ClientAuthenticator {
             call_id: asked.call_id.to_owned(),
             configured: credentials.realm().is_some(),
         };
+        // Also where no credentials were sent: some servers say stale=true in every challenge.
+        if challenge.stale {
+            if self.after_stale.len() >= MAX_AFTER_STALE {
+                self.after_stale.pop_front();
+            }
+            self.after_stale.push_back(challenge.nonce.clone());
+        }
         self.sessions
             .retain(|s| !s.is(challenger, challenge.realm()));
         if self.sessions.len() >= MAX_SESSIONS {

@@ -64,7 +64,12 @@ impl Session {
     }
 
     /// Goes on with the nonce that the server announced (RFC 7616 §3.5).
+    ///
+    /// Kamailio may announce the nonce that is in use; its count goes on then.
     pub(crate) fn adopt(&mut self, next_nonce: &str) {
+        if next_nonce == self.challenge.nonce {
+            return;
+        }
         self.challenge.nonce = next_nonce.to_owned();
         self.session_cnonce = None;
         self.uses = 0;

@@ -249,6 +249,23 @@ fn stale_is_retried_once_with_the_new_nonce() {
     assert!(matches!(error, AuthError::StaleAgain { .. }), "{error}");
 }
 
+// Kamailio's auth_challenge with flag 16 does this.
+#[test]
+fn a_wrong_password_is_sent_once_also_to_a_server_that_always_says_stale() {
+    let mut client = client();
+    let stale = |nonce: &str| {
+        let value = format!("{}, stale=true", MD5.replace("n1", nonce));
+        response(401, &[www(&value)])
+    };
+    let first = client
+        .answer(&REGISTER.bare(), &stale("n1"), "c")
+        .expect("an answer");
+    let error = client
+        .answer(&REGISTER.with(&first), &stale("n2"), "c")
+        .expect_err("rejected");
+    assert!(error.is_rejected(), "{error}");
+}
+
 #[test]
 fn a_nonce_that_served_before_may_expire_without_the_word_stale_but_only_once() {
     let mut client = client();
@@ -383,6 +400,22 @@ fn nextnonce_replaces_the_nonce_and_starts_the_count_again() {
     client.learn(&REGISTER.with(&lines), &ok);
     let next = answer(&client.preempt(&REGISTER.bare(), "c")[0]);
     assert_eq!((next.nonce(), next.nonce_count()), ("n2", Some(1)));
+}
+
+// Kamailio's add_authinfo_hdr does this.
+#[test]
+fn nextnonce_with_the_nonce_in_use_changes_nothing() {
+    let mut client = client();
+    let lines = client
+        .answer(&REGISTER.bare(), &response(401, &[www(MD5)]), "c")
+        .expect("an answer");
+    let same = (
+        HeaderName::AuthenticationInfo,
+        "nextnonce=\"n1\"".to_owned(),
+    );
+    client.learn(&REGISTER.with(&lines), &response(200, &[same]));
+    let next = answer(&client.preempt(&REGISTER.bare(), "c")[0]);
+    assert_eq!((next.nonce(), next.nonce_count()), ("n1", Some(2)));
 }
 
 #[test]
