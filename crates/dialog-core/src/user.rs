@@ -116,7 +116,7 @@ impl DialogUser {
             let after = pending.timeout;
             return reply(pending.reply, Err(ApiError::Timeout { after, cseq: sent }));
         }
-        let options = RequestOptions::deadline(left);
+        let options = RequestOptions::with_deadline(left);
         match context.send(pending.request.clone(), target, options) {
             Ok(id) => {
                 self.requests.insert(pending.key, id);
