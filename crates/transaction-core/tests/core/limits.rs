@@ -1,0 +1,144 @@
+//! Caps, and that nothing is left behind.
+
+use crate::bench::{Bench, OWNER, ack, incoming, outgoing, udp, udp_flow};
+use sipora_message::{HeaderName, Method, StatusCode};
+use sipora_transaction_core::{Config, OutgoingRequest, SendError};
+
+#[test]
+fn a_full_table_of_server_transactions_answers_503_with_retry_after_and_keeps_nothing() {
+    let mut config = Config::default();
+    config.max_server_transactions = 2;
+    let mut bench = Bench::with(config);
+    for number in 0..5 {
+        bench.receive_request(
+            &incoming("OPTIONS", &format!("z9hG4bK-{number}")),
+            udp_flow(9),
+        );
+    }
+    assert_eq!(bench.offered.len(), 2);
+    let sent = bench.take_sent();
+    assert_eq!(sent.len(), 3);
+    for refusal in &sent {
+        assert_eq!(refusal.response().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            refusal
+                .response()
+                .headers()
+                .text(&HeaderName::RetryAfter)
+                .unwrap(),
+            "5"
+        );
+    }
+    assert_eq!(bench.metrics().refused_for_lack_of_room, 3);
+    // What was admitted is still known.
+    assert!(
+        bench
+            .receive_request(&incoming("OPTIONS", "z9hG4bK-0"), udp_flow(9))
+            .is_none()
+    );
+    assert!(bench.take_sent().is_empty());
+}
+
+#[test]
+fn too_many_requests_of_our_own_are_refused() {
+    let mut config = Config::default();
+    config.max_requests = 1;
+    let mut bench = Bench::with(config);
+    bench.send(outgoing(Method::Options), &[udp(2)]);
+    let request = OutgoingRequest::new(outgoing(Method::Options), udp(2), OWNER);
+    assert_eq!(
+        bench.layer.send_request(bench.now, request),
+        Err(SendError::Overloaded)
+    );
+    assert_eq!(bench.metrics().overloaded, 1);
+}
+
+#[test]
+fn targets_beyond_the_limit_are_not_tried() {
+    let mut config = Config::default();
+    config.max_targets = 2;
+    let mut bench = Bench::with(config);
+    for last in 2..6 {
+        bench.unreachable.insert(udp(last).address);
+    }
+    bench.send(outgoing(Method::Options), &[udp(2), udp(3), udp(4), udp(5)]);
+    assert_eq!(bench.opened, [udp(2), udp(3)]);
+}
+
+#[test]
+fn a_draining_core_refuses_new_requests_and_finishes_old_ones() {
+    let mut bench = Bench::new();
+    let old = bench
+        .receive_request(&incoming("OPTIONS", "z9hG4bK-1"), udp_flow(9))
+        .unwrap();
+    bench.layer.drain();
+    assert!(!bench.layer.is_idle());
+    assert!(
+        bench
+            .receive_request(&incoming("OPTIONS", "z9hG4bK-2"), udp_flow(9))
+            .is_none()
+    );
+    assert_eq!(
+        bench.one_sent().response().status(),
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    let request = OutgoingRequest::new(outgoing(Method::Options), udp(2), OWNER);
+    assert_eq!(
+        bench.layer.send_request(bench.now, request),
+        Err(SendError::ShuttingDown)
+    );
+    assert!(bench.respond(&old, 200));
+    assert!(bench.layer.is_idle());
+}
+
+#[test]
+fn two_thousand_exchanges_leave_nothing_behind() {
+    let mut bench = Bench::new();
+    for number in 0..2_000 {
+        let branch = format!("z9hG4bK-{number}");
+        let request = bench
+            .receive_request(&incoming("REGISTER", &branch), udp_flow(9))
+            .unwrap();
+        bench.respond(&request, 200);
+        let invite = bench
+            .receive_request(&incoming("INVITE", &branch), udp_flow(9))
+            .unwrap();
+        bench.respond(&invite, 486);
+        if number % 2 == 0 {
+            bench.receive_request(&ack(&branch, "our-tag"), udp_flow(9));
+        }
+        bench.sent.clear();
+        bench.send(outgoing(Method::Options), &[udp(2)]);
+        let options = bench.one_sent();
+        bench.answer(&options, 200);
+        bench.offered.clear();
+        bench.events.clear();
+        let metrics = bench.metrics();
+        let holders = metrics.server_transactions + metrics.client_transactions + metrics.requests;
+        assert!(metrics.timer_entries <= 2 * holders + 65, "{metrics:?}");
+    }
+    bench.pass_ms(32_000);
+    bench.assert_empty();
+    assert_eq!(bench.metrics().timer_entries, 0);
+}
+
+#[test]
+fn malformed_requests_are_answered_where_they_can_be() {
+    let mut bench = Bench::new();
+    let text = incoming("OPTIONS", "z9hG4bK-1").replace("Content-Length: 0", "Content-Length: 10");
+    let error = sipora_message::Message::parse(
+        text.replace('\n', "\r\n").into_bytes(),
+        &Default::default(),
+    )
+    .unwrap_err();
+    bench
+        .layer
+        .handle_malformed(error.request(), "body too short", udp_flow(9));
+    bench.layer.handle_malformed(None, "rubbish", udp_flow(9));
+    bench.settle();
+    assert_eq!(
+        bench.one_sent().response().status(),
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(bench.metrics().malformed_received, 2);
+}

@@ -1,0 +1,199 @@
+//! RFC 3261 §17.2.1, RFC 6026 §8.5 and §8.6.
+
+use crate::bench::{Bench, ack, incoming, tcp_flow, udp_flow};
+use sipora_message::{Method, StatusCode};
+use sipora_transaction_core::Event;
+
+const BRANCH: &str = "z9hG4bK-1";
+
+fn invite() -> String {
+    incoming("INVITE", BRANCH)
+}
+
+#[test]
+fn trying_is_sent_after_200_ms_of_silence_and_repeats_for_copies() {
+    let mut bench = Bench::new();
+    assert!(bench.receive_request(&invite(), udp_flow(9)).is_some());
+    bench.pass_ms(199);
+    assert!(bench.receive_request(&invite(), udp_flow(9)).is_none());
+    assert!(bench.take_sent().is_empty());
+    bench.pass_ms(1);
+    let trying = bench.one_sent();
+    assert_eq!(trying.response().status(), StatusCode::TRYING);
+    assert_eq!(trying.response().headers().to().unwrap().tag(), None);
+    assert!(bench.receive_request(&invite(), udp_flow(9)).is_none());
+    assert_eq!(
+        bench.one_sent().message.as_bytes(),
+        trying.message.as_bytes()
+    );
+    bench.pass_ms(60_000);
+    assert!(bench.take_sent().is_empty());
+}
+
+#[test]
+fn an_early_provisional_answer_makes_trying_needless_and_the_latest_is_repeated() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    assert!(bench.respond(&request, 180));
+    assert!(bench.respond(&request, 183));
+    bench.pass_ms(1_000);
+    let statuses: Vec<_> = bench
+        .take_sent()
+        .iter()
+        .map(|sent| sent.response().status().as_u16())
+        .collect();
+    assert_eq!(statuses, [180, 183]);
+    bench.receive_request(&invite(), udp_flow(9));
+    assert_eq!(bench.one_sent().response().status().as_u16(), 183);
+}
+
+#[test]
+fn a_refusal_is_repeated_up_to_t2_until_64_t1_and_then_reported() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    assert!(bench.respond(&request, 486));
+    bench.pass_ms(32_000);
+    let expected = [
+        0, 500, 1_500, 3_500, 7_500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500,
+    ];
+    assert_eq!(bench.sent_at(), expected);
+    let events = bench.take_events();
+    assert!(
+        matches!(events[..], [Event::NotAcknowledged { transaction }] if transaction == request.transaction)
+    );
+    bench.assert_empty();
+}
+
+#[test]
+fn a_refusal_over_tcp_is_sent_once_and_still_waits_for_its_ack() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), tcp_flow(9)).unwrap();
+    assert!(bench.respond(&request, 486));
+    bench.pass_ms(31_999);
+    assert_eq!(bench.sent_at(), [0]);
+    assert_eq!(bench.metrics().server_transactions, 1);
+    bench.receive_request(&ack(BRANCH, "our-tag"), tcp_flow(9));
+    assert!(matches!(
+        bench.take_events()[..],
+        [Event::Acknowledged { .. }]
+    ));
+    bench.assert_empty();
+}
+
+#[test]
+fn the_ack_of_a_refusal_ends_repetition_and_its_copies_are_absorbed_for_t4() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    bench.respond(&request, 486);
+    bench.pass_ms(700);
+    assert_eq!(bench.sent_at(), [0, 500]);
+    for _ in 0..3 {
+        assert!(
+            bench
+                .receive_request(&ack(BRANCH, "our-tag"), udp_flow(9))
+                .is_none()
+        );
+    }
+    assert!(bench.receive_request(&invite(), udp_flow(9)).is_none());
+    assert!(matches!(
+        bench.take_events()[..],
+        [Event::Acknowledged { .. }]
+    ));
+    bench.pass_ms(4_999);
+    assert!(bench.take_sent().is_empty());
+    assert_eq!(bench.metrics().server_transactions, 1);
+    bench.pass_ms(1);
+    bench.assert_empty();
+}
+
+#[test]
+fn a_copy_of_the_invite_gets_the_refusal_again() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    bench.respond(&request, 603);
+    let refusal = bench.one_sent();
+    bench.receive_request(&invite(), udp_flow(9));
+    assert_eq!(
+        bench.one_sent().message.as_bytes(),
+        refusal.message.as_bytes()
+    );
+}
+
+#[test]
+fn accepted_absorbs_copies_sends_repeated_2xx_and_passes_acks_up_for_64_t1() {
+    for flow in [udp_flow(9), tcp_flow(9)] {
+        let mut bench = Bench::new();
+        let request = bench.receive_request(&invite(), flow).unwrap();
+        assert!(bench.respond(&request, 200));
+        assert!(bench.receive_request(&invite(), flow).is_none());
+        bench.pass_ms(1_000);
+        assert_eq!(
+            bench.sent_at(),
+            [0],
+            "the machine does not repeat 2xx by itself"
+        );
+        assert!(bench.respond(&request, 200), "the user does");
+        assert_eq!(bench.sent_at(), [1_000]);
+        // Not even an ACK with the INVITE's branch is absorbed.
+        let passed = bench
+            .receive_request(&ack(BRANCH, "our-tag"), flow)
+            .unwrap();
+        assert_eq!(passed.request.method(), &Method::Ack);
+        bench.pass_ms(30_999);
+        assert!(bench.respond(&request, 200));
+        bench.pass_ms(1);
+        bench.assert_empty();
+        assert!(!bench.respond(&request, 200));
+    }
+}
+
+#[test]
+fn after_a_2xx_a_refusal_comes_too_late() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    assert!(bench.respond(&request, 200));
+    assert!(!bench.respond(&request, 486));
+    assert!(!bench.respond(&request, 180));
+    assert_eq!(bench.take_sent().len(), 1);
+}
+
+#[test]
+fn after_a_refusal_a_2xx_comes_too_late() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    assert!(bench.respond(&request, 486));
+    assert!(!bench.respond(&request, 200));
+    assert_eq!(bench.take_sent().len(), 1);
+    assert_eq!(bench.metrics().gone, 1);
+}
+
+#[test]
+fn a_transport_error_is_reported_and_the_transaction_goes_on() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    bench.unreachable.insert(udp_flow(9).remote);
+    bench.respond(&request, 486);
+    assert!(matches!(
+        bench.take_events()[..],
+        [Event::AnswerFailed { .. }]
+    ));
+    bench.unreachable.clear();
+    bench.pass_ms(500);
+    assert_eq!(bench.sent_at(), [500]);
+    assert!(
+        bench.receive_request(&invite(), udp_flow(9)).is_none(),
+        "a copy is no new request"
+    );
+}
+
+#[test]
+fn an_ack_that_matches_nothing_goes_to_the_users_and_takes_no_answer() {
+    let mut bench = Bench::new();
+    let request = bench
+        .receive_request(&ack("z9hG4bK-other", "x"), udp_flow(9))
+        .unwrap();
+    assert_eq!(request.request.method(), &Method::Ack);
+    assert!(!bench.respond(&request, 200));
+    assert!(bench.take_sent().is_empty());
+    bench.assert_empty();
+}
