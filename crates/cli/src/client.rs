@@ -16,46 +16,118 @@ use crate::exit::{Failure, chain};
 use crate::output::Report;
 use crate::wire::Trace;
 
-/// Starts a client on a free port.
-///
-/// `target` is where requests will go, which decides between IPv4 and IPv6; `identity` is who sends them, whose user
-/// part is the user name where `--user` gives none.
-pub(crate) async fn start(
-    arguments: &ClientArguments,
-    target: &Uri,
-    identity: Option<&Uri>,
-) -> Result<Arc<SessionCoordinator>, Failure> {
-    let proxy = match &arguments.proxy {
-        Some(proxy) => Some(parse_uri("--proxy", proxy)?),
-        None => None,
-    };
-    let next_hop = proxy.as_ref().unwrap_or(target);
-    let mut builder = SessionManagerBuilder::new()
-        .with_bind_address(any_address(next_hop))
-        .with_request_timeout(arguments.timeout)
-        .with_user_agent(USER_AGENT)
-        .enable_sip_client();
-    if let Some(proxy) = &proxy {
-        builder = builder.with_outbound_proxy(proxy.as_str());
+/// Is a SIP client that talks to one peer.
+pub(crate) struct Client {
+    pub(crate) coordinator: Arc<SessionCoordinator>,
+    peer: Uri,
+    has_credentials: bool,
+}
+
+impl Client {
+    /// Starts a client on a free port.
+    ///
+    /// `peer` is where requests will go, which decides between IPv4 and IPv6; `identity` is who sends them, whose user
+    /// part is the user name where `--user` gives none.
+    pub(crate) async fn start(
+        arguments: &ClientArguments,
+        peer: Uri,
+        identity: Option<&Uri>,
+    ) -> Result<Client, Failure> {
+        let proxy = match &arguments.proxy {
+            Some(proxy) => Some(parse_uri("--proxy", proxy)?),
+            None => None,
+        };
+        let user = identity.and_then(Uri::user_decoded);
+        let credentials = credentials(arguments, user.as_deref())?;
+        let has_credentials = credentials.is_some();
+
+        let mut builder = SessionManagerBuilder::new()
+            .with_bind_address(any_address(proxy.as_ref().unwrap_or(&peer)))
+            .with_request_timeout(arguments.timeout)
+            .with_user_agent(USER_AGENT)
+            .enable_sip_client();
+        if let Some(proxy) = &proxy {
+            builder = builder.with_outbound_proxy(proxy.as_str());
+        }
+        if let Some(identity) = identity {
+            builder = builder.with_identity(identity.as_str());
+        }
+        if let Some(credentials) = credentials {
+            builder = builder.with_credentials(credentials);
+        }
+        if arguments.verbose > 0 {
+            builder = builder.with_observer(Arc::new(Trace));
+        }
+        let coordinator = builder
+            .build()
+            .await
+            .map_err(|error| Failure::Local(chain(&error)))?;
+        Ok(Client {
+            coordinator,
+            peer,
+            has_credentials,
+        })
     }
-    if let Some(identity) = identity {
-        builder = builder.with_identity(identity.as_str());
+
+    /// Reports any final answer; one other than 2xx is a failure.
+    pub(crate) fn answered(&self, response: &SipResponse) -> Report {
+        if response.status().is_success() {
+            Report::answer(response)
+        } else {
+            Report::failure(self.refusal(response), Some(response))
+        }
     }
-    let user = identity.and_then(Uri::user_decoded);
-    if let Some(credentials) = credentials(arguments, user.as_deref())? {
-        builder = builder.with_credentials(credentials);
+
+    /// Reports a failed call, with the answer behind it.
+    pub(crate) fn failed(&self, error: &Error) -> Report {
+        Report::failure(self.failure(error), error.response())
     }
-    if arguments.verbose > 0 {
-        builder = builder.with_observer(Arc::new(Trace));
+
+    /// Says what a failed call means for the exit status.
+    pub(crate) fn failure(&self, error: &Error) -> Failure {
+        let (peer, text) = (&self.peer, chain(error));
+        match error {
+            Error::Rejected(response) => self.refusal(response),
+            Error::AuthenticationFailed { response, .. }
+            | Error::ProtocolError { response, .. } => Failure::Refused(format!(
+                "{peer}: {text} ({} {})",
+                response.status(),
+                response.reason()
+            )),
+            Error::Timeout { .. } | Error::Transport { .. } => {
+                Failure::NoAnswer(format!("{peer}: {text}"))
+            }
+            _ => Failure::Local(text),
+        }
     }
-    builder.build().await.map_err(|error| failure(&error))
+
+    fn refusal(&self, response: &SipResponse) -> Failure {
+        let mut text = format!(
+            "{} answered {} {}",
+            self.peer,
+            response.status(),
+            response.reason()
+        );
+        if matches!(response.status().as_u16(), 401 | 407) && !self.has_credentials {
+            text.push_str(&format!(
+                "; give --user and --password-file or {PASSWORD_VARIABLE}"
+            ));
+        }
+        Failure::Refused(text)
+    }
 }
 
 /// Reads a SIP or SIPS URI; `what` names the argument that it came from.
 pub(crate) fn parse_uri(what: &str, text: &str) -> Result<Uri, Failure> {
     let wrong =
         |reason: &str| Failure::Local(format!("{what} '{text}' is not a SIP URI: {reason}"));
-    let uri = Uri::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    let uri = Uri::parse(text).map_err(|error| {
+        wrong(&format!(
+            "{} at character {}",
+            error.reason(),
+            error.offset() + 1
+        ))
+    })?;
     if !uri.is_sip() {
         return Err(wrong(
             "it begins with sip: or sips:, as in sip:alice@example.com",
@@ -79,38 +151,6 @@ pub(crate) fn with_transport(uri: Uri, choice: Option<TransportChoice>) -> Resul
             .with_param("transport", Some(choice.as_str()))
             .map_err(|error| Failure::Local(error.to_string())),
     }
-}
-
-/// Says what a failed call means for the exit status.
-pub(crate) fn failure(error: &Error) -> Failure {
-    let mut text = chain(error);
-    if let Some(response) = error.response() {
-        let status = response.status().to_string();
-        if !text.contains(&status) {
-            text.push_str(&format!(" ({status} {})", response.reason()));
-        }
-    }
-    match error {
-        Error::Rejected(_) | Error::AuthenticationFailed { .. } | Error::ProtocolError { .. } => {
-            Failure::Refused(text)
-        }
-        Error::Timeout { .. } | Error::Transport { .. } => Failure::NoAnswer(text),
-        _ => Failure::Local(text),
-    }
-}
-
-/// Reports a failed call, with the answer behind it.
-pub(crate) fn failed(error: &Error) -> Report {
-    Report::failure(failure(error), error.response())
-}
-
-/// Reports any final answer; one other than 2xx is a failure.
-pub(crate) fn answered(by: &str, response: &SipResponse) -> Report {
-    if response.status().is_success() {
-        return Report::answer(response);
-    }
-    let text = format!("{by} answered {} {}", response.status(), response.reason());
-    Report::failure(Failure::Refused(text), Some(response))
 }
 
 /// Gives the credentials of the command line and the environment, if there are any.

@@ -4,7 +4,7 @@ use clap::Args;
 use sipora_session_core::SipClient;
 
 use crate::arguments::{ClientArguments, EXIT_STATUSES};
-use crate::client;
+use crate::client::{self, Client};
 use crate::exit::Failure;
 
 #[derive(Debug, Args)]
@@ -22,14 +22,14 @@ pub(crate) struct OptionsArguments {
 pub(crate) async fn run(arguments: OptionsArguments) -> Result<(), Failure> {
     let target = client::parse_uri("URI", &arguments.uri)?;
     let target = client::with_transport(target, arguments.client.transport)?;
-    let coordinator = client::start(&arguments.client, &target, None).await?;
-    let report = match coordinator.send_options(target.as_str()).await {
-        Ok(response) => client::answered(target.as_str(), &response),
-        Err(error) => client::failed(&error),
+    let client = Client::start(&arguments.client, target.clone(), None).await?;
+    let report = match client.coordinator.send_options(target.as_str()).await {
+        Ok(response) => client.answered(&response),
+        Err(error) => client.failed(&error),
     };
     let result = report.print(arguments.client.json, |report, out| {
         report.write_answer(out)
     });
-    coordinator.shutdown().await;
+    client.coordinator.shutdown().await;
     result
 }

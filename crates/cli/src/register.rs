@@ -4,13 +4,11 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
-use sipora_session_core::message::{ContactRef, Method, Request, Uri};
-use sipora_session_core::{
-    Error, RegistrationHandle, RegistrationState, SessionCoordinator, SipClient, SipResponse,
-};
+use sipora_session_core::message::{ContactRef, Limits, Request, Uri};
+use sipora_session_core::{Error, RegistrationHandle, RegistrationState, SipClient, SipResponse};
 
 use crate::arguments::{ClientArguments, EXIT_STATUSES};
-use crate::client;
+use crate::client::{self, Client};
 use crate::exit::{Failure, chain};
 use crate::output::{BindingRow, Report};
 use crate::signals::Signals;
@@ -64,16 +62,16 @@ pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
     } else {
         None
     };
-    let coordinator = client::start(
+    let client = Client::start(
         &arguments.client,
-        &addresses.registrar,
+        addresses.registrar.clone(),
         Some(&addresses.record),
     )
     .await?;
     let session = Session {
         arguments: &arguments,
         addresses: &addresses,
-        coordinator: &coordinator,
+        client: &client,
     };
     let result = match &mut signals {
         Some(signals) => session.keep(signals).await,
@@ -81,7 +79,7 @@ pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
         None if arguments.remove => session.remove().await,
         None => session.register().await,
     };
-    coordinator.shutdown().await;
+    client.coordinator.shutdown().await;
     result
 }
 
@@ -148,7 +146,7 @@ impl Addresses {
 struct Session<'a> {
     arguments: &'a RegisterArguments,
     addresses: &'a Addresses,
-    coordinator: &'a SessionCoordinator,
+    client: &'a Client,
 }
 
 impl Session<'_> {
@@ -156,7 +154,7 @@ impl Session<'_> {
     async fn register(&self) -> Result<(), Failure> {
         let report = match self.bind().await {
             Ok(registration) => self.bound(&registration),
-            Err(error) => client::failed(&error),
+            Err(error) => self.client.failed(&error),
         };
         self.print_bound(report)
     }
@@ -169,7 +167,7 @@ impl Session<'_> {
         };
         let registration = match registration {
             Ok(registration) => registration,
-            Err(error) => return self.print_bound(client::failed(&error)),
+            Err(error) => return self.print_bound(self.client.failed(&error)),
         };
         self.print_bound(self.bound(&registration))?;
         let mut states = registration.states();
@@ -189,7 +187,7 @@ impl Session<'_> {
         }
         match tokio::time::timeout(GOODBYE, registration.unregister()).await {
             Ok(Ok(())) => self.note(&format!("unregistered {}", self.addresses.record)),
-            Ok(Err(error)) => Err(client::failure(&error)),
+            Ok(Err(error)) => Err(self.client.failure(&error)),
             Err(_) => Err(Failure::NoAnswer(format!(
                 "{} did not answer the removal; the binding expires by itself",
                 self.addresses.registrar
@@ -230,13 +228,15 @@ impl Session<'_> {
         let contact = match contact {
             Some(contact) => contact.as_str().to_owned(),
             None => {
-                self.coordinator
+                self.client
+                    .coordinator
                     .contact_uri(&self.addresses.user(), registrar.as_str())
                     .await?
             }
         };
         let expires = self.arguments.expires;
-        self.coordinator
+        self.client
+            .coordinator
             .register(registrar.as_str(), record.as_str(), &contact, expires)
             .await
     }
@@ -246,27 +246,31 @@ impl Session<'_> {
         let Addresses {
             record, registrar, ..
         } = self.addresses;
-        let mut request = Request::builder(Method::Register, registrar).to(&format!("<{record}>"));
-        if let Some(contact) = removal {
-            request = request.header("Contact", contact).header("Expires", "0");
-        }
-        let request = match request.build() {
+        // The client adds what every request needs; of URIs that were parsed, nothing can break a line.
+        let removal = removal
+            .map(|contact| format!("Contact: {contact}\r\nExpires: 0\r\n"))
+            .unwrap_or_default();
+        let text = format!(
+            "REGISTER {registrar} SIP/2.0\r\nTo: <{record}>\r\n{removal}Content-Length: 0\r\n\r\n"
+        );
+        let request = match Request::parse(text, &Limits::default()) {
             Ok(request) => request,
             Err(error) => return Report::failure(Failure::Local(chain(&error)), None),
         };
         match self
+            .client
             .coordinator
             .send_raw_request(request, self.arguments.client.timeout)
             .await
         {
             Ok(response) => {
-                let mut report = client::answered(registrar.as_str(), &response);
+                let mut report = self.client.answered(&response);
                 if report.is_success() {
                     report.bindings = bindings(&response);
                 }
                 report
             }
-            Err(error) => client::failed(&error),
+            Err(error) => self.client.failed(&error),
         }
     }
 
@@ -305,7 +309,7 @@ impl Session<'_> {
     fn show(&self, state: &RegistrationState) -> Result<(), Failure> {
         match state {
             RegistrationState::Refreshing { .. } => Ok(()),
-            RegistrationState::Failed(error) => Err(client::failure(error)),
+            RegistrationState::Failed(error) => Err(self.client.failure(error)),
             _ => self.note(&state.to_string()),
         }
     }
@@ -327,7 +331,7 @@ fn bindings(response: &SipResponse) -> Option<Vec<BindingRow>> {
     let row = |contact: &ContactRef<'_>| BindingRow {
         uri: contact.uri().as_str().to_owned(),
         expires: contact.expires(),
-        q: contact.q().map(f32::from),
+        q: contact.q().map(|q| f32::from(q.thousandths()) / 1000.0),
     };
     Some(contacts.as_slice().iter().map(row).collect())
 }

@@ -198,8 +198,9 @@ async fn refreshed(registration: &RegistrationHandle) -> Result<(), String> {
 
 /// Makes a REGISTER that only asks (RFC 3261 §10.2.3). The client adds what every request needs.
 fn query(registrar: &str, address: &str) -> Result<Request, String> {
-    let text =
-        format!("REGISTER {registrar} SIP/2.0\r\nFrom: <{address}>\r\nTo: <{address}>\r\n\r\n");
+    let text = format!(
+        "REGISTER {registrar} SIP/2.0\r\nFrom: <{address}>\r\nTo: <{address}>\r\nContent-Length: 0\r\n\r\n"
+    );
     Request::parse(text, &Limits::default()).map_err(|error| error.to_string())
 }
 

@@ -96,7 +96,7 @@ if ! kill -0 "$server" 2>/dev/null; then
     status=1
 elif [ $keep = yes ] && [ "$status" -eq 0 ]; then
     echo
-    sed -n '/^phone:/s/^phone: *//p' "$logs/server.out"
+    sed -n 's/^phone: //p' "$logs/server.out"
     echo "The server stays up as process $server. To stop it: kill $server"
     server=
     trap - EXIT

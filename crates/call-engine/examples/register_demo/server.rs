@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use sipora_call_engine::{
-    CallCenterConfig, CallCenterEngine, Direction, Flow, MessageObserver, Now,
-};
+use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
+use sipora_session_core::{Direction, Flow, MessageObserver, Now};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A registrar with one user, alice, whose password is wonderland.

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use sipora_session_core::message::{Limits, Message};
+use sipora_session_core::message::{HeaderName, Limits, Message};
 use sipora_session_core::{Direction, Flow, MessageObserver, Now};
 
 /// Records the messages of its clients, divided into steps.
 #[derive(Default)]
-pub struct Wire {
+pub(crate) struct Wire {
     seen: Mutex<Vec<Seen>>,
     steps: Mutex<usize>,
 }
@@ -18,7 +18,7 @@ struct Seen {
     at: Instant,
     direction: Direction,
     what: What,
-    /// The Request-URI, or the reason phrase.
+    /// The Request-URI and whether there are credentials, or the reason phrase.
     detail: String,
     call_id: String,
     cseq: u32,
@@ -26,24 +26,24 @@ struct Seen {
 
 /// Is what a step expects of a message: a request's method or an answer's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum What {
+pub(crate) enum What {
     Request(&'static str),
     Answer(u16),
 }
 
 /// Is a step that has begun.
-pub struct Step<'a> {
+pub(crate) struct Step<'a> {
     wire: &'a Wire,
     began: Instant,
 }
 
 impl Wire {
-    pub fn new() -> Arc<Wire> {
+    pub(crate) fn new() -> Arc<Wire> {
         Arc::default()
     }
 
     /// Begins a step and says what it is.
-    pub fn step(&self, title: &str) -> Step<'_> {
+    pub(crate) fn step(&self, title: &str) -> Step<'_> {
         let mut steps = lock(&self.steps);
         *steps += 1;
         println!("{}. {title}", *steps);
@@ -59,7 +59,7 @@ impl Step<'_> {
     /// Ends the step: prints what went over the wire since it began, and checks that it is `expected`.
     ///
     /// A message that was sent again, as UDP does when an answer is late, is printed but counts once.
-    pub fn end(self, expected: &[What], outcome: &str) -> Result<(), String> {
+    pub(crate) fn end(self, expected: &[What], outcome: &str) -> Result<(), String> {
         let counted = self.show();
         if counted != expected {
             return Err(format!("expected {} on the wire", list(expected)));
@@ -82,7 +82,7 @@ impl Step<'_> {
                 .saturating_duration_since(self.began)
                 .as_secs_f64()
                 * 1000.0;
-            print!("   {arrow} {:<44} {time:>8.1} ms", message.text());
+            print!("   {arrow} {:<62} {time:>7.1} ms", message.text());
             if known.insert((message.call_id, message.cseq, message.what)) {
                 counted.push(message.what);
                 println!();
@@ -120,13 +120,15 @@ impl MessageObserver for Wire {
         let call_id = headers.call_id().unwrap_or_default().to_owned();
         let (what, detail) = match &message {
             Message::Request(request) => {
-                let method = METHODS
+                let what = METHODS
                     .into_iter()
                     .find(|method| *method == request.method().as_str());
-                (
-                    What::Request(method.unwrap_or("another request")),
-                    request.uri_text().to_owned(),
-                )
+                let uri = request.uri_text();
+                let detail = match headers.first(&HeaderName::Authorization) {
+                    Some(_) => format!("{uri} with credentials"),
+                    None => uri.to_owned(),
+                };
+                (What::Request(what.unwrap_or("another request")), detail)
             }
             Message::Response(response) => (
                 What::Answer(response.status().as_u16()),
