@@ -1,7 +1,8 @@
 //! What `Authorization` and `Proxy-Authorization` carry.
 
 use std::fmt;
-use std::str::FromStr;
+
+use sipora_message::AuthValue;
 
 use crate::algorithm::{Algorithm, Qop};
 use crate::calculation::{Covered, Hex, Protection, response, secret_hash};
@@ -14,12 +15,20 @@ use crate::parameters::{Parameters, Printer};
 ///
 /// ```
 /// use sipora_auth::DigestResponse;
+/// use sipora_message::{HeaderName, Limits, Request};
 ///
-/// let answer: DigestResponse = r#"Digest username="bob", realm="biloxi.com",
-///     nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", uri="sip:bob@biloxi.com", qop=auth, nc=00000001,
-///     cnonce="0a4f113b", response="6629fae49393a05397450978507c4ef1""#.parse()?;
-/// assert_eq!((answer.username(), answer.nonce_count()), ("bob", Some(1)));
-/// # Ok::<(), sipora_auth::AuthError>(())
+/// let request = Request::parse(
+///     "REGISTER sip:biloxi.com SIP/2.0\r\n\
+///      Authorization: Digest username=\"bob\", realm=\"biloxi.com\", uri=\"sip:biloxi.com\",\r\n \
+///      nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\", qop=auth, nc=00000001, cnonce=\"0a4f113b\",\r\n \
+///      response=\"6629fae49393a05397450978507c4ef1\"\r\n\r\n",
+///     &Limits::default(),
+/// )?;
+/// for value in request.headers().credentials(&HeaderName::Authorization) {
+///     let answer = DigestResponse::try_from(value?)?;
+///     assert_eq!((answer.username(), answer.nonce_count()), ("bob", Some(1)));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct DigestResponse {
@@ -137,12 +146,6 @@ impl DigestResponse {
         if !parameters.is_digest() {
             return Err(AuthError::NotDigest);
         }
-        let required = |name| {
-            parameters
-                .unique(name)?
-                .map(str::to_owned)
-                .ok_or(AuthError::Missing { parameter: name })
-        };
         let algorithm = match parameters.unique("algorithm")? {
             None => AlgorithmName::Absent,
             Some(name) => name
@@ -161,10 +164,10 @@ impl DigestResponse {
         };
         Ok(DigestResponse {
             username: username(parameters, userhash == Some(true))?,
-            realm: required("realm")?,
-            nonce: required("nonce")?,
-            uri: required("uri")?,
-            response: required("response")?,
+            realm: parameters.required("realm")?,
+            nonce: parameters.required("nonce")?,
+            uri: parameters.required("uri")?,
+            response: parameters.required("response")?,
             opaque: parameters.unique("opaque")?.map(str::to_owned),
             userhash,
             algorithm,
@@ -204,16 +207,11 @@ impl SentProtection {
     }
 }
 
-impl FromStr for DigestResponse {
-    type Err = AuthError;
+impl TryFrom<AuthValue<'_>> for DigestResponse {
+    type Error = AuthError;
 
-    fn from_str(text: &str) -> Result<Self, AuthError> {
-        match Parameters::parse_list(text)?.as_slice() {
-            [one] => DigestResponse::from_parameters(one),
-            _ => Err(AuthError::Invalid {
-                parameter: "credentials",
-            }),
-        }
+    fn try_from(value: AuthValue<'_>) -> Result<Self, AuthError> {
+        DigestResponse::from_parameters(&Parameters::from(value))
     }
 }
 
@@ -307,12 +305,13 @@ fn extended_value(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::answer;
 
     const FULL: &str = r#"Digest username="zoë \"z\"", realm="r", nonce="n", uri="sip:r", response="00", algorithm=SHA-256, cnonce="c", qop=auth, nc=0000000a, opaque="o", userhash=false"#;
 
     #[test]
     fn printed_credentials_are_read_back() {
-        let answer: DigestResponse = FULL.parse().expect("well-formed");
+        let answer = answer(FULL).expect("well-formed");
         assert_eq!(answer.to_string(), FULL);
         assert_eq!(answer.username(), "zoë \"z\"");
         assert_eq!(answer.nonce_count(), Some(10));
@@ -320,7 +319,7 @@ mod tests {
 
     #[test]
     fn debug_shows_neither_digest_nor_nonces() {
-        let answer: DigestResponse = FULL.replace("\"00\"", "\"5ec2e7\"").parse().expect("fine");
+        let answer = answer(&FULL.replace("\"00\"", "\"5ec2e7\"")).expect("fine");
         let text = format!("{answer:?}");
         assert!(!text.contains("5ec2e7"), "{text}");
         assert!(text.contains("zoë"), "{text}");
@@ -328,10 +327,7 @@ mod tests {
 
     #[test]
     fn the_extended_username_is_decoded() {
-        let answer: DigestResponse =
-            r#"Digest username*=UTF-8''J%C3%A4s%C3%B8n%20Doe, realm="r", nonce="n", uri="/", response="00""#
-                .parse()
-                .expect("RFC 7616 3.9.2");
+        let answer = answer(r#"Digest username*=UTF-8''J%C3%A4s%C3%B8n%20Doe, realm="r", nonce="n", uri="/", response="00""#).expect("RFC 7616 3.9.2");
         assert_eq!(answer.username(), "Jäsøn Doe");
         for bad in [
             "UTF-8''%G0",
@@ -392,7 +388,7 @@ mod tests {
         ];
         for (from, to, error) in cases {
             let text = FULL.replace(from, to);
-            assert_eq!(text.parse::<DigestResponse>(), Err(error), "{text}");
+            assert_eq!(answer(&text), Err(error), "{text}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What `WWW-Authenticate` and `Proxy-Authenticate` carry.
 
 use std::fmt;
-use std::str::FromStr;
+
+use sipora_message::AuthValue;
 
 use crate::algorithm::{Algorithm, Qop};
 use crate::error::AuthError;
@@ -11,13 +12,21 @@ use crate::parameters::{Parameters, Printer};
 ///
 /// ```
 /// use sipora_auth::{Algorithm, Challenge, Qop};
+/// use sipora_message::{HeaderName, Limits, Response};
 ///
-/// let challenge: Challenge = r#"Digest realm="biloxi.com", qop="auth,auth-int",
-///     nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", algorithm=SHA-256"#.parse()?;
-/// assert_eq!(challenge.realm(), "biloxi.com");
-/// assert_eq!(challenge.algorithm(), Algorithm::Sha256);
-/// assert_eq!(challenge.qops(), [Qop::Auth, Qop::AuthInt]);
-/// # Ok::<(), sipora_auth::AuthError>(())
+/// let response = Response::parse(
+///     "SIP/2.0 401 Unauthorized\r\n\
+///      WWW-Authenticate: Digest realm=\"biloxi.com\", qop=\"auth,auth-int\", algorithm=SHA-256,\r\n \
+///      nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"\r\n\r\n",
+///     &Limits::default(),
+/// )?;
+/// for value in response.headers().challenges(&HeaderName::WwwAuthenticate) {
+///     let challenge = Challenge::try_from(value?)?;
+///     assert_eq!(challenge.realm(), "biloxi.com");
+///     assert_eq!(challenge.algorithm(), Algorithm::Sha256);
+///     assert_eq!(challenge.qops(), [Qop::Auth, Qop::AuthInt]);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
@@ -66,16 +75,10 @@ impl Challenge {
         self.userhash
     }
 
-    pub(crate) fn from_parameters(parameters: &Parameters<'_>) -> Result<Self, AuthError> {
+    fn from_parameters(parameters: &Parameters<'_>) -> Result<Self, AuthError> {
         if !parameters.is_digest() {
             return Err(AuthError::NotDigest);
         }
-        let required = |name| {
-            parameters
-                .unique(name)?
-                .map(str::to_owned)
-                .ok_or(AuthError::Missing { parameter: name })
-        };
         let flag = |name| -> Result<bool, AuthError> {
             // RFC 7616 §3.3: anything other than "true", whatever its case, is false.
             Ok(parameters
@@ -92,8 +95,8 @@ impl Challenge {
             return Err(AuthError::Missing { parameter: "qop" });
         }
         Ok(Challenge {
-            realm: required("realm")?,
-            nonce: required("nonce")?,
+            realm: parameters.required("realm")?,
+            nonce: parameters.required("nonce")?,
             opaque: parameters.unique("opaque")?.map(str::to_owned),
             algorithm,
             qops,
@@ -103,17 +106,11 @@ impl Challenge {
     }
 }
 
-/// Reads one challenge. Several in one value are an error here.
-impl FromStr for Challenge {
-    type Err = AuthError;
+impl TryFrom<AuthValue<'_>> for Challenge {
+    type Error = AuthError;
 
-    fn from_str(text: &str) -> Result<Self, AuthError> {
-        match Parameters::parse_list(text)?.as_slice() {
-            [one] => Challenge::from_parameters(one),
-            _ => Err(AuthError::Invalid {
-                parameter: "challenge",
-            }),
-        }
+    fn try_from(value: AuthValue<'_>) -> Result<Self, AuthError> {
+        Challenge::from_parameters(&Parameters::from(value))
     }
 }
 
@@ -161,10 +158,11 @@ fn known_qops(list: &str) -> Result<Vec<Qop>, AuthError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::challenge;
 
     #[test]
     fn a_bare_challenge_means_md5_without_qop() {
-        let challenge: Challenge = "Digest realm=\"a\", nonce=\"b\"".parse().expect("minimal");
+        let challenge = challenge("Digest realm=\"a\", nonce=\"b\"").expect("minimal");
         assert_eq!(challenge.algorithm(), Algorithm::Md5);
         assert!(challenge.qops().is_empty());
         assert!(!challenge.is_stale());
@@ -177,17 +175,16 @@ mod tests {
             r#"Digest realm="a \"b\" \\", nonce="n", algorithm=MD5"#,
             r#"Digest realm="zoë", nonce="n", opaque="", algorithm=SHA-256-sess, qop="auth,auth-int", stale=true, userhash=true"#,
         ] {
-            let challenge: Challenge = text.parse().expect(text);
-            assert_eq!(challenge.to_string(), text);
+            assert_eq!(challenge(text).expect(text).to_string(), text);
         }
     }
 
     #[test]
     fn quoted_tokens_and_odd_case_are_understood() {
-        let challenge: Challenge =
-            r#"digest REALM="a",nonce="n",algorithm="md5",qop="AUTH , token",stale="TRUE""#
-                .parse()
-                .expect("lenient");
+        let challenge = challenge(
+            r#"digest REALM="a",nonce="n",algorithm="md5",qop="AUTH , token",stale="TRUE""#,
+        )
+        .expect("lenient");
         assert_eq!(challenge.algorithm(), Algorithm::Md5);
         assert_eq!(challenge.qops(), [Qop::Auth]);
         assert!(challenge.is_stale());
@@ -223,7 +220,7 @@ mod tests {
             ),
         ];
         for (text, error) in cases {
-            assert_eq!(text.parse::<Challenge>(), Err(error), "{text}");
+            assert_eq!(challenge(text), Err(error), "{text}");
         }
     }
 }

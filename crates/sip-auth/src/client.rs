@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use sipora_message::{HeaderName, Method, Request, Response};
+use sipora_message::{AuthValue, HeaderError, HeaderName, Headers, Method, Request, Response};
 
 use crate::answer::DigestResponse;
 use crate::calculation::Covered;
@@ -11,7 +11,7 @@ use crate::challenge::Challenge;
 use crate::challenger::Challenger;
 use crate::credentials::Credentials;
 use crate::error::AuthError;
-use crate::parameters::{Parameters, is_quotable};
+use crate::parameters::is_quotable;
 use crate::session::{Scope, Session};
 
 /// Answers digest challenges for one user agent and remembers each realm's nonce.
@@ -63,17 +63,29 @@ impl ClientAuthenticator {
         cnonce: &str,
     ) -> Result<Vec<(HeaderName, String)>, AuthError> {
         let asked = Asked::of(request)?;
-        let mut values = Vec::new();
-        for challenger in Challenger::BOTH {
-            for value in response.headers().all(&challenger.challenge_header()) {
-                values.push((challenger, value));
+        if !is_quotable(cnonce) {
+            return Err(AuthError::NotRepresentable { what: "cnonce" });
+        }
+        let challenges = strongest_of_each_realm(response.headers())?;
+        // Credentials stay in the retries, so this also bounds how often a hostile server can invent another realm.
+        if asked.carried.len() >= MAX_CREDENTIALS {
+            return Err(AuthError::TooManyRealms);
+        }
+        let mut answered = Vec::new();
+        let mut unknown = None;
+        for (challenger, challenge) in challenges {
+            let realm = challenge.realm.clone();
+            self.check_retry(&asked, challenger, &challenge)?;
+            match self.begin(&asked, challenger, challenge)? {
+                true if answered.len() < MAX_CREDENTIALS => answered.push((challenger, realm)),
+                true => {}
+                false => unknown = unknown.or(Some(realm)),
             }
         }
-        let answers = self.answer_values(&asked, &values, cnonce)?;
-        Ok(answers
-            .into_iter()
-            .map(|(challenger, value)| (challenger.credentials_header(), value))
-            .collect())
+        if let (true, Some(realm)) = (answered.is_empty(), unknown) {
+            return Err(AuthError::NoCredentials { realm });
+        }
+        Ok(self.collect(&asked, &answered, cnonce))
     }
 
     /// Gives credentials for a request that nobody has challenged yet, where a session fits it.
@@ -101,15 +113,26 @@ impl ClientAuthenticator {
     /// Takes from a response what it says about later requests: `nextnonce` (RFC 7616 §3.5).
     pub fn learn(&mut self, request: &Request, response: &Response) {
         for challenger in Challenger::BOTH {
-            let Some(value) = response.headers().first(&challenger.information_header()) else {
+            let Some(next) = next_nonce(response.headers(), challenger) else {
                 continue;
             };
-            let carried: Vec<DigestResponse> = request
+            // The header names no realm: with one set of credentials there is no doubt whose nonce it is.
+            let mut carried = request
                 .headers()
-                .all(&challenger.credentials_header())
-                .filter_map(|value| std::str::from_utf8(value).ok()?.parse().ok())
-                .collect();
-            self.learn_value(challenger, &carried, value);
+                .credentials(&challenger.credentials_header());
+            let (Some(Ok(value)), None) = (carried.next(), carried.next()) else {
+                continue;
+            };
+            let Ok(answer) = DigestResponse::try_from(value) else {
+                continue;
+            };
+            let session = self
+                .sessions
+                .iter_mut()
+                .find(|s| s.is(challenger, &answer.realm) && s.nonce() == answer.nonce);
+            if let Some(session) = session {
+                session.adopt(next);
+            }
         }
     }
 
@@ -117,37 +140,6 @@ impl ClientAuthenticator {
     pub fn forget(&mut self) {
         self.sessions.clear();
         self.after_stale.clear();
-    }
-
-    fn answer_values(
-        &mut self,
-        asked: &Asked<'_>,
-        values: &[(Challenger, &[u8])],
-        cnonce: &str,
-    ) -> Result<Vec<(Challenger, String)>, AuthError> {
-        if !is_quotable(cnonce) {
-            return Err(AuthError::NotRepresentable { what: "cnonce" });
-        }
-        let challenges = strongest_of_each_realm(values)?;
-        // Credentials stay in the retries, so this also bounds how often a hostile server can invent another realm.
-        if asked.carried.len() >= MAX_CREDENTIALS {
-            return Err(AuthError::TooManyRealms);
-        }
-        let mut answered = Vec::new();
-        let mut unknown = None;
-        for (challenger, challenge) in challenges {
-            let realm = challenge.realm.clone();
-            self.check_retry(asked, challenger, &challenge)?;
-            match self.begin(asked, challenger, challenge)? {
-                true if answered.len() < MAX_CREDENTIALS => answered.push((challenger, realm)),
-                true => {}
-                false => unknown = unknown.or(Some(realm)),
-            }
-        }
-        if let (true, Some(realm)) = (answered.is_empty(), unknown) {
-            return Err(AuthError::NoCredentials { realm });
-        }
-        Ok(self.collect(asked, &answered, cnonce))
     }
 
     /// Refuses to answer a realm that has just refused our answer.
@@ -225,7 +217,7 @@ impl ClientAuthenticator {
         asked: &Asked<'_>,
         answered: &[(Challenger, String)],
         cnonce: &str,
-    ) -> Vec<(Challenger, String)> {
+    ) -> Vec<(HeaderName, String)> {
         let mut result = Vec::new();
         for (challenger, realm) in answered {
             result.extend(self.authorize(asked, *challenger, realm, cnonce));
@@ -241,7 +233,8 @@ impl ClientAuthenticator {
             }
             let renewed = realm.and_then(|realm| self.authorize(asked, challenger, realm, cnonce));
             // Credentials that came from elsewhere stay as they are.
-            result.push(renewed.unwrap_or_else(|| (challenger, carried.value.clone())));
+            let name = challenger.credentials_header();
+            result.push(renewed.unwrap_or_else(|| (name, carried.value.clone())));
         }
         result
     }
@@ -252,33 +245,10 @@ impl ClientAuthenticator {
         challenger: Challenger,
         realm: &str,
         cnonce: &str,
-    ) -> Option<(Challenger, String)> {
+    ) -> Option<(HeaderName, String)> {
         let session = self.sessions.iter_mut().find(|s| s.is(challenger, realm))?;
         let answer = session.authorize(asked.covered, cnonce)?;
-        Some((challenger, answer.to_string()))
-    }
-
-    fn learn_value(&mut self, challenger: Challenger, carried: &[DigestResponse], value: &[u8]) {
-        let Ok(text) = std::str::from_utf8(value) else {
-            return;
-        };
-        let Ok(information) = Parameters::parse_information(text) else {
-            return;
-        };
-        let Ok(Some(next)) = information.unique("nextnonce") else {
-            return;
-        };
-        // The header names no realm: with one set of credentials there is no doubt whose nonce it is.
-        let [answer] = carried else {
-            return;
-        };
-        let session = self
-            .sessions
-            .iter_mut()
-            .find(|s| s.is(challenger, &answer.realm) && s.nonce() == answer.nonce);
-        if let Some(session) = session {
-            session.adopt(next);
-        }
+        Some((challenger.credentials_header(), answer.to_string()))
     }
 }
 
@@ -310,13 +280,15 @@ impl<'a> Asked<'a> {
     fn of(request: &'a Request) -> Result<Self, AuthError> {
         let mut carried = Vec::new();
         for challenger in Challenger::BOTH {
-            for value in request.headers().all(&challenger.credentials_header()) {
-                let value = String::from_utf8_lossy(value).into_owned();
-                let answer = value.parse().ok();
+            let values = request
+                .headers()
+                .credentials(&challenger.credentials_header());
+            for value in values.flatten() {
+                let parameters = String::from_utf8_lossy(value.as_bytes());
                 carried.push(Carried {
                     challenger,
-                    value,
-                    answer,
+                    value: format!("{} {parameters}", value.scheme()),
+                    answer: DigestResponse::try_from(value).ok(),
                 });
             }
         }
@@ -356,28 +328,15 @@ impl<'a> Asked<'a> {
 
 /// Reads the challenges and keeps the best of each realm, in the order in which the realms appear.
 fn strongest_of_each_realm(
-    values: &[(Challenger, &[u8])],
+    headers: Headers<'_>,
 ) -> Result<Vec<(Challenger, Challenge)>, AuthError> {
     let mut best: Vec<(Challenger, Challenge)> = Vec::new();
     let mut skipped = None;
-    for (challenger, value) in values {
-        for challenge in challenges_of(value) {
-            let challenge = match challenge {
-                Ok(challenge) => challenge,
-                Err(error) => {
-                    skipped = Some(error);
-                    continue;
-                }
-            };
-            let rival = best
-                .iter_mut()
-                .find(|(c, rival)| c == challenger && rival.realm == challenge.realm);
-            match rival {
-                None => best.push((*challenger, challenge)),
-                Some((_, rival)) if challenge.algorithm.hash() > rival.algorithm.hash() => {
-                    *rival = challenge;
-                }
-                Some(_) => {}
+    for challenger in Challenger::BOTH {
+        for value in headers.challenges(&challenger.challenge_header()) {
+            match read(value) {
+                Ok(challenge) => keep_strongest(&mut best, challenger, challenge),
+                Err(error) => skipped = Some(error),
             }
         }
     }
@@ -391,14 +350,36 @@ fn strongest_of_each_realm(
     Err(AuthError::NoUsableChallenge { reason })
 }
 
-fn challenges_of(value: &[u8]) -> Vec<Result<Challenge, AuthError>> {
-    let Ok(text) = std::str::from_utf8(value) else {
-        return vec![Err(AuthError::NotUtf8)];
-    };
-    match Parameters::parse_list(text) {
-        Ok(list) => list.iter().map(Challenge::from_parameters).collect(),
-        Err(error) => vec![Err(error.into())],
+fn read(value: Result<AuthValue<'_>, HeaderError>) -> Result<Challenge, AuthError> {
+    Challenge::try_from(value?)
+}
+
+fn keep_strongest(
+    best: &mut Vec<(Challenger, Challenge)>,
+    challenger: Challenger,
+    challenge: Challenge,
+) {
+    let rival = best
+        .iter_mut()
+        .find(|(other, rival)| *other == challenger && rival.realm == challenge.realm);
+    match rival {
+        None => best.push((challenger, challenge)),
+        Some((_, rival)) if challenge.algorithm.hash() > rival.algorithm.hash() => {
+            *rival = challenge;
+        }
+        Some(_) => {}
     }
+}
+
+/// Finds `nextnonce` in `Authentication-Info`, which has parameters but no scheme (RFC 3261 §20.6).
+fn next_nonce(headers: Headers<'_>, challenger: Challenger) -> Option<&str> {
+    headers
+        .list(&challenger.information_header())
+        .filter_map(|element| std::str::from_utf8(element).ok()?.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("nextnonce"))
+        .map(|(_, value)| value.trim().trim_matches('"'))
+        // RFC 7616 §3.3 advises nonces of hexadecimal or Base64; one with escapes is not worth a parser.
+        .filter(|nonce| !nonce.is_empty() && !nonce.contains(['\\', '"']))
 }
 
 /// One request carries credentials for this many realms at most: more than any chain of proxies asks for.

@@ -1,6 +1,6 @@
 //! The error of this crate.
 
-use crate::parameters::{Duplicate, SyntaxError};
+use sipora_message::HeaderError;
 
 /// Tells why a challenge cannot be answered, or what is wrong with a challenge or with credentials.
 ///
@@ -15,7 +15,7 @@ pub enum AuthError {
         realm: String,
     },
     /// The server called a nonce stale that it had just issued. Trying again would go on for ever.
-    #[error("realm \"{realm}\" calls its own fresh nonce stale")]
+    #[error("realm \"{realm}\" called a fresh nonce stale; the credentials may be wrong")]
     StaleAgain {
         /// The realm that asks again and again.
         realm: String,
@@ -50,12 +50,15 @@ pub enum AuthError {
     /// The digest is right, but for a URI that is neither the Request-URI nor ours (RFC 7616 §3.4.6: 400).
     #[error("the digest uri is neither the Request-URI nor one that is served here")]
     ForeignUri,
-    /// The value does not follow the grammar of challenges and credentials.
-    #[error("syntax of the header value")]
-    Syntax(#[from] SyntaxError),
-    /// The value is not UTF-8.
-    #[error("the header value is not UTF-8")]
-    NotUtf8,
+    /// A header field does not follow the grammar of challenges and credentials.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// A parameter is not UTF-8.
+    #[error("the parameter {parameter} is not UTF-8")]
+    NotUtf8 {
+        /// Its name.
+        parameter: &'static str,
+    },
     /// The scheme is not `Digest`. RFC 3261 §22.4: servers MUST NOT accept or request Basic.
     #[error("the scheme is not Digest")]
     NotDigest,
@@ -92,11 +95,5 @@ impl AuthError {
             self,
             AuthError::Rejected { .. } | AuthError::StaleAgain { .. }
         )
-    }
-}
-
-impl From<Duplicate> for AuthError {
-    fn from(Duplicate(parameter): Duplicate) -> Self {
-        AuthError::Duplicate { parameter }
     }
 }

@@ -79,6 +79,8 @@ mod replay;
 mod secret;
 mod server;
 mod session;
+#[cfg(test)]
+mod testing;
 
 pub use algorithm::{Algorithm, Hash, Qop, UnknownName};
 pub use answer::DigestResponse;
@@ -88,7 +90,6 @@ pub use client::ClientAuthenticator;
 pub use config::AuthenticatorConfig;
 pub use credentials::Credentials;
 pub use error::AuthError;
-pub use parameters::SyntaxError;
 pub use secret::{Secret, SecretStore};
 pub use server::{Ask, Authenticator, Identity, Metrics, Reason, Verdict};
 

@@ -1,10 +1,9 @@
 //! The server side: challenges, and the verdict on what comes back.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sipora_message::{HeaderName, Request, UriRef};
+use sipora_message::{AuthValue, HeaderName, Request, UriRef};
 use subtle::ConstantTimeEq;
 
 use crate::algorithm::{Algorithm, Qop};
@@ -149,8 +148,6 @@ impl<'a> Ask<'a> {
         secrets: &(impl SecretStore + ?Sized),
         serves: impl Fn(&UriRef<'_>) -> bool,
     ) -> Verdict {
-        let name = self.authenticator.config.challenger.credentials_header();
-        let values: Vec<&[u8]> = request.headers().all(&name).collect();
         let covered = Covered {
             method: request.method().as_str(),
             uri: request.uri_text(),
@@ -166,16 +163,34 @@ impl<'a> Ask<'a> {
             let requested = request.uri();
             requested.is_ok_and(|requested| requested.equivalent(uri)) || serves(&uri)
         };
-        self.judge(milliseconds(now), &values, covered, secrets, is_ours)
+        let (answers, malformed) = self.answers_in_this_realm(request);
+        let mut verdict = None;
+        for answer in answers {
+            let next = self.judge(milliseconds(now), &answer, covered, secrets, &is_ours);
+            if let Verdict::Accepted(_) = next {
+                return next;
+            }
+            // Among several that fail, the one with a right digest says most.
+            let better = matches!(
+                next,
+                Verdict::Malformed { .. } | Verdict::Challenge { stale: true, .. }
+            );
+            if verdict.is_none() || better {
+                verdict = Some(next);
+            }
+        }
+        match (verdict, malformed) {
+            (Some(verdict), _) => verdict,
+            (None, Some(error)) => Verdict::Malformed { error },
+            (None, None) => Verdict::challenge(Reason::NoCredentials, None),
+        }
     }
 
     /// Lists the users whom the credentials for this realm claim to come from, unverified; none where a challenge is due.
     ///
     /// For a store that has to wait: find their secrets first, then give them to [`verify`](Self::verify).
     pub fn usernames(&self, request: &Request) -> Vec<String> {
-        let name = self.authenticator.config.challenger.credentials_header();
-        let values: Vec<&[u8]> = request.headers().all(&name).collect();
-        let (answers, _) = self.answers_in_this_realm(&values);
+        let (answers, _) = self.answers_in_this_realm(request);
         without_repetition(answers.into_iter().map(|answer| answer.username))
     }
 
@@ -203,82 +218,41 @@ impl<'a> Ask<'a> {
         }
     }
 
-    fn judge(
-        &self,
-        now: u64,
-        values: &[&[u8]],
-        covered: Covered<'_>,
-        secrets: &(impl SecretStore + ?Sized),
-        is_ours: impl Fn(&str) -> bool,
-    ) -> Verdict {
-        let (answers, malformed) = self.answers_in_this_realm(values);
-        let mut verdict = None;
-        for answer in answers {
-            let next = self.judge_one(now, &answer, covered, secrets, &is_ours);
-            if let Verdict::Accepted(_) = next {
-                return next;
-            }
-            // Among several that fail, the one with a right digest says most.
-            let better = matches!(
-                next,
-                Verdict::Malformed { .. } | Verdict::Challenge { stale: true, .. }
-            );
-            if verdict.is_none() || better {
-                verdict = Some(next);
-            }
-        }
-        match (verdict, malformed) {
-            (Some(verdict), _) => verdict,
-            (None, Some(error)) => Verdict::Malformed { error },
-            (None, None) => Verdict::challenge(Reason::NoCredentials, None),
-        }
-    }
-
     /// Reads the credentials for this realm, and tells what was wrong with those that cannot be read.
     ///
     /// RFC 3261 §22.3: values for other realms are not ours to consume, nor to complain about.
-    fn answers_in_this_realm(&self, values: &[&[u8]]) -> (Vec<DigestResponse>, Option<AuthError>) {
+    fn answers_in_this_realm(&self, request: &Request) -> (Vec<DigestResponse>, Option<AuthError>) {
+        let name = self.authenticator.config.challenger.credentials_header();
         let mut answers = Vec::new();
         let mut malformed = None;
-        for value in values {
-            match self.read(value) {
-                Ok(more) => answers.extend(more),
+        for value in request.headers().credentials(&name) {
+            let answer = value.map_err(AuthError::from).and_then(|v| self.read(v));
+            match answer {
+                Ok(Some(_)) if answers.len() >= MAX_ANSWERS => {}
+                Ok(answer) => answers.extend(answer),
                 Err(error) => malformed = malformed.or(Some(error)),
             }
         }
-        answers.truncate(MAX_ANSWERS);
         (answers, malformed)
     }
 
-    fn read(&self, value: &[u8]) -> Result<Vec<DigestResponse>, AuthError> {
-        let is_digest = value
-            .trim_ascii_start()
-            .get(..6)
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"Digest"));
-        if !is_digest && !value.trim_ascii().is_empty() {
-            // RFC 3261 §22.4: other schemes are not accepted, whatever they look like.
-            return Ok(Vec::new());
+    /// Reads one set of credentials; `None` where it is not for us.
+    fn read(&self, value: AuthValue<'_>) -> Result<Option<DigestResponse>, AuthError> {
+        let parameters = Parameters::from(value);
+        // RFC 3261 §22.4: other schemes are not accepted, whatever they look like.
+        if !parameters.is_digest() {
+            return Ok(None);
         }
-        let text = String::from_utf8_lossy(value);
-        let mut answers = Vec::new();
-        for parameters in Parameters::parse_list(&text)? {
-            let realm = parameters.unique("realm")?;
-            if !parameters.is_digest() || realm.is_some_and(|realm| realm != self.realm) {
-                continue;
-            }
-            if let Cow::Owned(_) = text {
-                return Err(AuthError::NotUtf8);
-            }
-            let answer = DigestResponse::from_parameters(&parameters)?;
-            // RFC 8760 §2.7: an empty value means that the client has not yet received a challenge.
-            if !answer.nonce.is_empty() && !answer.response.is_empty() {
-                answers.push(answer);
-            }
+        if parameters.unique("realm")?.is_some_and(|r| r != self.realm) {
+            return Ok(None);
         }
-        Ok(answers)
+        let answer = DigestResponse::from_parameters(&parameters)?;
+        // RFC 8760 §2.7: an empty value means that the client has not yet received a challenge.
+        let is_answer = !answer.nonce.is_empty() && !answer.response.is_empty();
+        Ok(is_answer.then_some(answer))
     }
 
-    fn judge_one(
+    fn judge(
         &self,
         now: u64,
         answer: &DigestResponse,

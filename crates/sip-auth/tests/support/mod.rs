@@ -10,8 +10,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sipora_auth::{
-    Authenticator, AuthenticatorConfig, ClientAuthenticator, Credentials, DigestResponse, Secret,
-    Verdict,
+    Authenticator, AuthenticatorConfig, Challenge, ClientAuthenticator, Credentials,
+    DigestResponse, Secret, Verdict,
 };
 use sipora_message::{HeaderName, Limits, Request, Response, UriRef};
 
@@ -105,8 +105,20 @@ pub fn proxy(value: &str) -> (HeaderName, String) {
     (HeaderName::ProxyAuthenticate, value.to_owned())
 }
 
+/// Reads credentials that a client printed.
 pub fn answer(line: &(HeaderName, String)) -> DigestResponse {
-    line.1.parse().expect("our own output")
+    let request = REGISTER.with(std::slice::from_ref(line));
+    let mut values = request.headers().credentials(&line.0);
+    let value = values.next().expect("a value").expect("our own output");
+    DigestResponse::try_from(value).expect("our own output")
+}
+
+/// Reads a challenge that a server printed.
+pub fn challenge(line: &(HeaderName, String)) -> Challenge {
+    let response = response(401, std::slice::from_ref(line));
+    let mut values = response.headers().challenges(&line.0);
+    let value = values.next().expect("a value").expect("our own output");
+    Challenge::try_from(value).expect("our own output")
 }
 
 pub fn client() -> ClientAuthenticator {
