@@ -1,4 +1,61 @@
-//! SIP messages: parsing, typed headers, URIs, building, editing and stream framing. No I/O, no clock.
+//! SIP messages: parsing, typed header fields, URIs, building, editing and stream framing. No I/O, no clock.
+//!
+//! The two main types are [`Message`] (a [`Request`] or a [`Response`]: one buffer and an index into it) and
+//! [`Headers`], the typed view of its header fields, which parses what it is asked for and nothing else.
+//!
+//! ```
+//! use sipora_message::{Limits, Message, Method, Request, Response, StatusCode, Uri};
+//!
+//! // Out: a request from scratch. Each attempt to send it prints its own Via.
+//! let request = Request::builder(Method::Options, &Uri::parse("sip:bob@example.com")?)
+//!     .from("<sip:alice@example.com>;tag=88sja8x")
+//!     .to("<sip:bob@example.com>")
+//!     .call_id("987asjd97y7atg")
+//!     .cseq(63104)
+//!     .build()?
+//!     .with_top_via("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKhjhs8ass877;rport");
+//!
+//! // In: the same bytes, parsed and checked.
+//! let received = Request::parse(request.to_bytes(), &Limits::default())?;
+//! received.check()?;
+//! assert_eq!(received.headers().cseq()?.number, 63104);
+//!
+//! // Back: an answer that copies what RFC 3261 §8.2.6.2 asks for.
+//! let answer = Response::for_request(&received, StatusCode::OK).to_tag("93810874").build()?;
+//! assert_eq!(answer.headers().to()?.tag(), Some("93810874"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Two kinds of wrong
+//!
+//! [`Message::parse`] refuses only what it cannot represent, and even then [`ParseError::request`] holds what could be
+//! read. [`Request::check`] names the status that a readable but unsound request is owed. A malformed header field that
+//! neither needs is an error of its own accessor alone.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | none yet | everything described here is always there |
+//!
+//! # Where the RFCs are
+//!
+//! | section | where |
+//! | --- | --- |
+//! | RFC 3261 §7.1, §7.2 start lines | [`Request`], [`Response`], [`Method`], [`StatusCode`] |
+//! | RFC 3261 §7.3 header fields | [`Headers`], [`HeaderName`] |
+//! | RFC 3261 §7.5, §18.3 framing; RFC 5626 §3.5.1 keep-alive | [`Message::parse`], [`StreamFramer`] |
+//! | RFC 3261 §8.1.1, §8.2 what a request must have | [`RequestBuilder`], [`Request::check`] |
+//! | RFC 3261 §8.2.6 responses | [`Response::for_request`] |
+//! | RFC 3261 §10.3 address-of-record | [`Aor`] |
+//! | RFC 3261 §16.6 what proxies change | [`Request::edit`], [`Edit`] |
+//! | RFC 3261 §19.1 URIs, §19.1.4 equality; RFC 3966 `tel:` | [`Uri`], [`UriRef`] |
+//! | RFC 3261 §20.10, RFC 5626 §4 Contact | [`ContactRef`] |
+//! | RFC 3261 §20.42, RFC 3581 Via | [`Via`] |
+//! | RFC 3261 §20.7, §20.44, RFC 7235 §2.1 challenges and credentials | [`AuthValue`] |
+//! | RFC 3327 Path, RFC 3608 Service-Route | [`Headers::path`], [`Headers::service_route`] |
+//! | RFC 4475, RFC 5118 torture messages | `tests/torture.rs` |
+//! | RFC 5954 IPv6 in URIs | [`Host`] |
 #![forbid(unsafe_code)]
 
 mod builder;
@@ -37,3 +94,7 @@ pub use response::Response;
 pub use status::{InvalidStatusCode, StatusCode};
 pub use stream::{Frame, FrameError, StreamFramer};
 pub use uri::{Aor, Host, Scheme, Uri, UriError, UriRef};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

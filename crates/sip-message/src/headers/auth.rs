@@ -101,13 +101,17 @@ impl<'a> AuthValue<'a> {
     }
 }
 
-/// How long `name=value *( COMMA name=value )` is, and what follows: nothing, or the next value of the line. A comma
-/// with `token SP token` behind it begins the next value. `None` where it is something else.
+/// How long `name=value *( COMMA name=value )` is, and what follows: nothing, or the next value of the line. A token
+/// that no equals sign follows is a scheme, since every parameter has a value. `None` where it is something else.
 fn params_len(input: &[u8]) -> Option<(usize, &[u8])> {
+    if input.first() == Some(&b',') {
+        return Some((0, skip_commas(input)?));
+    }
     let mut rest = input;
     while !rest.is_empty() {
         let (after, (_, value)) = param(rest).ok()?;
-        value?;
+        // `dGVzdA==` is no parameter.
+        value.filter(|value| !value.starts_with(b"="))?;
         let (after, _) = lws(after).ok()?;
         let length = input.len() - after.len();
         if after.is_empty() {
@@ -138,7 +142,10 @@ fn begins_value(input: &[u8]) -> bool {
     let Ok((after, space)) = lws(rest) else {
         return false;
     };
-    rest.is_empty() || (!space.is_empty() && after.first() != Some(&b'='))
+    match after.first() {
+        None | Some(b',') => true,
+        Some(next) => !space.is_empty() && *next != b'=',
+    }
 }
 
 impl<'a> Headers<'a> {
