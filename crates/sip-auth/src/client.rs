@@ -62,7 +62,7 @@ impl ClientAuthenticator {
         response: &Response,
         cnonce: &str,
     ) -> Result<Vec<(HeaderName, String)>, AuthError> {
-        let asked = Asked::of(request)?;
+        let asked = Asked::of(request);
         if !is_quotable(cnonce) {
             return Err(AuthError::NotRepresentable { what: "cnonce" });
         }
@@ -97,9 +97,7 @@ impl ClientAuthenticator {
         if matches!(request.method(), Method::Ack | Method::Cancel) || !is_quotable(cnonce) {
             return Vec::new();
         }
-        let Ok(asked) = Asked::of(request) else {
-            return Vec::new();
-        };
+        let asked = Asked::of(request);
         self.sessions
             .iter_mut()
             .filter(|session| asked.is_within(session))
@@ -155,13 +153,15 @@ impl ClientAuthenticator {
         };
         let session = self.sessions.iter().find(|s| s.is(challenger, realm));
         let first_answer = Session::was_first_answer(session, sent);
+        let same_nonce = challenge.nonce == sent.nonce;
+        let issued_as_fresh = first_answer && self.after_stale.contains(&sent.nonce);
         let error = match (challenge.stale, first_answer) {
-            (true, true) if self.after_stale.contains(&sent.nonce) => AuthError::StaleAgain {
+            (true, _) if same_nonce || issued_as_fresh => AuthError::StaleAgain {
                 realm: realm.to_owned(),
             },
             (true, _) => return Ok(()),
             // The nonce has served before; it may have expired on a server that does not say stale=true.
-            (false, false) if challenge.nonce != sent.nonce => return Ok(()),
+            (false, false) if !same_nonce => return Ok(()),
             // RFC 3261 §22.1: MUST NOT re-attempt requests with the credentials that have just been rejected.
             (false, _) => AuthError::Rejected {
                 realm: realm.to_owned(),
@@ -201,12 +201,18 @@ impl ClientAuthenticator {
             }
             self.after_stale.push_back(challenge.nonce.clone());
         }
-        self.sessions
-            .retain(|s| !s.is(challenger, challenge.realm()));
+        let before = self
+            .sessions
+            .iter()
+            .position(|s| s.is(challenger, challenge.realm()))
+            .map(|place| self.sessions.remove(place));
         if self.sessions.len() >= MAX_SESSIONS {
             self.sessions.remove(0);
         }
-        let session = Session::start(challenger, challenge, credentials, scope);
+        let mut session = Session::start(challenger, challenge, credentials, scope);
+        if let Some(before) = before {
+            session.go_on(before);
+        }
         self.sessions.push(session);
         Ok(true)
     }
@@ -277,14 +283,16 @@ struct Carried {
 }
 
 impl<'a> Asked<'a> {
-    fn of(request: &'a Request) -> Result<Self, AuthError> {
+    fn of(request: &'a Request) -> Self {
         let mut carried = Vec::new();
         for challenger in Challenger::BOTH {
             let values = request
                 .headers()
                 .credentials(&challenger.credentials_header());
             for value in values.flatten() {
-                let parameters = String::from_utf8_lossy(value.as_bytes());
+                // A fold may stand in a message that came from elsewhere, and not in a value that goes out.
+                let parameters =
+                    String::from_utf8_lossy(value.as_bytes()).replace(['\r', '\n'], " ");
                 carried.push(Carried {
                     challenger,
                     value: format!("{} {parameters}", value.scheme()),
@@ -296,7 +304,7 @@ impl<'a> Asked<'a> {
             Ok(uri) => uri.host_str().to_ascii_lowercase(),
             Err(_) => String::new(),
         };
-        Ok(Asked {
+        Asked {
             covered: Covered {
                 method: request.method().as_str(),
                 uri: request.uri_text(),
@@ -305,7 +313,7 @@ impl<'a> Asked<'a> {
             host,
             call_id: request.headers().call_id().unwrap_or_default(),
             carried,
-        })
+        }
     }
 
     fn credentials_for(&self, challenger: Challenger, realm: &str) -> Option<&DigestResponse> {

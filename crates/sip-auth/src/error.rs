@@ -41,12 +41,6 @@ pub enum AuthError {
     /// The request already carries credentials for as many realms as one request may have.
     #[error("too many realms ask for credentials")]
     TooManyRealms,
-    /// The response is no challenge, or the request has no part that the digest needs.
-    #[error("the {what} cannot be read")]
-    Unreadable {
-        /// Which part of the message.
-        what: &'static str,
-    },
     /// The digest is right, but for a URI that is neither the Request-URI nor ours (RFC 7616 §3.4.6: 400).
     #[error("the digest uri is neither the Request-URI nor one that is served here")]
     ForeignUri,

@@ -55,6 +55,14 @@ impl Session {
         }
     }
 
+    /// Goes on counting where the server issued the same nonce again, as Kamailio does within a second.
+    pub(crate) fn go_on(&mut self, before: Session) {
+        if before.challenge.nonce == self.challenge.nonce {
+            self.uses = before.uses;
+            self.session_cnonce = before.session_cnonce;
+        }
+    }
+
     pub(crate) fn is(&self, challenger: Challenger, realm: &str) -> bool {
         self.challenger == challenger && self.challenge.realm == realm
     }

@@ -249,6 +249,45 @@ fn stale_is_retried_once_with_the_new_nonce() {
     assert!(matches!(error, AuthError::StaleAgain { .. }), "{error}");
 }
 
+#[test]
+fn no_sequence_of_challenges_keeps_the_client_busy_for_ever() {
+    let nonces: [fn(usize) -> String; 3] = [
+        |_| "n1".to_owned(),
+        |round| format!("n{}", round % 2),
+        |round| format!("n{round}"),
+    ];
+    for (kind, nonce) in nonces.iter().enumerate() {
+        for stale in ["", ", stale=true"] {
+            let mut client = client();
+            let mut lines = Lines::new();
+            let answered = (0..100)
+                .take_while(|round| {
+                    let value = format!("{}{stale}", MD5.replace("n1", &nonce(*round)));
+                    let challenge = response(401, &[www(&value)]);
+                    let answer = client.answer(&REGISTER.with(&lines), &challenge, "c");
+                    lines = answer.unwrap_or_default();
+                    !lines.is_empty()
+                })
+                .count();
+            assert_eq!(answered, 1, "nonces of kind {kind}{stale}");
+        }
+    }
+}
+
+// Kamailio issues the same nonce to everybody who asks within a second.
+#[test]
+fn a_nonce_that_is_issued_again_goes_on_counting() {
+    let mut client = client();
+    let challenge = response(401, &[www(MD5)]);
+    let counts = [REGISTER, Draft { n: 2, ..REGISTER }].map(|draft| {
+        let lines = client
+            .answer(&draft.bare(), &challenge, "c")
+            .expect("an answer");
+        answer(&lines[0]).nonce_count()
+    });
+    assert_eq!(counts, [Some(1), Some(2)]);
+}
+
 // Kamailio's auth_challenge with flag 16 does this.
 #[test]
 fn a_wrong_password_is_sent_once_also_to_a_server_that_always_says_stale() {
