@@ -104,6 +104,21 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_has_every_flag() {
+        let manual = include_str!("../README.md");
+        let command = Arguments::command();
+        let flags = command.get_subcommands().flat_map(|command| {
+            command
+                .get_arguments()
+                .filter_map(|argument| argument.get_long())
+                .map(str::to_owned)
+        });
+        for flag in flags.filter(|flag| flag != "verbose") {
+            assert!(manual.contains(&format!("`--{flag}")), "--{flag}");
+        }
+    }
+
+    #[test]
     fn a_timeout_may_have_decimals() {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(seconds("32"), Ok(Duration::from_secs(32)));

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sipora_session_core::message::{Host, Uri};
 use sipora_session_core::{
@@ -67,6 +68,11 @@ impl Client {
             peer,
             has_credentials,
         })
+    }
+
+    /// Ends the client. What is in flight by now has nobody who waits for it.
+    pub(crate) async fn close(self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.coordinator.shutdown()).await;
     }
 
     /// Reports any final answer; one other than 2xx is a failure.

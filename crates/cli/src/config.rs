@@ -191,6 +191,19 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_shows_the_defaults() {
+        let manual = include_str!("../README.md");
+        let (_, rest) = manual.split_once("```toml\n").unwrap();
+        let (example, _) = rest.split_once("```").unwrap();
+        let config = ConfigFile::parse(example).unwrap();
+        assert_eq!(config.registrar, Registrar::default());
+        let without_auth = example
+            .replace("users =", "# users =")
+            .replace("# no_auth", "no_auth");
+        assert!(ConfigFile::parse(&without_auth).unwrap().no_auth);
+    }
+
+    #[test]
     fn every_key_is_read() {
         let config = ConfigFile::parse(
             r#"

@@ -27,6 +27,15 @@ impl Failure {
             Failure::NoAnswer(_) => 3,
         }
     }
+
+    /// Puts what could not be done in front of why.
+    pub(crate) fn in_context(self, context: &str) -> Failure {
+        match self {
+            Failure::Refused(text) => Failure::Refused(format!("{context}: {text}")),
+            Failure::Local(text) => Failure::Local(format!("{context}: {text}")),
+            Failure::NoAnswer(text) => Failure::NoAnswer(format!("{context}: {text}")),
+        }
+    }
 }
 
 impl fmt::Display for Failure {

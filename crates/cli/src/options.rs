@@ -30,6 +30,6 @@ pub(crate) async fn run(arguments: OptionsArguments) -> Result<(), Failure> {
     let result = report.print(arguments.client.json, |report, out| {
         report.write_answer(out)
     });
-    client.coordinator.shutdown().await;
+    client.close().await;
     result
 }

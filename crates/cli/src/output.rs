@@ -94,7 +94,8 @@ impl Report {
                 .iter()
                 .any(|header| header.eq_ignore_ascii_case(name))
             {
-                writeln!(out, "  {}: {}", printable(name), printable(value))?;
+                let line = format!("  {}: {}", printable(name), printable(value));
+                writeln!(out, "{}", line.trim_end())?;
             }
         }
         if let Some(body) = &self.body {

@@ -79,7 +79,7 @@ pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
         None if arguments.remove => session.remove().await,
         None => session.register().await,
     };
-    client.coordinator.shutdown().await;
+    client.close().await;
     result
 }
 
@@ -185,14 +185,13 @@ impl Session<'_> {
             }
             reported = false;
         }
-        match tokio::time::timeout(GOODBYE, registration.unregister()).await {
-            Ok(Ok(())) => self.note(&format!("unregistered {}", self.addresses.record)),
-            Ok(Err(error)) => Err(self.client.failure(&error)),
-            Err(_) => Err(Failure::NoAnswer(format!(
-                "{} did not answer the removal; the binding expires by itself",
-                self.addresses.registrar
-            ))),
-        }
+        let removal = tokio::time::timeout(GOODBYE, registration.unregister()).await;
+        let problem = match removal {
+            Ok(Ok(())) => return self.note(&format!("unregistered {}", self.addresses.record)),
+            Ok(Err(error)) => self.client.failure(&error),
+            Err(_) => Failure::NoAnswer(format!("{}: no final answer", self.addresses.registrar)),
+        };
+        Err(problem.in_context("not unregistered, the binding expires by itself"))
     }
 
     /// Lists the bindings, by a REGISTER without Contact (RFC 3261 §10.2.3).
@@ -208,13 +207,15 @@ impl Session<'_> {
 
     /// Removes one contact, or all of them by `*` (RFC 3261 §10.2.2).
     async fn remove(&self) -> Result<(), Failure> {
-        let contact = match &self.addresses.contact {
-            Some(contact) => format!("<{contact}>"),
-            None => "*".to_owned(),
-        };
-        let report = self.send(Some(&contact)).await;
+        let contact = self.addresses.contact.as_ref();
+        let removal = contact.map_or("*".to_owned(), |contact| format!("<{contact}>"));
+        let report = self.send(Some(&removal)).await;
         self.print(report, |report, out| {
-            writeln!(out, "unregistered {}", self.addresses.record)?;
+            let record = &self.addresses.record;
+            match contact {
+                Some(contact) => writeln!(out, "unregistered {contact} from {record}")?,
+                None => writeln!(out, "unregistered {record}")?,
+            }
             report.write_bindings(out)
         })
     }
