@@ -176,9 +176,8 @@ impl TransactionLayer {
         flow: Flow,
     ) -> Option<IncomingRequest> {
         let Some(found) = self.keys.of_request(&request) else {
-            // Without a top Via there is nowhere to answer to.
             self.metrics.malformed_received += 1;
-            tracing::debug!(peer = %flow.remote, "request without a readable Via dropped");
+            self.reject_malformed(&request, "unreadable Via", flow);
             return None;
         };
         let is_ack = *request.method() == Method::Ack;
@@ -215,8 +214,11 @@ impl TransactionLayer {
     }
 
     pub(super) fn reject_malformed(&mut self, request: &Request, reason: &str, flow: Flow) {
-        let readable = request.headers().via().is_ok();
-        if *request.method() == Method::Ack || !readable {
+        // A Via that cannot be read is copied all the same, and the answer goes to where the request came from. Without
+        // any there is nothing that an answer could be matched by.
+        let has_via = request.headers().contains(&HeaderName::Via);
+        if *request.method() == Method::Ack || !has_via {
+            tracing::debug!(peer = %flow.remote, reason, "malformed request dropped");
             return;
         }
         // What cannot be parsed may still name a version that nobody speaks (RFC 3261 §21.5.6).

@@ -1,0 +1,190 @@
+//! Real sockets of the loopback interface.
+
+use crate::stage::{Client, Order, Server, final_of, request, request_with, send};
+use sipora_message::{Limits, Message, Method};
+use sipora_transaction_core::{Endpoint, EndpointError, Event, RequestError, Target};
+use sipora_transport::Transport;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+fn any_port() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+async fn server(methods: &[Method], invite: Option<u16>) -> (Endpoint, SocketAddr) {
+    let mut builder = Endpoint::builder()
+        .listen(Transport::Udp, any_port())
+        .listen(Transport::Tcp, any_port());
+    let (mut user, _seen) = Server::new(methods);
+    user.invite = invite;
+    builder.add_user(user);
+    let endpoint = builder.build().await.unwrap();
+    let addresses = endpoint.local_addresses();
+    assert_eq!(addresses[0].1, addresses[1].1, "UDP and TCP share the port");
+    (endpoint, addresses[0].1)
+}
+
+async fn client() -> (Endpoint, sipora_transaction_core::UserHandle<Order>) {
+    let mut builder = Endpoint::builder().listen(Transport::Udp, any_port());
+    let handle = builder.add_user(Client::default());
+    (builder.build().await.unwrap(), handle)
+}
+
+#[tokio::test]
+async fn requests_are_answered_over_udp_and_tcp() {
+    let (one, address) = server(&[Method::Options, Method::Message], None).await;
+    let (other, client) = client().await;
+    for (target, transport) in [(Target::udp(address), "UDP"), (Target::tcp(address), "TCP")] {
+        for number in 0..100 {
+            let (_, mut events) =
+                send(&client, request(Method::Options, number), target.clone()).await;
+            let response = final_of(&mut events).await;
+            assert_eq!(response.status().as_u16(), 200);
+            assert_eq!(response.headers().via().unwrap().transport(), transport);
+        }
+    }
+    let (_, mut events) = send(
+        &client,
+        request_with(Method::Message, 1_000, 5_000),
+        Target::udp(address),
+    )
+    .await;
+    assert_eq!(
+        final_of(&mut events)
+            .await
+            .headers()
+            .via()
+            .unwrap()
+            .transport(),
+        "TCP"
+    );
+    one.shutdown().await;
+    other.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
+    let (_one, address) = server(&[Method::Invite], Some(603)).await;
+    let (_two, ringing) = server(&[Method::Invite], None).await;
+    let (_other, client) = client().await;
+    for target in [Target::udp(address), Target::tcp(address)] {
+        let (_, mut events) = send(&client, request(Method::Invite, 1), target).await;
+        assert_eq!(final_of(&mut events).await.status().as_u16(), 603);
+    }
+    for target in [Target::udp(ringing), Target::tcp(ringing)] {
+        let (id, mut events) = send(&client, request(Method::Invite, 2), target).await;
+        let Some(Event::Response { response, .. }) = events.recv().await else {
+            panic!()
+        };
+        assert_eq!(response.status().as_u16(), 180);
+        client.send(Order::Cancel(id)).await.unwrap();
+        assert_eq!(final_of(&mut events).await.status().as_u16(), 487);
+    }
+}
+
+#[tokio::test]
+async fn a_closed_udp_port_is_a_transport_failure_and_a_closed_tcp_port_too() {
+    let udp = UdpSocket::bind(any_port())
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let tcp = TcpListener::bind(any_port())
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (_other, client) = client().await;
+    let mut targets = vec![Target::tcp(tcp)];
+    if cfg!(target_os = "linux") {
+        targets.push(Target::udp(udp));
+    }
+    for target in targets {
+        let (_, mut events) = send(&client, request(Method::Options, 1), target).await;
+        let event = events.recv().await.unwrap();
+        assert!(
+            matches!(
+                event,
+                Event::Failed {
+                    error: RequestError::Transport(_),
+                    ..
+                }
+            ),
+            "{event:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_occupied_port_is_an_error() {
+    let (_one, address) = server(&[], None).await;
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let error = Endpoint::builder()
+            .listen(transport, address)
+            .build()
+            .await
+            .unwrap_err();
+        assert!(matches!(error, EndpointError::Bind(error) if error.is_in_use()));
+    }
+}
+
+/// Frames of a stream: a bad request is answered, and the connection goes on.
+#[tokio::test]
+async fn a_malformed_request_on_a_stream_gets_400_and_the_next_one_its_answer() {
+    let (_one, address) = server(&[Method::Options], None).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let options = |cseq: &str, branch: &str| {
+        format!(
+            "OPTIONS sip:x@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@example.com>;tag=1\r\nTo: <sip:b@example.com>\r\nCall-ID: 1\r\nCSeq: {cseq}\r\n\
+             Content-Length: 0\r\n\r\n"
+        )
+    };
+    let both = options("huge OPTIONS", "1") + &options("2 OPTIONS", "2");
+    stream.write_all(both.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    while received
+        .windows(4)
+        .filter(|window| window == b"\r\n\r\n")
+        .count()
+        < 2
+    {
+        assert!(
+            stream.read_buf(&mut received).await.unwrap() > 0,
+            "the connection stays open"
+        );
+    }
+    let text = String::from_utf8(received).unwrap();
+    let statuses: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("SIP/2.0 "))
+        .collect();
+    assert_eq!(statuses.len(), 2, "{text}");
+    assert!(statuses[0].starts_with("SIP/2.0 400"), "{text}");
+    assert!(statuses[1].starts_with("SIP/2.0 200"), "{text}");
+}
+
+/// A thousand REGISTERs from one socket: each is answered, in bursts larger than a batch.
+#[tokio::test]
+async fn bursts_of_datagrams_are_all_answered() {
+    let (one, address) = server(&[Method::Register], None).await;
+    let socket = UdpSocket::bind(any_port()).await.unwrap();
+    let local = socket.local_addr().unwrap();
+    let mut buffer = vec![0; 65_536];
+    for burst in 0..10 {
+        for number in 0..100 {
+            let register = request(Method::Register, burst * 100 + number).with_top_via(&format!(
+                "SIP/2.0/UDP {local};branch=z9hG4bK{burst}-{number};rport"
+            ));
+            socket.send_to(register.as_bytes(), address).await.unwrap();
+        }
+        for _ in 0..100 {
+            let length = socket.recv(&mut buffer).await.unwrap();
+            let message = Message::parse(buffer[..length].to_vec(), &Limits::default()).unwrap();
+            assert_eq!(message.as_response().unwrap().status().as_u16(), 200);
+        }
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(one.handle().metrics().requests_received, 1_000);
+}

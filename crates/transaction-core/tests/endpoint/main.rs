@@ -1,0 +1,15 @@
+//! The endpoint with its users: on a simulated network in virtual time, and on the loopback interface.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod claims;
+mod lifecycle;
+mod loopback;
+mod manager;
+mod simulated;
+mod stage;
+mod torture;
