@@ -67,19 +67,24 @@ impl Outbound {
         uri::supported_transport(self.proxy.as_ref().unwrap_or(target))
     }
 
-    /// Asks `target` what it can do.
-    pub(crate) async fn options(&self, target: &Uri) -> Result<Response> {
-        let (from_tag, call_id) = (self.tag(), self.call_id());
+    /// Begins a request of our own identity, with a Call-ID of its own.
+    pub(crate) fn begin_new(&self, method: Method, target: &Uri) -> RequestBuilder {
         let identity = Identity {
             from: &self.identity,
-            from_tag: &from_tag,
+            from_tag: &self.tag(),
             to: target,
-            call_id: &call_id,
+            call_id: &self.call_id(),
             cseq: 1,
         };
-        // RFC 3261 §11.1: "An Accept header field SHOULD be included"; without calls there is one type of body.
+        self.begin(method, target, &identity)
+    }
+
+    /// Asks `target` what it can do.
+    pub(crate) async fn options(&self, target: &Uri) -> Result<Response> {
+        // RFC 3261 §11.1: "An Accept header field SHOULD be included to indicate the type of message body the UAC wishes
+        // to receive in the response. Typically, this is […] SDP".
         let request = self
-            .begin(Method::Options, target, &identity)
+            .begin_new(Method::Options, target)
             .header(HeaderName::Accept, "application/sdp")
             .build()
             .map_err(|error| Error::request("OPTIONS", error.to_string()))?;

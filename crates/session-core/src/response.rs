@@ -13,7 +13,7 @@ use sipora_message::{HeaderName, Response, StatusCode};
 ///
 /// let text = "SIP/2.0 200 OK\r\nContact: <sip:a@192.0.2.1>\r\nm: <sip:a@192.0.2.2>\r\n\r\n";
 /// let response = SipResponse::from(Response::parse(text, &Limits::default())?);
-/// assert_eq!(response.status(), 200);
+/// assert_eq!(response.status().as_u16(), 200);
 /// assert_eq!(response.header("contact").as_deref(), Some("<sip:a@192.0.2.1>"));
 /// assert_eq!(response.headers_named("Contact").count(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

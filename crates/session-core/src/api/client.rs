@@ -1,5 +1,6 @@
 //! The trait [`SipClient`]: what a SIP client does outside calls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,31 +10,56 @@ use crate::{Credentials, RegistrationHandle, Result, SipResponse};
 
 /// Does what a SIP client does outside calls: it registers, asks for capabilities and sends requests of its own making.
 ///
-/// Implemented for `Arc<SessionCoordinator>`, once [`enable_sip_client`] was called on its builder; on a coordinator that
-/// was built without it, every method fails with [`Error::NotSupported`].
+/// Implemented for [`SessionCoordinator`](crate::SessionCoordinator) and for an `Arc` of whatever implements it, so that
+/// `Arc<SessionCoordinator>` and `Arc<dyn SipClient>` are clients too. On a coordinator that was built without
+/// [`enable_sip_client`], every method fails with [`Error::NotSupported`]. Later versions add methods (MESSAGE, SUBSCRIBE,
+/// PUBLISH), with default bodies, so that implementations of one's own keep compiling.
 ///
 /// # Answers and errors
 ///
 /// The `send_*` methods give **any** final answer as `Ok`: a 404 is data, with its status, reason, headers and body.
-/// [`register`] gives `Ok` for a 2xx alone; any other final answer is [`Error::Rejected`] with the answer in it, or
-/// [`Error::AuthenticationFailed`] where credentials were there and the registrar did not take them. No final answer is
-/// [`Error::Timeout`]; a target that cannot be reached is [`Error::Transport`].
+/// [`register`] gives `Ok` for a 2xx alone. What can go wrong:
+///
+/// | error | when | was anything sent? |
+/// | --- | --- | --- |
+/// | [`Error::NotSupported`] | the coordinator is no client | no |
+/// | [`Error::InvalidUri`] | an argument is no URI of the kind needed; names argument, place and reason | no |
+/// | [`Error::InvalidRequest`] | a raw request cannot be sent as it is; names the header | no |
+/// | [`Error::NotImplemented`] | the next hop wants a transport that this version does not speak, such as TLS | no |
+/// | [`Error::Rejected`] | `register`: a final answer that is no 2xx | yes |
+/// | [`Error::AuthenticationFailed`] | `register`: credentials were there, and 401 or 407 is the final answer | yes |
+/// | [`Error::ProtocolError`] | `register`: a 2xx that grants nothing | yes |
+/// | [`Error::Timeout`] | no final answer in time | perhaps |
+/// | [`Error::Transport`] | the target cannot be resolved or reached | perhaps |
+/// | [`Error::Busy`] | too many requests are in flight | no |
+/// | [`Error::Closed`] | the coordinator was shut down | perhaps |
 ///
 /// # URIs
 ///
-/// URIs are `sip:` or `sips:` URIs as text (RFC 3261 §19.1), such as `sip:alice@example.com`. One that cannot be read is
-/// [`Error::InvalidUri`], which names the argument, the URI, the place and the reason; nothing is sent then.
-/// The transport follows from `sips` or `;transport=` of the target (else UDP), the port from the URI, the address from
-/// DNS. An outbound proxy, where the builder was given one, comes first.
+/// URIs are `sip:` or `sips:` URIs as text (RFC 3261 §19.1), such as `sip:alice@example.com`. The transport follows from
+/// the `transport` parameter of the target (else UDP), the port from the URI, the address from the resolver. Over UDP, a
+/// request larger than 1300 bytes moves to TCP (RFC 3261 §18.1.1). An outbound proxy, where the builder was given one,
+/// comes first.
+///
+/// # Credentials
+///
+/// A 401 or 407 is answered with what fits its realm, under CSeq + 1, at the target that challenged; later requests to the
+/// same server carry the answer from the start. A password that was refused is not sent again.
 ///
 /// # Cancellation
 ///
 /// A future of this trait that is dropped leaves nothing behind: its transaction is forgotten and retransmissions end.
-/// What was already sent may still be acted on by the peer.
+/// What was already sent may still be acted on by the peer: a dropped `register` may leave a binding that expires by
+/// itself.
 ///
 /// [`enable_sip_client`]: crate::SessionManagerBuilder::enable_sip_client
 /// [`register`]: SipClient::register
 /// [`Error::NotSupported`]: crate::Error::NotSupported
+/// [`Error::InvalidRequest`]: crate::Error::InvalidRequest
+/// [`Error::NotImplemented`]: crate::Error::NotImplemented
+/// [`Error::ProtocolError`]: crate::Error::ProtocolError
+/// [`Error::Busy`]: crate::Error::Busy
+/// [`Error::Closed`]: crate::Error::Closed
 /// [`Error::Rejected`]: crate::Error::Rejected
 /// [`Error::AuthenticationFailed`]: crate::Error::AuthenticationFailed
 /// [`Error::Timeout`]: crate::Error::Timeout
@@ -52,19 +78,16 @@ pub trait SipClient: Send + Sync {
     ///
     /// A challenge is answered with the credentials of the builder. A 423 (Interval Too Brief) is tried once more with the
     /// registrar's Min-Expires. After a 2xx the binding is refreshed before it expires, until the handle is dropped or
-    /// [`unregister`]ed.
+    /// [`unregister`]ed. The builder's request timeout, 32 s by default, bounds the whole.
     ///
     /// # Errors
     ///
-    /// [`Rejected`] for any final answer but a 2xx, [`AuthenticationFailed`] where the registrar refused the credentials
-    /// or asked for others, and those that are common to this trait. Nothing is refreshed after an error: the first
-    /// REGISTER either succeeds or is the caller's to repeat.
+    /// Those of the table above. Nothing is refreshed after an error: the first REGISTER either succeeds or is the
+    /// caller's to repeat.
     ///
     /// [`SessionCoordinator::contact_uri`]: crate::SessionCoordinator::contact_uri
     /// [`Unregistered`]: crate::RegistrationState::Unregistered
     /// [`unregister`]: RegistrationHandle::unregister
-    /// [`Rejected`]: crate::Error::Rejected
-    /// [`AuthenticationFailed`]: crate::Error::AuthenticationFailed
     async fn register(
         &self,
         registrar_uri: &str,
@@ -75,7 +98,13 @@ pub trait SipClient: Send + Sync {
 
     /// Does what [`register`](SipClient::register) does, with credentials for this registration alone.
     ///
-    /// They come before those of the builder and serve this registration's refreshes, queries and removal too.
+    /// They come before those of the builder, and serve this registration's refreshes, queries and removal too. Without a
+    /// realm they answer the registrar, whatever the builder has; proxies are then answered from the builder's credentials
+    /// where one of those fits.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](SipClient::register).
     async fn register_with_credentials(
         &self,
         registrar_uri: &str,
@@ -87,21 +116,80 @@ pub trait SipClient: Send + Sync {
 
     /// Asks `target_uri` what it can do, with OPTIONS (RFC 3261 §11), and gives its final answer.
     ///
-    /// Waits for the builder's request timeout, 32 s by default (64 × T1).
+    /// From is the builder's identity. The builder's request timeout, 32 s by default, bounds the whole.
+    ///
+    /// # Errors
+    ///
+    /// Those of the table above, [`Timeout`](crate::Error::Timeout) and [`Transport`](crate::Error::Transport) foremost.
     async fn send_options(&self, target_uri: &str) -> Result<SipResponse>;
 
-    /// Sends `request` outside any dialog to where its Request-URI and Route lead, and gives the final answer.
+    /// Sends `request` outside any dialog to where its Route and Request-URI lead, and gives the final answer.
     ///
-    /// The way to send what this trait has no method for, and to add headers of one's own. Any method goes but INVITE, ACK
-    /// and CANCEL, which are not requests with one final answer: [`Error::ProtocolError`].
+    /// The way to send what this trait has no method for, and to add headers of one's own:
     ///
-    /// What RFC 3261 §8.1.1 requires and the request lacks is added: To (the Request-URI), From (the builder's identity),
-    /// a From tag, Call-ID, CSeq, Max-Forwards, User-Agent. What is there stays as it is. Via belongs to the transaction:
-    /// a request that carries one is refused with [`Error::ProtocolError`]. A challenge is answered with the builder's credentials, under
-    /// CSeq + 1; without any that fit, the 401 or 407 is the answer.
+    /// ```no_run
+    /// # async fn example(coordinator: &sipora_session_core::SessionCoordinator) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sipora_session_core::{Method, SipClient, Uri};
+    /// use std::time::Duration;
     ///
-    /// `timeout` bounds the whole: DNS, connecting, every target tried, the retry with credentials.
+    /// let request = coordinator
+    ///     .request(Method::Info, &Uri::parse("sip:bob@example.com")?)
+    ///     .header("X-Ticket", "4711")
+    ///     .body("text/plain", "hello")
+    ///     .build()?;
+    /// let answer = coordinator.send_raw_request(request, Duration::from_secs(10)).await?;
+    /// println!("{} {}", answer.status(), answer.reason());
+    /// # Ok(()) }
+    /// ```
     ///
-    /// [`Error::ProtocolError`]: crate::Error::ProtocolError
+    /// What RFC 3261 §8.1.1 requires and the request lacks is added: To (the Request-URI; a REGISTER needs its own), From
+    /// (the builder's identity), a From tag, Call-ID, CSeq, Max-Forwards, User-Agent, and the Route of an outbound proxy.
+    /// What is there stays as it is.
+    ///
+    /// A challenge is answered with the builder's credentials, under CSeq + 1; where none fit, the 401 or 407 is the
+    /// answer. A request that has an Authorization or Proxy-Authorization already is not authenticated further.
+    ///
+    /// `timeout` bounds the whole: resolving, connecting, every target tried, the retry with credentials. A transaction
+    /// never lasts longer than 64 × T1, 32 s by default.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequest`](crate::Error::InvalidRequest) for INVITE, ACK and CANCEL, which are not requests with one final
+    /// answer; for a request that has a Via, which belongs to the transaction; for a CSeq that names another method; and
+    /// for a next hop that is no SIP URI. Else those of the table above.
     async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse>;
+}
+
+#[async_trait]
+impl<T: SipClient + ?Sized> SipClient for Arc<T> {
+    async fn register(
+        &self,
+        registrar_uri: &str,
+        from_uri: &str,
+        contact_uri: &str,
+        expires: u32,
+    ) -> Result<RegistrationHandle> {
+        (**self).register(registrar_uri, from_uri, contact_uri, expires).await
+    }
+
+    async fn register_with_credentials(
+        &self,
+        registrar_uri: &str,
+        from_uri: &str,
+        contact_uri: &str,
+        expires: u32,
+        credentials: Credentials,
+    ) -> Result<RegistrationHandle> {
+        (**self)
+            .register_with_credentials(registrar_uri, from_uri, contact_uri, expires, credentials)
+            .await
+    }
+
+    async fn send_options(&self, target_uri: &str) -> Result<SipResponse> {
+        (**self).send_options(target_uri).await
+    }
+
+    async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse> {
+        (**self).send_raw_request(request, timeout).await
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sipora_auth::Credentials;
-use sipora_message::{Request, Uri};
+use sipora_message::{Method, Request, RequestBuilder, Uri};
 use sipora_transaction_core::{Endpoint, EndpointHandle, Metrics, TransportFailure};
 use sipora_transport::{Advertised, Destination, Network, Resolver, Transport};
 use tokio::sync::watch;
@@ -101,6 +101,14 @@ impl SessionCoordinator {
             .way_to(&destinations)
             .ok_or_else(|| unreachable(TransportFailure::Other("no local address leads to it".into())))?;
         self.inner.contact(user, transport, local)
+    }
+
+    /// Begins a request outside any dialog with what RFC 3261 §8.1.1 requires: To (the target), From (the identity, with a
+    /// tag), Call-ID, CSeq 1, Max-Forwards, User-Agent and, with an outbound proxy, Route. Header fields and a body of
+    /// one's own come next, then [`send_raw_request`](SipClient::send_raw_request). For another From or To, build the
+    /// whole with [`Request::builder`].
+    pub fn request(&self, method: Method, target: &Uri) -> RequestBuilder {
+        self.inner.outbound.begin_new(method, target)
     }
 
     /// Counts what the transaction layer did and holds.

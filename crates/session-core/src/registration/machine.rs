@@ -100,11 +100,6 @@ impl Machine {
         self.bound_until.saturating_duration_since(now)
     }
 
-    /// The end of the binding.
-    pub(crate) fn bound_until(&self) -> Instant {
-        self.bound_until
-    }
-
     /// Takes an input and gives the state that it leads to; `None` when it changes nothing.
     pub(crate) fn on(&mut self, now: Instant, input: Input, jitter: Jitter) -> Option<RegistrationState> {
         match (self.phase, input) {
