@@ -1,4 +1,49 @@
-//! A SIP registrar server.
+//! A SIP registrar server (RFC 3261 §10.3).
+//!
+//! [`CallCenterEngine`] is the server: it owns sockets, answers REGISTER and OPTIONS, and knows who is registered where.
+//! [`CallCenterConfig`] says what it listens on, which domains it serves, and who its users are.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), sipora_call_engine::Error> {
+//! use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
+//!
+//! let config = CallCenterConfig::new()
+//!     .with_udp_listener("127.0.0.1:0")
+//!     .with_tcp_listener("127.0.0.1:0")
+//!     .with_domain("example.com")
+//!     .with_user("alice", "wonderland");
+//! let engine = CallCenterEngine::new(config).await?;
+//! for listener in engine.listeners() {
+//!     println!("listening on {listener}");
+//! }
+//! assert_eq!(engine.binding_count().await?, 0);
+//! engine.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Stores
+//!
+//! Bindings live in a [`LocationStore`], in memory ([`MemoryStore`]) unless another is given; users come from a list
+//! ([`Users`], filled by the program or from a file) or from a [`UserStore`]. Both traits answer at once or later, so that a
+//! database may take its time without stopping the server. The rules of RFC 3261 §10.3 are one function, [`register`], that
+//! every location store runs inside its own transaction.
+//!
+//! # Features
+//!
+//! None.
+//!
+//! # RFC sections
+//!
+//! | section | what |
+//! | --- | --- |
+//! | RFC 3261 §10.3 | the registrar; steps 1 to 5 and 8 in `registrar`, 6 and 7 in `policy` and [`register`] |
+//! | RFC 3261 §11.2 | OPTIONS to the server; one to a user gets 480 or 404, as calls are not relayed yet |
+//! | RFC 3261 §8.2.2 | Require: 420 with Unsupported, as no extension is supported |
+//! | RFC 3261 §19.1.4 | contacts compare as URIs, pairwise |
+//! | RFC 3261 §22, RFC 7616, RFC 8760 | digest authentication, through `sipora-auth`; one realm a domain |
+//! | RFC 5630 §5.2 | one address for `sip:` and `sips:`; a SIPS Contact needs a SIPS Request-URI |
+//!
+//! Not supported, and not claimed in `Supported`: Path (RFC 3327), Outbound (RFC 5626), GRUU (RFC 5627).
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -25,4 +70,9 @@ pub use location::{
 };
 pub use metrics::RegistrarMetrics;
 pub use sipora_auth::{Algorithm, Secret};
+pub use sipora_transport::Transport;
 pub use users::{UserStore, Users};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -35,7 +35,7 @@ pub trait UserStore: Send + Sync + 'static {
 /// ```
 #[derive(Default)]
 pub struct Users {
-    passwords: RwLock<HashMap<Box<str>, Box<str>>>,
+    passwords: RwLock<Passwords>,
 }
 
 impl Users {
@@ -102,21 +102,20 @@ impl Users {
         })?;
         let count = loaded.len();
         let mut passwords = self.write();
-        passwords.reserve(count);
-        passwords.extend(
-            loaded
-                .into_iter()
-                .map(|(name, (_, password))| (Box::from(name), Box::from(password))),
-        );
+        if passwords.is_empty() {
+            *passwords = loaded;
+        } else {
+            passwords.extend(loaded);
+        }
         Ok(count)
     }
 
     // A thread that panicked under the lock left the map whole.
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Box<str>, Box<str>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Passwords> {
         self.passwords.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<Box<str>, Box<str>>> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Passwords> {
         self.passwords.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,28 +139,38 @@ impl std::fmt::Debug for Users {
     }
 }
 
-type Lines<'a> = HashMap<&'a str, (usize, &'a str)>;
+type Passwords = HashMap<Box<str>, Box<str>>;
 
-fn parse(bytes: &[u8]) -> Result<Lines<'_>, (usize, String)> {
+fn parse(bytes: &[u8]) -> Result<Passwords, (usize, String)> {
     // Editors on Windows begin a file with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut users = Lines::new();
+    let mut users = Passwords::new();
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let number = index + 1;
-        let wrong = |reason: &str| (number, reason.to_owned());
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = std::str::from_utf8(line).map_err(|_| wrong("not UTF-8"))?;
-        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+        let wrong = |reason: &str| (index + 1, reason.to_owned());
+        let Some((name, password)) = entry(line).map_err(wrong)? else {
             continue;
-        }
-        let (name, password) = line.split_once(':').ok_or_else(|| wrong("no colon; a line is user:password"))?;
-        let name = name.trim();
+        };
         check(name, password).map_err(wrong)?;
-        if let Some((first, _)) = users.insert(name, (number, password)) {
-            return Err((number, format!("the user {name:?} is on line {first} already")));
+        if users.insert(name.into(), password.into()).is_some() {
+            let is_first = |line: &[u8]| matches!(entry(line), Ok(Some((first, _))) if first == name);
+            let first = bytes.split(|byte| *byte == b'\n').position(is_first);
+            let first = first.map_or(0, |index| index + 1);
+            return Err(wrong(&format!("the user {name:?} is on line {first} already")));
         }
     }
     Ok(users)
+}
+
+/// Takes a line apart; `None` for one that is empty or a comment.
+fn entry(line: &[u8]) -> Result<Option<(&str, &str)>, &'static str> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
+    let content = line.trim_start();
+    if content.is_empty() || content.starts_with('#') {
+        return Ok(None);
+    }
+    let (name, password) = content.split_once(':').ok_or("no colon; a line is user:password")?;
+    Ok(Some((name.trim_end(), password)))
 }
 
 fn check(name: &str, password: &str) -> Result<(), &'static str> {
@@ -174,7 +183,7 @@ fn check(name: &str, password: &str) -> Result<(), &'static str> {
     if name.contains(['@', ':']) {
         return Err("a name has no @ and no colon; a user belongs to every domain that is served");
     }
-    if name.chars().chain(password.chars()).any(char::is_control) {
+    if name.bytes().chain(password.bytes()).any(|byte| byte.is_ascii_control()) {
         return Err("control characters in the name or the password");
     }
     Ok(())
@@ -193,8 +202,8 @@ mod tests {
         let text = b"\xef\xbb\xbf# staff\r\nalice:wonder:land \r\n\n  # more\nbob: x\ncarol:z";
         let users = parse(text).unwrap();
         assert_eq!(users.len(), 3);
-        assert_eq!(users["alice"].1, "wonder:land ");
-        assert_eq!(users["bob"].1, " x");
+        assert_eq!(&*users["alice"], "wonder:land ");
+        assert_eq!(&*users["bob"], " x");
     }
 
     #[test]

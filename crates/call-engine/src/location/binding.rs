@@ -24,7 +24,8 @@ pub struct Binding {
     expires: Timestamp,
     source: PackedAddress,
     transport: Transport,
-    flow: Option<FlowId>,
+    /// [`NO_FLOW`] where the REGISTER came to another process.
+    flow: u64,
 }
 
 /// Says where a REGISTER came from.
@@ -100,7 +101,7 @@ impl Binding {
             expires: parts.expires,
             source: PackedAddress::pack(parts.origin.source),
             transport: parts.origin.transport,
-            flow: parts.origin.flow,
+            flow: parts.origin.flow.map_or(NO_FLOW, FlowId::as_u64),
         })
     }
 
@@ -164,8 +165,8 @@ impl Binding {
 
     /// The flow that the REGISTER came by; `None` where it came to another process.
     pub fn flow(&self) -> Option<Flow> {
-        self.flow.map(|id| Flow {
-            id,
+        (self.flow != NO_FLOW).then(|| Flow {
+            id: FlowId::from_u64(self.flow),
             transport: self.transport,
             remote: self.source(),
         })
@@ -189,6 +190,8 @@ impl fmt::Debug for Binding {
 }
 
 const NO_Q: u16 = u16::MAX;
+/// Flows are numbered through, and no process sees so many.
+const NO_FLOW: u64 = u64::MAX;
 
 /// A socket address in 22 bytes instead of 32. An IPv4 address stands as its IPv4-mapped form and is told apart by
 /// `v4`, since a peer may well have the mapped address itself.
@@ -274,17 +277,17 @@ mod tests {
 
     #[test]
     fn a_text_too_long_for_its_lengths_is_no_binding() {
-        let origin = binding("192.0.2.4:5060").flow().map_or_else(
-            || Origin {
-                transport: Transport::Udp,
-                source: "192.0.2.4:5060".parse().unwrap(),
-                flow: None,
-            },
-            Origin::from,
-        );
+        let origin = Origin {
+            transport: Transport::Tcp,
+            source: "192.0.2.4:5060".parse().unwrap(),
+            flow: Some(FlowId::from_u64(3)),
+        };
+        let restore = |uri: &str, parameters: &str| {
+            Binding::restore(uri, parameters, "1", 1, None, Timestamp::from_millis(1), origin)
+        };
         let uri = format!("sip:{}@example.com", "a".repeat(65_000));
-        let parameters = ";x".repeat(300);
-        assert!(Binding::restore(&uri, &parameters, "1", 1, None, Timestamp::from_millis(1), origin).is_none());
+        assert!(restore(&uri, &";x".repeat(300)).is_none());
+        assert_eq!(restore(&uri, ";x").unwrap().flow().unwrap().id, FlowId::from_u64(3));
     }
 
     #[test]

@@ -294,3 +294,190 @@ fn parse_cursor(cursor: &Cursor) -> Result<(usize, Option<String>), StoreError> 
     let number = number.parse().map_err(|_| unknown())?;
     Ok((number, (!last.is_empty()).then(|| last.to_owned())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sipora_message::Uri;
+    use sipora_transport::Transport;
+
+    use super::*;
+    use crate::{ContactChange, Origin, Update};
+
+    const START: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn at(seconds: u64) -> Timestamp {
+        START.after(Duration::from_secs(seconds))
+    }
+
+    fn address(user: &str) -> AddressOfRecord {
+        format!("sip:{user}@example.com").parse().unwrap()
+    }
+
+    fn bind(store: &MemoryStore, user: &str, cseq: u32, expires: u32, now: Timestamp) -> Result<Applied, ChangeError> {
+        let origin = Origin {
+            transport: Transport::Udp,
+            source: "192.0.2.7:5060".parse().unwrap(),
+            flow: None,
+        };
+        let contact = ContactChange::new(Uri::parse(&format!("sip:{user}@192.0.2.7")).unwrap(), expires);
+        let change = Change::new(address(user), "one", cseq, Update::Contacts(vec![contact]), origin);
+        store.change(&change, now)
+    }
+
+    fn count(store: &MemoryStore) -> usize {
+        store.count.load(Ordering::Relaxed)
+    }
+
+    /// Entries and queue of every shard agree, and the gauge with both.
+    fn assert_whole(store: &MemoryStore) {
+        let mut bindings = 0;
+        for shard in &store.shards {
+            let shard = lock(shard);
+            assert_eq!(shard.addresses.len(), shard.queue.len());
+            for (at, key) in &shard.queue {
+                let entry = &shard.addresses[key];
+                assert_eq!(entry.queued, *at);
+                assert!(entry.bindings.iter().all(|binding| binding.expires_at() >= *at));
+                bindings += entry.bindings.len();
+            }
+        }
+        assert_eq!(bindings, count(store));
+    }
+
+    #[test]
+    fn what_has_expired_is_never_shown_and_is_swept_when_its_time_comes() {
+        let store = MemoryStore::new();
+        bind(&store, "alice", 1, 60, at(0)).unwrap();
+        bind(&store, "bob", 1, 90, at(0)).unwrap();
+        assert_eq!(store.next_expiry(), Some(at(60)));
+        assert_eq!(store.live(&address("alice"), at(59)).len(), 1);
+        assert!(store.live(&address("alice"), at(60)).is_empty());
+        assert_eq!(store.sweep(at(59), 100), 0);
+        assert_eq!(store.sweep(at(60), 100), 1);
+        assert_eq!((count(&store), store.next_expiry()), (1, Some(at(90))));
+        assert_whole(&store);
+    }
+
+    #[test]
+    fn a_refreshed_binding_outlives_its_first_expiry() {
+        let store = MemoryStore::new();
+        bind(&store, "alice", 1, 60, at(0)).unwrap();
+        bind(&store, "alice", 2, 60, at(30)).unwrap();
+        assert_whole(&store);
+        assert_eq!(store.sweep(at(60), 100), 0);
+        assert_eq!(store.live(&address("alice"), at(89)).len(), 1);
+        assert_eq!(store.next_expiry(), Some(at(90)));
+        assert_whole(&store);
+        assert_eq!(store.sweep(at(90), 100), 1);
+        assert_eq!((count(&store), store.next_expiry()), (0, None));
+        assert_whole(&store);
+    }
+
+    #[test]
+    fn a_shorter_expiry_comes_to_the_front() {
+        let store = MemoryStore::new();
+        bind(&store, "alice", 1, 3600, at(0)).unwrap();
+        bind(&store, "alice", 2, 60, at(0)).unwrap();
+        assert_eq!(store.next_expiry(), Some(at(60)));
+        assert_whole(&store);
+    }
+
+    #[test]
+    fn however_often_a_binding_is_refreshed_the_queue_has_one_entry_for_its_address() {
+        let store = MemoryStore::new();
+        for number in 0..500 {
+            bind(&store, "alice", number, 7200 - number, at(0)).unwrap();
+            bind(&store, "bob", number, 3600 + number, at(0)).unwrap();
+        }
+        assert_whole(&store);
+        assert_eq!(count(&store), 2);
+    }
+
+    #[test]
+    fn removing_leaves_nothing_behind() {
+        let store = MemoryStore::new();
+        bind(&store, "alice", 1, 60, at(0)).unwrap();
+        bind(&store, "alice", 2, 0, at(1)).unwrap();
+        bind(&store, "bob", 1, 60, at(0)).unwrap();
+        assert_eq!(store.remove_all(&address("bob"), at(1)), 1);
+        assert_eq!(store.remove_all(&address("bob"), at(1)), 0);
+        assert_whole(&store);
+        assert_eq!((count(&store), store.next_expiry()), (0, None));
+    }
+
+    #[test]
+    fn a_full_store_refuses_new_bindings_and_keeps_refreshing_old_ones() {
+        let store = MemoryStore::new().with_max_bindings(2);
+        bind(&store, "alice", 1, 60, at(0)).unwrap();
+        bind(&store, "bob", 1, 60, at(0)).unwrap();
+        assert!(matches!(bind(&store, "carol", 1, 60, at(0)), Err(ChangeError::Full)));
+        bind(&store, "alice", 2, 60, at(0)).unwrap();
+        bind(&store, "bob", 2, 0, at(0)).unwrap();
+        bind(&store, "carol", 1, 60, at(0)).unwrap();
+        assert_whole(&store);
+    }
+
+    #[test]
+    fn versions_grow_with_each_change() {
+        let store = MemoryStore::new();
+        let first = bind(&store, "alice", 1, 60, at(0)).unwrap().version;
+        let second = bind(&store, "alice", 2, 60, at(0)).unwrap().version;
+        assert!(second > first);
+    }
+
+    #[test]
+    fn pages_show_every_binding_once() {
+        let store = MemoryStore::new();
+        let users: Vec<String> = (0..300).map(|number| format!("user{number:03}")).collect();
+        for user in &users {
+            bind(&store, user, 1, 60, at(0)).unwrap();
+        }
+        for limit in [1, 7, 300, 1000] {
+            let mut seen = Vec::new();
+            let mut cursor = None;
+            loop {
+                let page = store.page_after(cursor.as_ref(), limit, at(0)).unwrap();
+                assert!(page.addresses.len() <= limit);
+                seen.extend(page.addresses.iter().map(|(address, _)| address.user().to_owned()));
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            seen.sort();
+            assert_eq!(seen, users, "{limit}");
+        }
+        assert!(store.page_after(Some(&Cursor::new("elsewhere")), 1, at(0)).is_err());
+        assert!(store.page_after(None, 1000, at(60)).unwrap().addresses.is_empty());
+    }
+
+    #[test]
+    fn a_sweep_looks_at_no_more_addresses_than_it_may() {
+        let store = MemoryStore::new();
+        for number in 0..50 {
+            bind(&store, &format!("user{number}"), 1, 60, at(0)).unwrap();
+        }
+        assert_eq!(store.sweep(at(60), 20), 20);
+        assert_eq!(store.sweep(at(60), 100), 30);
+        assert_whole(&store);
+    }
+
+    #[test]
+    fn threads_that_register_at_once_lose_nothing() {
+        let store = MemoryStore::new();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for number in 0..200 {
+                        bind(store, &format!("user{}", number % 50), number * 4 + thread, 60, at(0)).ok();
+                    }
+                });
+            }
+        });
+        assert_eq!(count(&store), 50);
+        assert_whole(&store);
+    }
+}

@@ -109,3 +109,7 @@ fn too_many(change: &Change) -> ChangeError {
         limit: change.max_contacts,
     }
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

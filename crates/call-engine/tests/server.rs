@@ -1,0 +1,204 @@
+//! What is not a REGISTER, and how an engine starts and ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod common;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use common::*;
+use sipora_call_engine::{CallCenterConfig, CallCenterEngine, Error, Transport, Users};
+use sipora_message::HeaderName;
+
+#[tokio::test(start_paused = true)]
+async fn options_to_the_server_tells_what_it_can_do() {
+    let mut lab = open_lab().await;
+    for uri in ["sip:example.com", "sip:192.0.2.1:5060", "sip:EXAMPLE.com;transport=udp"] {
+        let answer = lab.phone.ask(&options(uri)).await;
+        assert_eq!(status(&answer), 200, "{uri}");
+        assert_eq!(header(&answer, HeaderName::Allow).unwrap(), "REGISTER, OPTIONS");
+        assert_eq!(header(&answer, HeaderName::Accept).unwrap(), "*/*");
+        assert_eq!(answer.headers().supported().count(), 0);
+        assert!(header(&answer, HeaderName::Supported).is_some());
+        assert!(answer.check().is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_to_a_user_says_whether_there_is_one() {
+    let mut guarded = lab(|config| config.with_domain("example.com").with_user("alice", "wonderland")).await;
+    let mut open = open_lab().await;
+    open.phone.ask(&register(1).contact("<sip:a@192.0.2.1>")).await;
+    for lab in [&mut guarded, &mut open] {
+        for (uri, owed) in [
+            ("sip:alice@example.com", 480),
+            ("sip:bob@example.com", 404),
+            ("sip:alice@elsewhere.example", 404),
+            ("sip:elsewhere.example", 404),
+        ] {
+            assert_eq!(status(&lab.phone.ask(&options(uri)).await), owed, "{uri}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_that_requires_an_extension_gets_420() {
+    let mut lab = open_lab().await;
+    let answer = lab.phone.ask(&options("sip:example.com").with("Require: 100rel")).await;
+    assert_eq!(status(&answer), 420);
+    assert_eq!(answer.headers().unsupported().collect::<Vec<_>>(), ["100rel"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_inside_a_dialog_is_nobody_s() {
+    let mut lab = open_lab().await;
+    let mut asked = options("sip:example.com");
+    asked.to = "<sip:example.com>;tag=1".into();
+    assert_eq!(status(&lab.phone.ask(&asked).await), 481);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_methods_and_schemes_get_what_they_are_owed() {
+    let mut lab = open_lab().await;
+    for (method, uri, owed) in [
+        ("MESSAGE", "sip:alice@example.com", 405),
+        ("SUBSCRIBE", "sip:alice@example.com", 405),
+        ("PUBLISH", "sip:alice@example.com", 405),
+        ("NEWMETHOD", "sip:alice@example.com", 501),
+        ("register", "sip:example.com", 501),
+        ("OPTIONS", "soap.beep://192.0.2.103:3002", 416),
+        ("REGISTER", "tel:+12125550101", 416),
+    ] {
+        let asked = Ask { method, ..register(1).uri(uri) };
+        let answer = lab.phone.ask(&asked).await;
+        assert_eq!(status(&answer), owed, "{method} {uri}");
+        if owed == 405 {
+            assert_eq!(header(&answer, HeaderName::Allow).unwrap(), "REGISTER, OPTIONS");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_occupied_port_is_an_error_that_names_it() {
+    let first = CallCenterEngine::new(CallCenterConfig::new().with_udp_listener("127.0.0.1:0").without_authentication())
+        .await
+        .unwrap();
+    let taken = first.listeners()[0].address.to_string();
+    let second = CallCenterConfig::new().with_udp_listener(&taken).without_authentication();
+    let error = CallCenterEngine::new(second).await.unwrap_err();
+    assert!(matches!(&error, Error::Bind { listener, .. } if *listener == format!("udp {taken}")), "{error:?}");
+    assert!(error.to_string().starts_with(&format!("cannot listen on udp {taken}: ")), "{error}");
+    first.shutdown().await;
+}
+
+#[tokio::test]
+async fn listeners_tell_the_ports_that_they_got_and_free_them_at_the_end() {
+    let config = || {
+        CallCenterConfig::new()
+            .with_udp_listener("127.0.0.1:0")
+            .with_tcp_listener("127.0.0.1:0")
+            .without_authentication()
+    };
+    let engine = CallCenterEngine::new(config()).await.unwrap();
+    let listeners = engine.listeners();
+    assert_eq!(
+        listeners.iter().map(|listener| listener.transport).collect::<Vec<_>>(),
+        [Transport::Udp, Transport::Tcp]
+    );
+    assert!(listeners.iter().all(|listener| listener.address.port() != 0));
+    assert_eq!(listeners[0].to_string(), format!("udp {}", listeners[0].address));
+    engine.shutdown().await;
+    engine.shutdown().await;
+    let again = CallCenterConfig::new()
+        .with_udp_listener(listeners[0].address.to_string())
+        .with_tcp_listener(listeners[1].address.to_string())
+        .without_authentication();
+    CallCenterEngine::new(again).await.unwrap().shutdown().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_is_dropped_frees_its_ports() {
+    let config = CallCenterConfig::new().with_udp_listener("127.0.0.1:0").without_authentication();
+    let engine = CallCenterEngine::new(config).await.unwrap();
+    let address = engine.listeners()[0].address.to_string();
+    drop(engine);
+    for _ in 0..1000 {
+        let config = CallCenterConfig::new().with_udp_listener(&address).without_authentication();
+        if CallCenterEngine::new(config).await.is_ok() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("{address} is still taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_shutdown_nobody_answers_and_the_program_still_reads() {
+    let mut lab = open_lab().await;
+    lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>")).await;
+    lab.engine.shutdown().await;
+    let request = lab.phone.request(&register(2).contact("<sip:a@192.0.2.1>"));
+    lab.phone.send(request.as_bytes());
+    assert!(lab.phone.receive().await.is_none());
+    assert_eq!(lab.engine.bindings("sip:alice@example.com").await.unwrap().len(), 1);
+}
+
+fn file(text: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_users_file_that_cannot_be_used_is_an_error_with_its_path_and_line() {
+    let config = |path: &std::path::Path| CallCenterConfig::new().with_udp_listener("127.0.0.1:0").with_users_file(path);
+    let missing = CallCenterEngine::new(config("/nonexistent/users".as_ref())).await.unwrap_err();
+    assert!(missing.to_string().starts_with("cannot read /nonexistent/users: "), "{missing}");
+    let wrong = file(b"alice:wonderland\nbob\n");
+    let error = CallCenterEngine::new(config(wrong.path())).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{}:2: no colon; a line is user:password", wrong.path().display())
+    );
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_users_load_in_a_second() {
+    let mut text = Vec::new();
+    for number in 0..100_000 {
+        writeln!(text, "user{number}:password{number}").unwrap();
+    }
+    let file = file(&text);
+    // The best of a few, since other tests run at the same time.
+    let mut took = Duration::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let users = Users::new();
+        assert_eq!(users.load(file.path()).unwrap(), 100_000);
+        took = took.min(start.elapsed());
+    }
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let config = CallCenterConfig::new().with_udp_listener("127.0.0.1:0").with_users_file(file.path());
+    let engine = CallCenterEngine::new(config).await.unwrap();
+    assert_eq!(engine.users().unwrap().len(), 100_000);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_used_are_errors_that_name_them() {
+    let config = || CallCenterConfig::new().with_udp_listener("127.0.0.1:0");
+    for (config, word) in [
+        (config(), "users"),
+        (config().without_authentication().with_domain("not a host"), "domain"),
+        (config().without_authentication().with_domain("example.com:5060"), "domain"),
+        (config().without_authentication().with_advertised_host("a/b"), "advertised host"),
+        (config().without_authentication().with_expires(1, 2, 3), "expires"),
+        (config().without_authentication().with_max_contacts(0), "max contacts"),
+        (config().without_authentication().with_tcp_listener("5060"), "listener"),
+        (config().with_user("alice@example.com", "x"), "alice@example.com"),
+    ] {
+        let error = CallCenterEngine::new(config).await.unwrap_err().to_string();
+        assert!(error.contains(word), "{word}: {error}");
+        assert!(!error.contains('\n'));
+    }
+}
