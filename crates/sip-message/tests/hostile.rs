@@ -49,8 +49,8 @@ fn read_headers(headers: Headers<'_>) {
     if let Ok(to) = headers.to() {
         black_box((to.display(), to.tag(), to.params().iter().count()));
     }
-    black_box((headers.call_id(), headers.cseq(), headers.max_forwards()));
-    black_box((headers.expires(), headers.min_expires(), headers.date()));
+    let _ = black_box((headers.call_id(), headers.cseq(), headers.max_forwards()));
+    let _ = black_box((headers.expires(), headers.min_expires(), headers.date()));
     for via in headers.vias().flatten() {
         black_box((
             via.received(),
@@ -82,7 +82,7 @@ fn read_headers(headers: Headers<'_>) {
         headers.supports("path"),
         headers.allow().count(),
     ));
-    black_box((
+    let _ = black_box((
         headers.accept().count(),
         headers.content_type().is_ok(),
         headers.content_length(),
@@ -222,16 +222,14 @@ fn sixty_four_kibibytes_of_separators_are_read_in_linear_time() {
         header_count: 100_000,
         ..Limits::default()
     };
-    let names = [
-        "Via",
-        "From",
-        "To",
-        "Contact",
-        "Route",
-        "WWW-Authenticate",
-        "Warning",
-        "Accept",
-        "Require",
+    let fields = [
+        ("Via", "SIP/2.0/UDP h;branch=z"),
+        ("From", "<sip:a@b>"),
+        ("Contact", "<sip:a@b>"),
+        ("Route", ""),
+        ("WWW-Authenticate", "Digest a=b"),
+        ("Warning", ""),
+        ("Accept", "a/b"),
     ];
     let pieces = [
         ",",
@@ -255,15 +253,13 @@ fn sixty_four_kibibytes_of_separators_are_read_in_linear_time() {
         "[",
         ":",
     ];
-    for name in names {
+    for (name, start) in fields {
         for piece in pieces {
-            for start in ["", "<sip:a@b>", "SIP/2.0/UDP h;branch=z", "Digest a=b"] {
-                let value = piece.repeat(65_536 / piece.len());
-                let text = format!("OPTIONS sip:a@b SIP/2.0\r\n{name}: {start}{value}\r\n\r\n");
-                let message = Message::parse(text, &limits).unwrap();
-                let _ = message.check();
-                read_headers(message.headers());
-            }
+            let value = piece.repeat(65_536 / piece.len());
+            let text = format!("OPTIONS sip:a@b SIP/2.0\r\n{name}: {start}{value}\r\n\r\n");
+            let message = Message::parse(text, &limits).unwrap();
+            let _ = message.check();
+            read_headers(message.headers());
         }
     }
     let lines = "Via: SIP/2.0/UDP h\r\n".repeat(60_000);
