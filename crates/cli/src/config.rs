@@ -21,7 +21,8 @@ pub(crate) struct ConfigFile {
     pub(crate) users: Option<PathBuf>,
     pub(crate) no_auth: bool,
     pub(crate) digest: Vec<Digest>,
-    pub(crate) registrar: Registrar,
+    pub(crate) expires: Expires,
+    pub(crate) maximum_contacts: Option<usize>,
 }
 
 impl ConfigFile {
@@ -54,28 +55,24 @@ impl ConfigFile {
     }
 }
 
-/// What the registrar grants. Times are in seconds.
+/// Bounds of what a client may ask for, in seconds.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Registrar {
+pub(crate) struct Expires {
     /// Granted where the client names no expiry.
-    pub(crate) default_expires: u32,
+    pub(crate) default: u32,
     /// Below it, the answer is 423 (Interval Too Brief).
-    pub(crate) minimum_expires: u32,
+    pub(crate) minimum: u32,
     /// Above it, this is granted.
-    pub(crate) maximum_expires: u32,
-    /// Bindings that one address-of-record may have.
-    pub(crate) maximum_contacts: usize,
+    pub(crate) maximum: u32,
 }
 
-impl Default for Registrar {
-    fn default() -> Registrar {
-        Registrar {
-            default_expires: 3600,
-            minimum_expires: 60,
-            maximum_expires: 7200,
-            // The devices of one person; also the most that one account can make a server store.
-            maximum_contacts: 10,
+impl Default for Expires {
+    fn default() -> Expires {
+        Expires {
+            default: 3600,
+            minimum: 60,
+            maximum: 7200,
         }
     }
 }
@@ -180,12 +177,11 @@ mod tests {
         let config = ConfigFile::parse("").unwrap();
         assert_eq!(config, ConfigFile::default());
         assert_eq!(
-            config.registrar,
-            Registrar {
-                default_expires: 3600,
-                minimum_expires: 60,
-                maximum_expires: 7200,
-                maximum_contacts: 10,
+            config.expires,
+            Expires {
+                default: 3600,
+                minimum: 60,
+                maximum: 7200,
             }
         );
     }
@@ -196,7 +192,7 @@ mod tests {
         let (_, rest) = manual.split_once("```toml\n").unwrap();
         let (example, _) = rest.split_once("```").unwrap();
         let config = ConfigFile::parse(example).unwrap();
-        assert_eq!(config.registrar, Registrar::default());
+        assert_eq!(config.expires, Expires::default());
         let without_auth = example
             .replace("users =", "# users =")
             .replace("# no_auth", "no_auth");
@@ -212,9 +208,9 @@ mod tests {
             domain = ["example.com", "example.org"]
             users = "users.txt"
             digest = ["SHA-256", "MD5"]
-            [registrar]
-            minimum_expires = 30
             maximum_contacts = 3
+            [expires]
+            minimum = 30
             "#,
         )
         .unwrap();
@@ -229,9 +225,8 @@ mod tests {
         assert_eq!(config.domain, ["example.com", "example.org"]);
         assert_eq!(config.users, Some(PathBuf::from("users.txt")));
         assert_eq!(config.digest, [Digest::Sha256, Digest::Md5]);
-        assert_eq!(config.registrar.maximum_contacts, 3);
-        assert_eq!(config.registrar.minimum_expires, 30);
-        assert_eq!(config.registrar.default_expires, 3600);
+        assert_eq!(config.maximum_contacts, Some(3));
+        assert_eq!((config.expires.minimum, config.expires.default), (30, 3600));
     }
 
     #[test]
@@ -241,7 +236,7 @@ mod tests {
             problem.starts_with("2:3: unknown field `lisen`"),
             "{problem}"
         );
-        let problem = ConfigFile::parse("[registrar]\nmin = 3\n").unwrap_err();
+        let problem = ConfigFile::parse("[expires]\nmin = 3\n").unwrap_err();
         assert!(problem.starts_with("2:1: unknown field `min`"), "{problem}");
     }
 

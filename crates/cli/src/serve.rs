@@ -8,7 +8,7 @@ use sipora_auth::Algorithm;
 use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
 
 use crate::arguments::EXIT_STATUSES;
-use crate::config::{ConfigFile, Digest, Listen, Registrar};
+use crate::config::{ConfigFile, Digest, Expires, Listen};
 use crate::exit::{Failure, chain};
 use crate::signals::Signals;
 
@@ -89,7 +89,8 @@ struct Settings {
     /// None: without authentication.
     users: Option<PathBuf>,
     digest: Vec<Digest>,
-    registrar: Registrar,
+    expires: Expires,
+    maximum_contacts: Option<usize>,
 }
 
 impl Settings {
@@ -122,20 +123,21 @@ impl Settings {
             domain: first_given(arguments.domain, file.domain),
             users,
             digest: first_given(arguments.digest, file.digest),
-            registrar: file.registrar,
+            expires: file.expires,
+            maximum_contacts: file.maximum_contacts,
         })
     }
 
     fn into_config(self) -> CallCenterConfig {
-        let Registrar {
-            default_expires,
-            minimum_expires,
-            maximum_expires,
-            maximum_contacts,
-        } = self.registrar;
-        let mut config = CallCenterConfig::new()
-            .with_expires(default_expires, minimum_expires, maximum_expires)
-            .with_max_contacts(maximum_contacts);
+        let Expires {
+            default,
+            minimum,
+            maximum,
+        } = self.expires;
+        let mut config = CallCenterConfig::new().with_expires(default, minimum, maximum);
+        if let Some(maximum) = self.maximum_contacts {
+            config = config.with_max_contacts(maximum);
+        }
         for listen in &self.listen {
             config = match listen {
                 Listen::Udp(address) => config.with_udp_listener(address),
@@ -219,12 +221,13 @@ mod tests {
     fn the_file_counts_where_no_flag_is_given() {
         let settings = Settings::merge(
             arguments(&[]),
-            file("listen = [\"tcp:127.0.0.1:2\"]\nusers = \"u.txt\"\nregistrar.maximum_expires = 600\n"),
+            file("listen = [\"tcp:127.0.0.1:2\"]\nusers = \"u.txt\"\nmaximum_contacts = 2\nexpires.maximum = 600\n"),
         )
         .unwrap();
         assert_eq!(settings.listen, [Listen::Tcp("127.0.0.1:2".to_owned())]);
         assert_eq!(settings.users, Some(PathBuf::from("u.txt")));
-        assert_eq!(settings.registrar.maximum_expires, 600);
+        assert_eq!(settings.expires.maximum, 600);
+        assert_eq!(settings.maximum_contacts, Some(2));
     }
 
     #[test]
