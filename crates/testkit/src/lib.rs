@@ -29,3 +29,8 @@ mod sim;
 pub use log::{Fate, Packet};
 pub use seeds::{for_each_seed, seeds};
 pub use sim::{Conditions, SimHost, SimNetwork};
+
+/// The programs of the project's README: they have to compile. Here, since a published crate cannot reach that file.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct ProjectReadme;
