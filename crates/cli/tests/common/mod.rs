@@ -71,6 +71,8 @@ pub struct Process {
 #[derive(Default)]
 struct Output {
     lines: Mutex<Vec<(Stream, String)>>,
+    /// Streams that the program has closed, of its two.
+    closed: AtomicU32,
     grown: Condvar,
 }
 
@@ -156,10 +158,15 @@ impl Process {
                 return value;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || self.output.is_complete() {
                 drop(lines);
+                let why = if left.is_zero() {
+                    "in time"
+                } else {
+                    "before its end"
+                };
                 panic!(
-                    "{}: no {what} within {patience:?}; it printed:\n{}",
+                    "{}: no {what} {why}; it printed:\n{}",
                     self.name,
                     self.printed()
                 );
@@ -237,10 +244,10 @@ impl Process {
         self.exited
     }
 
-    /// The readers hold the only other handles to the output, and let go of them at its end.
+    /// Waits until all output is here: a child of the program may still hold the pipes, so not for ever.
     fn wait_for_readers(&self) {
         let deadline = Instant::now() + Duration::from_secs(2);
-        while Arc::strong_count(&self.output) > 1 && Instant::now() < deadline {
+        while !self.output.is_complete() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -270,11 +277,16 @@ fn send_signal(signal: &str, target: &str) {
         .status();
 }
 
+impl Output {
+    fn is_complete(&self) -> bool {
+        self.closed.load(Ordering::SeqCst) == 2
+    }
+}
+
 fn collect(output: &Arc<Output>, stream: Stream, source: impl Read + Send + 'static) {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
-        for line in BufReader::new(source).split(b'\n') {
-            let Ok(line) = line else { return };
+        for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
             let text = String::from_utf8_lossy(&line)
                 .trim_end_matches('\r')
                 .to_owned();
@@ -285,6 +297,9 @@ fn collect(output: &Arc<Output>, stream: Stream, source: impl Read + Send + 'sta
                 .push((stream, text));
             output.grown.notify_all();
         }
+        let _lines = output.lines.lock().expect("no reader panics");
+        output.closed.fetch_add(1, Ordering::SeqCst);
+        output.grown.notify_all();
     });
 }
 
