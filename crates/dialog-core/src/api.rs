@@ -111,7 +111,8 @@ impl UnifiedDialogApi {
         authorizer: Arc<dyn Authorizer>,
         timeout: Duration,
     ) -> ApiResult<Exchange> {
-        self.exchange(request, target, Some(authorizer), timeout).await
+        self.exchange(request, target, Some(authorizer), timeout)
+            .await
     }
 
     /// Says whether the endpoint has ended.
@@ -146,7 +147,11 @@ impl UnifiedDialogApi {
             .await
             .map_err(|_| ApiError::Busy { cseq: None })?
             .map_err(ApiError::from_command)?;
-        let guard = Guard { api: self, key, armed: true };
+        let guard = Guard {
+            api: self,
+            key,
+            armed: true,
+        };
         let result = answer.await;
         guard.disarm();
         // The user ended without an answer: the endpoint is gone.

@@ -109,7 +109,9 @@ impl fmt::Debug for DigestAuthorizer {
     }
 }
 
-fn authenticator(credentials: impl IntoIterator<Item = Credentials>) -> Option<ClientAuthenticator> {
+fn authenticator(
+    credentials: impl IntoIterator<Item = Credentials>,
+) -> Option<ClientAuthenticator> {
     let mut credentials = credentials.into_iter();
     let mut authenticator = ClientAuthenticator::new(credentials.next()?);
     for more in credentials {

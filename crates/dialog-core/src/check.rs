@@ -41,13 +41,16 @@ fn headers(request: &Request) -> ApiResult<u32> {
             _ => return Err(ApiError::invalid(name.as_str(), "occurs more than once")),
         }
     }
-    let unreadable = |name: &str, error: &dyn std::fmt::Display| ApiError::invalid(name, error.to_string());
+    let unreadable =
+        |name: &str, error: &dyn std::fmt::Display| ApiError::invalid(name, error.to_string());
     headers.to().map_err(|error| unreadable("To", &error))?;
     let from = headers.from().map_err(|error| unreadable("From", &error))?;
     if from.tag().is_none() {
         return Err(ApiError::invalid("From", "has no tag"));
     }
-    headers.call_id().map_err(|error| unreadable("Call-ID", &error))?;
+    headers
+        .call_id()
+        .map_err(|error| unreadable("Call-ID", &error))?;
     headers
         .max_forwards()
         .map_err(|error| unreadable("Max-Forwards", &error))?;
@@ -55,7 +58,11 @@ fn headers(request: &Request) -> ApiResult<u32> {
     if cseq.method != *request.method() {
         return Err(ApiError::invalid(
             "CSeq",
-            format!("names {}, the request line {}", cseq.method, request.method()),
+            format!(
+                "names {}, the request line {}",
+                cseq.method,
+                request.method()
+            ),
         ));
     }
     // RFC 3261 §8.1.1.5: "MUST be expressible as a 32-bit unsigned integer and MUST be less than 2**31".

@@ -16,7 +16,9 @@ pub type ApiResult<T> = Result<T, ApiError>;
 #[non_exhaustive]
 pub enum ApiError {
     /// INVITE, ACK and CANCEL are not requests with one final answer. Nothing was sent.
-    #[error("{method} cannot be sent outside a dialog with one final answer to wait for: {instead}")]
+    #[error(
+        "{method} cannot be sent outside a dialog with one final answer to wait for: {instead}"
+    )]
     MethodNotAllowed {
         /// The method.
         method: Method,

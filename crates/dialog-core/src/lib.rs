@@ -7,7 +7,7 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use sipora_dialog_core::{ApiError, UnifiedDialogApi};
-//! use sipora_message::{HeaderName, Method, Request, Uri};
+//! use sipora_message::{Method, Request, Uri};
 //! use sipora_transaction_core::Endpoint;
 //! use sipora_transport::Transport;
 //! use std::time::Duration;
@@ -17,11 +17,10 @@
 //! let endpoint = builder.build().await?;
 //!
 //! let request = Request::builder(Method::Options, &Uri::parse("sip:127.0.0.1:9")?)
-//!     .header(HeaderName::To, "<sip:127.0.0.1:9>")
-//!     .header(HeaderName::From, "<sip:probe@127.0.0.1>;tag=a1")
-//!     .header(HeaderName::CallId, "an-example")
-//!     .header(HeaderName::CSeq, "1 OPTIONS")
-//!     .header(HeaderName::MaxForwards, "70")
+//!     .to("<sip:127.0.0.1:9>")
+//!     .from("<sip:probe@127.0.0.1>;tag=a1")
+//!     .call_id("an-example")
+//!     .cseq(1)
 //!     .build()?;
 //! let nobody = "127.0.0.1:9".parse()?;
 //! match dialogs.send_non_dialog_request(request, nobody, Duration::from_millis(50)).await {
@@ -63,3 +62,8 @@ pub use error::{ApiError, ApiResult};
 pub use exchange::{Exchange, TransactionId};
 pub use next_hop::next_hop;
 pub use sipora_transaction_core::Target;
+
+/// The program of this crate's README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -29,5 +29,8 @@ fn sip(place: &str, uri: Uri) -> ApiResult<Uri> {
     if uri.is_sip() {
         return Ok(uri);
     }
-    Err(ApiError::invalid(place, format!("a {} URI cannot be located", uri.scheme_str())))
+    Err(ApiError::invalid(
+        place,
+        format!("a {} URI cannot be located", uri.scheme_str()),
+    ))
 }

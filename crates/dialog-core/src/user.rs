@@ -53,7 +53,10 @@ pub(crate) struct Abandoned(Mutex<Vec<u64>>);
 
 impl Abandoned {
     pub(crate) fn push(&self, key: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(key);
     }
 
     fn take(&self) -> Vec<u64> {
@@ -110,8 +113,16 @@ impl DialogUser {
     }
 
     /// Hands a request to the transaction layer. `sent` is the CSeq number that went out before it.
-    fn dispatch(&mut self, context: &mut Context<'_>, pending: Pending, target: Target, sent: Option<u32>) {
-        let left = pending.deadline.saturating_duration_since(context.now().instant);
+    fn dispatch(
+        &mut self,
+        context: &mut Context<'_>,
+        pending: Pending,
+        target: Target,
+        sent: Option<u32>,
+    ) {
+        let left = pending
+            .deadline
+            .saturating_duration_since(context.now().instant);
         if left.is_zero() {
             let after = pending.timeout;
             return reply(pending.reply, Err(ApiError::Timeout { after, cseq: sent }));
@@ -208,7 +219,12 @@ impl User for DialogUser {
 
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
         match event {
-            Event::Response { request, response, flow, destination } => {
+            Event::Response {
+                request,
+                response,
+                flow,
+                destination,
+            } => {
                 self.on_response(context, request, response, flow, destination);
             }
             Event::Failed { request, error } => self.on_failed(request, error),
@@ -231,7 +247,12 @@ enum Retry {
 }
 
 /// Decides whether an answer is a challenge to answer, and makes the request for it.
-fn retry(pending: &Pending, authorizer: &dyn Authorizer, response: &Response, cnonce: &str) -> Retry {
+fn retry(
+    pending: &Pending,
+    authorizer: &dyn Authorizer,
+    response: &Response,
+    cnonce: &str,
+) -> Retry {
     let status = response.status();
     if status != StatusCode::UNAUTHORIZED && status != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         return Retry::No(None);
@@ -261,7 +282,7 @@ fn with_credentials(
         .remove(HeaderName::Authorization)
         .remove(HeaderName::ProxyAuthorization);
     if let Some(cseq) = cseq {
-        edit = edit.set(HeaderName::CSeq, &format!("{cseq} {}", request.method()));
+        edit = edit.set(HeaderName::CSeq, format!("{cseq} {}", request.method()));
     }
     for (name, value) in headers {
         edit = edit.append(name.clone(), value);

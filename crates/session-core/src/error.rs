@@ -126,10 +126,15 @@ impl Error {
     /// that fails like this is tried again; after any other failure it ends.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Error::Timeout { .. } | Error::Transport { .. } | Error::Busy | Error::ProtocolError { .. } => true,
+            Error::Timeout { .. }
+            | Error::Transport { .. }
+            | Error::Busy
+            | Error::ProtocolError { .. } => true,
             Error::Rejected(response) => {
-                matches!(response.status().as_u16(), 408 | 429 | 480 | 500 | 502 | 503 | 504)
-                    || self.retry_after().is_some()
+                matches!(
+                    response.status().as_u16(),
+                    408 | 429 | 480 | 500 | 502 | 503 | 504
+                ) || self.retry_after().is_some()
             }
             _ => false,
         }
@@ -145,7 +150,12 @@ impl Error {
         Some(Duration::from_secs(wait.seconds.into()))
     }
 
-    pub(crate) fn uri(argument: &'static str, uri: &str, offset: usize, reason: impl Into<String>) -> Self {
+    pub(crate) fn uri(
+        argument: &'static str,
+        uri: &str,
+        offset: usize,
+        reason: impl Into<String>,
+    ) -> Self {
         Error::InvalidUri {
             argument,
             uri: uri.to_owned(),
@@ -172,9 +182,10 @@ impl Error {
 impl From<ApiError> for Error {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::MethodNotAllowed { method, instead } => {
-                Error::request("method", format!("{method} is not sent like this: {instead}"))
-            }
+            ApiError::MethodNotAllowed { method, instead } => Error::request(
+                "method",
+                format!("{method} is not sent like this: {instead}"),
+            ),
             ApiError::InvalidRequest { header, reason } => Error::InvalidRequest { header, reason },
             ApiError::Timeout { after, .. } => Error::Timeout { after },
             ApiError::Transport { source, .. } => Error::Transport { source },
@@ -203,18 +214,28 @@ mod tests {
         for status in [408, 429, 480, 500, 502, 503, 504] {
             assert!(rejected(status, "").is_temporary(), "{status}");
         }
-        for status in [301, 400, 401, 403, 404, 405, 416, 420, 423, 501, 505, 513, 600, 603] {
+        for status in [
+            301, 400, 401, 403, 404, 405, 416, 420, 423, 501, 505, 513, 600, 603,
+        ] {
             assert!(!rejected(status, "").is_temporary(), "{status}");
         }
         assert!(rejected(404, "Retry-After: 10\r\n").is_temporary());
-        assert!(Error::Timeout { after: Duration::ZERO }.is_temporary());
+        assert!(
+            Error::Timeout {
+                after: Duration::ZERO
+            }
+            .is_temporary()
+        );
         assert!(!Error::Closed.is_temporary());
     }
 
     #[test]
     fn retry_after_is_read_with_comment_and_parameters() {
         let wait = |value: &str| rejected(503, &format!("Retry-After: {value}\r\n")).retry_after();
-        assert_eq!(wait("18000;duration=3600"), Some(Duration::from_secs(18_000)));
+        assert_eq!(
+            wait("18000;duration=3600"),
+            Some(Duration::from_secs(18_000))
+        );
         assert_eq!(wait("120 (in a meeting)"), Some(Duration::from_secs(120)));
         assert_eq!(wait("soon"), None);
         assert_eq!(wait("99999999999"), None);
@@ -224,7 +245,10 @@ mod tests {
     #[test]
     fn the_answer_behind_an_error_is_at_hand() {
         let error = rejected(403, "");
-        assert_eq!(error.response().map(|response| response.status().as_u16()), Some(403));
+        assert_eq!(
+            error.response().map(|response| response.status().as_u16()),
+            Some(403)
+        );
         assert_eq!(error.to_string(), "rejected: 403 No");
         assert!(Error::Closed.response().is_none());
     }

@@ -54,7 +54,9 @@ impl User for SessionUser {
             None => (job, Answer::ok()),
             Some(jobs) => match jobs.try_send(job) {
                 Ok(()) => return Claim::Taken,
-                Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) => {
+                Err(
+                    mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job),
+                ) => {
                     let busy = Answer::new(StatusCode::SERVICE_UNAVAILABLE);
                     (job, busy.with_header(HeaderName::RetryAfter, RETRY_AFTER))
                 }
@@ -118,7 +120,10 @@ fn printed(job: &Job, answer: Answer, server: &str) -> Option<Response> {
 }
 
 /// RFC 3261 §11.2: "Allow, Accept, Accept-Encoding, Accept-Language, and Supported header fields SHOULD be present".
-fn with_capabilities(mut builder: ResponseBuilder, own: &[(HeaderName, String)]) -> ResponseBuilder {
+fn with_capabilities(
+    mut builder: ResponseBuilder,
+    own: &[(HeaderName, String)],
+) -> ResponseBuilder {
     let capabilities = [
         (HeaderName::Allow, "OPTIONS"),
         (HeaderName::Accept, "application/sdp"),

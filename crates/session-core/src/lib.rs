@@ -1,4 +1,59 @@
 //! A SIP client: registration, OPTIONS and raw requests with digest authentication.
+//!
+//! The two main types are [`SessionManagerBuilder`], which opens the sockets, and [`SessionCoordinator`], which is the
+//! running client; what it does is the trait [`SipClient`]. A registration lives as long as its [`RegistrationHandle`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use sipora_session_core::{SessionManagerBuilder, SipClient};
+//!
+//! let coordinator = SessionManagerBuilder::new().with_sip_port(5061).enable_sip_client().build().await?;
+//! let registration = coordinator.register(
+//!     "sip:registrar.example.com", "sip:alice@example.com", "sip:alice@192.168.1.100:5060", 3600).await?;
+//! println!("Registered: {}", registration.transaction_id);
+//! # Ok(()) }
+//! ```
+//!
+//! Two of them on one machine, one asking the other:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), sipora_session_core::Error> {
+//! use sipora_session_core::{SessionManagerBuilder, SipClient};
+//!
+//! let bob = SessionManagerBuilder::new().with_bind_address([127, 0, 0, 1].into()).build().await?;
+//! let alice = SessionManagerBuilder::new()
+//!     .with_bind_address([127, 0, 0, 1].into())
+//!     .enable_sip_client()
+//!     .build()
+//!     .await?;
+//! let answer = alice.send_options(&format!("sip:{}", bob.local_address())).await?;
+//! assert!(answer.is_success());
+//! println!("{} {}: {:?}", answer.status(), answer.reason(), answer.header("Allow"));
+//! alice.shutdown().await;
+//! bob.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | none yet | | |
+//!
+//! # Where the RFCs are
+//!
+//! | clause | item |
+//! | --- | --- |
+//! | RFC 3261 §8.1.1, what a request carries | [`SipClient::send_raw_request`], [`SessionCoordinator::request`] |
+//! | RFC 3261 §8.1.2, outbound proxy | [`SessionManagerBuilder::with_outbound_proxy`] |
+//! | RFC 3261 §10.2, registering, refreshing, removing, fetching bindings | [`SipClient::register`], [`RegistrationHandle`] |
+//! | RFC 3261 §10.2.8, 423 | [`SipClient::register`] |
+//! | RFC 3261 §11, OPTIONS, both ways | [`SipClient::send_options`], [`SessionHandler::on_options`] |
+//! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
+//! | RFC 5626 §4.5, back-off | [`SessionManagerBuilder::with_registration_backoff`] |
+//!
+//! Transactions are `sipora-transaction-core`'s, flows `sipora-transport`'s, the grammar `sipora-message`'s, which is
+//! re-exported as [`message`].
 #![forbid(unsafe_code)]
 
 mod api;
@@ -20,5 +75,14 @@ pub use sipora_auth::Credentials;
 pub use sipora_dialog_core::TransactionId;
 pub use sipora_message as message;
 pub use sipora_message::{HeaderName, Method, Request, StatusCode, Uri};
-pub use sipora_transaction_core::{Direction, IdSource, MessageObserver, Metrics, Timers, TransportFailure};
-pub use sipora_transport::{Flow, Network, Now, Resolver, StaticResolver, SystemResolver, TokioNetwork, Transport};
+pub use sipora_transaction_core::{
+    Direction, IdSource, MessageObserver, Metrics, Timers, TransportFailure,
+};
+pub use sipora_transport::{
+    Flow, Network, Now, Resolver, StaticResolver, SystemResolver, TokioNetwork, Transport,
+};
+
+/// The program of this crate's README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

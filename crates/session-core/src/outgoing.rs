@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sipora_auth::{AuthError, Credentials};
-use sipora_dialog_core::{ApiError, ApiResult, Authorizer, DigestAuthorizer, Exchange, Target, UnifiedDialogApi, next_hop};
+use sipora_dialog_core::{
+    ApiError, ApiResult, Authorizer, DigestAuthorizer, Exchange, Target, UnifiedDialogApi, next_hop,
+};
 use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Uri};
 use sipora_transaction_core::{CallId, IdSource, Tag};
 
@@ -37,8 +39,19 @@ pub(crate) struct Identity<'a> {
 
 impl Outbound {
     /// Begins a request with everything that RFC 3261 §8.1.1 requires but Via.
-    pub(crate) fn begin(&self, method: Method, target: &Uri, identity: &Identity<'_>) -> RequestBuilder {
-        let Identity { from, from_tag, to, call_id, cseq } = identity;
+    pub(crate) fn begin(
+        &self,
+        method: Method,
+        target: &Uri,
+        identity: &Identity<'_>,
+    ) -> RequestBuilder {
+        let Identity {
+            from,
+            from_tag,
+            to,
+            call_id,
+            cseq,
+        } = identity;
         let mut builder = Request::builder(method, target);
         if let Some(proxy) = &self.proxy {
             builder = builder.header(HeaderName::Route, format!("<{proxy}>"));
@@ -59,7 +72,9 @@ impl Outbound {
         timeout: Duration,
     ) -> ApiResult<Exchange> {
         let target = Target::Uri(next_hop(&request)?);
-        self.dialogs.send_authorized(request, target, authorizer, timeout).await
+        self.dialogs
+            .send_authorized(request, target, authorizer, timeout)
+            .await
     }
 
     /// Refuses targets that this version cannot reach, before anything is sent.
@@ -88,7 +103,9 @@ impl Outbound {
             .header(HeaderName::Accept, "application/sdp")
             .build()
             .map_err(|error| Error::request("OPTIONS", error.to_string()))?;
-        let exchange = self.send(request, self.authorizer.clone(), self.timeout).await?;
+        let exchange = self
+            .send(request, self.authorizer.clone(), self.timeout)
+            .await?;
         Ok(exchange.response)
     }
 
@@ -97,13 +114,25 @@ impl Outbound {
         let request = self.completed(request)?;
         let next = next_hop(&request)?;
         uri::supported_transport(&next)?;
-        let own = request.headers().first(&HeaderName::Authorization).is_some()
-            || request.headers().first(&HeaderName::ProxyAuthorization).is_some();
+        let own = request
+            .headers()
+            .first(&HeaderName::Authorization)
+            .is_some()
+            || request
+                .headers()
+                .first(&HeaderName::ProxyAuthorization)
+                .is_some();
         if own {
-            return Ok(self.dialogs.send_request_to(request, Target::Uri(next), timeout).await?);
+            return Ok(self
+                .dialogs
+                .send_request_to(request, Target::Uri(next), timeout)
+                .await?);
         }
         let authorizer = self.authorizer.clone();
-        let exchange = self.dialogs.send_authorized(request, Target::Uri(next), authorizer, timeout).await?;
+        let exchange = self
+            .dialogs
+            .send_authorized(request, Target::Uri(next), authorizer, timeout)
+            .await?;
         Ok(exchange.response)
     }
 
@@ -117,7 +146,7 @@ impl Outbound {
                 let reason = "names the address-of-record of a REGISTER (RFC 3261 §10.2); it cannot be guessed";
                 return Err(Error::request("To", reason));
             }
-            edit = edit.append(HeaderName::To, &format!("<{}>", request.uri_text()));
+            edit = edit.append(HeaderName::To, format!("<{}>", request.uri_text()));
         }
         match headers.first(&HeaderName::From) {
             None => {
@@ -134,7 +163,7 @@ impl Outbound {
             edit = edit.append(HeaderName::CallId, self.call_id().as_str());
         }
         if lacks(HeaderName::CSeq) {
-            edit = edit.append(HeaderName::CSeq, &format!("1 {}", request.method()));
+            edit = edit.append(HeaderName::CSeq, format!("1 {}", request.method()));
         }
         if lacks(HeaderName::MaxForwards) {
             edit = edit.append(HeaderName::MaxForwards, "70");
@@ -143,9 +172,10 @@ impl Outbound {
             edit = edit.append(HeaderName::UserAgent, &self.user_agent);
         }
         if let (Some(proxy), true) = (&self.proxy, lacks(HeaderName::Route)) {
-            edit = edit.append(HeaderName::Route, &format!("<{proxy}>"));
+            edit = edit.append(HeaderName::Route, format!("<{proxy}>"));
         }
-        edit.build().map_err(|error| Error::request("request", error.to_string()))
+        edit.build()
+            .map_err(|error| Error::request("request", error.to_string()))
     }
 
     /// Makes what answers the challenges to one registration.
@@ -164,24 +194,40 @@ impl Outbound {
         let Some(authorizer) = DigestAuthorizer::new([own]) else {
             return (Arc::new(NoCredentials), false);
         };
-        (Arc::new(authorizer.with_proxy_credentials(self.credentials.iter().cloned())), true)
+        (
+            Arc::new(authorizer.with_proxy_credentials(self.credentials.iter().cloned())),
+            true,
+        )
     }
 
     pub(crate) fn tag(&self) -> Tag {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).tag()
+        self.ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tag()
     }
 
     pub(crate) fn call_id(&self) -> CallId {
-        self.ids.lock().unwrap_or_else(PoisonError::into_inner).call_id()
+        self.ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .call_id()
     }
 
     pub(crate) fn jitter(&self) -> Jitter {
-        Jitter::new(self.ids.lock().unwrap_or_else(PoisonError::into_inner).number())
+        Jitter::new(
+            self.ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .number(),
+        )
     }
 }
 
 /// Makes what answers challenges from a list of credentials, which may be empty.
-pub(crate) fn authorizer(credentials: impl IntoIterator<Item = Credentials>) -> Arc<dyn Authorizer> {
+pub(crate) fn authorizer(
+    credentials: impl IntoIterator<Item = Credentials>,
+) -> Arc<dyn Authorizer> {
     match DigestAuthorizer::new(credentials) {
         Some(authorizer) => Arc::new(authorizer),
         None => Arc::new(NoCredentials),
@@ -192,8 +238,15 @@ pub(crate) fn authorizer(credentials: impl IntoIterator<Item = Credentials>) -> 
 struct NoCredentials;
 
 impl Authorizer for NoCredentials {
-    fn authorize(&self, _: &Request, _: &Response, _: &str) -> std::result::Result<Vec<(HeaderName, String)>, AuthError> {
-        Err(AuthError::NoCredentials { realm: String::new() })
+    fn authorize(
+        &self,
+        _: &Request,
+        _: &Response,
+        _: &str,
+    ) -> std::result::Result<Vec<(HeaderName, String)>, AuthError> {
+        Err(AuthError::NoCredentials {
+            realm: String::new(),
+        })
     }
 }
 

@@ -44,7 +44,10 @@ impl SipResponse {
     /// Octets that are no UTF-8 become U+FFFD; [`message`](Self::message) has them as they came.
     pub fn header(&self, name: &str) -> Option<Cow<'_, str>> {
         let name = HeaderName::parse(name)?;
-        self.message.headers().first(&name).map(String::from_utf8_lossy)
+        self.message
+            .headers()
+            .first(&name)
+            .map(String::from_utf8_lossy)
     }
 
     /// The values of every header field of this name, one for each line.

@@ -16,7 +16,12 @@ pub(crate) fn registrar(argument: &'static str, text: &str) -> Result<Uri> {
     let uri = target(argument, text)?;
     if uri.user().is_some() {
         let reason = "a registrar has no user part (RFC 3261 §10.2), as in sip:example.com";
-        return Err(Error::uri(argument, text, uri.scheme_str().len() + 1, reason));
+        return Err(Error::uri(
+            argument,
+            text,
+            uri.scheme_str().len() + 1,
+            reason,
+        ));
     }
     Ok(uri)
 }
@@ -29,7 +34,8 @@ pub(crate) fn address_of_record(argument: &'static str, text: &str) -> Result<Ur
 /// Reads a contact: any URI but `*`, which would be every binding at once.
 pub(crate) fn contact(argument: &'static str, text: &str) -> Result<Uri> {
     if text.trim() == "*" {
-        let reason = "every contact at once is no contact; unregister removes the one that was registered";
+        let reason =
+            "every contact at once is no contact; unregister removes the one that was registered";
         return Err(Error::uri(argument, text, 0, reason));
     }
     parse(argument, text)
@@ -60,7 +66,12 @@ fn sip(argument: &'static str, text: &str) -> Result<Uri> {
 fn no_headers(argument: &'static str, text: &str, uri: &Uri) -> Result<()> {
     if uri.has_headers() {
         let offset = text.find('?').unwrap_or_default();
-        return Err(Error::uri(argument, text, offset, "URI headers have no place here (RFC 3261 §19.1.1)"));
+        return Err(Error::uri(
+            argument,
+            text,
+            offset,
+            "URI headers have no place here (RFC 3261 §19.1.1)",
+        ));
     }
     Ok(())
 }
@@ -75,7 +86,11 @@ mod tests {
 
     fn offset(result: Result<Uri>) -> usize {
         match result {
-            Err(Error::InvalidUri { offset, argument: "x", .. }) => offset,
+            Err(Error::InvalidUri {
+                offset,
+                argument: "x",
+                ..
+            }) => offset,
             other => panic!("{other:?}"),
         }
     }
@@ -104,8 +119,16 @@ mod tests {
         let check = |text| supported_transport(&Uri::parse(text).unwrap());
         assert!(check("sip:h").is_ok());
         assert!(check("sip:h;transport=TCP").is_ok());
-        for text in ["sips:h", "sip:h;transport=tls", "sip:h;transport=ws", "sip:h;transport=sctp"] {
-            assert!(matches!(check(text), Err(Error::NotImplemented { .. })), "{text}");
+        for text in [
+            "sips:h",
+            "sip:h;transport=tls",
+            "sip:h;transport=ws",
+            "sip:h;transport=sctp",
+        ] {
+            assert!(
+                matches!(check(text), Err(Error::NotImplemented { .. })),
+                "{text}"
+            );
         }
     }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use sipora_message::{Method, Uri};
 use sipora_session_core::{
-    Answer, Incoming, SessionCoordinator, SessionHandler, SessionManagerBuilder, SipClient, SipResponse, StatusCode,
-    Transport,
+    Answer, Incoming, SessionCoordinator, SessionHandler, SessionManagerBuilder, SipClient,
+    SipResponse, StatusCode, Transport,
 };
 use sipora_testkit::SimNetwork;
 use support::*;
@@ -27,7 +27,10 @@ impl Scene {
             .with_network(Arc::new(network.host("192.0.2.2".parse().unwrap())))
             .with_sip_port(5060);
         Scene {
-            asker: builder(network.host("192.0.2.1".parse().unwrap())).build().await.unwrap(),
+            asker: builder(network.host("192.0.2.1".parse().unwrap()))
+                .build()
+                .await
+                .unwrap(),
             asked: settings(asked).build().await.unwrap(),
         }
     }
@@ -42,7 +45,10 @@ impl Scene {
         if let Some((name, value)) = header {
             builder = builder.header(name, value);
         }
-        self.asker.send_raw_request(builder.build().unwrap(), seconds(40)).await.unwrap()
+        self.asker
+            .send_raw_request(builder.build().unwrap(), seconds(40))
+            .await
+            .unwrap()
     }
 }
 
@@ -66,7 +72,11 @@ async fn options_is_answered_with_what_the_client_can_do() {
     let scene = Scene::new(|builder| builder).await;
     let answer = scene.options().await;
     assert_eq!(answer.status().as_u16(), 200);
-    for (name, value) in [("Allow", "OPTIONS"), ("Accept-Encoding", "identity"), ("Accept-Language", "en")] {
+    for (name, value) in [
+        ("Allow", "OPTIONS"),
+        ("Accept-Encoding", "identity"),
+        ("Accept-Language", "en"),
+    ] {
         assert_eq!(answer.header(name).as_deref(), Some(value), "{name}");
     }
     assert!(answer.header("Accept").is_some() && answer.header("Supported").is_some());
@@ -80,8 +90,17 @@ async fn what_is_not_options_gets_the_status_that_is_owed() {
     let answer = scene.raw(Method::Message, None).await;
     assert_eq!(answer.status().as_u16(), 405);
     assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS"));
-    assert_eq!(scene.raw(Method::Other("DANCE".into()), None).await.status().as_u16(), 501);
-    let answer = scene.raw(Method::Options, Some(("Require", "100rel"))).await;
+    assert_eq!(
+        scene
+            .raw(Method::Other("DANCE".into()), None)
+            .await
+            .status()
+            .as_u16(),
+        501
+    );
+    let answer = scene
+        .raw(Method::Options, Some(("Require", "100rel")))
+        .await;
     assert_eq!(answer.status().as_u16(), 420);
     assert_eq!(answer.header("Unsupported").as_deref(), Some("100rel"));
 }
@@ -96,7 +115,10 @@ async fn the_application_answers_in_its_own_words() {
     });
     let scene = Scene::new(|builder| builder.with_handler(Arc::new(handler))).await;
     let answer = scene.options().await;
-    assert_eq!((answer.status().as_u16(), answer.reason().as_ref()), (486, "In a meeting"));
+    assert_eq!(
+        (answer.status().as_u16(), answer.reason().as_ref()),
+        (486, "In a meeting")
+    );
     assert_eq!(answer.header("X-Until").as_deref(), Some("noon"));
     assert_eq!(answer.body(), b"later");
     assert!(answer.header("Allow").is_none());
@@ -104,10 +126,17 @@ async fn the_application_answers_in_its_own_words() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_application_sets_is_not_set_twice() {
-    let handler = Handler(|| Answer::ok().with_header("Accept", "text/plain").with_header("Server", "Mine"));
+    let handler = Handler(|| {
+        Answer::ok()
+            .with_header("Accept", "text/plain")
+            .with_header("Server", "Mine")
+    });
     let scene = Scene::new(|builder| builder.with_handler(Arc::new(handler))).await;
     let answer = scene.options().await;
-    assert_eq!(answer.headers_named("Accept").collect::<Vec<_>>(), ["text/plain"]);
+    assert_eq!(
+        answer.headers_named("Accept").collect::<Vec<_>>(),
+        ["text/plain"]
+    );
     assert_eq!(answer.headers_named("Server").collect::<Vec<_>>(), ["Mine"]);
     assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS"));
 }
@@ -152,7 +181,11 @@ async fn a_slow_handler_is_500_in_time() {
     let scene = Scene::new(|builder| builder.with_handler(Arc::new(Slow))).await;
     let begun = tokio::time::Instant::now();
     assert_eq!(scene.options().await.status().as_u16(), 500);
-    assert!((5..=6).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    assert!(
+        (5..=6).contains(&begun.elapsed().as_secs()),
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,8 @@ async fn registers_refreshes_queries_unregisters(transport: &str) {
     let script = {
         let bindings = bindings.clone();
         move |request: &sipora_message::Request, now| {
-            gate.check(request, now).unwrap_or_else(|| bindings.apply(request, now, 3600))
+            gate.check(request, now)
+                .unwrap_or_else(|| bindings.apply(request, now, 3600))
         }
     };
     let registrar = server(Arc::new(TokioNetwork::new()), "127.0.0.1:0", script).await;
@@ -27,11 +28,21 @@ async fn registers_refreshes_queries_unregisters(transport: &str) {
         .unwrap();
 
     let contact = client.contact_uri("alice", &uri).await.unwrap();
-    assert_eq!(contact.ends_with(";transport=tcp"), transport == "tcp", "{contact}");
-    let registration = client.register(&uri, "sip:alice@localhost", &contact, 600).await.unwrap();
+    assert_eq!(
+        contact.ends_with(";transport=tcp"),
+        transport == "tcp",
+        "{contact}"
+    );
+    let registration = client
+        .register(&uri, "sip:alice@localhost", &contact, 600)
+        .await
+        .unwrap();
     assert_eq!(registration.expires, 600);
     assert!(registration.transaction_id.as_str().starts_with("z9hG4bK"));
-    assert!(matches!(registration.state(), RegistrationState::Registered { expires: 600, .. }));
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Registered { expires: 600, .. }
+    ));
 
     assert_eq!(registration.refresh().await.unwrap(), 600);
     let listed = registration.query().await.unwrap();
@@ -40,8 +51,16 @@ async fn registers_refreshes_queries_unregisters(transport: &str) {
     registration.unregister().await.unwrap();
     assert_eq!(bindings.count(now()), 0);
     let requests = registrar.seen.all();
-    assert_eq!(requests.len(), 5, "one challenge, and four that are answered at once");
-    assert!(requests.iter().all(|request| request.headers().call_id() == requests[0].headers().call_id()));
+    assert_eq!(
+        requests.len(),
+        5,
+        "one challenge, and four that are answered at once"
+    );
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.headers().call_id() == requests[0].headers().call_id())
+    );
 
     client.shutdown().await;
     registrar.endpoint.shutdown().await;
@@ -59,25 +78,46 @@ async fn over_tcp() {
 
 #[tokio::test]
 async fn an_occupied_port_is_named() {
-    let first = builder(TokioNetwork::new()).with_bind_address([127, 0, 0, 1].into()).build().await.unwrap();
+    let first = builder(TokioNetwork::new())
+        .with_bind_address([127, 0, 0, 1].into())
+        .build()
+        .await
+        .unwrap();
     let port = first.local_address().port();
     let listeners = first.listeners();
     assert_eq!(listeners.len(), 2);
-    assert_eq!(listeners[0].address, listeners[1].address, "UDP and TCP share the port");
+    assert_eq!(
+        listeners[0].address, listeners[1].address,
+        "UDP and TCP share the port"
+    );
     let second = builder(TokioNetwork::new())
         .with_bind_address([127, 0, 0, 1].into())
         .with_sip_port(port)
         .build()
         .await;
-    let Err(error @ Error::Listen { .. }) = second else { panic!("{second:?}") };
-    assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+    let Err(error @ Error::Listen { .. }) = second else {
+        panic!("{second:?}")
+    };
+    assert!(
+        error.to_string().contains(&format!("127.0.0.1:{port}")),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_refused_connection_is_a_transport_error() {
-    let client = builder(TokioNetwork::new()).with_bind_address([127, 0, 0, 1].into()).build().await.unwrap();
+    let client = builder(TokioNetwork::new())
+        .with_bind_address([127, 0, 0, 1].into())
+        .build()
+        .await
+        .unwrap();
     // Bound and dropped: nobody listens there.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let result = client.send_options(&format!("sip:{free};transport=tcp")).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let result = client
+        .send_options(&format!("sip:{free};transport=tcp"))
+        .await;
     assert!(matches!(result, Err(Error::Transport { .. })), "{result:?}");
 }

@@ -40,11 +40,17 @@ impl Scene {
         let server = server(Arc::new(host("192.0.2.10")), "192.0.2.10:5060", script).await;
         let builder = builder(host("192.0.2.1")).with_sip_port(5060);
         let client = settings(builder).build().await.unwrap();
-        Scene { network, client, server }
+        Scene {
+            network,
+            client,
+            server,
+        }
     }
 
     async fn register(&self, expires: u32) -> Result<RegistrationHandle, Error> {
-        self.client.register(REGISTRAR, ALICE, CONTACT, expires).await
+        self.client
+            .register(REGISTRAR, ALICE, CONTACT, expires)
+            .await
     }
 
     fn seen(&self) -> &Seen {
@@ -53,7 +59,10 @@ impl Scene {
 
     fn datagrams_to_server(&self) -> usize {
         let packets = self.network.packets();
-        packets.iter().filter(|packet| packet.destination == self.server.address).count()
+        packets
+            .iter()
+            .filter(|packet| packet.destination == self.server.address)
+            .count()
     }
 }
 
@@ -71,13 +80,20 @@ async fn refreshes_keep_the_call_id_raise_cseq_and_come_in_time() {
     let store = bindings.clone();
     let scene = Scene::new(move |request, now| store.apply(request, now, 600)).await;
     let registration = scene.register(3600).await.unwrap();
-    assert_eq!(registration.expires, 600, "what was granted, not what was asked for");
+    assert_eq!(
+        registration.expires, 600,
+        "what was granted, not what was asked for"
+    );
     for _ in 0..3600 {
         pass(seconds(1)).await;
         assert!(bindings.is_bound(CONTACT, now()), "the binding lapsed");
     }
     let requests = scene.seen().all();
-    assert!((7..=9).contains(&requests.len()), "{} REGISTERs in an hour", requests.len());
+    assert!(
+        (7..=9).contains(&requests.len()),
+        "{} REGISTERs in an hour",
+        requests.len()
+    );
     for pair in requests.windows(2) {
         let (one, two) = (pair[0].headers(), pair[1].headers());
         assert_eq!(one.call_id(), two.call_id());
@@ -90,7 +106,10 @@ async fn refreshes_keep_the_call_id_raise_cseq_and_come_in_time() {
     assert_eq!(first.to().unwrap().uri().as_str(), ALICE);
     assert_eq!(first.from().unwrap().uri().as_str(), ALICE);
     assert!(first.to().unwrap().tag().is_none());
-    assert!((500..=600).contains(&registration.expires_in().as_secs()) || registration.expires_in() < seconds(600));
+    assert!(
+        (500..=600).contains(&registration.expires_in().as_secs())
+            || registration.expires_in() < seconds(600)
+    );
     assert_eq!(registration.granted(), 600);
 }
 
@@ -100,9 +119,15 @@ async fn refreshes_spread_over_time() {
     let _registration = scene.register(600).await.unwrap();
     pass(seconds(6000)).await;
     let times = scene.seen().times();
-    let gaps: Vec<u64> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+    let gaps: Vec<u64> = times
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs())
+        .collect();
     assert!(gaps.iter().all(|gap| (485..=541).contains(gap)), "{gaps:?}");
-    assert!(gaps.iter().any(|gap| *gap != gaps[0]), "no jitter: {gaps:?}");
+    assert!(
+        gaps.iter().any(|gap| *gap != gaps[0]),
+        "no jitter: {gaps:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,11 +135,23 @@ async fn the_states_tell_the_story() {
     let scene = Scene::new(|request, _| grant(request, 60)).await;
     let registration = scene.register(60).await.unwrap();
     let mut states = registration.states();
-    assert!(matches!(states.next().await, Some(RegistrationState::Registered { expires: 60, .. })));
-    assert!(matches!(states.next().await, Some(RegistrationState::Refreshing { .. })));
-    assert!(matches!(states.next().await, Some(RegistrationState::Registered { .. })));
+    assert!(matches!(
+        states.next().await,
+        Some(RegistrationState::Registered { expires: 60, .. })
+    ));
+    assert!(matches!(
+        states.next().await,
+        Some(RegistrationState::Refreshing { .. })
+    ));
+    assert!(matches!(
+        states.next().await,
+        Some(RegistrationState::Registered { .. })
+    ));
     registration.unregister().await.unwrap();
-    assert!(matches!(states.next().await, Some(RegistrationState::Unregistered)));
+    assert!(matches!(
+        states.next().await,
+        Some(RegistrationState::Unregistered)
+    ));
     assert!(states.next().await.is_none());
 }
 
@@ -130,7 +167,11 @@ async fn too_brief_is_tried_once_more_with_the_registrars_minimum() {
     assert_eq!(registration.expires, 120);
     assert_eq!(scene.seen().count(), 2);
     assert_eq!(registration.refresh().await.unwrap(), 120);
-    assert_eq!(scene.seen().count(), 3, "a refresh knows the minimum already");
+    assert_eq!(
+        scene.seen().count(),
+        3,
+        "a refresh knows the minimum already"
+    );
     let asked: Vec<u32> = scene.seen().all().iter().map(cseq).collect();
     assert_eq!(asked, [1, 2, 3]);
 }
@@ -160,7 +201,10 @@ async fn too_brief_without_a_minimum_is_a_rejection_at_once() {
 async fn challenges_are_answered_and_refreshes_are_not_challenged_again() {
     let gate = Gate::server("example.com", "wonderland");
     let scene = Scene::with(
-        move |request, now| gate.check(request, now).unwrap_or_else(|| grant(request, 600)),
+        move |request, now| {
+            gate.check(request, now)
+                .unwrap_or_else(|| grant(request, 600))
+        },
         |builder| builder.with_credentials(alice()),
     )
     .await;
@@ -168,7 +212,10 @@ async fn challenges_are_answered_and_refreshes_are_not_challenged_again() {
     assert_eq!(scene.seen().count(), 2);
     let requests = scene.seen().all();
     assert_eq!(cseq(&requests[1]), cseq(&requests[0]) + 1);
-    assert_eq!(requests[0].headers().call_id(), requests[1].headers().call_id());
+    assert_eq!(
+        requests[0].headers().call_id(),
+        requests[1].headers().call_id()
+    );
     registration.refresh().await.unwrap();
     registration.query().await.unwrap();
     registration.unregister().await.unwrap();
@@ -179,30 +226,52 @@ async fn challenges_are_answered_and_refreshes_are_not_challenged_again() {
 async fn a_stale_nonce_is_replaced_without_an_error() {
     let gate = Gate::short_lived("example.com", "wonderland", seconds(100));
     let scene = Scene::with(
-        move |request, now| gate.check(request, now).unwrap_or_else(|| grant(request, 600)),
+        move |request, now| {
+            gate.check(request, now)
+                .unwrap_or_else(|| grant(request, 600))
+        },
         |builder| builder.with_credentials(alice()),
     )
     .await;
     let registration = scene.register(600).await.unwrap();
     let mut states = registration.states();
     pass(seconds(3000)).await;
-    assert!(matches!(registration.state(), RegistrationState::Registered { .. }));
-    assert!(scene.seen().count() >= 10, "each refresh finds its nonce expired: {}", scene.seen().count());
-    assert!(!matches!(states.next().await, Some(RegistrationState::Retrying { .. })));
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Registered { .. }
+    ));
+    assert!(
+        scene.seen().count() >= 10,
+        "each refresh finds its nonce expired: {}",
+        scene.seen().count()
+    );
+    assert!(!matches!(
+        states.next().await,
+        Some(RegistrationState::Retrying { .. })
+    ));
     let numbers: Vec<u32> = scene.seen().all().iter().map(cseq).collect();
-    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] < pair[1]),
+        "{numbers:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_password_is_sent_once() {
     let gate = Gate::server("example.com", "wonderland");
     let scene = Scene::with(
-        move |request, now| gate.check(request, now).unwrap_or_else(|| grant(request, 600)),
+        move |request, now| {
+            gate.check(request, now)
+                .unwrap_or_else(|| grant(request, 600))
+        },
         |builder| builder.with_credentials(Credentials::new("alice", "looking-glass")),
     )
     .await;
     let error = scene.register(600).await.unwrap_err();
-    assert!(matches!(&error, Error::AuthenticationFailed { .. }), "{error:?}");
+    assert!(
+        matches!(&error, Error::AuthenticationFailed { .. }),
+        "{error:?}"
+    );
     assert_eq!(status(&error), Some(401));
     assert!(error.to_string().contains("example.com"), "{error}");
     pass(seconds(3600)).await;
@@ -214,7 +283,11 @@ async fn a_password_that_becomes_wrong_ends_the_registration() {
     let gate = Gate::server("example.com", "wonderland");
     let check = gate.clone();
     let scene = Scene::with(
-        move |request, now| check.check(request, now).unwrap_or_else(|| grant(request, 600)),
+        move |request, now| {
+            check
+                .check(request, now)
+                .unwrap_or_else(|| grant(request, 600))
+        },
         |builder| builder.with_credentials(alice()),
     )
     .await;
@@ -225,10 +298,20 @@ async fn a_password_that_becomes_wrong_ends_the_registration() {
     let RegistrationState::Failed(error) = registration.state() else {
         panic!("{:?}", registration.state());
     };
-    assert!(matches!(*error, Error::AuthenticationFailed { .. }), "{error:?}");
-    assert!(scene.seen().count() <= 2, "it loops: {}", scene.seen().count());
+    assert!(
+        matches!(*error, Error::AuthenticationFailed { .. }),
+        "{error:?}"
+    );
+    assert!(
+        scene.seen().count() <= 2,
+        "it loops: {}",
+        scene.seen().count()
+    );
     assert!(matches!(registration.refresh().await, Err(Error::Closed)));
-    assert!(matches!(registration.unregister().await, Err(Error::Closed)));
+    assert!(matches!(
+        registration.unregister().await,
+        Err(Error::Closed)
+    ));
     let mut states = registration.states();
     assert!(states.next().await.is_some_and(|state| state.is_terminal()));
     assert!(states.next().await.is_none());
@@ -253,7 +336,10 @@ async fn credentials_for_another_realm_are_an_authentication_failure_and_stay_ho
     )
     .await;
     let error = scene.register(600).await.unwrap_err();
-    assert!(matches!(error, Error::AuthenticationFailed { .. }), "{error:?}");
+    assert!(
+        matches!(error, Error::AuthenticationFailed { .. }),
+        "{error:?}"
+    );
     assert_eq!(scene.seen().count(), 1);
 }
 
@@ -278,7 +364,11 @@ async fn a_proxy_and_a_registrar_each_get_their_own_credentials() {
     let registration = scene.register(600).await.unwrap();
     assert_eq!(scene.seen().count(), 3);
     registration.refresh().await.unwrap();
-    assert_eq!(scene.seen().count(), 4, "both are answered before they ask again");
+    assert_eq!(
+        scene.seen().count(),
+        4,
+        "both are answered before they ask again"
+    );
     let last = scene.seen().last();
     assert!(last.headers().contains(&HeaderName::Authorization));
     assert!(last.headers().contains(&HeaderName::ProxyAuthorization));
@@ -302,10 +392,16 @@ async fn credentials_of_the_registration_come_before_those_of_the_coordinator() 
         },
     )
     .await;
-    let registration = scene.client.register_with_credentials(REGISTRAR, ALICE, CONTACT, 600, alice()).await;
+    let registration = scene
+        .client
+        .register_with_credentials(REGISTRAR, ALICE, CONTACT, 600, alice())
+        .await;
     let registration = registration.unwrap();
     registration.unregister().await.unwrap();
-    assert!(matches!(scene.register(600).await, Err(Error::AuthenticationFailed { .. })));
+    assert!(matches!(
+        scene.register(600).await,
+        Err(Error::AuthenticationFailed { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,7 +417,10 @@ async fn a_silent_registrar_is_asked_with_back_off_until_it_is_back() {
     answering.store(false, Ordering::Relaxed);
     scene.seen().clear();
     pass(seconds(3600)).await;
-    let RegistrationState::Retrying { error, expires_in, .. } = registration.state() else {
+    let RegistrationState::Retrying {
+        error, expires_in, ..
+    } = registration.state()
+    else {
         panic!("{:?}", registration.state());
     };
     assert!(matches!(*error, Error::Timeout { .. }), "{error:?}");
@@ -331,17 +430,26 @@ async fn a_silent_registrar_is_asked_with_back_off_until_it_is_back() {
     assert!((4..=9).contains(&tries), "{tries} tries in an hour");
     let times = scene.seen().times();
     // A transaction takes 32 s; the waits after it grow.
-    let waits: Vec<u64> = times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs() - 32).collect();
+    let waits: Vec<u64> = times
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs() - 32)
+        .collect();
     assert!((30..=61).contains(&waits[0]), "{waits:?}");
     assert!((60..=121).contains(&waits[1]), "{waits:?}");
     assert!((120..=241).contains(&waits[2]), "{waits:?}");
 
     answering.store(true, Ordering::Relaxed);
     let mut states = registration.states();
-    while !matches!(states.next().await.unwrap(), RegistrationState::Registered { .. }) {}
+    while !matches!(
+        states.next().await.unwrap(),
+        RegistrationState::Registered { .. }
+    ) {}
     assert!(registration.expires_in() > seconds(100));
     let numbers: Vec<u32> = scene.seen().all().iter().map(cseq).collect();
-    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "{numbers:?}");
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] < pair[1]),
+        "{numbers:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,7 +472,10 @@ async fn retry_after_is_waited_for() {
     assert!((1000..=1100).contains(&retry_in.as_secs()), "{retry_in:?}");
     status.store(200, Ordering::Relaxed);
     pass(seconds(200)).await;
-    assert!(matches!(registration.state(), RegistrationState::Registered { .. }));
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Registered { .. }
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -381,7 +492,10 @@ async fn a_refusal_for_good_ends_the_registration() {
         status.store(refusal, Ordering::Relaxed);
         pass(seconds(7200)).await;
         assert_eq!(scene.seen().count(), 2, "{refusal}");
-        assert!(matches!(registration.state(), RegistrationState::Failed(_)), "{refusal}");
+        assert!(
+            matches!(registration.state(), RegistrationState::Failed(_)),
+            "{refusal}"
+        );
     }
 }
 
@@ -402,7 +516,11 @@ async fn a_dropped_handle_ends_all_traffic() {
     drop(registration);
     let before = scene.datagrams_to_server();
     pass(seconds(3600)).await;
-    assert_eq!(scene.datagrams_to_server(), before, "nothing is sent, not even a removal");
+    assert_eq!(
+        scene.datagrams_to_server(),
+        before,
+        "nothing is sent, not even a removal"
+    );
     let mut last = None;
     while let Some(state) = states.next().await {
         last = Some(state);
@@ -423,7 +541,10 @@ async fn a_handle_dropped_during_a_refresh_ends_the_retransmissions() {
     let registration = scene.register(60).await.unwrap();
     answering.store(false, Ordering::Relaxed);
     let mut states = registration.states();
-    while !matches!(states.next().await.unwrap(), RegistrationState::Refreshing { .. }) {}
+    while !matches!(
+        states.next().await.unwrap(),
+        RegistrationState::Refreshing { .. }
+    ) {}
     pass(seconds(1)).await;
     drop(registration);
     pass(Duration::from_millis(100)).await;
@@ -465,9 +586,15 @@ async fn shutdown_ends_registrations_and_closes_everything() {
     assert!(matches!(registration.state(), RegistrationState::Stopped));
     assert!(matches!(registration.refresh().await, Err(Error::Closed)));
     assert!(matches!(registration.query().await, Err(Error::Closed)));
-    assert!(matches!(registration.unregister().await, Err(Error::Closed)));
+    assert!(matches!(
+        registration.unregister().await,
+        Err(Error::Closed)
+    ));
     assert!(matches!(scene.register(60).await, Err(Error::Closed)));
-    assert!(matches!(scene.client.send_options(REGISTRAR).await, Err(Error::Closed)));
+    assert!(matches!(
+        scene.client.send_options(REGISTRAR).await,
+        Err(Error::Closed)
+    ));
     scene.client.shutdown().await;
     let sent = scene.datagrams_to_server();
     pass(seconds(3600)).await;
@@ -489,7 +616,11 @@ async fn shutdown_tells_who_waits() {
 async fn a_dropped_coordinator_takes_its_registrations_along() {
     let scene = Scene::new(|request, _| grant(request, 60)).await;
     let registration = scene.register(60).await.unwrap();
-    let Scene { client, network, server } = scene;
+    let Scene {
+        client,
+        network,
+        server,
+    } = scene;
     drop(client);
     pass(seconds(1)).await;
     assert!(matches!(registration.state(), RegistrationState::Stopped));
@@ -507,7 +638,10 @@ async fn query_lists_and_unregister_removes_ours_alone() {
     let store = bindings.clone();
     let scene = Scene::new(move |request, now| store.apply(request, now, 3600)).await;
     let registration = scene.register(3600).await.unwrap();
-    assert_eq!(registration.expires, 3600, "ours, not the first that is listed");
+    assert_eq!(
+        registration.expires, 3600,
+        "ours, not the first that is listed"
+    );
     let mut listed = registration.query().await.unwrap();
     listed.sort_by_key(|binding| binding.expires);
     assert_eq!(listed.len(), 2);
@@ -515,12 +649,18 @@ async fn query_lists_and_unregister_removes_ours_alone() {
     assert_eq!((listed[1].uri.as_str(), listed[1].is_ours), (CONTACT, true));
     assert!((499..=500).contains(&listed[0].expires));
     let query = scene.seen().last();
-    assert!(!query.headers().contains(&HeaderName::Contact) && !query.headers().contains(&HeaderName::Expires));
+    assert!(
+        !query.headers().contains(&HeaderName::Contact)
+            && !query.headers().contains(&HeaderName::Expires)
+    );
 
     registration.unregister().await.unwrap();
     assert!(bindings.is_bound(desk, now()) && !bindings.is_bound(CONTACT, now()));
     assert!(registration.expires_in().is_zero());
-    assert!(matches!(registration.state(), RegistrationState::Unregistered));
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Unregistered
+    ));
     registration.unregister().await.unwrap();
     assert!(matches!(registration.query().await, Err(Error::Closed)));
     let sent = scene.seen().count();
@@ -537,7 +677,10 @@ async fn an_expiry_of_zero_removes_and_keeps_nothing_alive() {
     let registration = scene.register(0).await.unwrap();
     assert!(!bindings.is_bound(CONTACT, now()));
     assert_eq!(registration.expires, 0);
-    assert!(matches!(registration.state(), RegistrationState::Unregistered));
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Unregistered
+    ));
     registration.unregister().await.unwrap();
     pass(seconds(3600)).await;
     assert_eq!(scene.seen().count(), 1);
@@ -551,8 +694,14 @@ async fn a_failed_unregister_is_told_and_the_registration_goes_on() {
     })
     .await;
     let registration = scene.register(60).await.unwrap();
-    assert_eq!(status(&registration.unregister().await.unwrap_err()), Some(500));
-    assert!(matches!(registration.state(), RegistrationState::Registered { .. }));
+    assert_eq!(
+        status(&registration.unregister().await.unwrap_err()),
+        Some(500)
+    );
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Registered { .. }
+    ));
     scene.seen().clear();
     pass(seconds(100)).await;
     assert!(scene.seen().count() >= 2, "refreshes go on");
@@ -582,7 +731,10 @@ async fn one_register_at_a_time() {
     let times = scene.seen().times();
     assert_eq!(times.len(), 2);
     assert!(times[0] - begun < seconds(1));
-    assert!(times[1] - times[0] >= seconds(32), "the second waited for the end of the first");
+    assert!(
+        times[1] - times[0] >= seconds(32),
+        "the second waited for the end of the first"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -595,7 +747,10 @@ async fn a_wait_that_is_given_up_does_not_undo_what_was_asked_for() {
     assert!(wait.is_err());
     pass(seconds(1)).await;
     assert!(!bindings.is_bound(CONTACT, now()));
-    assert!(matches!(registration.state(), RegistrationState::Unregistered));
+    assert!(matches!(
+        registration.state(),
+        RegistrationState::Unregistered
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -619,10 +774,17 @@ async fn provisional_answers_end_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn no_answer_is_a_timeout_after_the_time_allowed() {
-    let scene = Scene::with(|_, _| silence(), |builder| builder.with_request_timeout(seconds(10))).await;
+    let scene = Scene::with(
+        |_, _| silence(),
+        |builder| builder.with_request_timeout(seconds(10)),
+    )
+    .await;
     let begun = tokio::time::Instant::now();
     let error = scene.register(60).await.unwrap_err();
-    assert!(matches!(error, Error::Timeout { after } if after == seconds(10)), "{error:?}");
+    assert!(
+        matches!(error, Error::Timeout { after } if after == seconds(10)),
+        "{error:?}"
+    );
     assert!((10..=11).contains(&begun.elapsed().as_secs()));
 }
 
@@ -637,7 +799,10 @@ async fn the_time_allowed_bounds_the_retry_after_423_too() {
     )
     .await;
     let begun = tokio::time::Instant::now();
-    assert!(matches!(scene.register(60).await, Err(Error::Timeout { .. })));
+    assert!(matches!(
+        scene.register(60).await,
+        Err(Error::Timeout { .. })
+    ));
     assert!((10..=11).contains(&begun.elapsed().as_secs()));
 }
 
@@ -646,18 +811,45 @@ async fn bad_uris_are_refused_before_anything_is_sent() {
     let scene = Scene::new(|request, _| grant(request, 60)).await;
     let cases = [
         ("sip:alice@192.0.2.10", ALICE, CONTACT, "registrar_uri", 4),
-        ("sip:192.0.2.10?Subject=x", ALICE, CONTACT, "registrar_uri", 14),
+        (
+            "sip:192.0.2.10?Subject=x",
+            ALICE,
+            CONTACT,
+            "registrar_uri",
+            14,
+        ),
         ("tel:+1", ALICE, CONTACT, "registrar_uri", 0),
-        (REGISTRAR, "mailto:alice@example.com", CONTACT, "from_uri", 0),
+        (
+            REGISTRAR,
+            "mailto:alice@example.com",
+            CONTACT,
+            "from_uri",
+            0,
+        ),
         (REGISTRAR, ALICE, "*", "contact_uri", 0),
     ];
     for (registrar, from, contact, wrong, place) in cases {
-        let error = scene.client.register(registrar, from, contact, 60).await.unwrap_err();
-        let Error::InvalidUri { argument, offset, .. } = &error else { panic!("{error:?}") };
+        let error = scene
+            .client
+            .register(registrar, from, contact, 60)
+            .await
+            .unwrap_err();
+        let Error::InvalidUri {
+            argument, offset, ..
+        } = &error
+        else {
+            panic!("{error:?}")
+        };
         assert_eq!((*argument, *offset), (wrong, place), "{error}");
     }
-    let secure = scene.client.register("sips:192.0.2.10", ALICE, CONTACT, 60).await;
-    assert!(matches!(secure, Err(Error::NotImplemented { .. })), "{secure:?}");
+    let secure = scene
+        .client
+        .register("sips:192.0.2.10", ALICE, CONTACT, 60)
+        .await;
+    assert!(
+        matches!(secure, Err(Error::NotImplemented { .. })),
+        "{secure:?}"
+    );
     assert_eq!(scene.seen().count(), 0);
 }
 
@@ -668,12 +860,24 @@ async fn registrations_go_through_the_outbound_proxy() {
         |builder| builder.with_outbound_proxy("sip:192.0.2.10"),
     )
     .await;
-    let registration = scene.client.register("sip:example.com", ALICE, CONTACT, 60).await.unwrap();
+    let registration = scene
+        .client
+        .register("sip:example.com", ALICE, CONTACT, 60)
+        .await
+        .unwrap();
     let request = scene.seen().last();
     assert_eq!(request.uri_text(), "sip:example.com");
-    assert_eq!(request.headers().text(&HeaderName::Route).unwrap(), "<sip:192.0.2.10;lr>");
+    assert_eq!(
+        request.headers().text(&HeaderName::Route).unwrap(),
+        "<sip:192.0.2.10;lr>"
+    );
     registration.unregister().await.unwrap();
-    let first_copies = scene.network.packets().iter().filter(|packet| packet.fate == Fate::Unreachable).count();
+    let first_copies = scene
+        .network
+        .packets()
+        .iter()
+        .filter(|packet| packet.fate == Fate::Unreachable)
+        .count();
     assert_eq!(first_copies, 0);
 }
 
@@ -682,5 +886,11 @@ async fn methods_are_registers_only() {
     let scene = Scene::new(|request, _| grant(request, 60)).await;
     let _registration = scene.register(60).await.unwrap();
     pass(seconds(600)).await;
-    assert!(scene.seen().all().iter().all(|request| *request.method() == Method::Register));
+    assert!(
+        scene
+            .seen()
+            .all()
+            .iter()
+            .all(|request| *request.method() == Method::Register)
+    );
 }

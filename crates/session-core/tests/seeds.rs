@@ -17,9 +17,14 @@ async fn scenario(network: SimNetwork, transport: &'static str) {
     let bindings = Bindings::default();
     let store = bindings.clone();
     let registrar = network.host("192.0.2.10".parse().unwrap());
-    let server = server(Arc::new(registrar), "192.0.2.10:5060", move |request, now| {
-        gate.check(request, now).unwrap_or_else(|| store.apply(request, now, 240))
-    })
+    let server = server(
+        Arc::new(registrar),
+        "192.0.2.10:5060",
+        move |request, now| {
+            gate.check(request, now)
+                .unwrap_or_else(|| store.apply(request, now, 240))
+        },
+    )
     .await;
     let client = builder(network.host("192.0.2.1".parse().unwrap()))
         .with_id_source(IdSource::from_number(network.seed()))
@@ -30,12 +35,19 @@ async fn scenario(network: SimNetwork, transport: &'static str) {
         .unwrap();
     let uri = format!("sip:192.0.2.10;transport={transport}");
     let contact = client.contact_uri("alice", &uri).await.unwrap();
-    let registration = client.register(&uri, "sip:alice@example.com", &contact, 3600).await.unwrap();
+    let registration = client
+        .register(&uri, "sip:alice@example.com", &contact, 3600)
+        .await
+        .unwrap();
     assert_eq!(registration.expires, 240);
 
     for _ in 0..1800 {
         pass(seconds(1)).await;
-        assert!(bindings.is_bound(&contact, now()), "the binding lapsed: {:?}", registration.state());
+        assert!(
+            bindings.is_bound(&contact, now()),
+            "the binding lapsed: {:?}",
+            registration.state()
+        );
     }
     assert_eq!(bindings.count(now()), 1);
 
@@ -44,10 +56,17 @@ async fn scenario(network: SimNetwork, transport: &'static str) {
     pass(seconds(900)).await;
     assert!(!bindings.is_bound(&contact, now()));
     assert!(registration.expires_in().is_zero());
-    assert!(!registration.state().is_terminal(), "{:?}", registration.state());
+    assert!(
+        !registration.state().is_terminal(),
+        "{:?}",
+        registration.state()
+    );
     network.join("192.0.2.1".parse().unwrap(), "192.0.2.10".parse().unwrap());
     let mut states = registration.states();
-    while !matches!(states.next().await.unwrap(), RegistrationState::Registered { .. }) {}
+    while !matches!(
+        states.next().await.unwrap(),
+        RegistrationState::Registered { .. }
+    ) {}
     assert!(bindings.is_bound(&contact, now()));
 
     while let Err(error) = registration.unregister().await {
@@ -56,7 +75,12 @@ async fn scenario(network: SimNetwork, transport: &'static str) {
     assert_eq!(bindings.count(now()), 0);
     let requests = server.seen.all();
     let number = |request: &sipora_message::Request| request.headers().cseq().unwrap().number;
-    assert!(requests.windows(2).all(|pair| number(&pair[0]) < number(&pair[1])), "CSeq goes up");
+    assert!(
+        requests
+            .windows(2)
+            .all(|pair| number(&pair[0]) < number(&pair[1])),
+        "CSeq goes up"
+    );
     client.shutdown().await;
     server.endpoint.shutdown().await;
 }

@@ -11,7 +11,9 @@ use sipora_message::Uri;
 use sipora_transaction_core::{
     Endpoint, EndpointBuilder, EndpointConfig, EndpointError, IdSource, MessageObserver, Timers,
 };
-use sipora_transport::{Advertised, BindError, Network, Resolver, SystemResolver, TokioNetwork, Transport};
+use sipora_transport::{
+    Advertised, BindError, Network, Resolver, SystemResolver, TokioNetwork, Transport,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -214,15 +216,32 @@ impl SessionManagerBuilder {
         let advertised = self.advertised()?;
         self.check_user_agent()?;
         let timeout = self.timeout()?;
-        let network = self.network.take().unwrap_or_else(|| Arc::new(TokioNetwork::new()));
-        let resolver = self.resolver.take().unwrap_or_else(|| Arc::new(SystemResolver::new()));
+        let network = self
+            .network
+            .take()
+            .unwrap_or_else(|| Arc::new(TokioNetwork::new()));
+        let resolver = self
+            .resolver
+            .take()
+            .unwrap_or_else(|| Arc::new(SystemResolver::new()));
         let mut ids = self.ids.take().unwrap_or_else(IdSource::unpredictable);
-        let started = self.start(&network, &resolver, &advertised, ids.split()).await?;
-        let Started { owner, dialogs, jobs } = started;
+        let started = self
+            .start(&network, &resolver, &advertised, ids.split())
+            .await?;
+        let Started {
+            owner,
+            dialogs,
+            jobs,
+        } = started;
         let endpoint = owner.handle();
         let mut tasks = JoinSet::new();
         if let (Some(handler), Some(jobs)) = (self.handler.clone(), jobs) {
-            tasks.spawn(incoming::serve(jobs, handler, endpoint.clone(), self.user_agent.clone()));
+            tasks.spawn(incoming::serve(
+                jobs,
+                handler,
+                endpoint.clone(),
+                self.user_agent.clone(),
+            ));
         }
         let listeners = owner
             .local_addresses()
@@ -286,7 +305,11 @@ impl SessionManagerBuilder {
         };
         builder.add_user(SessionUser::new(self.user_agent.clone(), sender));
         let owner = builder.build().await.map_err(listen_error)?;
-        Ok(Started { owner, dialogs, jobs })
+        Ok(Started {
+            owner,
+            dialogs,
+            jobs,
+        })
     }
 
     fn proxy(&self) -> Result<Option<Uri>> {
@@ -298,9 +321,9 @@ impl SessionManagerBuilder {
         if proxy.is_loose_router() {
             return Ok(Some(proxy));
         }
-        let proxy = proxy
-            .with_param("lr", None)
-            .map_err(|error| Error::uri("with_outbound_proxy", text, error.offset(), error.reason()))?;
+        let proxy = proxy.with_param("lr", None).map_err(|error| {
+            Error::uri("with_outbound_proxy", text, error.offset(), error.reason())
+        })?;
         Ok(Some(proxy))
     }
 
@@ -309,11 +332,21 @@ impl SessionManagerBuilder {
             return Ok(None);
         };
         let bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
-        let bracketed = if bare_v6 { format!("[{text}]") } else { text.clone() };
-        let wrong = |reason: &str| Error::setting("with_advertised_address", format!("`{text}` {reason}"));
+        let bracketed = if bare_v6 {
+            format!("[{text}]")
+        } else {
+            text.clone()
+        };
+        let wrong =
+            |reason: &str| Error::setting("with_advertised_address", format!("`{text}` {reason}"));
         let uri = Uri::parse(&format!("sip:{bracketed}")).map_err(|error| wrong(error.reason()))?;
         let is_host = uri.user().is_none() && uri.params().next().is_none() && !uri.has_headers();
-        if !is_host || uri.host().ip().is_some_and(|address| address.is_unspecified()) {
+        if !is_host
+            || uri
+                .host()
+                .ip()
+                .is_some_and(|address| address.is_unspecified())
+        {
             return Err(wrong("is no host or host:port that a peer could reach"));
         }
         Ok(Some(Advertised {
@@ -338,7 +371,9 @@ impl SessionManagerBuilder {
             let reason = "the base must be above zero, and the maximum no less than the base";
             return Err(Error::setting("with_registration_backoff", reason));
         }
-        let timeout = self.request_timeout.unwrap_or(self.timers.transaction_timeout());
+        let timeout = self
+            .request_timeout
+            .unwrap_or(self.timers.transaction_timeout());
         if timeout.is_zero() {
             return Err(Error::setting("with_request_timeout", "must be above zero"));
         }
@@ -373,7 +408,11 @@ struct Started {
 
 fn listen_error(error: EndpointError) -> Error {
     match error {
-        EndpointError::Bind(BindError { transport, address, source }) => Error::Listen {
+        EndpointError::Bind(BindError {
+            transport,
+            address,
+            source,
+        }) => Error::Listen {
             transport,
             address,
             source: Arc::new(source),

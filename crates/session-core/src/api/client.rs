@@ -169,7 +169,9 @@ impl<T: SipClient + ?Sized> SipClient for Arc<T> {
         contact_uri: &str,
         expires: u32,
     ) -> Result<RegistrationHandle> {
-        (**self).register(registrar_uri, from_uri, contact_uri, expires).await
+        (**self)
+            .register(registrar_uri, from_uri, contact_uri, expires)
+            .await
     }
 
     async fn register_with_credentials(

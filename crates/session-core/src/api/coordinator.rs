@@ -69,7 +69,9 @@ impl SessionCoordinator {
         let listeners = &self.inner.listeners;
         listeners
             .first()
-            .map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |listener| listener.address)
+            .map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |listener| {
+                listener.address
+            })
     }
 
     /// Every address that is listened on.
@@ -96,10 +98,11 @@ impl SessionCoordinator {
             .await
             .map_err(|_| Error::Timeout { after: timeout })?
             .map_err(|error| unreachable(TransportFailure::Resolve(error.to_string().into())))?;
-        let (transport, local) = self
-            .inner
-            .way_to(&destinations)
-            .ok_or_else(|| unreachable(TransportFailure::Other("no local address leads to it".into())))?;
+        let (transport, local) = self.inner.way_to(&destinations).ok_or_else(|| {
+            unreachable(TransportFailure::Other(
+                "no local address leads to it".into(),
+            ))
+        })?;
         self.inner.contact(user, transport, local)
     }
 
@@ -145,7 +148,11 @@ impl SessionCoordinator {
         Ok(&self.inner.outbound)
     }
 
-    async fn register_wish(&self, operation: &'static str, wish: Wish<'_>) -> Result<RegistrationHandle> {
+    async fn register_wish(
+        &self,
+        operation: &'static str,
+        wish: Wish<'_>,
+    ) -> Result<RegistrationHandle> {
         let outbound = self.client(operation)?;
         registration::register(outbound, wish, |owner| {
             let mut running = self.inner.lock();
@@ -180,16 +187,24 @@ impl Inner {
     fn contact(&self, user: &str, transport: Transport, local: SocketAddr) -> Result<String> {
         let user = (!user.is_empty()).then_some(user);
         let (host, port) = match &self.advertised {
-            Some(advertised) => (advertised.host.to_string(), advertised.port.unwrap_or(local.port())),
+            Some(advertised) => (
+                advertised.host.to_string(),
+                advertised.port.unwrap_or(local.port()),
+            ),
             None => (host(local.ip()), local.port()),
         };
         let contact = Uri::sip(user, &host, Some(port)).and_then(|uri| match transport {
             Transport::Udp => Ok(uri),
             other => uri.with_param("transport", Some(other.parameter())),
         });
-        contact
-            .map(|uri| uri.to_string())
-            .map_err(|error| Error::uri("user", user.unwrap_or_default(), error.offset(), error.reason()))
+        contact.map(|uri| uri.to_string()).map_err(|error| {
+            Error::uri(
+                "user",
+                user.unwrap_or_default(),
+                error.offset(),
+                error.reason(),
+            )
+        })
     }
 }
 

@@ -43,7 +43,10 @@ pub(crate) fn bindings(response: &Response) -> Vec<Listed> {
             Listed {
                 uri: contact.uri().to_owned(),
                 expires: params.token("expires").and_then(|text| text.parse().ok()),
-                q: params.token("q").and_then(|text| text.parse::<Q>().ok()).map(|q| f32::from(q.thousandths()) / 1000.0),
+                q: params
+                    .token("q")
+                    .and_then(|text| text.parse::<Q>().ok())
+                    .map(|q| f32::from(q.thousandths()) / 1000.0),
             }
         })
         .collect()
@@ -119,7 +122,12 @@ impl Default for Backoff {
 impl Backoff {
     /// RFC 5626 §4.5: W = min(max-time, base-time * 2^failures), and the wait is uniform between 50 and 100 % of W. A
     /// Retry-After makes it longer, never shorter; up to a tenth is added to it, since everybody was told the same.
-    pub(crate) fn wait(self, failures: u32, retry_after: Option<Duration>, jitter: Jitter) -> Duration {
+    pub(crate) fn wait(
+        self,
+        failures: u32,
+        retry_after: Option<Duration>,
+        jitter: Jitter,
+    ) -> Duration {
         let bound = 1u32
             .checked_shl(failures)
             .and_then(|factor| self.base.checked_mul(factor))
@@ -153,13 +161,25 @@ mod tests {
     fn our_contact_decides_then_the_header_then_what_was_asked() {
         let contact = Uri::parse("sip:alice@192.0.2.1:5060").unwrap();
         let cases = [
-            ("Contact: <sip:alice@192.0.2.1:5060>;expires=60\r\nExpires: 70\r\n", 60),
-            ("Contact: <sip:bob@192.0.2.9>;expires=10, <SIP:alice@192.0.2.1:5060>;expires=60\r\n", 60),
-            ("Contact: <sip:%61lice@192.0.2.1:5060;ob>;q=0.5;expires=61\r\n", 61),
+            (
+                "Contact: <sip:alice@192.0.2.1:5060>;expires=60\r\nExpires: 70\r\n",
+                60,
+            ),
+            (
+                "Contact: <sip:bob@192.0.2.9>;expires=10, <SIP:alice@192.0.2.1:5060>;expires=60\r\n",
+                60,
+            ),
+            (
+                "Contact: <sip:%61lice@192.0.2.1:5060;ob>;q=0.5;expires=61\r\n",
+                61,
+            ),
             // The only one listed, rewritten by the registrar.
             ("Contact: <sip:alice@203.0.113.5:1024>;expires=62\r\n", 62),
             // Two strangers, and nothing of ours.
-            ("Contact: <sip:a@192.0.2.8>;expires=10, <sip:b@192.0.2.9>;expires=20\r\nExpires: 70\r\n", 70),
+            (
+                "Contact: <sip:a@192.0.2.8>;expires=10, <sip:b@192.0.2.9>;expires=20\r\nExpires: 70\r\n",
+                70,
+            ),
             ("Contact: <sip:alice@192.0.2.1:5060>\r\nExpires: 70\r\n", 70),
             ("Contact: <sip:alice@192.0.2.1:5060>\r\n", 3600),
             ("Expires: nonsense\r\n", 3600),
@@ -180,7 +200,8 @@ mod tests {
 
     #[test]
     fn min_expires_must_make_sense() {
-        let min = |value: &str, asked| min_expires(&ok(&format!("Min-Expires: {value}\r\n")), asked);
+        let min =
+            |value: &str, asked| min_expires(&ok(&format!("Min-Expires: {value}\r\n")), asked);
         assert_eq!(min("60", 10), Some(60));
         assert_eq!(min("60", 60), None);
         assert_eq!(min("x", 10), None);
@@ -192,26 +213,48 @@ mod tests {
     fn a_refresh_comes_before_the_end_and_never_late() {
         for granted in (1..=200).chain([599, 600, 601, 3600, 7200, 86_400, u32::MAX]) {
             let end = Duration::from_secs(granted.into());
-            let (early, late) = (refresh_after(granted, Jitter::new(0)), refresh_after(granted, Jitter::new(1000)));
+            let (early, late) = (
+                refresh_after(granted, Jitter::new(0)),
+                refresh_after(granted, Jitter::new(1000)),
+            );
             assert!(early <= late && late < end, "{granted}: {early:?} {late:?}");
             assert!(early >= end * 4 / 10, "{granted}: {early:?} is too eager");
             if granted >= 120 {
-                assert!(end - late >= Duration::from_secs(60), "{granted}: {late:?} leaves too little");
+                assert!(
+                    end - late >= Duration::from_secs(60),
+                    "{granted}: {late:?} leaves too little"
+                );
             }
         }
-        assert_eq!(refresh_after(3600, Jitter::new(1000)), Duration::from_secs(3240));
-        assert_eq!(refresh_after(60, Jitter::new(1000)), Duration::from_secs(30));
+        assert_eq!(
+            refresh_after(3600, Jitter::new(1000)),
+            Duration::from_secs(3240)
+        );
+        assert_eq!(
+            refresh_after(60, Jitter::new(1000)),
+            Duration::from_secs(30)
+        );
         assert_eq!(refresh_after(60, Jitter::new(0)), Duration::from_secs(27));
     }
 
     #[test]
     fn backoff_doubles_up_to_its_cap_and_keeps_half() {
         let wait = |failures, jitter| Backoff::default().wait(failures, None, Jitter::new(jitter));
-        assert_eq!((wait(1, 0), wait(1, 1000)), (Duration::from_secs(30), Duration::from_secs(60)));
-        assert_eq!((wait(3, 0), wait(3, 1000)), (Duration::from_secs(120), Duration::from_secs(240)));
+        assert_eq!(
+            (wait(1, 0), wait(1, 1000)),
+            (Duration::from_secs(30), Duration::from_secs(60))
+        );
+        assert_eq!(
+            (wait(3, 0), wait(3, 1000)),
+            (Duration::from_secs(120), Duration::from_secs(240))
+        );
         for failures in [6, 31, 32, 33, u32::MAX] {
             assert_eq!(wait(failures, 0), Duration::from_secs(900), "{failures}");
-            assert_eq!(wait(failures, 1000), Duration::from_secs(1800), "{failures}");
+            assert_eq!(
+                wait(failures, 1000),
+                Duration::from_secs(1800),
+                "{failures}"
+            );
         }
     }
 

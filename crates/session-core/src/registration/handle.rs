@@ -92,7 +92,11 @@ impl RegistrationHandle {
 
     /// How long the contact is still bound; zero when it is not.
     pub fn expires_in(&self) -> Duration {
-        self.link.details.borrow().bound_until.saturating_duration_since(now())
+        self.link
+            .details
+            .borrow()
+            .bound_until
+            .saturating_duration_since(now())
     }
 
     /// The newest 2xx.
@@ -132,7 +136,10 @@ impl RegistrationHandle {
         self.ask(Operation::Unregister).await
     }
 
-    async fn ask<T>(&self, operation: impl FnOnce(oneshot::Sender<Result<T>>) -> Operation) -> Result<T> {
+    async fn ask<T>(
+        &self,
+        operation: impl FnOnce(oneshot::Sender<Result<T>>) -> Operation,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let sent = self.link.operations.send(operation(reply)).await;
         sent.map_err(|_| Error::Closed)?;

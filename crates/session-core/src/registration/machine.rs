@@ -101,7 +101,12 @@ impl Machine {
     }
 
     /// Takes an input and gives the state that it leads to; `None` when it changes nothing.
-    pub(crate) fn on(&mut self, now: Instant, input: Input, jitter: Jitter) -> Option<RegistrationState> {
+    pub(crate) fn on(
+        &mut self,
+        now: Instant,
+        input: Input,
+        jitter: Jitter,
+    ) -> Option<RegistrationState> {
         match (self.phase, input) {
             (Phase::Ended, _) => None,
             (_, Input::Stop) => Some(self.end(RegistrationState::Stopped)),
@@ -119,18 +124,37 @@ impl Machine {
             }
             (Phase::Refreshing, Input::Failed(error)) if error.is_temporary() => {
                 self.failures = self.failures.saturating_add(1);
-                let retry_in = self.backoff.wait(self.failures, error.retry_after(), jitter);
-                self.phase = Phase::Retrying { retry_at: now + retry_in };
+                let retry_in = self
+                    .backoff
+                    .wait(self.failures, error.retry_after(), jitter);
+                self.phase = Phase::Retrying {
+                    retry_at: now + retry_in,
+                };
                 let expires_in = self.expires_in(now);
-                Some(RegistrationState::Retrying { error, retry_in, expires_in })
+                Some(RegistrationState::Retrying {
+                    error,
+                    retry_in,
+                    expires_in,
+                })
             }
-            (Phase::Refreshing, Input::Failed(error)) => Some(self.end(RegistrationState::Failed(error))),
+            (Phase::Refreshing, Input::Failed(error)) => {
+                Some(self.end(RegistrationState::Failed(error)))
+            }
             (Phase::Refreshing, Input::Send)
-            | (Phase::Registered { .. } | Phase::Retrying { .. }, Input::Granted { .. } | Input::Failed(_)) => None,
+            | (
+                Phase::Registered { .. } | Phase::Retrying { .. },
+                Input::Granted { .. } | Input::Failed(_),
+            ) => None,
         }
     }
 
-    fn grant(&mut self, now: Instant, seconds: u32, asked_at: Instant, jitter: Jitter) -> RegistrationState {
+    fn grant(
+        &mut self,
+        now: Instant,
+        seconds: u32,
+        asked_at: Instant,
+        jitter: Jitter,
+    ) -> RegistrationState {
         let after = refresh_after(seconds, jitter);
         // The time counts from when we asked, but a slow answer to a short grant must not end in a busy loop.
         let earliest = now + after.min(Duration::from_secs(1));
@@ -158,7 +182,9 @@ mod tests {
     const NO_JITTER: u64 = 1000;
 
     fn temporary() -> Input {
-        Input::Failed(Arc::new(Error::Timeout { after: Duration::from_secs(32) }))
+        Input::Failed(Arc::new(Error::Timeout {
+            after: Duration::from_secs(32),
+        }))
     }
 
     fn permanent() -> Input {
@@ -173,8 +199,16 @@ mod tests {
     impl Run {
         fn start(seconds: u32) -> Self {
             let now = Instant::now();
-            let (machine, state) = Machine::new(now, seconds, now, Backoff::default(), Jitter::new(NO_JITTER));
-            assert!(matches!(state, RegistrationState::Registered { expires, .. } if expires == seconds));
+            let (machine, state) = Machine::new(
+                now,
+                seconds,
+                now,
+                Backoff::default(),
+                Jitter::new(NO_JITTER),
+            );
+            assert!(
+                matches!(state, RegistrationState::Registered { expires, .. } if expires == seconds)
+            );
             Run { now, machine }
         }
 
@@ -183,7 +217,11 @@ mod tests {
         }
 
         fn due_in(&self) -> Option<Duration> {
-            Some(self.machine.poll_timeout()?.saturating_duration_since(self.now))
+            Some(
+                self.machine
+                    .poll_timeout()?
+                    .saturating_duration_since(self.now),
+            )
         }
 
         fn until_due(&mut self) {
@@ -197,10 +235,23 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(run.due_in(), Some(Duration::from_secs(30)));
             run.until_due();
-            assert!(matches!(run.on(Input::Send), Some(RegistrationState::Refreshing { .. })));
-            assert_eq!(run.due_in(), None, "nothing is due while a REGISTER is pending");
+            assert!(matches!(
+                run.on(Input::Send),
+                Some(RegistrationState::Refreshing { .. })
+            ));
+            assert_eq!(
+                run.due_in(),
+                None,
+                "nothing is due while a REGISTER is pending"
+            );
             let asked_at = run.now;
-            assert!(run.on(Input::Granted { seconds: 60, asked_at }).is_some());
+            assert!(
+                run.on(Input::Granted {
+                    seconds: 60,
+                    asked_at
+                })
+                .is_some()
+            );
         }
     }
 
@@ -212,7 +263,12 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..7 {
             run.on(Input::Send);
-            let Some(RegistrationState::Retrying { retry_in, expires_in, .. }) = run.on(temporary()) else {
+            let Some(RegistrationState::Retrying {
+                retry_in,
+                expires_in,
+                ..
+            }) = run.on(temporary())
+            else {
                 panic!("not retrying");
             };
             waits.push(retry_in.as_secs());
@@ -223,7 +279,10 @@ mod tests {
         assert_eq!(bound, [60, 0, 0, 0, 0, 0, 0]);
         run.on(Input::Send);
         let asked_at = run.now;
-        run.on(Input::Granted { seconds: 120, asked_at });
+        run.on(Input::Granted {
+            seconds: 120,
+            asked_at,
+        });
         run.until_due();
         run.on(Input::Send);
         let state = run.on(temporary());
@@ -237,7 +296,10 @@ mod tests {
     fn a_permanent_failure_ends_it() {
         let mut run = Run::start(60);
         run.on(Input::Send);
-        assert!(matches!(run.on(permanent()), Some(RegistrationState::Failed(_))));
+        assert!(matches!(
+            run.on(permanent()),
+            Some(RegistrationState::Failed(_))
+        ));
         assert_eq!(run.due_in(), None);
         for input in [Input::Send, temporary(), Input::Removed, Input::Stop] {
             assert!(run.on(input).is_none(), "an end is an end");
@@ -247,7 +309,10 @@ mod tests {
     #[test]
     fn removal_ends_it_and_nothing_is_bound_any_more() {
         let mut run = Run::start(60);
-        assert!(matches!(run.on(Input::Removed), Some(RegistrationState::Unregistered)));
+        assert!(matches!(
+            run.on(Input::Removed),
+            Some(RegistrationState::Unregistered)
+        ));
         assert_eq!(run.machine.expires_in(run.now), Duration::ZERO);
     }
 
@@ -261,7 +326,10 @@ mod tests {
             if steps > 1 {
                 run.on(temporary());
             }
-            assert!(matches!(run.on(Input::Stop), Some(RegistrationState::Stopped)));
+            assert!(matches!(
+                run.on(Input::Stop),
+                Some(RegistrationState::Stopped)
+            ));
             assert_eq!(run.due_in(), None);
         }
     }
@@ -272,7 +340,10 @@ mod tests {
         run.on(Input::Send);
         let asked_at = run.now;
         run.now += Duration::from_secs(10);
-        run.on(Input::Granted { seconds: 60, asked_at });
+        run.on(Input::Granted {
+            seconds: 60,
+            asked_at,
+        });
         assert_eq!(run.machine.expires_in(run.now), Duration::from_secs(50));
         assert_eq!(run.due_in(), Some(Duration::from_secs(20)));
     }
@@ -283,7 +354,10 @@ mod tests {
         run.on(Input::Send);
         let asked_at = run.now;
         run.now += Duration::from_secs(20);
-        run.on(Input::Granted { seconds: 10, asked_at });
+        run.on(Input::Granted {
+            seconds: 10,
+            asked_at,
+        });
         assert_eq!(run.due_in(), Some(Duration::from_secs(1)));
     }
 
@@ -291,7 +365,13 @@ mod tests {
     fn what_does_not_fit_the_state_changes_nothing() {
         let mut run = Run::start(60);
         let asked_at = run.now;
-        assert!(run.on(Input::Granted { seconds: 1, asked_at }).is_none());
+        assert!(
+            run.on(Input::Granted {
+                seconds: 1,
+                asked_at
+            })
+            .is_none()
+        );
         assert!(run.on(temporary()).is_none());
         run.on(Input::Send);
         assert!(run.on(Input::Send).is_none());

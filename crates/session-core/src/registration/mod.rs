@@ -70,15 +70,30 @@ fn keep(
     wish: Wish<'_>,
     spawn: impl FnOnce(Owner) -> Result<AbortHandle>,
 ) -> Result<RegistrationHandle> {
-    let Granted { seconds, asked_at, response, transaction_id } = granted;
+    let Granted {
+        seconds,
+        asked_at,
+        response,
+        transaction_id,
+    } = granted;
     let (operations, receiver) = mpsc::channel(OPERATIONS);
     let (details, details_receiver) = watch::channel(Details {
         granted: seconds,
         bound_until: later(asked_at, Duration::from_secs(seconds.into())),
         response,
     });
-    let (machine, state) = Machine::new(now(), seconds, asked_at, outbound.backoff, outbound.jitter());
-    let state = if wish.expires == 0 { RegistrationState::Unregistered } else { state };
+    let (machine, state) = Machine::new(
+        now(),
+        seconds,
+        asked_at,
+        outbound.backoff,
+        outbound.jitter(),
+    );
+    let state = if wish.expires == 0 {
+        RegistrationState::Unregistered
+    } else {
+        state
+    };
     let (states, states_receiver) = watch::channel(state);
     let owner = Owner {
         registrant,
@@ -88,12 +103,21 @@ fn keep(
         publisher: Publisher { states, details },
     };
     // A binding that was removed has nothing to keep alive.
-    let task = if wish.expires == 0 { None } else { Some(spawn(owner)?) };
+    let task = if wish.expires == 0 {
+        None
+    } else {
+        Some(spawn(owner)?)
+    };
     Ok(RegistrationHandle {
         transaction_id,
         expires: seconds,
         contact_uri: wish.contact_uri.to_owned(),
         registrar_uri: wish.registrar_uri.to_owned(),
-        link: Link { operations, states: states_receiver, details: details_receiver, task },
+        link: Link {
+            operations,
+            states: states_receiver,
+            details: details_receiver,
+            task,
+        },
     })
 }

@@ -99,7 +99,12 @@ impl Owner {
     async fn refresh(&mut self) -> Result<u32> {
         self.step(Input::Send);
         match self.registrant.register(&self.outbound).await {
-            Ok(Granted { seconds, asked_at, response, .. }) => {
+            Ok(Granted {
+                seconds,
+                asked_at,
+                response,
+                ..
+            }) => {
                 self.publisher.details.send_replace(Details {
                     granted: seconds,
                     bound_until: later(asked_at, Duration::from_secs(seconds.into())),

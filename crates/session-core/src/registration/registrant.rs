@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipora_dialog_core::{Authorizer, Exchange, TransactionId};
-use sipora_message::{HeaderName, Method, Uri};
+use sipora_message::{HeaderName, Method, Response, Uri};
 use sipora_transaction_core::{CallId, Tag};
 
 use super::Binding;
@@ -44,12 +44,10 @@ impl Registrant {
         let deadline = now() + outbound.timeout;
         let mut asked_at = now();
         let mut exchange = self.send(outbound, Some(self.asked), deadline).await?;
-        if self.asked > 0 && exchange.response.status().as_u16() == 423 {
-            if let Some(minimum) = expiry::min_expires(&exchange.response, self.asked) {
-                self.asked = minimum;
-                asked_at = now();
-                exchange = self.send(outbound, Some(self.asked), deadline).await?;
-            }
+        if let Some(minimum) = self.too_brief(&exchange.response) {
+            self.asked = minimum;
+            asked_at = now();
+            exchange = self.send(outbound, Some(minimum), deadline).await?;
         }
         let exchange = self.accepted(exchange)?;
         let seconds = match self.asked {
@@ -69,9 +67,19 @@ impl Registrant {
         })
     }
 
+    /// What to ask for after a 423; a removal is never too brief.
+    fn too_brief(&self, response: &Response) -> Option<u32> {
+        let status = response.status().as_u16();
+        (status == 423 && self.asked > 0)
+            .then(|| expiry::min_expires(response, self.asked))
+            .flatten()
+    }
+
     /// Removes our contact, and no other (RFC 3261 §10.2.2).
     pub(crate) async fn remove(&mut self, outbound: &Outbound) -> Result<SipResponse> {
-        let exchange = self.send(outbound, Some(0), now() + outbound.timeout).await?;
+        let exchange = self
+            .send(outbound, Some(0), now() + outbound.timeout)
+            .await?;
         Ok(self.accepted(exchange)?.response.into())
     }
 
@@ -91,7 +99,12 @@ impl Registrant {
             .collect())
     }
 
-    async fn send(&mut self, outbound: &Outbound, expires: Option<u32>, deadline: Instant) -> Result<Exchange> {
+    async fn send(
+        &mut self,
+        outbound: &Outbound,
+        expires: Option<u32>,
+        deadline: Instant,
+    ) -> Result<Exchange> {
         self.cseq += 1;
         let identity = Identity {
             from: &self.address_of_record,
@@ -104,7 +117,10 @@ impl Registrant {
         if let Some(expires) = expires {
             // Both forms, the same value: registrars exist that read one of them only.
             builder = builder
-                .header(HeaderName::Contact, format!("<{}>;expires={expires}", self.contact))
+                .header(
+                    HeaderName::Contact,
+                    format!("<{}>;expires={expires}", self.contact),
+                )
                 .header(HeaderName::Expires, expires.to_string());
         }
         let request = builder
@@ -114,7 +130,9 @@ impl Registrant {
         let result = outbound.send(request, self.authorizer.clone(), left).await;
         self.cseq = last_cseq(&result, self.cseq);
         result.map_err(|error| match Error::from(error) {
-            Error::Timeout { .. } => Error::Timeout { after: outbound.timeout },
+            Error::Timeout { .. } => Error::Timeout {
+                after: outbound.timeout,
+            },
             other => other,
         })
     }

@@ -50,7 +50,9 @@ impl RegistrationState {
     pub fn is_terminal(&self) -> bool {
         matches!(
             self,
-            RegistrationState::Failed(_) | RegistrationState::Unregistered | RegistrationState::Stopped
+            RegistrationState::Failed(_)
+                | RegistrationState::Unregistered
+                | RegistrationState::Stopped
         )
     }
 }
@@ -59,12 +61,27 @@ impl RegistrationState {
 impl fmt::Display for RegistrationState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RegistrationState::Registered { expires, refresh_in } => {
-                write!(f, "registered for {expires} s, refresh in {} s", refresh_in.as_secs())
+            RegistrationState::Registered {
+                expires,
+                refresh_in,
+            } => {
+                write!(
+                    f,
+                    "registered for {expires} s, refresh in {} s",
+                    refresh_in.as_secs()
+                )
             }
             RegistrationState::Refreshing { .. } => f.write_str("refreshing"),
-            RegistrationState::Retrying { error, retry_in, expires_in } => {
-                let bound = if expires_in.is_zero() { "not bound" } else { "still bound" };
+            RegistrationState::Retrying {
+                error,
+                retry_in,
+                expires_in,
+            } => {
+                let bound = if expires_in.is_zero() {
+                    "not bound"
+                } else {
+                    "still bound"
+                };
                 write!(f, "{bound}, next try in {} s: {error}", retry_in.as_secs())
             }
             RegistrationState::Failed(error) => write!(f, "failed: {error}"),
@@ -111,7 +128,10 @@ impl RegistrationStates {
 impl Stream for RegistrationStates {
     type Item = RegistrationState;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<RegistrationState>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<RegistrationState>> {
         if let Some(mut change) = self.change.take() {
             let Poll::Ready((alive, receiver)) = change.as_mut().poll(context) else {
                 self.change = Some(change);
@@ -144,20 +164,32 @@ mod tests {
     use super::*;
 
     fn registered(expires: u32) -> RegistrationState {
-        RegistrationState::Registered { expires, refresh_in: Duration::ZERO }
+        RegistrationState::Registered {
+            expires,
+            refresh_in: Duration::ZERO,
+        }
     }
 
     #[tokio::test]
     async fn a_slow_reader_gets_the_newest_and_then_the_end() {
         let (sender, receiver) = watch::channel(registered(1));
         let mut states = RegistrationStates::new(receiver);
-        assert!(matches!(states.next().await, Some(RegistrationState::Registered { expires: 1, .. })));
+        assert!(matches!(
+            states.next().await,
+            Some(RegistrationState::Registered { expires: 1, .. })
+        ));
         sender.send_replace(registered(2));
         sender.send_replace(registered(3));
-        assert!(matches!(states.next().await, Some(RegistrationState::Registered { expires: 3, .. })));
+        assert!(matches!(
+            states.next().await,
+            Some(RegistrationState::Registered { expires: 3, .. })
+        ));
         sender.send_replace(RegistrationState::Stopped);
         drop(sender);
-        assert!(matches!(states.next().await, Some(RegistrationState::Stopped)));
+        assert!(matches!(
+            states.next().await,
+            Some(RegistrationState::Stopped)
+        ));
         assert!(states.next().await.is_none());
         assert!(states.next().await.is_none());
     }
@@ -167,7 +199,10 @@ mod tests {
         let (sender, receiver) = watch::channel(RegistrationState::Unregistered);
         drop(sender);
         let mut states = RegistrationStates::new(receiver);
-        assert!(matches!(states.next().await, Some(RegistrationState::Unregistered)));
+        assert!(matches!(
+            states.next().await,
+            Some(RegistrationState::Unregistered)
+        ));
         assert!(states.next().await.is_none());
     }
 
@@ -179,6 +214,9 @@ mod tests {
         let wait = tokio::time::timeout(Duration::from_secs(1), states.next()).await;
         assert!(wait.is_err());
         sender.send_replace(registered(2));
-        assert!(matches!(states.next().await, Some(RegistrationState::Registered { expires: 2, .. })));
+        assert!(matches!(
+            states.next().await,
+            Some(RegistrationState::Registered { expires: 2, .. })
+        ));
     }
 }

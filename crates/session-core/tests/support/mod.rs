@@ -21,7 +21,10 @@ pub struct Reply {
 }
 
 pub fn reply(status: u16) -> Reply {
-    Reply { status, headers: Vec::new() }
+    Reply {
+        status,
+        headers: Vec::new(),
+    }
 }
 
 impl Reply {
@@ -34,7 +37,10 @@ impl Reply {
 /// 200 that grants our contact this many seconds.
 pub fn grant(request: &Request, seconds: u32) -> Replies {
     let contact = contact_of(request).unwrap_or_else(|| "sip:nobody@invalid".to_owned());
-    vec![reply(200).with(HeaderName::Contact, format!("<{contact}>;expires={seconds}"))]
+    vec![reply(200).with(
+        HeaderName::Contact,
+        format!("<{contact}>;expires={seconds}"),
+    )]
 }
 
 pub fn silence() -> Replies {
@@ -43,7 +49,10 @@ pub fn silence() -> Replies {
 
 pub fn contact_of(request: &Request) -> Option<String> {
     let contacts = request.headers().contacts().unwrap();
-    contacts.as_slice().first().map(|contact| contact.uri().as_str().to_owned())
+    contacts
+        .as_slice()
+        .first()
+        .map(|contact| contact.uri().as_str().to_owned())
 }
 
 pub fn expires_of(request: &Request) -> Option<u32> {
@@ -56,7 +65,12 @@ pub struct Seen(Arc<Mutex<Vec<(Instant, Request)>>>);
 
 impl Seen {
     pub fn all(&self) -> Vec<Request> {
-        self.0.lock().unwrap().iter().map(|(_, request)| request.clone()).collect()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(_, request)| request.clone())
+            .collect()
     }
 
     pub fn times(&self) -> Vec<Instant> {
@@ -95,10 +109,17 @@ pub async fn server(
         .ids(IdSource::from_number(7))
         .listen(Transport::Udp, address)
         .listen(Transport::Tcp, address);
-    builder.add_user(Scripted { script: Box::new(script), seen: seen.clone() });
+    builder.add_user(Scripted {
+        script: Box::new(script),
+        seen: seen.clone(),
+    });
     let endpoint = builder.build().await.unwrap();
     let address = endpoint.local_addresses()[0].1;
-    Server { endpoint, seen, address }
+    Server {
+        endpoint,
+        seen,
+        address,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -121,14 +142,23 @@ impl User for Scripted {
             return Claim::Passed;
         }
         let now = context.now();
-        self.seen.0.lock().unwrap().push((now.instant, request.clone()));
-        let now = Now { instant: now.instant, wall: now.wall };
+        self.seen
+            .0
+            .lock()
+            .unwrap()
+            .push((now.instant, request.clone()));
+        let now = Now {
+            instant: now.instant,
+            wall: now.wall,
+        };
         for reply in (self.script)(request, now) {
             let mut builder = context.answer(request, StatusCode::new(reply.status).unwrap());
             for (name, value) in reply.headers {
                 builder = builder.header(name, value);
             }
-            context.respond(incoming.transaction, builder.build().unwrap()).unwrap();
+            context
+                .respond(incoming.transaction, builder.build().unwrap())
+                .unwrap();
         }
         Claim::Taken
     }
@@ -138,7 +168,12 @@ impl User for Scripted {
     fn on_command(&mut self, _: &mut Context<'_>, (): ()) {}
 
     fn methods(&self) -> Vec<Method> {
-        vec![Method::Register, Method::Options, Method::Message, Method::Info]
+        vec![
+            Method::Register,
+            Method::Options,
+            Method::Message,
+            Method::Info,
+        ]
     }
 }
 
@@ -156,11 +191,19 @@ impl Gate {
     }
 
     pub fn proxy(realm: &str, password: &str) -> Self {
-        Self::new(AuthenticatorConfig::new(realm).challenger(Challenger::Proxy), password, 407)
+        Self::new(
+            AuthenticatorConfig::new(realm).challenger(Challenger::Proxy),
+            password,
+            407,
+        )
     }
 
     pub fn short_lived(realm: &str, password: &str, lifetime: Duration) -> Self {
-        Self::new(AuthenticatorConfig::new(realm).nonce_lifetime(lifetime), password, 401)
+        Self::new(
+            AuthenticatorConfig::new(realm).nonce_lifetime(lifetime),
+            password,
+            401,
+        )
     }
 
     fn new(config: AuthenticatorConfig, password: &str, status: u16) -> Self {
@@ -178,8 +221,13 @@ impl Gate {
     /// `None`: let it pass.
     pub fn check(&self, request: &Request, now: Now) -> Option<Replies> {
         let password = self.password.lock().unwrap().clone();
-        let users = move |_realm: &str, name: &str| (name == "alice").then(|| Secret::password(password.as_str()));
-        match self.authenticator.verify(now.wall, request, &users, |_| true) {
+        let users = move |_realm: &str, name: &str| {
+            (name == "alice").then(|| Secret::password(password.as_str()))
+        };
+        match self
+            .authenticator
+            .verify(now.wall, request, &users, |_| true)
+        {
             Verdict::Accepted(_) => None,
             Verdict::Challenge { stale, .. } => {
                 let mut refusal = reply(self.status);
@@ -203,12 +251,17 @@ impl Bindings {
         if let Some(contact) = contact_of(request) {
             match expires_of(request).unwrap_or(3600).min(maximum) {
                 0 => drop(bindings.remove(&contact)),
-                seconds => drop(bindings.insert(contact, now.instant + Duration::from_secs(seconds.into()))),
+                seconds => drop(
+                    bindings.insert(contact, now.instant + Duration::from_secs(seconds.into())),
+                ),
             }
         }
         let mut answer = reply(200);
         for (contact, until) in bindings.iter() {
-            let left = until.saturating_duration_since(now.instant).as_secs_f64().round();
+            let left = until
+                .saturating_duration_since(now.instant)
+                .as_secs_f64()
+                .round();
             answer = answer.with(HeaderName::Contact, format!("<{contact}>;expires={left}"));
         }
         vec![answer]
@@ -219,11 +272,20 @@ impl Bindings {
     }
 
     pub fn is_bound(&self, contact: &str, now: Instant) -> bool {
-        self.0.lock().unwrap().get(contact).is_some_and(|until| *until > now)
+        self.0
+            .lock()
+            .unwrap()
+            .get(contact)
+            .is_some_and(|until| *until > now)
     }
 
     pub fn count(&self, now: Instant) -> usize {
-        self.0.lock().unwrap().values().filter(|until| **until > now).count()
+        self.0
+            .lock()
+            .unwrap()
+            .values()
+            .filter(|until| **until > now)
+            .count()
     }
 }
 
