@@ -2,8 +2,7 @@
 
 use bytes::{Buf, Bytes};
 
-use crate::error::ParseErrorKind;
-use crate::error::{ParseError, Rejection};
+use crate::error::{ParseError, ParseErrorKind, Rejection};
 use crate::headers::Headers;
 use crate::index::{Defect, Head, Span, StartLine, index, leading_line_ends};
 use crate::limits::Limits;
@@ -235,7 +234,20 @@ impl std::fmt::Debug for Raw {
     }
 }
 
-/// The lossless text of a span.
+/// The text of a span; empty where it is no UTF-8, which only messages that were refused can have.
 pub(crate) fn text(bytes: &[u8], span: Span) -> &str {
     span.text(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_go_from_thread_to_thread() {
+        fn assert_send_sync<T: Send + Sync + 'static>() {}
+        assert_send_sync::<Message>();
+        assert_send_sync::<ParseError>();
+        assert_send_sync::<crate::StreamFramer>();
+    }
 }

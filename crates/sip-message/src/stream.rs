@@ -134,8 +134,8 @@ impl StreamFramer {
                 return Some(frame);
             }
             match self.head_end() {
-                Ok(Some(())) => {}
-                Ok(None) => return None,
+                Ok(true) => {}
+                Ok(false) => return None,
                 Err(defect) => return Some(self.lose_early(defect)),
             }
             if let Some(frame) = self.head() {
@@ -166,11 +166,11 @@ impl StreamFramer {
         None
     }
 
-    /// Looks for the blank line; every line is held against the limits before more is waited for.
-    fn head_end(&mut self) -> Result<Option<()>, Defect> {
+    /// Whether the blank line is there; every line is held against the limits before more is waited for.
+    fn head_end(&mut self) -> Result<bool, Defect> {
         // A lone CR may become a keep-alive; with any other byte behind it, it cannot.
         if self.buffer[..] == *b"\r" {
-            return Ok(None);
+            return Ok(false);
         }
         if self.buffer.first() == Some(&b'\r') {
             return Err(Defect::new(ParseErrorKind::StartLine, 0));
@@ -180,7 +180,7 @@ impl StreamFramer {
             let Some(at) = memchr(b'\n', rest) else {
                 self.scanned = self.buffer.len();
                 self.within_limits(self.scanned)?;
-                return Ok(None);
+                return Ok(false);
             };
             let end = self.scanned + at + 1;
             self.within_limits(end)?;
@@ -188,7 +188,7 @@ impl StreamFramer {
             self.scanned = end;
             self.line = end;
             if blank {
-                return Ok(Some(()));
+                return Ok(true);
             }
         }
     }
