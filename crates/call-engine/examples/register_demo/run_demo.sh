@@ -46,13 +46,16 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || die "cannot find the folde
 manifest=$here/../../Cargo.toml
 command -v cargo >/dev/null || die "cargo is not installed: see https://rustup.rs"
 
-echo "building ..."
-cargo build --quiet --manifest-path "$manifest" \
-    --example register_demo_server --example register_demo_client || die "the build failed"
-target=$(cargo metadata --manifest-path "$manifest" --no-deps --format-version 1 |
-    sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-programs=$target/debug/examples
-[ -x "$programs/register_demo_server" ] || die "the build left no $programs/register_demo_server"
+echo "building (the first time takes minutes) ..."
+built=$(cargo build --quiet --message-format json-render-diagnostics --manifest-path "$manifest" \
+    --example register_demo_server --example register_demo_client) || die "the build failed"
+# Cargo says where it put each program, whatever the target directory is.
+program() {
+    sed -n "s/.*\"name\":\"$1\".*\"executable\":\"\([^\"]*\)\".*/\1/p" <<<"$built" | tail -n 1
+}
+server_program=$(program register_demo_server)
+client_program=$(program register_demo_client)
+[ -x "$server_program" ] && [ -x "$client_program" ] || die "cannot find what was built"
 
 logs=$(mktemp -d "${TMPDIR:-/tmp}/sipora-demo.XXXXXX") || die "cannot make a folder for the logs"
 echo "logs in $logs"
@@ -70,8 +73,7 @@ trap 'exit 143' TERM HUP
 
 address=127.0.0.1
 [ $keep = no ] || address=0.0.0.0
-# Outside the terminal's reach: Ctrl-C ends this script, which ends the server.
-"$programs/register_demo_server" --address $address \
+"$server_program" --address $address \
     </dev/null >"$logs/server.out" 2>"$logs/server.log" &
 server=$!
 
@@ -87,7 +89,7 @@ if [ -z "$port" ]; then
     die "the server did not start"
 fi
 
-"$programs/register_demo_client" --transport "$transport" "127.0.0.1:$port" 2>&1 | tee "$logs/client.log"
+"$client_program" --transport "$transport" "127.0.0.1:$port" 2>&1 | tee "$logs/client.log"
 status=${PIPESTATUS[0]}
 
 if ! kill -0 "$server" 2>/dev/null; then

@@ -15,7 +15,8 @@ use super::{
 ///
 /// It is divided into shards, each with its own lock, held for one operation on one address. Each shard queues its
 /// addresses by their next expiry, so that sweeping costs what has expired and nothing else. A binding with a contact
-/// and a Call-ID of ordinary length takes less than 400 bytes, everything included.
+/// and a Call-ID of ordinary length takes less than 400 bytes, everything included; parameters of the Contact, such as an
+/// instance id, come on top as they are.
 pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
