@@ -128,8 +128,10 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
+type Script = Box<dyn FnMut(&Request, Now) -> Replies + Send>;
+
 struct Scripted {
-    script: Box<dyn FnMut(&Request, Now) -> Replies + Send>,
+    script: Script,
     seen: Seen,
 }
 
