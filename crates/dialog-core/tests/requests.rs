@@ -368,8 +368,10 @@ async fn a_dropped_future_leaves_nothing_behind() {
 
 #[tokio::test(start_paused = true)]
 async fn futures_dropped_while_the_queue_is_full_leave_nothing_behind() {
-    let mut config = EndpointConfig::default();
-    config.command_queue = 2;
+    let config = EndpointConfig {
+        command_queue: 2,
+        ..EndpointConfig::default()
+    };
     let scene = Scene::with(|_| vec![], |builder| builder.config(config)).await;
     let scene = Arc::new(scene);
     let mut tasks = tokio::task::JoinSet::new();
