@@ -216,8 +216,9 @@ fn told(error: Error) -> String {
     error.to_string()
 }
 
-/// Seconds to register for: the least that the demo's server grants, so that the refresh is soon.
-const SHORT: u32 = 4;
+/// Seconds to register for: so few that the refresh, at about half of them, is soon; enough that on a busy machine no
+/// other refresh gets between the steps that follow.
+const SHORT: u32 = 8;
 
 /// On the loopback interface an answer takes a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -97,7 +97,7 @@ impl MessageObserver for Log {
 }
 
 /// Seconds below which the registrar answers 423. A real one has 60.
-const SHORTEST: u32 = 4;
+const SHORTEST: u32 = 5;
 
 /// Reserved by RFC 5737: nobody is there.
 const DOCUMENTATION_ADDRESS: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
