@@ -6,7 +6,6 @@ use std::time::Duration;
 ///
 /// Every value belongs to the endpoint that it was given to; two endpoints in one process may differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Timers {
     /// Estimate of the round-trip time; base of timers A, B, E, F, G, H, J, L and M. Default 500 ms (RFC 3261 §17.1.1.1).
     pub t1: Duration,
@@ -54,7 +53,6 @@ impl Timers {
 
 /// Holds the settings of a [`TransactionLayer`](crate::TransactionLayer).
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct Config {
     /// Timer values.
     pub timers: Timers,

@@ -6,11 +6,18 @@
 use crate::{IdSource, Tag};
 use sipora_message::{Method, Request, Response};
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 /// Identifies a transaction at one side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key(u128);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key([u64; 2]);
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self([low, _]) = self;
+        state.write_u64(*low);
+    }
+}
 
 /// What a request is known by at the server's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +132,8 @@ impl KeyMaker {
                 .unwrap_or("")
                 .as_bytes(),
         );
-        let Key(bits) = hash.finish();
+        let Key([low, high]) = hash.finish();
+        let bits = u128::from(high) << 64 | u128::from(low);
         let text: String = (0..16)
             .map(|place| {
                 char::from(
@@ -141,21 +149,21 @@ impl KeyMaker {
 
     /// Another key for the same request with another To tag, where both are of RFC 2543.
     pub(crate) fn salted(&self, key: Key, tag: Option<&str>) -> Key {
-        let Key(bits) = key;
-        Key(bits ^ u128::from(self.tag_hash(tag)).rotate_left(64))
+        let Key([low, high]) = key;
+        Key([low, high ^ self.tag_hash(tag)])
     }
 
     /// A hash of a tag, to compare it later; a missing tag has one too.
     pub(crate) fn tag_hash(&self, tag: Option<&str>) -> u64 {
         let mut hash = self.begin();
         hash.exact(tag.unwrap_or("").as_bytes());
-        let Key(bits) = hash.finish();
-        bits as u64
+        let Key([low, _]) = hash.finish();
+        low
     }
 
-    fn begin(&self) -> Hash {
+    fn begin(&self) -> Digest {
         let [a, b, c, d] = self.secret;
-        let mut hash = Hash {
+        let mut hash = Digest {
             low: DefaultHasher::new(),
             high: DefaultHasher::new(),
         };
@@ -167,12 +175,12 @@ impl KeyMaker {
     }
 }
 
-struct Hash {
+struct Digest {
     low: DefaultHasher,
     high: DefaultHasher,
 }
 
-impl Hash {
+impl Digest {
     fn exact(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.low.write(bytes);
@@ -198,7 +206,7 @@ impl Hash {
     }
 
     fn finish(self) -> Key {
-        Key(u128::from(self.high.finish()) << 64 | u128::from(self.low.finish()))
+        Key([self.low.finish(), self.high.finish()])
     }
 }
 
@@ -207,8 +215,8 @@ impl Hash {
 pub(crate) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
+    fn write_u64(&mut self, part: u64) {
+        self.0 ^= part;
     }
 
     fn write(&mut self, bytes: &[u8]) {

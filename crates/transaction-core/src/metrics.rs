@@ -42,6 +42,8 @@ pub struct Metrics {
     pub timeouts: u64,
     /// Failures to hand bytes to a flow.
     pub transport_errors: u64,
+    /// Requests that no user answered before their client gave up.
+    pub never_answered: u64,
     /// Answers given too late.
     pub gone: u64,
 }

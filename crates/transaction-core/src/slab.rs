@@ -5,6 +5,10 @@
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// Where new slots begin to count.
+    generation: u32,
+    /// Removals since [`trim`](Self::trim) last looked.
+    removed: usize,
 }
 
 #[derive(Debug)]
@@ -18,6 +22,8 @@ impl<T> Slab<T> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            generation: 1,
+            removed: 0,
         }
     }
 
@@ -35,10 +41,10 @@ impl<T> Slab<T> {
         // The callers' caps are far below 2^32.
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         self.slots.push(Slot {
-            generation: 1,
+            generation: self.generation,
             value: Some(value),
         });
-        key(1, index)
+        key(self.generation, index)
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&T> {
@@ -67,9 +73,12 @@ impl<T> Slab<T> {
             .filter(|slot| slot.generation == generation)?;
         let value = slot.value.take()?;
         // Generation 0 stays free for the key 0, which finds nothing.
-        slot.generation = slot.generation.checked_add(1).unwrap_or(1);
+        slot.generation = if slot.generation < LAST_GENERATION {
+            slot.generation + 1
+        } else {
+            1
+        };
         self.free.push(index as u32);
-        self.give_memory_back();
         Some(value)
     }
 
@@ -79,13 +88,36 @@ impl<T> Slab<T> {
         })
     }
 
-    /// An empty slab keeps its slots, for their generations, but a long list of free ones is not worth its memory.
-    fn give_memory_back(&mut self) {
-        if self.free.capacity() > 1024 && self.free.len() * 4 < self.free.capacity() {
-            self.free.shrink_to(self.free.len() * 2);
+    /// Gives back what a burst took: the free slots at the end, when they are most of all. Looks once in as many removals as
+    /// there are slots, and says whether it looked.
+    pub(crate) fn trim(&mut self) -> bool {
+        self.removed += 1;
+        if self.slots.len() <= 1024 || self.removed < self.slots.len() {
+            return false;
         }
+        self.removed = 0;
+        let kept = self
+            .slots
+            .iter()
+            .rposition(|slot| slot.value.is_some())
+            .map_or(0, |last| last + 1);
+        if kept * 2 > self.slots.len() {
+            return true;
+        }
+        // The keys of dropped slots must find nothing when their places are used again.
+        let dropped = self.slots.drain(kept..).map(|slot| slot.generation).max();
+        self.generation = self.generation.max(dropped.unwrap_or(0));
+        self.free.retain(|&index| (index as usize) < kept);
+        self.slots.shrink_to(kept * 2);
+        self.free.shrink_to(kept * 2);
+        true
     }
 }
+
+/// Bits that a key has: 32 of index and 30 of generation.
+pub(crate) const KEY_BITS: u32 = 62;
+
+const LAST_GENERATION: u32 = (1 << (KEY_BITS - 32)) - 1;
 
 fn key(generation: u32, index: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(index)
@@ -119,5 +151,29 @@ mod tests {
         let mut slab = Slab::new();
         slab.insert(());
         assert_eq!(slab.get(0), None);
+    }
+
+    #[test]
+    fn a_burst_gives_its_memory_back_and_old_keys_find_nothing() {
+        let mut slab = Slab::new();
+        let first = slab.insert(0);
+        let keys: Vec<u64> = (1..10_000).map(|number| slab.insert(number)).collect();
+        for key in &keys {
+            slab.remove(*key);
+            slab.trim();
+        }
+        for _ in 0..10_000 {
+            let key = slab.insert(1);
+            slab.remove(key);
+            slab.trim();
+        }
+        assert!(slab.slots.capacity() < 1_000, "{}", slab.slots.capacity());
+        assert_eq!(slab.get(first), Some(&0));
+        let again: Vec<u64> = (0..10_000).map(|number| slab.insert(number)).collect();
+        assert!(keys.iter().all(|key| slab.get(*key).is_none()));
+        assert_eq!(
+            again.iter().filter(|key| slab.get(**key).is_some()).count(),
+            10_000
+        );
     }
 }

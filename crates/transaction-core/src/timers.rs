@@ -8,13 +8,43 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-/// Whose alarm it is.
+/// Whose alarm it is: a key of one of three slabs, which leave the two highest bits free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Holder {
+pub(crate) struct Holder(u64);
+
+/// What a [`Holder`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
     Client(u64),
     Server(u64),
     Exchange(u64),
 }
+
+impl Holder {
+    pub(crate) fn client(key: u64) -> Self {
+        Self(key & KEY)
+    }
+
+    pub(crate) fn server(key: u64) -> Self {
+        Self(key & KEY | 1 << KEY_BITS)
+    }
+
+    pub(crate) fn exchange(key: u64) -> Self {
+        Self(key & KEY | 2 << KEY_BITS)
+    }
+
+    pub(crate) fn whose(self) -> Whose {
+        let key = self.0 & KEY;
+        match self.0 >> KEY_BITS {
+            0 => Whose::Client(key),
+            1 => Whose::Server(key),
+            _ => Whose::Exchange(key),
+        }
+    }
+}
+
+const KEY_BITS: u32 = crate::slab::KEY_BITS;
+const KEY: u64 = (1 << KEY_BITS) - 1;
 
 #[derive(Debug, Default)]
 pub(crate) struct TimerQueue {
@@ -67,7 +97,7 @@ mod tests {
         let start = Instant::now();
         let mut queue = TimerQueue::default();
         for second in [3, 1, 2] {
-            queue.insert(start + Duration::from_secs(second), Holder::Client(second));
+            queue.insert(start + Duration::from_secs(second), Holder::client(second));
         }
         assert_eq!(queue.next(), Some(start + Duration::from_secs(1)));
         assert_eq!(queue.pop_due(start), None);
@@ -75,7 +105,7 @@ mod tests {
         let holders: Vec<_> = std::iter::from_fn(|| queue.pop_due(due))
             .map(|(_, holder)| holder)
             .collect();
-        assert_eq!(holders, [Holder::Client(1), Holder::Client(2)]);
+        assert_eq!(holders, [Holder::client(1), Holder::client(2)]);
     }
 
     #[test]
@@ -83,11 +113,8 @@ mod tests {
         let start = Instant::now();
         let mut queue = TimerQueue::default();
         for number in 0..100_000 {
-            queue.insert(start + Duration::from_secs(32), Holder::Client(number));
-            queue.sweep(
-                10,
-                |_, holder| matches!(holder, Holder::Client(number) if number < 10),
-            );
+            queue.insert(start + Duration::from_secs(32), Holder::client(number));
+            queue.sweep(10, |_, holder| holder.whose() == Whose::Client(3));
             assert!(queue.len() <= 64 + 2 * 10);
         }
     }

@@ -154,8 +154,10 @@ impl Core {
             return;
         };
         tracing::debug!(peer = %flow.remote, %error, "message not sent");
-        let is_answer = matches!(purpose, Purpose::Answer(_) | Purpose::Stateless);
-        if is_answer && flow.transport.is_stream() && error == SendError::Closed {
+        // Not for stateless answers, and not when there is no room: strangers must not make us connect at their pleasure.
+        let may_connect =
+            matches!(purpose, Purpose::Answer(_)) && self.slow.len() < self.slow_limit;
+        if may_connect && flow.transport.is_stream() && error == SendError::Closed {
             // §18.2.2: "If that connection is no longer open, the server SHOULD open a connection to the IP address in the
             // received parameter ... using the port in the sent-by value".
             let response = Response::parse(bytes.clone(), &Limits::default()).ok();

@@ -40,10 +40,9 @@ impl Target {
 
 /// Settings of one request.
 #[derive(Debug, Clone, Default)]
-#[non_exhaustive]
 pub struct RequestOptions {
-    /// Time for all attempts together, from now to the final answer (for an INVITE: to the first answer). Default
-    /// 64*T1.
+    /// Time for all attempts together, from now to the final answer (for an INVITE: to the first answer). Default 64*T1,
+    /// which is also what the last attempt gets at most.
     pub deadline: Option<Duration>,
 }
 

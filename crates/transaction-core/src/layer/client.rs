@@ -1,6 +1,6 @@
 //! Client transactions: one attempt, or one CANCEL, on the wire.
 
-use super::{TransactionLayer, set};
+use super::{TransactionLayer, set, trim};
 use crate::attempts::{Client, Hop, Kind, Machine, Place, Running, Setback};
 use crate::machine::{Notice, Reaction, client_invite, client_non_invite};
 use crate::timers::Holder;
@@ -145,7 +145,7 @@ impl TransactionLayer {
             client.repeat = None;
             self.client_input(now, id, Input::Repeat, None);
         }
-        self.arm(Holder::Client(id));
+        self.arm(Holder::client(id));
     }
 
     /// Sends a CANCEL for an INVITE that has a provisional answer, once (§9.1).
@@ -191,11 +191,13 @@ impl TransactionLayer {
     }
 
     pub(super) fn remove_client(&mut self, id: u64) {
-        if let Some(client) = self.clients.remove(id)
-            && let Some(running) = client.running
-        {
+        let Some(client) = self.clients.remove(id) else {
+            return;
+        };
+        if let Some(running) = client.running {
             self.client_keys.remove(&running.key);
         }
+        trim(&mut self.clients, &mut self.client_keys);
     }
 
     fn start(&mut self, now: Now, id: u64, running: Running, reaction: Reaction) {
@@ -207,7 +209,7 @@ impl TransactionLayer {
         set(&mut client.end, reaction.end, now.instant);
         let (flow, bytes) = (running.flow, running.bytes.clone());
         client.running = Some(running);
-        self.arm(Holder::Client(id));
+        self.arm(Holder::client(id));
         self.transmit(flow, bytes, Purpose::Attempt(AttemptId(id)));
     }
 
@@ -239,7 +241,7 @@ impl TransactionLayer {
             self.send_ack(id, response);
         }
         if !terminated {
-            self.arm(Holder::Client(id));
+            self.arm(Holder::client(id));
         }
         if reaction.deliver
             && let Some((response, flow)) = response

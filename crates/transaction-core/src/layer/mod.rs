@@ -8,7 +8,7 @@ use crate::attempts::{Client, Exchange};
 use crate::key::{KeyMaker, KeyMap};
 use crate::machine::Alarm;
 use crate::slab::Slab;
-use crate::timers::{Holder, TimerQueue};
+use crate::timers::{Holder, TimerQueue, Whose};
 use crate::{
     AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose, Tag,
     Transmit, TransportFailure,
@@ -95,10 +95,10 @@ impl TransactionLayer {
     /// Lets every alarm go off that is due.
     pub fn handle_timeout(&mut self, now: Now) {
         while let Some((at, holder)) = self.timers.pop_due(now.instant) {
-            match holder {
-                Holder::Client(id) => self.client_alarm(now, id, at),
-                Holder::Server(id) => self.server_alarm(now, id, at),
-                Holder::Exchange(id) => self.exchange_alarm(now, id, at),
+            match holder.whose() {
+                Whose::Client(id) => self.client_alarm(now, id, at),
+                Whose::Server(id) => self.server_alarm(now, id, at),
+                Whose::Exchange(id) => self.exchange_alarm(now, id, at),
             }
         }
     }
@@ -182,7 +182,8 @@ impl TransactionLayer {
 
     /// Says whether nothing waits for a final answer, ours or a peer's.
     pub fn is_idle(&self) -> bool {
-        self.exchanges.len() == 0 && self.metrics.unanswered == 0
+        // An INVITE that was accepted has had its answer; it only listens for more of them.
+        self.metrics.unanswered == 0 && self.exchanges.iter().all(|(_, exchange)| exchange.accepted)
     }
 
     /// Returns the source of identifiers.
@@ -221,16 +222,16 @@ impl TransactionLayer {
 
     /// Makes sure that the queue wakes a holder no later than at its next alarm.
     fn arm(&mut self, holder: Holder) {
-        let entry = match holder {
-            Holder::Client(id) => self
+        let entry = match holder.whose() {
+            Whose::Client(id) => self
                 .clients
                 .get_mut(id)
                 .map(|client| (client.next_alarm(), &mut client.queued)),
-            Holder::Server(id) => self
+            Whose::Server(id) => self
                 .servers
                 .get_mut(id)
                 .map(|server| (server.next_alarm(), &mut server.queued)),
-            Holder::Exchange(id) => self
+            Whose::Exchange(id) => self
                 .exchanges
                 .get_mut(id)
                 .map(|exchange| (exchange.next_alarm(), &mut exchange.queued)),
@@ -246,10 +247,10 @@ impl TransactionLayer {
         let holders = self.clients.len() + self.servers.len() + self.exchanges.len();
         let (clients, servers, exchanges) = (&self.clients, &self.servers, &self.exchanges);
         self.timers.sweep(holders, |at, holder| {
-            let queued = match holder {
-                Holder::Client(id) => clients.get(id).and_then(|client| client.queued),
-                Holder::Server(id) => servers.get(id).and_then(|server| server.queued),
-                Holder::Exchange(id) => exchanges.get(id).and_then(|exchange| exchange.queued),
+            let queued = match holder.whose() {
+                Whose::Client(id) => clients.get(id).and_then(|client| client.queued),
+                Whose::Server(id) => servers.get(id).and_then(|server| server.queued),
+                Whose::Exchange(id) => exchanges.get(id).and_then(|exchange| exchange.queued),
             };
             queued == Some(at)
         });
@@ -271,5 +272,12 @@ fn set(time: &mut Option<Instant>, alarm: Alarm, now: Instant) {
         Alarm::Keep => {}
         Alarm::Off => *time = None,
         Alarm::After(wait) => *time = now.checked_add(wait),
+    }
+}
+
+/// Gives memory back that a burst took, now and then.
+fn trim<T>(slab: &mut Slab<T>, keys: &mut KeyMap) {
+    if slab.trim() && keys.capacity() > 1024 && keys.len() < keys.capacity() / 4 {
+        keys.shrink_to(keys.len() * 2);
     }
 }

@@ -65,7 +65,7 @@ impl TransactionLayer {
             accepted: false,
             abandoned: false,
         });
-        self.arm(Holder::Exchange(id));
+        self.arm(Holder::exchange(id));
         self.metrics.requests_sent += 1;
         if !waits {
             self.advance(now, id, None);
@@ -127,7 +127,7 @@ impl TransactionLayer {
         exchange.cancel = Cancel::Sent;
         // §9.1: without a final answer within 64*T1 the INVITE counts as cancelled.
         exchange.deadline = now.instant.checked_add(timeout);
-        self.arm(Holder::Exchange(request.0));
+        self.arm(Holder::exchange(request.0));
         self.send_cancel(now, current);
     }
 
@@ -202,7 +202,7 @@ impl TransactionLayer {
         exchange.silence = silence
             .filter(|_| exchange.has_hop(true))
             .and_then(|wait| now.instant.checked_add(wait));
-        self.arm(Holder::Exchange(id));
+        self.arm(Holder::exchange(id));
         self.opens.push_back(match place {
             Place::Destination(destination) => Open::Destination(AttemptId(client), destination),
             Place::Flow(flow) => Open::Flow(AttemptId(client), flow),
@@ -326,7 +326,7 @@ impl TransactionLayer {
         if exchange.cancel == Cancel::Wanted {
             exchange.cancel = Cancel::Sent;
             exchange.deadline = now.instant.checked_add(timeout);
-            self.arm(Holder::Exchange(id));
+            self.arm(Holder::exchange(id));
             self.send_cancel(now, client_id);
         }
     }
@@ -419,6 +419,6 @@ impl TransactionLayer {
                 self.advance(now, id, Some(Setback::Silence));
             }
         }
-        self.arm(Holder::Exchange(id));
+        self.arm(Holder::exchange(id));
     }
 }

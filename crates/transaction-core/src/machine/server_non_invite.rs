@@ -82,11 +82,13 @@ impl Machine {
             state: State::Trying,
             trying_allowed: reliable,
         };
+        let end = Alarm::After(timers.transaction_timeout());
         (
             machine,
             Reaction {
                 deliver: true,
                 repeat,
+                end,
                 ..Reaction::NOTHING
             },
         )
@@ -138,6 +140,12 @@ impl Machine {
                 send: true,
                 ..Reaction::NOTHING
             },
+            // An answer that comes after the client's Timer F reaches nobody (RFC 4320 §4.2), and a user that never answers
+            // must not cost memory for ever.
+            (State::Trying | State::Proceeding, Input::End) => {
+                self.state = State::Terminated;
+                Reaction::NOTHING
+            }
             // Timer J.
             (State::Completed, Input::End) => {
                 self.state = State::Terminated;

@@ -66,8 +66,10 @@ fn the_last_target_is_waited_for() {
 
 #[test]
 fn silence_can_be_configured_away_and_timeout_still_moves_on() {
-    let mut config = Config::default();
-    config.silence = None;
+    let config = Config {
+        silence: None,
+        ..Config::default()
+    };
     let mut bench = Bench::with(config);
     let mut request = OutgoingRequest::new(outgoing(Method::Options), udp(2), OWNER);
     request.targets.push(udp(3));

@@ -55,9 +55,13 @@ fn an_invite_is_sent_once_over_tcp_and_fails_after_64_t1() {
 
 #[test]
 fn timers_follow_the_t1_of_this_endpoint() {
-    let mut config = Config::default();
-    config.timers = Timers::default();
-    config.timers.t1 = Duration::from_millis(100);
+    let config = Config {
+        timers: Timers {
+            t1: Duration::from_millis(100),
+            ..Timers::default()
+        },
+        ..Config::default()
+    };
     let mut bench = Bench::with(config);
     bench.send(outgoing(Method::Invite), &[udp(2)]);
     bench.pass_ms(6_400);

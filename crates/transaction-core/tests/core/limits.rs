@@ -6,8 +6,10 @@ use sipora_transaction_core::{Config, OutgoingRequest, SendError};
 
 #[test]
 fn a_full_table_of_server_transactions_answers_503_with_retry_after_and_keeps_nothing() {
-    let mut config = Config::default();
-    config.max_server_transactions = 2;
+    let config = Config {
+        max_server_transactions: 2,
+        ..Config::default()
+    };
     let mut bench = Bench::with(config);
     for number in 0..5 {
         bench.receive_request(
@@ -41,8 +43,10 @@ fn a_full_table_of_server_transactions_answers_503_with_retry_after_and_keeps_no
 
 #[test]
 fn too_many_requests_of_our_own_are_refused() {
-    let mut config = Config::default();
-    config.max_requests = 1;
+    let config = Config {
+        max_requests: 1,
+        ..Config::default()
+    };
     let mut bench = Bench::with(config);
     bench.send(outgoing(Method::Options), &[udp(2)]);
     let request = OutgoingRequest::new(outgoing(Method::Options), udp(2), OWNER);
@@ -55,8 +59,10 @@ fn too_many_requests_of_our_own_are_refused() {
 
 #[test]
 fn targets_beyond_the_limit_are_not_tried() {
-    let mut config = Config::default();
-    config.max_targets = 2;
+    let config = Config {
+        max_targets: 2,
+        ..Config::default()
+    };
     let mut bench = Bench::with(config);
     for last in 2..6 {
         bench.unreachable.insert(udp(last).address);

@@ -214,3 +214,15 @@ fn the_answer_of_a_version_that_nobody_speaks_is_505() {
         StatusCode::VERSION_NOT_SUPPORTED
     );
 }
+
+#[test]
+fn a_request_that_no_user_answers_is_forgotten_when_its_client_has_given_up() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&register(), udp_flow(9)).unwrap();
+    bench.pass_ms(31_999);
+    assert_eq!(bench.metrics().unanswered, 1);
+    bench.pass_ms(1);
+    bench.assert_empty();
+    assert_eq!(bench.metrics().never_answered, 1);
+    assert!(!bench.respond(&request, 200));
+}

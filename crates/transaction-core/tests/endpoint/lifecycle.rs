@@ -134,8 +134,10 @@ fn an_endpoint_without_listeners_is_not_built() {
 #[test]
 fn handles_hear_of_a_full_queue_and_of_the_end() {
     for_each_seed(0..1, |network| async move {
-        let mut config = EndpointConfig::default();
-        config.command_queue = 2;
+        let config = EndpointConfig {
+            command_queue: 2,
+            ..EndpointConfig::default()
+        };
         let mut one = builder(&network, 1).config(config);
         let client = one.add_user(Client::default());
         // Nothing takes the commands yet.
