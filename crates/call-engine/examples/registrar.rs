@@ -13,7 +13,9 @@ use sipora_call_engine::{CallCenterConfig, CallCenterEngine, Error};
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:5060".to_owned());
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:5060".to_owned());
     let config = CallCenterConfig::new()
         .with_udp_listener(&address)
         .with_tcp_listener(&address)
@@ -34,7 +36,11 @@ async fn main() -> Result<(), Error> {
         let bindings: Vec<String> = page
             .addresses
             .iter()
-            .flat_map(|(address, bindings)| bindings.iter().map(move |binding| format!("{address} at {}", binding.uri())))
+            .flat_map(|(address, bindings)| {
+                bindings
+                    .iter()
+                    .map(move |binding| format!("{address} at {}", binding.uri()))
+            })
             .collect();
         if bindings != shown {
             println!("{} bound", bindings.len());

@@ -16,7 +16,9 @@ pub(crate) struct Answers {
 
 impl Answers {
     pub(crate) fn new(server: &str) -> Self {
-        Self { server: server.into() }
+        Self {
+            server: server.into(),
+        }
     }
 
     /// 200 to a REGISTER. It "MUST contain Contact header field values enumerating all current bindings. Each Contact
@@ -38,8 +40,19 @@ impl Answers {
     }
 
     /// A refusal that the transaction keeps, so that a retransmission gets the same.
-    pub(crate) fn refuse(&self, context: &mut Context<'_>, incoming: &IncomingRequest, refusal: &Refusal) {
-        let answer = self.refusal(context, incoming, refusal.status, Some(&refusal.reason), &refusal.headers);
+    pub(crate) fn refuse(
+        &self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        refusal: &Refusal,
+    ) {
+        let answer = self.refusal(
+            context,
+            incoming,
+            refusal.status,
+            Some(&refusal.reason),
+            &refusal.headers,
+        );
         self.send(context, incoming, answer);
     }
 
@@ -72,15 +85,22 @@ impl Answers {
         if let Some(reason) = reason {
             answer = answer.reason(&printable(reason));
         }
-        headers
-            .iter()
-            .fold(answer, |answer, (name, value)| answer.header(name.clone(), printable(value)))
+        headers.iter().fold(answer, |answer, (name, value)| {
+            answer.header(name.clone(), printable(value))
+        })
     }
 
-    pub(crate) fn send(&self, context: &mut Context<'_>, incoming: &IncomingRequest, answer: ResponseBuilder) {
+    pub(crate) fn send(
+        &self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        answer: ResponseBuilder,
+    ) {
         let response = self.finish(answer).build().or_else(|error| {
             tracing::warn!(%error, "an answer could not be written");
-            context.answer(&incoming.request, StatusCode::SERVER_INTERNAL_ERROR).build()
+            context
+                .answer(&incoming.request, StatusCode::SERVER_INTERNAL_ERROR)
+                .build()
         });
         if let Ok(response) = response {
             // Gone: the transaction ended while a store took its time.
@@ -100,9 +120,13 @@ impl Answers {
         match error {
             // "Otherwise, the update MUST be aborted and the request fails." 500 is the one failure that RFC 3261 §10.3
             // names, and what §12.2.2 gives a CSeq out of order.
-            ChangeError::OutOfOrder { .. } => Refusal::new(StatusCode::SERVER_INTERNAL_ERROR, "CSeq Out Of Order"),
+            ChangeError::OutOfOrder { .. } => {
+                Refusal::new(StatusCode::SERVER_INTERNAL_ERROR, "CSeq Out Of Order")
+            }
             // Not 503: the server is well, and to come back or go elsewhere would not help.
-            ChangeError::TooManyContacts { .. } => Refusal::new(StatusCode::FORBIDDEN, "Too Many Contacts"),
+            ChangeError::TooManyContacts { .. } => {
+                Refusal::new(StatusCode::FORBIDDEN, "Too Many Contacts")
+            }
             ChangeError::Full => self.overloaded(context, "Location Service Full"),
             ChangeError::Failed(error) => self.store_failed(&error),
         }
@@ -118,7 +142,8 @@ impl Answers {
     /// 503 with a Retry-After that is not the same for all, or they would all come back at once.
     pub(crate) fn overloaded(&self, context: &mut Context<'_>, reason: &'static str) -> Refusal {
         let seconds = context.ids().number_in(RETRY_AFTER.0, RETRY_AFTER.1);
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason).with_header(HeaderName::RetryAfter, seconds.to_string())
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+            .with_header(HeaderName::RetryAfter, seconds.to_string())
     }
 
     pub(crate) fn count(&self, counters: &Counters, refusal: &Refusal) {
@@ -128,7 +153,9 @@ impl Answers {
             StatusCode::BAD_EXTENSION => &counters.bad_extensions,
             StatusCode::INTERVAL_TOO_BRIEF => &counters.too_brief,
             StatusCode::SERVICE_UNAVAILABLE => &counters.overloaded,
-            StatusCode::SERVER_INTERNAL_ERROR if refusal.reason == "CSeq Out Of Order" => &counters.out_of_order,
+            StatusCode::SERVER_INTERNAL_ERROR if refusal.reason == "CSeq Out Of Order" => {
+                &counters.out_of_order
+            }
             StatusCode::SERVER_INTERNAL_ERROR => &counters.store_failures,
             _ => &counters.bad_requests,
         };
@@ -149,7 +176,9 @@ fn contact(binding: &Binding, now: Timestamp) -> String {
 
 /// Some of what is repeated comes from a peer, and a line end in it would be a header field of the peer's making.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// Seconds: long enough for a storm to thin out, short enough for a phone that nobody can call.

@@ -24,7 +24,8 @@ impl Clock {
     }
 
     pub(crate) fn timestamp(&self, now: Now) -> Timestamp {
-        self.start.after(now.instant.saturating_duration_since(self.origin))
+        self.start
+            .after(now.instant.saturating_duration_since(self.origin))
     }
 }
 

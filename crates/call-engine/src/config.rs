@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipora_auth::Algorithm;
-use sipora_transaction_core::{MessageObserver, Timers};
+use sipora_transaction_core::{IdSource, MessageObserver, Timers};
 use sipora_transport::{Network, Transport, TransportConfig};
 
 use crate::policy::Expiry;
@@ -29,7 +29,7 @@ use crate::{Error, LocationStore, Result, UserStore, Users};
 /// | [`with_expires`](Self::with_expires) | 3600 s, from 60 s to 7200 s | an hour is what clients ask for; below a minute, refreshes are all that a server does |
 /// | [`with_max_contacts`](Self::with_max_contacts) | 10 | a person has fewer devices; a proxy forks to each of them |
 /// | [`with_location_store`](Self::with_location_store) | [`MemoryStore`](crate::MemoryStore) | |
-#[derive(Clone, Default)]
+#[derive(Default)]
 #[must_use = "a configuration does nothing until it is given to CallCenterEngine::new"]
 pub struct CallCenterConfig {
     pub(crate) listeners: Vec<(Transport, String)>,
@@ -48,6 +48,7 @@ pub struct CallCenterConfig {
     pub(crate) server_name: Option<String>,
     pub(crate) timers: Option<Timers>,
     pub(crate) transport: Option<TransportConfig>,
+    pub(crate) ids: Option<IdSource>,
     pub(crate) network: Option<Arc<dyn Network>>,
     pub(crate) observer: Option<Arc<dyn MessageObserver>>,
 }
@@ -114,7 +115,10 @@ impl CallCenterConfig {
     }
 
     /// Offers these digest algorithms, one challenge each, the preferred one first.
-    pub fn with_digest_algorithms(mut self, algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
+    pub fn with_digest_algorithms(
+        mut self,
+        algorithms: impl IntoIterator<Item = Algorithm>,
+    ) -> Self {
         self.algorithms = Some(algorithms.into_iter().collect());
         self
     }
@@ -171,6 +175,12 @@ impl CallCenterConfig {
         self
     }
 
+    /// Takes random numbers from this source instead of the operating system's: a seeded one in tests, never elsewhere.
+    pub fn with_id_source(mut self, ids: IdSource) -> Self {
+        self.ids = Some(ids);
+        self
+    }
+
     /// Runs on this network instead of the operating system's: a simulated one in tests.
     pub fn with_network(mut self, network: Arc<dyn Network>) -> Self {
         self.network = Some(network);
@@ -219,7 +229,9 @@ impl CallCenterConfig {
             limit @ 1..=MOST_CONTACTS => Ok(limit),
             _ => Err(Error::Configuration {
                 setting: "max contacts",
-                reason: format!("a number from 1 to {MOST_CONTACTS}, since every contact is compared with every other"),
+                reason: format!(
+                    "a number from 1 to {MOST_CONTACTS}, since every contact is compared with every other"
+                ),
             }),
         }
     }
@@ -235,8 +247,12 @@ impl CallCenterConfig {
         };
         match (listed, self.user_store.take(), self.without_authentication) {
             (false, None, true) => Ok(None),
-            (false, None, false) => wrong("there are none; add some, or let anybody in with without_authentication()"),
-            (_, _, true) => wrong("there are some, and without_authentication() asks nobody for a password"),
+            (false, None, false) => {
+                wrong("there are none; add some, or let anybody in with without_authentication()")
+            }
+            (_, _, true) => {
+                wrong("there are some, and without_authentication() asks nobody for a password")
+            }
             (true, Some(_), false) => wrong("a list and a store of your own exclude each other"),
             (false, Some(store), false) => Ok(Some(UserSource::Store(store))),
             (true, None, false) => {
@@ -291,8 +307,12 @@ fn address_of(text: &str) -> Result<SocketAddr> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let mut found = text.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
-    found.next().ok_or_else(|| wrong("the name has no address".to_owned()))
+    let mut found = text
+        .to_socket_addrs()
+        .map_err(|error| wrong(error.to_string()))?;
+    found
+        .next()
+        .ok_or_else(|| wrong("the name has no address".to_owned()))
 }
 
 #[cfg(test)]
@@ -312,7 +332,9 @@ mod tests {
     #[test]
     fn users_and_no_authentication_need_each_other_s_absence() {
         assert!(refused(CallCenterConfig::new()).contains("there are none"));
-        let both = CallCenterConfig::new().with_user("a", "b").without_authentication();
+        let both = CallCenterConfig::new()
+            .with_user("a", "b")
+            .without_authentication();
         assert!(refused(both).contains("asks nobody"));
         let twice = CallCenterConfig::new()
             .with_user("a", "b")
@@ -333,8 +355,13 @@ mod tests {
 
     #[test]
     fn a_configuration_never_shows_passwords_or_keys() {
-        let config = CallCenterConfig::new().with_user("alice", "swordfish").with_nonce_key([7; 32]);
+        let config = CallCenterConfig::new()
+            .with_user("alice", "swordfish")
+            .with_nonce_key([7; 32]);
         let text = format!("{config:?}");
-        assert!(!text.contains("swordfish") && !text.contains("7, 7"), "{text}");
+        assert!(
+            !text.contains("swordfish") && !text.contains("7, 7"),
+            "{text}"
+        );
     }
 }

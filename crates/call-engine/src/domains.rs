@@ -99,13 +99,16 @@ impl LocalAddresses {
             return true;
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((local, at)) = known.get(&address) {
-            if now.saturating_duration_since(*at) < KEPT {
-                return *local;
-            }
+        if let Some((local, at)) = known.get(&address)
+            && now.saturating_duration_since(*at) < KEPT
+        {
+            return *local;
         }
         let port = 5060;
-        let local = self.network.local_ip_for(SocketAddr::new(address, port)).is_ok_and(|from| from == address);
+        let local = self
+            .network
+            .local_ip_for(SocketAddr::new(address, port))
+            .is_ok_and(|from| from == address);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
@@ -119,7 +122,9 @@ const MAX_KNOWN: usize = 1024;
 
 /// Reads a host as a program or person writes it: a name, an address, an IPv6 address with or without brackets.
 fn name_of(host: &str, setting: &'static str) -> Result<Box<str>> {
-    let uri = Uri::sip(None, host, None).ok().filter(|uri| uri.port().is_none() && uri.params().next().is_none());
+    let uri = Uri::sip(None, host, None)
+        .ok()
+        .filter(|uri| uri.port().is_none() && uri.params().next().is_none());
     match uri {
         Some(uri) => Ok(canonical(uri.host())),
         None => Err(Error::Configuration {

@@ -17,7 +17,10 @@ use crate::domains::Domains;
 use crate::metrics::{Counters, RegistrarMetrics};
 use crate::pending::Jobs;
 use crate::registrar::{Access, Registrar, Shared};
-use crate::{AddressOfRecord, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result, UserStore, Users};
+use crate::{
+    AddressOfRecord, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result,
+    UserStore, Users,
+};
 
 /// A SIP server that answers REGISTER by itself.
 ///
@@ -74,13 +77,24 @@ impl CallCenterEngine {
             reason: error.to_string(),
         })??;
 
-        let network = config.network.take().unwrap_or_else(|| Arc::new(TokioNetwork::new()));
+        let network = config
+            .network
+            .take()
+            .unwrap_or_else(|| Arc::new(TokioNetwork::new()));
         let addresses: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).collect();
-        let mut ids = IdSource::unpredictable();
+        let mut ids = config.ids.take().unwrap_or_else(IdSource::unpredictable);
         let (access, users) = access(&config, users, &mut ids);
         let shared = Arc::new(Shared {
-            domains: Domains::new(&config.domains, config.advertised.as_deref(), &addresses, Arc::clone(&network))?,
-            store: config.store.take().unwrap_or_else(|| Arc::new(MemoryStore::new())),
+            domains: Domains::new(
+                &config.domains,
+                config.advertised.as_deref(),
+                &addresses,
+                Arc::clone(&network),
+            )?,
+            store: config
+                .store
+                .take()
+                .unwrap_or_else(|| Arc::new(MemoryStore::new())),
             access,
             expiry: config.expiry()?,
             max_contacts: config.max_contacts()?,
@@ -92,6 +106,7 @@ impl CallCenterEngine {
         let (jobs, worker) = Jobs::new();
         let mut builder = Endpoint::builder()
             .config(endpoint_config(&mut config))
+            .ids(ids)
             .network(Arc::clone(&network));
         for (transport, address) in &listeners {
             builder = builder.listen(*transport, *address);
@@ -141,7 +156,12 @@ impl CallCenterEngine {
     /// [`Error::InvalidUri`] when the text is no address-of-record, [`Error::Store`] when the store failed.
     pub async fn bindings(&self, address: &str) -> Result<Vec<Binding>> {
         let address: AddressOfRecord = address.parse()?;
-        Ok(self.shared.store.bindings(&address, self.now()).wait().await?)
+        Ok(self
+            .shared
+            .store
+            .bindings(&address, self.now())
+            .wait()
+            .await?)
     }
 
     /// Removes all bindings of an address-of-record and says how many there were.
@@ -153,7 +173,12 @@ impl CallCenterEngine {
     /// As [`bindings`](Self::bindings).
     pub async fn remove_bindings(&self, address: &str) -> Result<usize> {
         let address: AddressOfRecord = address.parse()?;
-        Ok(self.shared.store.remove(&address, self.now()).wait().await?)
+        Ok(self
+            .shared
+            .store
+            .remove(&address, self.now())
+            .wait()
+            .await?)
     }
 
     /// Returns the number of bindings; some of those that expired within the last minute may be among them.
@@ -171,7 +196,12 @@ impl CallCenterEngine {
     ///
     /// [`Error::Store`] when the store failed or did not make the cursor.
     pub async fn bindings_page(&self, after: Option<&Cursor>, limit: usize) -> Result<Page> {
-        Ok(self.shared.store.page(after, limit, self.now()).wait().await?)
+        Ok(self
+            .shared
+            .store
+            .page(after, limit, self.now())
+            .wait()
+            .await?)
     }
 
     /// Returns the moment that [`Binding::remaining`] wants.
@@ -222,7 +252,12 @@ pub struct ListenerAddress {
 
 impl fmt::Display for ListenerAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.transport.as_str().to_ascii_lowercase(), self.address)
+        write!(
+            formatter,
+            "{} {}",
+            self.transport.as_str().to_ascii_lowercase(),
+            self.address
+        )
     }
 }
 
@@ -253,7 +288,11 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn access(config: &CallCenterConfig, users: Option<UserSource>, ids: &mut IdSource) -> (Access, Option<Arc<Users>>) {
+fn access(
+    config: &CallCenterConfig,
+    users: Option<UserSource>,
+    ids: &mut IdSource,
+) -> (Access, Option<Arc<Users>>) {
     let (store, list): (Arc<dyn UserStore>, _) = match users {
         None => return (Access::Open, None),
         Some(UserSource::List(users)) => (Arc::clone(&users) as Arc<dyn UserStore>, Some(users)),

@@ -65,8 +65,8 @@ pub use config::CallCenterConfig;
 pub use engine::{CallCenterEngine, EngineMetrics, ListenerAddress};
 pub use error::{Error, Result};
 pub use location::{
-    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, ContactChange, Cursor, LocationStore, MemoryStore,
-    Origin, Page, Registered, StoreError, Timestamp, Update, register,
+    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, ContactChange, Cursor,
+    LocationStore, MemoryStore, Origin, Page, Registered, StoreError, Timestamp, Update, register,
 };
 pub use metrics::RegistrarMetrics;
 pub use sipora_auth::{Algorithm, Secret};

@@ -18,7 +18,11 @@ use crate::{AddressOfRecord, Answer, StoreError};
 ///   been an INVITE". This server takes no calls to anywhere yet, so that is 480 for a user that there is, as from a proxy
 ///   that "does not currently have a valid forwarding location" (§21.4.18), and 404 for one that there is not.
 /// - To anything else: 404.
-pub(crate) fn on_request(registrar: &mut Registrar, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
+pub(crate) fn on_request(
+    registrar: &mut Registrar,
+    context: &mut Context<'_>,
+    incoming: &IncomingRequest,
+) -> Claim {
     let headers = incoming.request.headers();
     if headers.to().is_ok_and(|to| to.tag().is_some()) {
         // Inside a dialog, and none is ours: the endpoint answers 481.
@@ -39,12 +43,21 @@ enum Target {
     User(AddressOfRecord),
 }
 
-fn target(shared: &Shared, context: &Context<'_>, incoming: &IncomingRequest) -> Result<Target, Refusal> {
+fn target(
+    shared: &Shared,
+    context: &Context<'_>,
+    incoming: &IncomingRequest,
+) -> Result<Target, Refusal> {
     let now = context.now().instant;
     let request = &incoming.request;
-    let uri = request.uri().map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let uri = request
+        .uri()
+        .map_err(|error| Refusal::bad_request(error.to_string()))?;
     if !uri.is_sip() {
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_URI_SCHEME, "Unsupported URI Scheme"));
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_URI_SCHEME,
+            "Unsupported URI Scheme",
+        ));
     }
     require(request)?;
     if uri.user().is_none() && shared.domains.leads_here(&uri, now) {
@@ -54,7 +67,9 @@ fn target(shared: &Shared, context: &Context<'_>, incoming: &IncomingRequest) ->
     if !shared.domains.served(uri.host(), now) {
         return Err(not_found());
     }
-    AddressOfRecord::from_uri(uri).map(Target::User).ok_or_else(not_found)
+    AddressOfRecord::from_uri(uri)
+        .map(Target::User)
+        .ok_or_else(not_found)
 }
 
 /// "Allow, Accept, Accept-Encoding, Accept-Language, and Supported header fields SHOULD be present in a 200 (OK) response
@@ -74,7 +89,12 @@ fn answer_server(shared: &Shared, context: &mut Context<'_>, incoming: &Incoming
 }
 
 /// Where users are known, they tell; where anybody may register, whoever is registered is there.
-fn is_there(registrar: &mut Registrar, context: &mut Context<'_>, incoming: &IncomingRequest, address: AddressOfRecord) {
+fn is_there(
+    registrar: &mut Registrar,
+    context: &mut Context<'_>,
+    incoming: &IncomingRequest,
+    address: AddressOfRecord,
+) {
     let shared = Arc::clone(&registrar.shared);
     let status = |found| match found {
         true => StatusCode::TEMPORARILY_UNAVAILABLE,
@@ -83,14 +103,23 @@ fn is_there(registrar: &mut Registrar, context: &mut Context<'_>, incoming: &Inc
     let answer = match &shared.access {
         Access::Digest { users, .. } => match users.secret(address.user(), address.domain()) {
             Answer::Now(secret) => Answer::Now(secret.map(|secret| status(secret.is_some()))),
-            Answer::Later(secret) => Answer::later(async move { secret.await.map(|secret| status(secret.is_some())) }),
-        },
-        Access::Open => match shared.store.bindings(&address, shared.clock.timestamp(context.now())) {
-            Answer::Now(bindings) => Answer::Now(bindings.map(|bindings| status(!bindings.is_empty()))),
-            Answer::Later(bindings) => {
-                Answer::later(async move { bindings.await.map(|bindings| status(!bindings.is_empty())) })
+            Answer::Later(secret) => {
+                Answer::later(async move { secret.await.map(|secret| status(secret.is_some())) })
             }
         },
+        Access::Open => {
+            match shared
+                .store
+                .bindings(&address, shared.clock.timestamp(context.now()))
+            {
+                Answer::Now(bindings) => {
+                    Answer::Now(bindings.map(|bindings| status(!bindings.is_empty())))
+                }
+                Answer::Later(bindings) => Answer::later(async move {
+                    bindings.await.map(|bindings| status(!bindings.is_empty()))
+                }),
+            }
+        }
     };
     match answer {
         Answer::Now(status) => answer_user(&shared, context, incoming, status),
@@ -117,8 +146,19 @@ pub(crate) fn answer_user(
     stateless(shared, context, incoming, &refusal);
 }
 
-fn stateless(shared: &Shared, context: &mut Context<'_>, incoming: &IncomingRequest, refusal: &Refusal) {
-    shared.answers.stateless(context, incoming, refusal.status, Some(&refusal.reason), &refusal.headers);
+fn stateless(
+    shared: &Shared,
+    context: &mut Context<'_>,
+    incoming: &IncomingRequest,
+    refusal: &Refusal,
+) {
+    shared.answers.stateless(
+        context,
+        incoming,
+        refusal.status,
+        Some(&refusal.reason),
+        &refusal.headers,
+    );
 }
 
 /// What this server answers.

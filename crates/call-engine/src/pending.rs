@@ -58,7 +58,9 @@ impl Jobs {
         work: impl Future<Output = Outcome> + Send + 'static,
     ) -> Result<(), Full> {
         let work = Box::pin(work);
-        self.sender.try_send(Job { incoming, work }).map_err(|_| Full)
+        self.sender
+            .try_send(Job { incoming, work })
+            .map_err(|_| Full)
     }
 }
 

@@ -21,8 +21,10 @@ impl Expiry {
     /// registrar-configured minimum, the registrar MAY reject the registration with a response of 423".
     fn grant(&self, requested: u32) -> Result<u32, Refusal> {
         if requested > 0 && requested < ONE_HOUR && requested < self.minimum {
-            return Err(Refusal::new(StatusCode::INTERVAL_TOO_BRIEF, "Interval Too Brief")
-                .with_header(HeaderName::MinExpires, self.minimum.to_string()));
+            return Err(
+                Refusal::new(StatusCode::INTERVAL_TOO_BRIEF, "Interval Too Brief")
+                    .with_header(HeaderName::MinExpires, self.minimum.to_string()),
+            );
         }
         Ok(requested.min(self.maximum))
     }
@@ -31,7 +33,9 @@ impl Expiry {
 /// Reads what a REGISTER asks for: `None` for one without Contact, which asks what is bound.
 pub(crate) fn read(request: &Request, expiry: &Expiry) -> Result<Option<Update>, Refusal> {
     let headers = request.headers();
-    let contacts = headers.contacts().map_err(|error| Refusal::bad_request(error.to_string()))?;
+    let contacts = headers
+        .contacts()
+        .map_err(|error| Refusal::bad_request(error.to_string()))?;
     let header = expires_header(&headers)?;
     let contacts = match contacts {
         Contacts::List(list) if list.is_empty() => return Ok(None),
@@ -48,7 +52,9 @@ pub(crate) fn read(request: &Request, expiry: &Expiry) -> Result<Option<Update>,
             // RFC 5630 §5.2: "A registrar MUST accept a binding to a SIPS Contact header field only if all the
             // appropriate URIs are of the SIPS scheme", the Request-URI among them, else 400.
             if contact.uri().scheme() == Scheme::Sips && !secure {
-                return Err(Refusal::bad_request("a SIPS Contact needs a SIPS Request-URI"));
+                return Err(Refusal::bad_request(
+                    "a SIPS Contact needs a SIPS Request-URI",
+                ));
             }
             // "If the field value has an "expires" parameter, that value MUST be taken as the requested expiration",
             // then the header, then "a locally-configured default value".
@@ -63,7 +69,9 @@ pub(crate) fn read(request: &Request, expiry: &Expiry) -> Result<Option<Update>,
 fn expires_header(headers: &Headers<'_>) -> Result<Option<u32>, Refusal> {
     match headers.expires() {
         Ok(seconds) => Ok(seconds),
-        Err(_) if headers.count(&HeaderName::Expires) > 1 => Err(Refusal::bad_request("more than one Expires")),
+        Err(_) if headers.count(&HeaderName::Expires) > 1 => {
+            Err(Refusal::bad_request("more than one Expires"))
+        }
         Err(_) => Ok(Some(ONE_HOUR)),
     }
 }
@@ -72,7 +80,10 @@ fn change(contact: &ContactRef<'_>, expires: u32) -> Result<ContactChange, Refus
     let uri = contact.uri();
     let parameters = other_parameters(contact);
     if uri.as_str().len() + parameters.len() > MAX_CONTACT_BYTES {
-        return Err(Refusal::new(StatusCode::MESSAGE_TOO_LARGE, "Contact Too Long"));
+        return Err(Refusal::new(
+            StatusCode::MESSAGE_TOO_LARGE,
+            "Contact Too Long",
+        ));
     }
     Ok(ContactChange::new(uri.to_owned(), expires)
         .with_q(contact.q().map(|q| q.thousandths()))
@@ -85,7 +96,10 @@ fn other_parameters(contact: &ContactRef<'_>) -> String {
     for parameter in contact.params().iter() {
         let name = parameter.name();
         let value = parameter.raw_value().map(std::str::from_utf8).transpose();
-        let (false, Ok(value)) = (name.eq_ignore_ascii_case("q") || name.eq_ignore_ascii_case("expires"), value) else {
+        let (false, Ok(value)) = (
+            name.eq_ignore_ascii_case("q") || name.eq_ignore_ascii_case("expires"),
+            value,
+        ) else {
             continue;
         };
         text.push(';');

@@ -63,20 +63,31 @@ impl Registrar {
             Err(refusal) => return self.refuse_stranger(context, incoming, &refusal),
         };
         let shared = Arc::clone(&self.shared);
-        let Access::Digest { authenticator, users } = &shared.access else {
+        let Access::Digest {
+            authenticator,
+            users,
+        } = &shared.access
+        else {
             return self.update(context, incoming, address);
         };
-        let claimed = authenticator.ask_in(address.domain()).usernames(&incoming.request);
+        let claimed = authenticator
+            .ask_in(address.domain())
+            .usernames(&incoming.request);
         let asked = claimed.into_iter().map(|username| {
             let answer = users.secret(user_of(&username, address.domain()), address.domain());
             (username, answer)
         });
         let asked: Vec<(String, Answer<_>)> = asked.collect();
-        if asked.iter().all(|(_, answer)| matches!(answer, Answer::Now(_))) {
-            let secrets = asked.into_iter().filter_map(|(username, answer)| match answer {
-                Answer::Now(secret) => Some(secret.map(|secret| (username, secret))),
-                Answer::Later(_) => None,
-            });
+        if asked
+            .iter()
+            .all(|(_, answer)| matches!(answer, Answer::Now(_)))
+        {
+            let secrets = asked
+                .into_iter()
+                .filter_map(|(username, answer)| match answer {
+                    Answer::Now(secret) => Some(secret.map(|secret| (username, secret))),
+                    Answer::Later(_) => None,
+                });
             let secrets: Result<Secrets, StoreError> = secrets.collect();
             return self.judge(context, incoming, address, secrets);
         }
@@ -93,19 +104,33 @@ impl Registrar {
     }
 
     /// Steps 1, 2 and 5: the address-of-record, or why there is none.
-    fn address(&self, context: &Context<'_>, request: &Request) -> Result<AddressOfRecord, Refusal> {
+    fn address(
+        &self,
+        context: &Context<'_>,
+        request: &Request,
+    ) -> Result<AddressOfRecord, Refusal> {
         let now = context.now().instant;
         let shared = &self.shared;
-        let uri = request.uri().map_err(|error| Refusal::bad_request(error.to_string()))?;
+        let uri = request
+            .uri()
+            .map_err(|error| Refusal::bad_request(error.to_string()))?;
         if !uri.is_sip() {
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_URI_SCHEME, "Unsupported URI Scheme"));
+            return Err(Refusal::new(
+                StatusCode::UNSUPPORTED_URI_SCHEME,
+                "Unsupported URI Scheme",
+            ));
         }
         if !shared.domains.leads_here(&uri, now) {
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "Domain Not Served Here"));
+            return Err(Refusal::new(
+                StatusCode::NOT_FOUND,
+                "Domain Not Served Here",
+            ));
         }
         require(request)?;
         let headers = request.headers();
-        let to = headers.to().map_err(|error| Refusal::bad_request(error.to_string()))?;
+        let to = headers
+            .to()
+            .map_err(|error| Refusal::bad_request(error.to_string()))?;
         if !to.uri().is_sip() {
             // RFC 3261 §10.2: To is "a SIP URI or SIPS URI"; RFC 4475 §3.3.4 asks for 400.
             return Err(Refusal::bad_request("To is no SIP URI"));
@@ -133,7 +158,9 @@ impl Registrar {
         };
         let secrets = match secrets {
             Ok(secrets) => secrets,
-            Err(error) => return self.refuse(context, incoming, &shared.answers.store_failed(&error)),
+            Err(error) => {
+                return self.refuse(context, incoming, &shared.answers.store_failed(&error));
+            }
         };
         let lookup = |_: &str, username: &str| {
             let known = secrets.iter().find(|(claimed, _)| claimed == username);
@@ -145,19 +172,31 @@ impl Registrar {
             shared.domains.leads_here(uri, now.instant)
         });
         match verdict {
-            Verdict::Accepted(identity) if user_of(&identity.username, address.domain()) == address.user() => {
+            Verdict::Accepted(identity)
+                if user_of(&identity.username, address.domain()) == address.user() =>
+            {
                 self.update(context, incoming, address);
             }
             // "If the authenticated user is not authorized to modify bindings, the registrar MUST return a 403".
             Verdict::Accepted(_) => {
-                self.refuse(context, incoming, &Refusal::new(StatusCode::FORBIDDEN, "Not Your Address"));
+                self.refuse(
+                    context,
+                    incoming,
+                    &Refusal::new(StatusCode::FORBIDDEN, "Not Your Address"),
+                );
             }
-            Verdict::Challenge { stale, reason, .. } => self.challenge(context, incoming, &address, stale, reason),
+            Verdict::Challenge { stale, reason, .. } => {
+                self.challenge(context, incoming, &address, stale, reason)
+            }
             Verdict::Malformed { error } => {
                 self.refuse_stranger(context, incoming, &Refusal::bad_request(error.to_string()));
             }
             // A verdict of a later version that this one does not know lets nobody in.
-            _ => self.refuse_stranger(context, incoming, &Refusal::new(StatusCode::FORBIDDEN, "Forbidden")),
+            _ => self.refuse_stranger(
+                context,
+                incoming,
+                &Refusal::new(StatusCode::FORBIDDEN, "Forbidden"),
+            ),
         }
     }
 
@@ -170,21 +209,33 @@ impl Registrar {
         reason: Reason,
     ) {
         let counters = &self.shared.counters;
-        count(match reason.is_failure() {
-            true => &counters.wrong_credentials,
-            false => &counters.challenges,
-        });
+        if reason.is_failure() {
+            count(&counters.wrong_credentials);
+            // For operators, and for programs that watch for guessing.
+            tracing::info!(peer = %incoming.flow.remote, %address, "wrong credentials");
+        } else {
+            count(&counters.challenges);
+        }
         let Access::Digest { authenticator, .. } = &self.shared.access else {
             return;
         };
-        let lines = authenticator
-            .ask_in(address.domain())
-            .challenge(context.now().wall, &incoming.request, stale);
-        self.shared.answers.stateless(context, incoming, StatusCode::UNAUTHORIZED, None, &lines);
+        let lines = authenticator.ask_in(address.domain()).challenge(
+            context.now().wall,
+            &incoming.request,
+            stale,
+        );
+        self.shared
+            .answers
+            .stateless(context, incoming, StatusCode::UNAUTHORIZED, None, &lines);
     }
 
     /// Steps 6 and 7: what is asked for, and whether it may be.
-    fn update(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest, address: AddressOfRecord) {
+    fn update(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: AddressOfRecord,
+    ) {
         let now = self.shared.clock.timestamp(context.now());
         let change = match self.change(incoming, &address) {
             Ok(change) => change,
@@ -194,27 +245,43 @@ impl Registrar {
             return match self.shared.store.bindings(&address, now) {
                 Answer::Now(listed) => self.listed(context, incoming, listed),
                 Answer::Later(future) => {
-                    self.later(context, incoming, async move { Outcome::Listed(future.await) });
+                    self.later(
+                        context,
+                        incoming,
+                        async move { Outcome::Listed(future.await) },
+                    );
                 }
             };
         };
         match self.shared.store.apply(change, now) {
             Answer::Now(applied) => self.applied(context, incoming, applied),
             Answer::Later(future) => {
-                self.later(context, incoming, async move { Outcome::Applied(future.await) });
+                self.later(
+                    context,
+                    incoming,
+                    async move { Outcome::Applied(future.await) },
+                );
             }
         }
     }
 
-    fn change(&self, incoming: &IncomingRequest, address: &AddressOfRecord) -> Result<Option<Change>, Refusal> {
-        let bad_request = |error: sipora_message::HeaderError| Refusal::bad_request(error.to_string());
+    fn change(
+        &self,
+        incoming: &IncomingRequest,
+        address: &AddressOfRecord,
+    ) -> Result<Option<Change>, Refusal> {
+        let bad_request =
+            |error: sipora_message::HeaderError| Refusal::bad_request(error.to_string());
         let Some(update) = policy::read(&incoming.request, &self.shared.expiry)? else {
             return Ok(None);
         };
         let headers = incoming.request.headers();
         let call_id = headers.call_id().map_err(bad_request)?;
         if call_id.len() > MAX_CALL_ID_BYTES {
-            return Err(Refusal::new(StatusCode::MESSAGE_TOO_LARGE, "Call-ID Too Long"));
+            return Err(Refusal::new(
+                StatusCode::MESSAGE_TOO_LARGE,
+                "Call-ID Too Long",
+            ));
         }
         let cseq = headers.cseq().map_err(bad_request)?.number;
         let origin = Origin::from(incoming.flow);
@@ -240,6 +307,14 @@ impl Registrar {
         count(&counters.updates);
         add(&counters.bindings_added, applied.added);
         add(&counters.bindings_removed, applied.removed);
+        tracing::debug!(
+            peer = %incoming.flow.remote,
+            call_id = incoming.request.headers().call_id().unwrap_or_default(),
+            added = applied.added,
+            removed = applied.removed,
+            bindings = applied.bindings.len(),
+            "registered"
+        );
         self.schedule_sweep(context);
         self.list(context, incoming, &applied.bindings);
     }
@@ -264,7 +339,9 @@ impl Registrar {
 
     fn list(&self, context: &mut Context<'_>, incoming: &IncomingRequest, bindings: &[Binding]) {
         let now = self.shared.clock.timestamp(context.now());
-        self.shared.answers.bindings(context, incoming, bindings, now);
+        self.shared
+            .answers
+            .bindings(context, incoming, bindings, now);
     }
 
     /// Hands work that takes time to the runtime. Its outcome comes back as a command.
@@ -275,7 +352,10 @@ impl Registrar {
         work: impl Future<Output = Outcome> + Send + 'static,
     ) {
         if self.jobs.start(incoming.clone(), work).is_err() {
-            let refusal = self.shared.answers.overloaded(context, "Too Many Requests Wait");
+            let refusal = self
+                .shared
+                .answers
+                .overloaded(context, "Too Many Requests Wait");
             self.refuse(context, incoming, &refusal);
         }
     }
@@ -290,23 +370,37 @@ impl Registrar {
                 Ok(address) => self.judge(context, incoming, address, secrets),
                 Err(refusal) => self.refuse(context, incoming, &refusal),
             },
-            Outcome::Answered(status) => options::answer_user(&self.shared, context, incoming, status),
+            Outcome::Answered(status) => {
+                options::answer_user(&self.shared, context, incoming, status)
+            }
             Outcome::Lost => {
-                let refusal = self.shared.answers.store_failed(&StoreError::new("its work ended without an answer"));
+                let refusal = self
+                    .shared
+                    .answers
+                    .store_failed(&StoreError::new("its work ended without an answer"));
                 self.refuse(context, incoming, &refusal);
             }
         }
     }
 
     fn refuse(&self, context: &mut Context<'_>, incoming: &IncomingRequest, refusal: &Refusal) {
+        log(incoming, refusal);
         self.shared.answers.count(&self.shared.counters, refusal);
         self.shared.answers.refuse(context, incoming, refusal);
     }
 
-    fn refuse_stranger(&self, context: &mut Context<'_>, incoming: &IncomingRequest, refusal: &Refusal) {
+    fn refuse_stranger(
+        &self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        refusal: &Refusal,
+    ) {
+        log(incoming, refusal);
         self.shared.answers.count(&self.shared.counters, refusal);
         let reason = Some(&*refusal.reason);
-        self.shared.answers.stateless(context, incoming, refusal.status, reason, &refusal.headers);
+        self.shared
+            .answers
+            .stateless(context, incoming, refusal.status, reason, &refusal.headers);
     }
 
     /// Plans the next look at what has expired: when it does, but not more often than once a second.
@@ -315,11 +409,13 @@ impl Registrar {
             return;
         }
         let now = context.now();
-        let wait = self
-            .shared
-            .store
-            .next_expiry()
-            .map(|at| self.shared.clock.timestamp(now).until(at).clamp(SWEEP_PAUSE, SWEEP_AT_LATEST));
+        let wait = self.shared.store.next_expiry().map(|at| {
+            self.shared
+                .clock
+                .timestamp(now)
+                .until(at)
+                .clamp(SWEEP_PAUSE, SWEEP_AT_LATEST)
+        });
         self.next_sweep = wait.and_then(|wait| now.instant.checked_add(wait));
     }
 }
@@ -348,7 +444,10 @@ impl User for Registrar {
             return;
         }
         self.next_sweep = None;
-        let swept = self.shared.store.sweep(self.shared.clock.timestamp(now), SWEEP_BATCH);
+        let swept = self
+            .shared
+            .store
+            .sweep(self.shared.clock.timestamp(now), SWEEP_BATCH);
         add(&self.shared.counters.bindings_expired, swept);
         self.schedule_sweep(context);
     }
@@ -362,10 +461,24 @@ impl User for Registrar {
     }
 }
 
+fn log(incoming: &IncomingRequest, refusal: &Refusal) {
+    tracing::debug!(
+        peer = %incoming.flow.remote,
+        call_id = incoming.request.headers().call_id().unwrap_or_default(),
+        status = refusal.status.as_u16(),
+        reason = &*refusal.reason,
+        "refused"
+    );
+}
+
 /// Step 2: "the registrar MUST process the Require header field values as described for UASs in Section 8.2.2". No
 /// extension is supported here.
 pub(crate) fn require(request: &Request) -> Result<(), Refusal> {
-    let unsupported: Vec<&str> = request.headers().require().filter(|tag| !tag.is_empty()).collect();
+    let unsupported: Vec<&str> = request
+        .headers()
+        .require()
+        .filter(|tag| !tag.is_empty())
+        .collect();
     if unsupported.is_empty() {
         return Ok(());
     }

@@ -112,11 +112,15 @@ impl Users {
 
     // A thread that panicked under the lock left the map whole.
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Passwords> {
-        self.passwords.read().unwrap_or_else(PoisonError::into_inner)
+        self.passwords
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Passwords> {
-        self.passwords.write().unwrap_or_else(PoisonError::into_inner)
+        self.passwords
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,7 +148,8 @@ type Passwords = HashMap<Box<str>, Box<str>>;
 fn parse(bytes: &[u8]) -> Result<Passwords, (usize, String)> {
     // Editors on Windows begin a file with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut users = Passwords::new();
+    // A line has some twenty bytes; to grow step by step would hash every name several times.
+    let mut users = Passwords::with_capacity(bytes.len() / 20);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let wrong = |reason: &str| (index + 1, reason.to_owned());
         let Some((name, password)) = entry(line).map_err(wrong)? else {
@@ -152,10 +157,13 @@ fn parse(bytes: &[u8]) -> Result<Passwords, (usize, String)> {
         };
         check(name, password).map_err(wrong)?;
         if users.insert(name.into(), password.into()).is_some() {
-            let is_first = |line: &[u8]| matches!(entry(line), Ok(Some((first, _))) if first == name);
+            let is_first =
+                |line: &[u8]| matches!(entry(line), Ok(Some((first, _))) if first == name);
             let first = bytes.split(|byte| *byte == b'\n').position(is_first);
             let first = first.map_or(0, |index| index + 1);
-            return Err(wrong(&format!("the user {name:?} is on line {first} already")));
+            return Err(wrong(&format!(
+                "the user {name:?} is on line {first} already"
+            )));
         }
     }
     Ok(users)
@@ -169,7 +177,9 @@ fn entry(line: &[u8]) -> Result<Option<(&str, &str)>, &'static str> {
     if content.is_empty() || content.starts_with('#') {
         return Ok(None);
     }
-    let (name, password) = content.split_once(':').ok_or("no colon; a line is user:password")?;
+    let (name, password) = content
+        .split_once(':')
+        .ok_or("no colon; a line is user:password")?;
     Ok(Some((name.trim_end(), password)))
 }
 
@@ -183,7 +193,11 @@ fn check(name: &str, password: &str) -> Result<(), &'static str> {
     if name.contains(['@', ':']) {
         return Err("a name has no @ and no colon; a user belongs to every domain that is served");
     }
-    if name.bytes().chain(password.bytes()).any(|byte| byte.is_ascii_control()) {
+    if name
+        .bytes()
+        .chain(password.bytes())
+        .any(|byte| byte.is_ascii_control())
+    {
         return Err("control characters in the name or the password");
     }
     Ok(())

@@ -22,7 +22,10 @@ fn guarded(config: CallCenterConfig) -> CallCenterConfig {
 fn challenges(answer: &Response) -> Vec<String> {
     let name = HeaderName::WwwAuthenticate;
     let values = answer.headers();
-    values.all(&name).map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+    values
+        .all(&name)
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .collect()
 }
 
 fn asked(cseq: u32) -> Ask {
@@ -36,7 +39,9 @@ async fn without_credentials_a_request_is_challenged_and_nothing_stored() {
     assert_eq!(status(&answer), 401);
     let challenges = challenges(&answer);
     assert_eq!(challenges.len(), 1);
-    assert!(challenges[0].contains("realm=\"example.com\"") && challenges[0].contains("algorithm=MD5"));
+    assert!(
+        challenges[0].contains("realm=\"example.com\"") && challenges[0].contains("algorithm=MD5")
+    );
     assert!(answer.headers().to().unwrap().tag().is_some());
     assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
     // A query shows bindings, so it is challenged too.
@@ -59,7 +64,14 @@ async fn the_right_credentials_bind() {
     let mut lab = lab(guarded).await;
     let answer = lab.phone.ask_as(&asked(1), "alice", "wonderland").await;
     assert_eq!(status(&answer), 200, "{}", text(&answer));
-    assert_eq!(lab.engine.bindings("sip:alice@example.com").await.unwrap().len(), 1);
+    assert_eq!(
+        lab.engine
+            .bindings("sip:alice@example.com")
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +81,13 @@ async fn each_domain_is_a_realm_of_its_own() {
     assert!(challenges(&lab.phone.ask(&asked).await)[0].contains("realm=\"example.net\""));
     let answer = lab.phone.ask_as(&asked, "alice", "wonderland").await;
     assert_eq!(status(&answer), 200);
-    assert!(lab.engine.bindings("sip:alice@example.com").await.unwrap().is_empty());
+    assert!(
+        lab.engine
+            .bindings("sip:alice@example.com")
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,8 +105,15 @@ async fn a_wrong_password_and_an_unknown_user_get_the_same_challenge() {
 #[tokio::test(start_paused = true)]
 async fn another_s_address_is_forbidden_whether_there_is_such_a_user_or_not() {
     let mut lab = lab(guarded).await;
-    for to in ["sip:bob@example.com", "sip:nobody@example.com", "sip:Alice@example.com"] {
-        let answer = lab.phone.ask_as(&asked(1).to(to), "alice", "wonderland").await;
+    for to in [
+        "sip:bob@example.com",
+        "sip:nobody@example.com",
+        "sip:Alice@example.com",
+    ] {
+        let answer = lab
+            .phone
+            .ask_as(&asked(1).to(to), "alice", "wonderland")
+            .await;
         assert_eq!(status(&answer), 403, "{to}");
     }
     assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
@@ -99,16 +124,32 @@ async fn another_s_address_is_forbidden_whether_there_is_such_a_user_or_not() {
 async fn a_third_party_with_the_owner_s_credentials_may_register_the_owner() {
     let mut lab = lab(guarded).await;
     let asked = asked(1).from("sip:bob@example.com");
-    assert_eq!(status(&lab.phone.ask_as(&asked, "alice", "wonderland").await), 200);
-    assert_eq!(status(&lab.phone.ask_as(&asked.call_id("two"), "bob", "builder").await), 403);
+    assert_eq!(
+        status(&lab.phone.ask_as(&asked, "alice", "wonderland").await),
+        200
+    );
+    assert_eq!(
+        status(
+            &lab.phone
+                .ask_as(&asked.call_id("two"), "bob", "builder")
+                .await
+        ),
+        403
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_user_may_log_in_with_the_domain_in_the_name() {
     let mut lab = lab(guarded).await;
-    let answer = lab.phone.ask_as(&asked(1), "alice@example.com", "wonderland").await;
+    let answer = lab
+        .phone
+        .ask_as(&asked(1), "alice@example.com", "wonderland")
+        .await;
     assert_eq!(status(&answer), 200);
-    let answer = lab.phone.ask_as(&asked(3), "alice@example.net", "wonderland").await;
+    let answer = lab
+        .phone
+        .ask_as(&asked(3), "alice@example.net", "wonderland")
+        .await;
     assert_eq!(status(&answer), 401);
 }
 
@@ -116,7 +157,10 @@ async fn a_user_may_log_in_with_the_domain_in_the_name() {
 async fn an_escaped_user_in_to_is_the_same_user() {
     let mut lab = lab(guarded).await;
     let asked = asked(1).to("sip:%61lice@example.com");
-    assert_eq!(status(&lab.phone.ask_as(&asked, "alice", "wonderland").await), 200);
+    assert_eq!(
+        status(&lab.phone.ask_as(&asked, "alice", "wonderland").await),
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +175,9 @@ async fn an_expired_nonce_is_called_stale_and_the_next_one_serves() {
         cseq += 1;
         let plain = lab.phone.request(&asked(cseq));
         let headers = match &last {
-            Some((request, response)) if status(response) == 401 => client.answer(request, response, "c").unwrap(),
+            Some((request, response)) if status(response) == 401 => {
+                client.answer(request, response, "c").unwrap()
+            }
             _ => client.preempt(&plain, "c"),
         };
         let mut again = asked(cseq);
@@ -142,10 +188,18 @@ async fn an_expired_nonce_is_called_stale_and_the_next_one_serves() {
         lab.phone.send(request.as_bytes());
         let answer = lab.phone.receive().await.unwrap();
         client.learn(&request, &answer);
-        statuses.push((status(&answer), challenges(&answer).first().is_some_and(|line| line.contains("stale=true"))));
+        statuses.push((
+            status(&answer),
+            challenges(&answer)
+                .first()
+                .is_some_and(|line| line.contains("stale=true")),
+        ));
         last = Some((request, answer));
     }
-    assert_eq!(statuses, [(401, false), (200, false), (401, true), (200, false)]);
+    assert_eq!(
+        statuses,
+        [(401, false), (200, false), (401, true), (200, false)]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,7 +218,14 @@ async fn captured_credentials_do_not_serve_twice() {
     let mut replayed = again.call_id("thief").contact("<sip:thief@198.51.100.66>");
     replayed.cseq = 9;
     assert_eq!(status(&lab.phone.ask(&replayed).await), 401);
-    assert_eq!(lab.engine.bindings("sip:alice@example.com").await.unwrap().len(), 1);
+    assert_eq!(
+        lab.engine
+            .bindings("sip:alice@example.com")
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,16 +249,31 @@ async fn an_authenticated_retransmission_is_answered_and_not_judged_again() {
 
 #[tokio::test(start_paused = true)]
 async fn algorithms_are_offered_in_the_configured_order() {
-    let mut lab =
-        lab(|config| guarded(config).with_digest_algorithms([Algorithm::Sha512_256, Algorithm::Sha256, Algorithm::Md5]))
-            .await;
+    let mut lab = lab(|config| {
+        guarded(config).with_digest_algorithms([
+            Algorithm::Sha512_256,
+            Algorithm::Sha256,
+            Algorithm::Md5,
+        ])
+    })
+    .await;
     let offered = challenges(&lab.phone.ask(&asked(1)).await);
     let names: Vec<&str> = offered
         .iter()
-        .map(|line| line.split("algorithm=").nth(1).unwrap().split(',').next().unwrap())
+        .map(|line| {
+            line.split("algorithm=")
+                .nth(1)
+                .unwrap()
+                .split(',')
+                .next()
+                .unwrap()
+        })
         .collect();
     assert_eq!(names, ["SHA-512-256", "SHA-256", "MD5"]);
-    assert_eq!(status(&lab.phone.ask_as(&asked(2), "alice", "wonderland").await), 200);
+    assert_eq!(
+        status(&lab.phone.ask_as(&asked(2), "alice", "wonderland").await),
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,7 +293,12 @@ async fn a_nonce_serves_on_every_node_with_the_same_key_and_elsewhere_is_stale()
         }
         let answer = phone.ask(&again).await;
         assert_eq!(status(&answer), owed);
-        assert_eq!(challenges(&answer).iter().any(|line| line.contains("stale=true")), owed == 401);
+        assert_eq!(
+            challenges(&answer)
+                .iter()
+                .any(|line| line.contains("stale=true")),
+            owed == 401
+        );
     }
 }
 
@@ -228,14 +309,27 @@ async fn garbage_in_authorization_is_refused_without_harm() {
         ("", 401),
         ("Digest", 400),
         ("Digest realm=\"example.com\"", 400),
-        ("Digest realm=\"example.com\", username=\"alice\", nonce=\"x\", uri=\"sip:example.com\", response=\"zz\", nc=1", 401),
-        ("Digest realm=\"elsewhere\", username=\"alice\", nonce=\"x\", uri=\"sip:example.com\", response=\"00\"", 401),
+        (
+            "Digest realm=\"example.com\", username=\"alice\", nonce=\"x\", uri=\"sip:example.com\", response=\"zz\", nc=1",
+            401,
+        ),
+        (
+            "Digest realm=\"elsewhere\", username=\"alice\", nonce=\"x\", uri=\"sip:example.com\", response=\"00\"",
+            401,
+        ),
         ("Basic YWxpY2U6d29uZGVybGFuZA==", 401),
         ("NoOneKnowsThisScheme opaque-data=here", 401),
         (",,,;;;\"", 401),
     ] {
-        let answer = lab.phone.ask(&asked(1).with(&format!("Authorization: {value}"))).await;
-        assert!([owed, 400].contains(&status(&answer)), "{value}: {}", status(&answer));
+        let answer = lab
+            .phone
+            .ask(&asked(1).with(&format!("Authorization: {value}")))
+            .await;
+        assert!(
+            [owed, 400].contains(&status(&answer)),
+            "{value}: {}",
+            status(&answer)
+        );
     }
     assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
 }
@@ -248,9 +342,18 @@ async fn users_come_and_go_while_the_engine_runs() {
     users.add("alice", "changed").unwrap();
     users.remove("bob");
     let carol = asked(1).to("sip:carol@example.com").call_id("carol");
-    assert_eq!(status(&lab.phone.ask_as(&carol, "carol", "secret").await), 200);
-    assert_eq!(status(&lab.phone.ask_as(&asked(1), "alice", "wonderland").await), 401);
-    assert_eq!(status(&lab.phone.ask_as(&asked(3), "alice", "changed").await), 200);
+    assert_eq!(
+        status(&lab.phone.ask_as(&carol, "carol", "secret").await),
+        200
+    );
+    assert_eq!(
+        status(&lab.phone.ask_as(&asked(1), "alice", "wonderland").await),
+        401
+    );
+    assert_eq!(
+        status(&lab.phone.ask_as(&asked(3), "alice", "changed").await),
+        200
+    );
     let bob = asked(1).to("sip:bob@example.com").call_id("bob");
     assert_eq!(status(&lab.phone.ask_as(&bob, "bob", "builder").await), 401);
 }

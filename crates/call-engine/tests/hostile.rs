@@ -1,5 +1,10 @@
 //! What an engine does with messages that nobody should send.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 mod common;
 
@@ -14,13 +19,20 @@ use tokio::io::AsyncWriteExt;
 
 /// The statuses that the server sent, but for 100.
 fn answers(packets: &[Packet]) -> Vec<u16> {
-    let sent = packets.iter().filter(|packet| packet.source == SERVER.parse().unwrap());
-    let statuses = sent.map(|packet| match Message::parse(packet.bytes.clone(), &Limits::default()).unwrap() {
-        Message::Response(response) => {
-            assert!(response.check().is_ok() || response.status().as_u16() >= 400, "{packet}");
-            response.status().as_u16()
+    let sent = packets
+        .iter()
+        .filter(|packet| packet.source == SERVER.parse().unwrap());
+    let statuses = sent.map(|packet| {
+        match Message::parse(packet.bytes.clone(), &Limits::default()).unwrap() {
+            Message::Response(response) => {
+                assert!(
+                    response.check().is_ok() || response.status().as_u16() >= 400,
+                    "{packet}"
+                );
+                response.status().as_u16()
+            }
+            Message::Request(_) => panic!("{packet}"),
         }
-        Message::Request(_) => panic!("{packet}"),
     });
     statuses.filter(|status| *status != 100).collect()
 }
@@ -56,7 +68,10 @@ fn allowed(fixture: &Torture, answers: &[u16]) -> bool {
 #[test]
 fn every_torture_message_gets_what_it_is_owed_over_udp() {
     let mut wrong = Vec::new();
-    println!("{:32} {:14} {:14} {:10} of a UAS", "message", "section", "owed", "answered");
+    println!(
+        "{:32} {:14} {:14} {:10} of a UAS",
+        "message", "section", "owed", "answered"
+    );
     for fixture in fixtures::rfc4475().iter().chain(&fixtures::rfc5118()) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -74,10 +89,20 @@ fn every_torture_message_gets_what_it_is_owed_over_udp() {
             .await;
             lab.phone.send(&fixture.bytes);
             tokio::time::sleep(Duration::from_secs(40)).await;
-            assert_eq!(lab.engine.metrics().transactions.unanswered, 0, "{}", fixture.name);
+            assert_eq!(
+                lab.engine.metrics().transactions.unanswered,
+                0,
+                "{}",
+                fixture.name
+            );
             answers(&lab.network.packets())
         });
-        let mut row = format!("{:32} {:14} {:14} {answers:?}", fixture.name, fixture.row.cell("section"), fixture.outcome);
+        let mut row = format!(
+            "{:32} {:14} {:14} {answers:?}",
+            fixture.name,
+            fixture.row.cell("section"),
+            fixture.outcome
+        );
         if !allowed(fixture, &answers) {
             row.push_str("  <-- wrong");
             wrong.push(row.clone());
@@ -90,9 +115,18 @@ fn every_torture_message_gets_what_it_is_owed_over_udp() {
 #[tokio::test(start_paused = true)]
 async fn what_a_contact_s_parameters_belong_to_shows_in_a_later_fetch() {
     for (name, contact) in [
-        ("cparam01", "<sip:+19725552222@gw1.example.net>;unknownparam;expires="),
-        ("cparam02", "<sip:+19725552222@gw1.example.net;unknownparam>;expires="),
-        ("regescrt", "<sip:user@example.com?Route=%3Csip:sip.example.com%3E>;expires="),
+        (
+            "cparam01",
+            "<sip:+19725552222@gw1.example.net>;unknownparam;expires=",
+        ),
+        (
+            "cparam02",
+            "<sip:+19725552222@gw1.example.net;unknownparam>;expires=",
+        ),
+        (
+            "regescrt",
+            "<sip:user@example.com?Route=%3Csip:sip.example.com%3E>;expires=",
+        ),
     ] {
         let mut lab = open_lab().await;
         let fixture = fixtures::message(name);
@@ -115,14 +149,17 @@ async fn a_nul_in_a_user_part_is_no_end_of_it() {
 
 /// A message with something wrong: cut, overwritten, repeated or made up.
 fn mutated(network: &SimNetwork, sources: &[Torture]) -> Vec<u8> {
-    let random = |most: usize| usize::try_from(network.random(0..=most.saturating_sub(1) as u64)).unwrap();
+    let random =
+        |most: usize| usize::try_from(network.random(0..=most.saturating_sub(1) as u64)).unwrap();
     let mut bytes = sources[random(sources.len())].bytes.clone();
     for _ in 0..=random(4) {
         let (from, to) = (random(bytes.len().max(1)), random(bytes.len().max(1)));
         match random(6) {
             0 => bytes.truncate(from),
             1 if !bytes.is_empty() => bytes[from] = random(256) as u8,
-            2 => bytes.splice(from..from, b"\r\n".iter().copied()).for_each(drop),
+            2 => bytes
+                .splice(from..from, b"\r\n".iter().copied())
+                .for_each(drop),
             3 if from < to => bytes.drain(from..to).for_each(drop),
             4 if from < to => {
                 let copy = bytes[from..to].to_vec();
@@ -137,8 +174,16 @@ fn mutated(network: &SimNetwork, sources: &[Torture]) -> Vec<u8> {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_garbage_requests_leave_nothing_behind() {
-    let mut lab = lab(|config| config.with_domain("example.com").with_user("alice", "wonderland")).await;
-    let sources: Vec<Torture> = fixtures::rfc4475().into_iter().chain(fixtures::rfc5118()).collect();
+    let mut lab = lab(|config| {
+        config
+            .with_domain("example.com")
+            .with_user("alice", "wonderland")
+    })
+    .await;
+    let sources: Vec<Torture> = fixtures::rfc4475()
+        .into_iter()
+        .chain(fixtures::rfc5118())
+        .collect();
     for number in 0..10_000 {
         lab.phone.send(&mutated(&lab.network, &sources));
         if number % 100 == 99 {
@@ -148,17 +193,32 @@ async fn ten_thousand_garbage_requests_leave_nothing_behind() {
     assert!(lab.engine.metrics().transactions.malformed_received > 1000);
     after(60).await;
     let metrics = lab.engine.metrics().transactions;
-    assert_eq!((metrics.server_transactions, metrics.unanswered), (0, 0), "{metrics:?}");
+    assert_eq!(
+        (metrics.server_transactions, metrics.unanswered),
+        (0, 0),
+        "{metrics:?}"
+    );
     assert_eq!(metrics.timer_entries, 0, "{metrics:?}");
     assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
     while lab.phone.receive().await.is_some() {}
-    assert_eq!(status(&lab.phone.ask(&options("sip:example.com")).await), 200);
+    assert_eq!(
+        status(&lab.phone.ask(&options("sip:example.com")).await),
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn garbage_over_connections_ends_the_connection_and_nothing_else() {
-    let mut lab = lab(|config| config.with_domain("example.com").with_user("alice", "wonderland")).await;
-    let sources: Vec<Torture> = fixtures::rfc4475().into_iter().chain(fixtures::rfc5118()).collect();
+    let mut lab = lab(|config| {
+        config
+            .with_domain("example.com")
+            .with_user("alice", "wonderland")
+    })
+    .await;
+    let sources: Vec<Torture> = fixtures::rfc4475()
+        .into_iter()
+        .chain(fixtures::rfc5118())
+        .collect();
     let host = lab.network.host("192.0.2.99".parse().unwrap());
     for _ in 0..300 {
         let mut stream = host.connect(None, SERVER.parse().unwrap()).await.unwrap();
@@ -171,6 +231,13 @@ async fn garbage_over_connections_ends_the_connection_and_nothing_else() {
     }
     after(60).await;
     let metrics = lab.engine.metrics().transactions;
-    assert_eq!((metrics.server_transactions, metrics.unanswered), (0, 0), "{metrics:?}");
-    assert_eq!(status(&lab.phone.ask(&options("sip:example.com")).await), 200);
+    assert_eq!(
+        (metrics.server_transactions, metrics.unanswered),
+        (0, 0),
+        "{metrics:?}"
+    );
+    assert_eq!(
+        status(&lab.phone.ask(&options("sip:example.com")).await),
+        200
+    );
 }

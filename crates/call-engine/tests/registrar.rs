@@ -11,7 +11,10 @@ const ALICE: &str = "sip:alice@example.com";
 #[tokio::test(start_paused = true)]
 async fn a_binding_is_stored_with_where_it_came_from_and_listed_with_its_expiry() {
     let mut lab = open_lab().await;
-    let answer = lab.phone.ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=600")).await;
+    let answer = lab
+        .phone
+        .ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=600"))
+        .await;
     assert_eq!(status(&answer), 200);
     assert_eq!(contacts(&answer), ["<sip:alice@192.0.2.7>;expires=600"]);
     let bindings = lab.engine.bindings(ALICE).await.unwrap();
@@ -24,10 +27,18 @@ async fn a_binding_is_stored_with_where_it_came_from_and_listed_with_its_expiry(
 #[tokio::test(start_paused = true)]
 async fn the_address_of_record_is_to_and_not_from() {
     let mut lab = open_lab().await;
-    let asked = register(1).from("sip:secretary@example.com").contact("<sip:alice@192.0.2.7>");
+    let asked = register(1)
+        .from("sip:secretary@example.com")
+        .contact("<sip:alice@192.0.2.7>");
     assert_eq!(status(&lab.phone.ask(&asked).await), 200);
     assert_eq!(lab.engine.bindings(ALICE).await.unwrap().len(), 1);
-    assert!(lab.engine.bindings("sip:secretary@example.com").await.unwrap().is_empty());
+    assert!(
+        lab.engine
+            .bindings("sip:secretary@example.com")
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,7 +53,9 @@ async fn parameters_escapes_port_and_scheme_of_to_lead_to_the_same_address() {
     .iter()
     .enumerate()
     {
-        let asked = register(cseq as u32 + 1).to(to).contact("<sip:alice@192.0.2.7>");
+        let asked = register(cseq as u32 + 1)
+            .to(to)
+            .contact("<sip:alice@192.0.2.7>");
         assert_eq!(contacts(&lab.phone.ask(&asked).await).len(), 1, "{to}");
     }
     assert_eq!(lab.engine.binding_count().await.unwrap(), 1);
@@ -51,7 +64,9 @@ async fn parameters_escapes_port_and_scheme_of_to_lead_to_the_same_address() {
 #[tokio::test(start_paused = true)]
 async fn without_contact_the_bindings_are_listed_and_left_alone() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=600")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=600"))
+        .await;
     // The very CSeq that a change could not have.
     let answer = lab.phone.ask(&register(1).with("Expires: 0")).await;
     assert_eq!((status(&answer), contacts(&answer).len()), (200, 1));
@@ -63,20 +78,39 @@ async fn without_contact_the_bindings_are_listed_and_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn every_binding_is_listed_with_what_is_left_of_its_time() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=600")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=600"))
+        .await;
     after(100).await;
-    lab.phone.ask(&register(1).call_id("two").contact("<sip:alice@192.0.2.8>;expires=300")).await;
+    lab.phone
+        .ask(
+            &register(1)
+                .call_id("two")
+                .contact("<sip:alice@192.0.2.8>;expires=300"),
+        )
+        .await;
     after(100).await;
     let listed = contacts(&lab.phone.ask(&register(2)).await);
-    assert_eq!(listed, ["<sip:alice@192.0.2.7>;expires=400", "<sip:alice@192.0.2.8>;expires=200"]);
+    assert_eq!(
+        listed,
+        [
+            "<sip:alice@192.0.2.7>;expires=400",
+            "<sip:alice@192.0.2.8>;expires=200"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_binding_ends_when_its_time_is_over_and_is_swept() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=60")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:alice@192.0.2.7>;expires=60"))
+        .await;
     after(59).await;
-    assert_eq!(contacts(&lab.phone.ask(&register(2)).await), ["<sip:alice@192.0.2.7>;expires=1"]);
+    assert_eq!(
+        contacts(&lab.phone.ask(&register(2)).await),
+        ["<sip:alice@192.0.2.7>;expires=1"]
+    );
     after(1).await;
     assert!(contacts(&lab.phone.ask(&register(3)).await).is_empty());
     after(2).await;
@@ -88,7 +122,10 @@ async fn a_binding_ends_when_its_time_is_over_and_is_swept() {
 async fn a_refresh_prolongs_a_binding() {
     let mut lab = open_lab().await;
     for cseq in 1..=10 {
-        let answer = lab.phone.ask(&register(cseq).contact("<sip:alice@192.0.2.7>;expires=60")).await;
+        let answer = lab
+            .phone
+            .ask(&register(cseq).contact("<sip:alice@192.0.2.7>;expires=60"))
+            .await;
         assert_eq!(contacts(&answer), ["<sip:alice@192.0.2.7>;expires=60"]);
         after(50).await;
     }
@@ -102,8 +139,18 @@ async fn the_contact_s_expires_comes_before_the_header_s_and_that_before_the_def
         .contact("<sip:a@192.0.2.1>;expires=100, <sip:a@192.0.2.2>")
         .with("Expires: 200");
     let listed = contacts(&lab.phone.ask(&asked).await);
-    assert_eq!(listed, ["<sip:a@192.0.2.1>;expires=100", "<sip:a@192.0.2.2>;expires=200"]);
-    let listed = contacts(&lab.phone.ask(&register(2).contact("<sip:a@192.0.2.3>")).await);
+    assert_eq!(
+        listed,
+        [
+            "<sip:a@192.0.2.1>;expires=100",
+            "<sip:a@192.0.2.2>;expires=200"
+        ]
+    );
+    let listed = contacts(
+        &lab.phone
+            .ask(&register(2).contact("<sip:a@192.0.2.3>"))
+            .await,
+    );
     assert_eq!(listed[2], "<sip:a@192.0.2.3>;expires=3600");
 }
 
@@ -114,14 +161,23 @@ async fn a_malformed_expires_counts_as_an_hour() {
         .contact("<sip:a@192.0.2.1>;expires=soon, <sip:a@192.0.2.2>")
         .with("Expires: 99999999999999999999");
     let listed = contacts(&lab.phone.ask(&asked).await);
-    assert_eq!(listed, ["<sip:a@192.0.2.1>;expires=3600", "<sip:a@192.0.2.2>;expires=3600"]);
+    assert_eq!(
+        listed,
+        [
+            "<sip:a@192.0.2.1>;expires=3600",
+            "<sip:a@192.0.2.2>;expires=3600"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn more_than_the_maximum_is_granted_the_maximum() {
     let mut lab = open_lab().await;
     let asked = register(1).contact("<sip:alice@192.0.2.7>;expires=4294967295");
-    assert_eq!(contacts(&lab.phone.ask(&asked).await), ["<sip:alice@192.0.2.7>;expires=7200"]);
+    assert_eq!(
+        contacts(&lab.phone.ask(&asked).await),
+        ["<sip:alice@192.0.2.7>;expires=7200"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,19 +210,34 @@ async fn zero_and_an_hour_are_never_too_brief() {
 #[tokio::test(start_paused = true)]
 async fn expires_zero_removes_one_binding() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>, <sip:a@192.0.2.2>")).await;
-    let answer = lab.phone.ask(&register(2).contact("<sip:a@192.0.2.1>;expires=0")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:a@192.0.2.1>, <sip:a@192.0.2.2>"))
+        .await;
+    let answer = lab
+        .phone
+        .ask(&register(2).contact("<sip:a@192.0.2.1>;expires=0"))
+        .await;
     assert_eq!(contacts(&answer), ["<sip:a@192.0.2.2>;expires=3600"]);
-    let answer = lab.phone.ask(&register(3).contact("<sip:a@192.0.2.2>").with("Expires: 0")).await;
+    let answer = lab
+        .phone
+        .ask(&register(3).contact("<sip:a@192.0.2.2>").with("Expires: 0"))
+        .await;
     assert!(contacts(&answer).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn star_with_expires_zero_removes_every_binding() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>, <sip:a@192.0.2.2>")).await;
-    lab.phone.ask(&register(1).call_id("two").contact("<sip:a@192.0.2.3>")).await;
-    let answer = lab.phone.ask(&register(2).contact("*").with("Expires: 0")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:a@192.0.2.1>, <sip:a@192.0.2.2>"))
+        .await;
+    lab.phone
+        .ask(&register(1).call_id("two").contact("<sip:a@192.0.2.3>"))
+        .await;
+    let answer = lab
+        .phone
+        .ask(&register(2).contact("*").with("Expires: 0"))
+        .await;
     assert_eq!((status(&answer), contacts(&answer).len()), (200, 0));
     assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
 }
@@ -174,13 +245,20 @@ async fn star_with_expires_zero_removes_every_binding() {
 #[tokio::test(start_paused = true)]
 async fn star_needs_expires_zero_and_no_company() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:a@192.0.2.1>"))
+        .await;
     for asked in [
         register(2).contact("*"),
         register(2).contact("*").with("Expires: 1"),
         register(2).contact("*").with("Expires: never"),
-        register(2).contact("*, <sip:a@192.0.2.1>").with("Expires: 0"),
-        register(2).contact("*").contact("<sip:a@192.0.2.1>").with("Expires: 0"),
+        register(2)
+            .contact("*, <sip:a@192.0.2.1>")
+            .with("Expires: 0"),
+        register(2)
+            .contact("*")
+            .contact("<sip:a@192.0.2.1>")
+            .with("Expires: 0"),
         register(2).contact("*;expires=0"),
     ] {
         let answer = lab.phone.ask(&asked).await;
@@ -192,18 +270,28 @@ async fn star_needs_expires_zero_and_no_company() {
 #[tokio::test(start_paused = true)]
 async fn star_obeys_call_id_and_cseq() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(5).contact("<sip:a@192.0.2.1>")).await;
-    let late = lab.phone.ask(&register(5).contact("*").with("Expires: 0")).await;
+    lab.phone
+        .ask(&register(5).contact("<sip:a@192.0.2.1>"))
+        .await;
+    let late = lab
+        .phone
+        .ask(&register(5).contact("*").with("Expires: 0"))
+        .await;
     assert_eq!(status(&late), 500);
     assert_eq!(lab.engine.binding_count().await.unwrap(), 1);
-    let other = lab.phone.ask(&register(1).call_id("two").contact("*").with("Expires: 0")).await;
+    let other = lab
+        .phone
+        .ask(&register(1).call_id("two").contact("*").with("Expires: 0"))
+        .await;
     assert_eq!(status(&other), 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cseq_that_is_not_higher_fails_and_stores_nothing() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(5).contact("<sip:a@192.0.2.1>;expires=600")).await;
+    lab.phone
+        .ask(&register(5).contact("<sip:a@192.0.2.1>;expires=600"))
+        .await;
     for cseq in [4, 5] {
         let asked = register(cseq).contact("<sip:a@192.0.2.9>, <sip:a@192.0.2.1>;expires=900");
         assert_eq!(status(&lab.phone.ask(&asked).await), 500, "{cseq}");
@@ -212,14 +300,19 @@ async fn a_cseq_that_is_not_higher_fails_and_stores_nothing() {
     assert_eq!(listed.len(), 1);
     assert!(listed[0].starts_with("<sip:a@192.0.2.1>"), "{listed:?}");
     assert_eq!(lab.engine.metrics().registrar.out_of_order, 2);
-    let other = register(1).call_id("after a restart").call_id("restarted").contact("<sip:a@192.0.2.1>");
+    let other = register(1)
+        .call_id("after a restart")
+        .call_id("restarted")
+        .contact("<sip:a@192.0.2.1>");
     assert_eq!(status(&lab.phone.ask(&other).await), 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retransmission_is_answered_the_same_and_changes_nothing() {
     let mut lab = open_lab().await;
-    let request = lab.phone.request(&register(1).contact("<sip:a@192.0.2.1>;expires=600"));
+    let request = lab
+        .phone
+        .request(&register(1).contact("<sip:a@192.0.2.1>;expires=600"));
     lab.phone.send(request.as_bytes());
     let first = lab.phone.receive().await.unwrap();
     after(10).await;
@@ -232,32 +325,61 @@ async fn a_retransmission_is_answered_the_same_and_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn one_request_gets_one_final_answer() {
     let mut lab = open_lab().await;
-    assert_eq!(status(&lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>")).await), 200);
+    assert_eq!(
+        status(
+            &lab.phone
+                .ask(&register(1).contact("<sip:a@192.0.2.1>"))
+                .await
+        ),
+        200
+    );
     assert!(lab.phone.receive().await.is_none());
-    assert_eq!(status(&lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>")).await), 500);
+    assert_eq!(
+        status(
+            &lab.phone
+                .ask(&register(1).contact("<sip:a@192.0.2.1>"))
+                .await
+        ),
+        500
+    );
     assert!(lab.phone.receive().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn contacts_are_compared_as_uris() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:alice@PHONE.example.net;lr>")).await;
-    let same = lab.phone.ask(&register(2).contact("<sip:%61lice@phone.example.net>")).await;
-    assert_eq!(contacts(&same), ["<sip:%61lice@phone.example.net>;expires=3600"]);
-    let other = lab.phone.ask(&register(3).contact("<sip:alice@phone.example.net;transport=udp>")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:alice@PHONE.example.net;lr>"))
+        .await;
+    let same = lab
+        .phone
+        .ask(&register(2).contact("<sip:%61lice@phone.example.net>"))
+        .await;
+    assert_eq!(
+        contacts(&same),
+        ["<sip:%61lice@phone.example.net>;expires=3600"]
+    );
+    let other = lab
+        .phone
+        .ask(&register(3).contact("<sip:alice@phone.example.net;transport=udp>"))
+        .await;
     assert_eq!(contacts(&other).len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_repeats_q_and_the_other_parameters_of_a_contact() {
     let mut lab = open_lab().await;
-    let asked = register(1).contact("\"Alice\" <sip:alice@192.0.2.7;ob>;q=0.75;+sip.instance=\"<urn:uuid:1>\";x");
+    let asked = register(1)
+        .contact("\"Alice\" <sip:alice@192.0.2.7;ob>;q=0.75;+sip.instance=\"<urn:uuid:1>\";x");
     assert_eq!(
         contacts(&lab.phone.ask(&asked).await),
         ["<sip:alice@192.0.2.7;ob>;q=0.75;+sip.instance=\"<urn:uuid:1>\";x;expires=3600"]
     );
     let bindings = lab.engine.bindings(ALICE).await.unwrap();
-    assert_eq!((bindings[0].q(), bindings[0].uri()), (Some(750), "sip:alice@192.0.2.7;ob"));
+    assert_eq!(
+        (bindings[0].q(), bindings[0].uri()),
+        (Some(750), "sip:alice@192.0.2.7;ob")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -266,7 +388,10 @@ async fn contacts_of_other_schemes_are_bound() {
     let asked = register(1).contact("<tel:+12125550101>, <mailto:alice@example.com>");
     assert_eq!(
         contacts(&lab.phone.ask(&asked).await),
-        ["<tel:+12125550101>;expires=3600", "<mailto:alice@example.com>;expires=3600"]
+        [
+            "<tel:+12125550101>;expires=3600",
+            "<mailto:alice@example.com>;expires=3600"
+        ]
     );
 }
 
@@ -275,7 +400,10 @@ async fn a_sips_contact_needs_a_sips_request_uri() {
     let mut lab = open_lab().await;
     let asked = register(1).contact("<sips:alice@192.0.2.7>");
     assert_eq!(status(&lab.phone.ask(&asked).await), 400);
-    assert_eq!(status(&lab.phone.ask(&asked.uri("sips:example.com")).await), 200);
+    assert_eq!(
+        status(&lab.phone.ask(&asked.uri("sips:example.com")).await),
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,13 +426,20 @@ async fn malformed_contacts_are_refused_whole() {
 #[tokio::test(start_paused = true)]
 async fn an_extension_that_is_required_gets_420_that_names_it() {
     let mut lab = open_lab().await;
-    let asked = register(1).with("Require: path, gruu").contact("<sip:a@192.0.2.1>");
+    let asked = register(1)
+        .with("Require: path, gruu")
+        .contact("<sip:a@192.0.2.1>");
     let answer = lab.phone.ask(&asked).await;
     assert_eq!(status(&answer), 420);
-    assert_eq!(answer.headers().unsupported().collect::<Vec<_>>(), ["path", "gruu"]);
+    assert_eq!(
+        answer.headers().unsupported().collect::<Vec<_>>(),
+        ["path", "gruu"]
+    );
     assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
     // What proxies are to support is no concern of a registrar (RFC 3261 §8.2.2.3).
-    let asked = register(1).with("Proxy-Require: x").contact("<sip:a@192.0.2.1>");
+    let asked = register(1)
+        .with("Proxy-Require: x")
+        .contact("<sip:a@192.0.2.1>");
     assert_eq!(status(&lab.phone.ask(&asked).await), 200);
 }
 
@@ -313,16 +448,27 @@ async fn domains_that_are_not_served_get_404() {
     let mut lab = open_lab().await;
     let contact = "<sip:a@192.0.2.1>";
     for asked in [
-        register(1).uri("sip:elsewhere.example").to("sip:alice@elsewhere.example"),
+        register(1)
+            .uri("sip:elsewhere.example")
+            .to("sip:alice@elsewhere.example"),
         register(1).uri("sip:elsewhere.example"),
         register(1).to("sip:alice@elsewhere.example"),
         register(1).to("sip:example.com"),
     ] {
-        assert_eq!(status(&lab.phone.ask(&asked.clone().contact(contact)).await), 404, "{} {}", asked.uri, asked.to);
+        assert_eq!(
+            status(&lab.phone.ask(&asked.clone().contact(contact)).await),
+            404,
+            "{} {}",
+            asked.uri,
+            asked.to
+        );
     }
     // A client may address the server itself, and any port is right.
     for uri in ["sip:192.0.2.1", "sip:EXAMPLE.com:5999"] {
-        let answer = lab.phone.ask(&register(1).call_id(uri).uri(uri).contact(contact)).await;
+        let answer = lab
+            .phone
+            .ask(&register(1).call_id(uri).uri(uri).contact(contact))
+            .await;
         assert_eq!(status(&answer), 200, "{uri}");
     }
 }
@@ -353,13 +499,18 @@ async fn without_domains_the_addresses_listened_on_are_served() {
 #[tokio::test(start_paused = true)]
 async fn a_listener_on_every_address_serves_every_address_of_the_machine() {
     let network = sipora_testkit::SimNetwork::new(1);
-    let host = network.host_with(&["192.0.2.1".parse().unwrap(), "198.51.100.1".parse().unwrap()]);
+    let host = network.host_with(&[
+        "192.0.2.1".parse().unwrap(),
+        "198.51.100.1".parse().unwrap(),
+    ]);
     let config = sipora_call_engine::CallCenterConfig::new()
         .with_udp_listener("0.0.0.0:5060")
         .with_advertised_host("sip.example.com")
         .without_authentication()
         .with_network(std::sync::Arc::new(host));
-    let _engine = sipora_call_engine::CallCenterEngine::new(config).await.unwrap();
+    let _engine = sipora_call_engine::CallCenterEngine::new(config)
+        .await
+        .unwrap();
     let mut phone = Phone::new(&network, PHONE);
     for (domain, owed) in [
         ("192.0.2.1", 200),
@@ -369,8 +520,12 @@ async fn a_listener_on_every_address_serves_every_address_of_the_machine() {
         ("192.0.2.7", 404),
         ("example.com", 404),
     ] {
-        let asked = register(1).uri(&format!("sip:{domain}")).to(&format!("sip:alice@{domain}"));
-        let answer = phone.ask(&asked.call_id(domain).contact("<sip:a@192.0.2.1>")).await;
+        let asked = register(1)
+            .uri(&format!("sip:{domain}"))
+            .to(&format!("sip:alice@{domain}"));
+        let answer = phone
+            .ask(&asked.call_id(domain).contact("<sip:a@192.0.2.1>"))
+            .await;
         assert_eq!(status(&answer), owed, "{domain}");
     }
 }
@@ -402,25 +557,43 @@ async fn a_full_store_sheds_new_bindings_and_not_refreshes() {
             .with_location_store(std::sync::Arc::new(store))
     })
     .await;
-    lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>")).await;
-    let bob = register(1).to("sip:bob@example.com").call_id("bob").contact("<sip:b@192.0.2.2>");
+    lab.phone
+        .ask(&register(1).contact("<sip:a@192.0.2.1>"))
+        .await;
+    let bob = register(1)
+        .to("sip:bob@example.com")
+        .call_id("bob")
+        .contact("<sip:b@192.0.2.2>");
     let answer = lab.phone.ask(&bob).await;
     assert_eq!(status(&answer), 503);
     let wait = answer.headers().retry_after().unwrap().unwrap().seconds;
     assert!((10..=40).contains(&wait), "{wait}");
-    assert_eq!(status(&lab.phone.ask(&register(2).contact("<sip:a@192.0.2.1>")).await), 200);
+    assert_eq!(
+        status(
+            &lab.phone
+                .ask(&register(2).contact("<sip:a@192.0.2.1>"))
+                .await
+        ),
+        200
+    );
     assert_eq!(lab.engine.metrics().registrar.overloaded, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_answer_has_a_date_a_to_tag_and_no_record_route() {
     let mut lab = open_lab().await;
-    let asked = register(1).with("Record-Route: <sip:proxy.example.com;lr>").contact("<sip:a@192.0.2.1>");
+    let asked = register(1)
+        .with("Record-Route: <sip:proxy.example.com;lr>")
+        .contact("<sip:a@192.0.2.1>");
     let answer = lab.phone.ask(&asked).await;
     assert!(answer.headers().date().unwrap().is_some());
     assert!(answer.headers().to().unwrap().tag().is_some());
     assert!(header(&answer, HeaderName::RecordRoute).is_none());
-    assert!(header(&answer, HeaderName::Server).unwrap().starts_with("Sipora/"));
+    assert!(
+        header(&answer, HeaderName::Server)
+            .unwrap()
+            .starts_with("Sipora/")
+    );
     assert!(answer.check().is_ok());
 }
 
@@ -437,7 +610,9 @@ async fn an_overlong_contact_or_call_id_is_too_large() {
 #[tokio::test(start_paused = true)]
 async fn the_program_reads_and_removes_bindings() {
     let mut lab = open_lab().await;
-    lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>, <sip:a@192.0.2.2>")).await;
+    lab.phone
+        .ask(&register(1).contact("<sip:a@192.0.2.1>, <sip:a@192.0.2.2>"))
+        .await;
     let page = lab.engine.bindings_page(None, 10).await.unwrap();
     assert_eq!(page.addresses.len(), 1);
     assert_eq!(page.addresses[0].0.to_string(), ALICE);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use common::*;
 use sipora_call_engine::{
-    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, Cursor, LocationStore, MemoryStore, Page, Secret,
-    StoreError, Timestamp, UserStore, Users,
+    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, Cursor, LocationStore,
+    MemoryStore, Page, Secret, StoreError, Timestamp, UserStore, Users,
 };
 
 /// A store behind a wire: every answer takes a second.
@@ -57,17 +57,30 @@ impl LocationStore for Slow {
         })
     }
 
-    fn bindings(&self, address: &AddressOfRecord, now: Timestamp) -> Answer<Result<Vec<Binding>, StoreError>> {
+    fn bindings(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<Vec<Binding>, StoreError>> {
         let address = address.clone();
         self.later(move |inner| inner.bindings(&address, now))
     }
 
-    fn remove(&self, address: &AddressOfRecord, now: Timestamp) -> Answer<Result<usize, StoreError>> {
+    fn remove(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<usize, StoreError>> {
         let address = address.clone();
         self.later(move |inner| inner.remove(&address, now))
     }
 
-    fn page(&self, after: Option<&Cursor>, limit: usize, now: Timestamp) -> Answer<Result<Page, StoreError>> {
+    fn page(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<Result<Page, StoreError>> {
         let after = after.cloned();
         self.later(move |inner| inner.page(after.as_ref(), limit, now))
     }
@@ -82,7 +95,10 @@ async fn slow_lab(how: How) -> Lab {
         config
             .with_domain("example.com")
             .without_authentication()
-            .with_location_store(Arc::new(Slow { how, ..Slow::default() }))
+            .with_location_store(Arc::new(Slow {
+                how,
+                ..Slow::default()
+            }))
     })
     .await
 }
@@ -92,7 +108,10 @@ async fn an_answer_waits_for_the_store_and_others_do_not_wait_for_it() {
     let mut lab = slow_lab(How::Well).await;
     let first = lab.phone.request(&register(1).contact("<sip:a@192.0.2.1>"));
     lab.phone.send(first.as_bytes());
-    assert_eq!(status(&lab.phone.ask(&options("sip:example.com")).await), 200);
+    assert_eq!(
+        status(&lab.phone.ask(&options("sip:example.com")).await),
+        200
+    );
     let answer = lab.phone.receive().await.unwrap();
     assert_eq!((status(&answer), contacts(&answer).len()), (200, 1));
     assert_eq!(contacts(&lab.phone.ask(&register(2)).await).len(), 1);
@@ -103,10 +122,20 @@ async fn an_answer_waits_for_the_store_and_others_do_not_wait_for_it() {
 async fn a_store_that_fails_or_breaks_is_answered_with_500() {
     for how in [How::Failing, How::Panicking] {
         let mut lab = slow_lab(how).await;
-        assert_eq!(status(&lab.phone.ask(&register(1).contact("<sip:a@192.0.2.1>")).await), 500);
+        assert_eq!(
+            status(
+                &lab.phone
+                    .ask(&register(1).contact("<sip:a@192.0.2.1>"))
+                    .await
+            ),
+            500
+        );
         assert_eq!(status(&lab.phone.ask(&register(2)).await), 500);
         assert_eq!(lab.engine.metrics().registrar.store_failures, 2);
-        assert_eq!(status(&lab.phone.ask(&options("sip:example.com")).await), 200);
+        assert_eq!(
+            status(&lab.phone.ask(&options("sip:example.com")).await),
+            200
+        );
     }
 }
 
@@ -115,7 +144,9 @@ async fn a_stalled_store_holds_so_many_requests_and_the_rest_is_told_to_come_lat
     let mut lab = slow_lab(How::Well).await;
     let mut refused = 0;
     for number in 0..3000 {
-        let asked = register(1).call_id(&format!("call-{number}")).contact("<sip:a@192.0.2.1>");
+        let asked = register(1)
+            .call_id(&format!("call-{number}"))
+            .contact("<sip:a@192.0.2.1>");
         let request = lab.phone.request(&asked);
         lab.phone.send(request.as_bytes());
         if number % 100 == 99 {
@@ -139,6 +170,23 @@ async fn a_stalled_store_holds_so_many_requests_and_the_rest_is_told_to_come_lat
     assert!(refused > 0, "nothing was refused");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_finishes_what_waits_for_a_store_and_takes_nothing_new() {
+    let mut lab = slow_lab(How::Well).await;
+    let first = lab.phone.request(&register(1).contact("<sip:a@192.0.2.1>"));
+    lab.phone.send(first.as_bytes());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let engine = Arc::clone(&lab.engine);
+    let shutdown = tokio::spawn(async move { engine.shutdown().await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let refused = lab.phone.ask(&options("sip:example.com")).await;
+    assert_eq!(status(&refused), 503);
+    let answer = lab.phone.receive().await.unwrap();
+    assert_eq!((status(&answer), contacts(&answer).len()), (200, 1));
+    shutdown.await.unwrap();
+    assert_eq!(lab.engine.binding_count().await.unwrap(), 1);
+}
+
 /// Users behind a wire.
 struct SlowUsers(Arc<Users>);
 
@@ -159,14 +207,52 @@ impl UserStore for SlowUsers {
 async fn users_may_come_from_a_store_that_takes_its_time() {
     let users = Arc::new(Users::new());
     users.add("alice", "wonderland").unwrap();
-    let mut lab = lab(|config| config.with_domain("example.com").with_user_store(Arc::new(SlowUsers(users)))).await;
+    let mut lab = lab(|config| {
+        config
+            .with_domain("example.com")
+            .with_user_store(Arc::new(SlowUsers(users)))
+    })
+    .await;
     assert!(lab.engine.users().is_none());
     let asked = register(1).contact("<sip:a@192.0.2.1>");
-    assert_eq!(status(&lab.phone.ask_as(&asked, "alice", "wonderland").await), 200);
-    assert_eq!(status(&lab.phone.ask_as(&asked.clone().call_id("2"), "alice", "guess").await), 401);
-    assert_eq!(status(&lab.phone.ask_as(&asked.clone().call_id("3"), "nobody", "guess").await), 401);
-    assert_eq!(status(&lab.phone.ask_as(&asked.clone().call_id("4"), "broken", "guess").await), 500);
-    assert_eq!(status(&lab.phone.ask(&options("sip:alice@example.com")).await), 480);
-    assert_eq!(status(&lab.phone.ask(&options("sip:nobody@example.com")).await), 404);
-    assert_eq!(status(&lab.phone.ask(&options("sip:broken@example.com")).await), 500);
+    assert_eq!(
+        status(&lab.phone.ask_as(&asked, "alice", "wonderland").await),
+        200
+    );
+    assert_eq!(
+        status(
+            &lab.phone
+                .ask_as(&asked.clone().call_id("2"), "alice", "guess")
+                .await
+        ),
+        401
+    );
+    assert_eq!(
+        status(
+            &lab.phone
+                .ask_as(&asked.clone().call_id("3"), "nobody", "guess")
+                .await
+        ),
+        401
+    );
+    assert_eq!(
+        status(
+            &lab.phone
+                .ask_as(&asked.clone().call_id("4"), "broken", "guess")
+                .await
+        ),
+        500
+    );
+    assert_eq!(
+        status(&lab.phone.ask(&options("sip:alice@example.com")).await),
+        480
+    );
+    assert_eq!(
+        status(&lab.phone.ask(&options("sip:nobody@example.com")).await),
+        404
+    );
+    assert_eq!(
+        status(&lab.phone.ask(&options("sip:broken@example.com")).await),
+        500
+    );
 }

@@ -89,7 +89,8 @@ impl FromStr for AddressOfRecord {
             reason,
         };
         let uri = UriRef::parse(text).map_err(|error| invalid(error.to_string()))?;
-        Self::from_uri(uri).ok_or_else(|| invalid("an address-of-record is a SIP URI with a user".to_owned()))
+        Self::from_uri(uri)
+            .ok_or_else(|| invalid("an address-of-record is a SIP URI with a user".to_owned()))
     }
 }
 
@@ -104,7 +105,10 @@ impl fmt::Display for AddressOfRecord {
 
 impl fmt::Debug for AddressOfRecord {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("AddressOfRecord").field(&self.0).finish()
+        formatter
+            .debug_tuple("AddressOfRecord")
+            .field(&self.0)
+            .finish()
     }
 }
 
@@ -130,8 +134,14 @@ mod tests {
 
     #[test]
     fn the_case_of_a_user_and_an_escaped_nul_do() {
-        assert_ne!(address("sip:Alice@example.com"), address("sip:alice@example.com"));
-        assert_ne!(address("sip:null-%00-null@example.com"), address("sip:null-@example.com"));
+        assert_ne!(
+            address("sip:Alice@example.com"),
+            address("sip:alice@example.com")
+        );
+        assert_ne!(
+            address("sip:null-%00-null@example.com"),
+            address("sip:null-@example.com")
+        );
     }
 
     #[test]
@@ -149,7 +159,13 @@ mod tests {
 
     #[test]
     fn only_a_sip_uri_with_a_user_is_an_address() {
-        for text in ["sip:example.com", "tel:+1555", "isbn:2983792873", "alice", "sip:@example.com"] {
+        for text in [
+            "sip:example.com",
+            "tel:+1555",
+            "isbn:2983792873",
+            "alice",
+            "sip:@example.com",
+        ] {
             assert!(text.parse::<AddressOfRecord>().is_err(), "{text}");
         }
     }

@@ -119,7 +119,9 @@ impl Binding {
 
     /// Call-ID of the REGISTER that made or last changed the binding.
     pub fn call_id(&self) -> &str {
-        self.text.get(usize::from(self.parameters_end)..).unwrap_or("")
+        self.text
+            .get(usize::from(self.parameters_end)..)
+            .unwrap_or("")
     }
 
     /// CSeq of that REGISTER.
@@ -221,7 +223,12 @@ impl PackedAddress {
         let v6 = Ipv6Addr::from(self.octets);
         match v6.to_ipv4_mapped() {
             Some(v4) if self.v4 => SocketAddr::new(IpAddr::V4(v4), self.port),
-            _ => SocketAddr::V6(SocketAddrV6::new(v6, self.port, 0, u32::from_ne_bytes(self.scope))),
+            _ => SocketAddr::V6(SocketAddrV6::new(
+                v6,
+                self.port,
+                0,
+                u32::from_ne_bytes(self.scope),
+            )),
         }
     }
 }
@@ -258,8 +265,17 @@ mod tests {
 
     #[test]
     fn source_addresses_survive_packing() {
-        for source in ["192.0.2.4:5060", "[2001:db8::1]:5061", "[::ffff:192.0.2.4]:1", "[fe80::1%3]:9"] {
-            assert_eq!(binding(source).source(), source.parse().unwrap(), "{source}");
+        for source in [
+            "192.0.2.4:5060",
+            "[2001:db8::1]:5061",
+            "[::ffff:192.0.2.4]:1",
+            "[fe80::1%3]:9",
+        ] {
+            assert_eq!(
+                binding(source).source(),
+                source.parse().unwrap(),
+                "{source}"
+            );
         }
     }
 
@@ -283,11 +299,22 @@ mod tests {
             flow: Some(FlowId::from_u64(3)),
         };
         let restore = |uri: &str, parameters: &str| {
-            Binding::restore(uri, parameters, "1", 1, None, Timestamp::from_millis(1), origin)
+            Binding::restore(
+                uri,
+                parameters,
+                "1",
+                1,
+                None,
+                Timestamp::from_millis(1),
+                origin,
+            )
         };
         let uri = format!("sip:{}@example.com", "a".repeat(65_000));
         assert!(restore(&uri, &";x".repeat(300)).is_none());
-        assert_eq!(restore(&uri, ";x").unwrap().flow().unwrap().id, FlowId::from_u64(3));
+        assert_eq!(
+            restore(&uri, ";x").unwrap().flow().unwrap().id,
+            FlowId::from_u64(3)
+        );
     }
 
     #[test]

@@ -24,7 +24,13 @@ pub struct Change {
 
 impl Change {
     /// Makes a change that is allowed ten contacts.
-    pub fn new(address: AddressOfRecord, call_id: impl Into<Box<str>>, cseq: u32, update: Update, origin: Origin) -> Self {
+    pub fn new(
+        address: AddressOfRecord,
+        call_id: impl Into<Box<str>>,
+        cseq: u32,
+        update: Update,
+        origin: Origin,
+    ) -> Self {
         Self {
             address,
             call_id: call_id.into(),

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, Cursor, LocationStore, Page, StoreError, Timestamp,
-    register,
+    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, Cursor, LocationStore, Page,
+    StoreError, Timestamp, register,
 };
 
 /// Keeps bindings in memory: gone with the process, and never later than now.
@@ -61,7 +61,10 @@ impl MemoryStore {
     fn change(&self, change: &Change, now: Timestamp) -> Result<Applied, ChangeError> {
         let key = change.address.shared();
         let mut shard = self.shard(key);
-        let before = shard.addresses.get(key).map_or(&[][..], |entry| &entry.bindings);
+        let before = shard
+            .addresses
+            .get(key)
+            .map_or(&[][..], |entry| &entry.bindings);
         let registered = register(before, change, now)?;
         let before = before.len();
         let after = registered.bindings.len();
@@ -80,7 +83,9 @@ impl MemoryStore {
     fn reserve(&self, more: usize) -> Result<(), ChangeError> {
         self.count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                count.checked_add(more).filter(|count| *count <= self.max_bindings)
+                count
+                    .checked_add(more)
+                    .filter(|count| *count <= self.max_bindings)
             })
             .map(|_| ())
             .map_err(|_| ChangeError::Full)
@@ -97,7 +102,10 @@ impl MemoryStore {
     fn live(&self, address: &AddressOfRecord, now: Timestamp) -> Vec<Binding> {
         let key = address.shared();
         let shard = self.shard(key);
-        shard.addresses.get(key).map_or_else(Vec::new, |entry| entry.live(now))
+        shard
+            .addresses
+            .get(key)
+            .map_or_else(Vec::new, |entry| entry.live(now))
     }
 
     fn remove_all(&self, address: &AddressOfRecord, now: Timestamp) -> usize {
@@ -113,7 +121,12 @@ impl MemoryStore {
     }
 
     /// Walks the shards in order, and the addresses of a shard in the order of their text.
-    fn page_after(&self, after: Option<&Cursor>, limit: usize, now: Timestamp) -> Result<Page, StoreError> {
+    fn page_after(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
         let (mut number, mut last) = match after {
             Some(cursor) => parse_cursor(cursor)?,
             None => (0, None),
@@ -133,7 +146,10 @@ impl MemoryStore {
                     let next = Cursor::new(format!("{number}/{}", last.unwrap_or_default()));
                     return Ok(Page::new(addresses, Some(next)));
                 }
-                let live = shard.addresses.get(key).map_or_else(Vec::new, |entry| entry.live(now));
+                let live = shard
+                    .addresses
+                    .get(key)
+                    .map_or_else(Vec::new, |entry| entry.live(now));
                 if !live.is_empty() {
                     addresses.push((AddressOfRecord::from_shared(Arc::clone(key)), live));
                 }
@@ -153,10 +169,9 @@ impl MemoryStore {
             while looked_at < limit {
                 let Some(key) = shard.due(now) else { break };
                 looked_at += 1;
-                let (before, live) = shard
-                    .addresses
-                    .get(&key)
-                    .map_or((0, Vec::new()), |entry| (entry.bindings.len(), entry.live(now)));
+                let (before, live) = shard.addresses.get(&key).map_or((0, Vec::new()), |entry| {
+                    (entry.bindings.len(), entry.live(now))
+                });
                 shard.store(&key, &live);
                 self.settle(before, live.len());
                 swept += before - live.len();
@@ -237,15 +252,28 @@ impl LocationStore for MemoryStore {
         Answer::Now(self.change(&change, now))
     }
 
-    fn bindings(&self, address: &AddressOfRecord, now: Timestamp) -> Answer<Result<Vec<Binding>, StoreError>> {
+    fn bindings(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<Vec<Binding>, StoreError>> {
         Answer::Now(Ok(self.live(address, now)))
     }
 
-    fn remove(&self, address: &AddressOfRecord, now: Timestamp) -> Answer<Result<usize, StoreError>> {
+    fn remove(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<usize, StoreError>> {
         Answer::Now(Ok(self.remove_all(address, now)))
     }
 
-    fn page(&self, after: Option<&Cursor>, limit: usize, now: Timestamp) -> Answer<Result<Page, StoreError>> {
+    fn page(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<Result<Page, StoreError>> {
         Answer::Now(self.page_after(after, limit.max(1), now))
     }
 
@@ -316,14 +344,29 @@ mod tests {
         format!("sip:{user}@example.com").parse().unwrap()
     }
 
-    fn bind(store: &MemoryStore, user: &str, cseq: u32, expires: u32, now: Timestamp) -> Result<Applied, ChangeError> {
+    fn bind(
+        store: &MemoryStore,
+        user: &str,
+        cseq: u32,
+        expires: u32,
+        now: Timestamp,
+    ) -> Result<Applied, ChangeError> {
         let origin = Origin {
             transport: Transport::Udp,
             source: "192.0.2.7:5060".parse().unwrap(),
             flow: None,
         };
-        let contact = ContactChange::new(Uri::parse(&format!("sip:{user}@192.0.2.7")).unwrap(), expires);
-        let change = Change::new(address(user), "one", cseq, Update::Contacts(vec![contact]), origin);
+        let contact = ContactChange::new(
+            Uri::parse(&format!("sip:{user}@192.0.2.7")).unwrap(),
+            expires,
+        );
+        let change = Change::new(
+            address(user),
+            "one",
+            cseq,
+            Update::Contacts(vec![contact]),
+            origin,
+        );
         store.change(&change, now)
     }
 
@@ -340,7 +383,12 @@ mod tests {
             for (at, key) in &shard.queue {
                 let entry = &shard.addresses[key];
                 assert_eq!(entry.queued, *at);
-                assert!(entry.bindings.iter().all(|binding| binding.expires_at() >= *at));
+                assert!(
+                    entry
+                        .bindings
+                        .iter()
+                        .all(|binding| binding.expires_at() >= *at)
+                );
                 bindings += entry.bindings.len();
             }
         }
@@ -413,7 +461,10 @@ mod tests {
         let store = MemoryStore::new().with_max_bindings(2);
         bind(&store, "alice", 1, 60, at(0)).unwrap();
         bind(&store, "bob", 1, 60, at(0)).unwrap();
-        assert!(matches!(bind(&store, "carol", 1, 60, at(0)), Err(ChangeError::Full)));
+        assert!(matches!(
+            bind(&store, "carol", 1, 60, at(0)),
+            Err(ChangeError::Full)
+        ));
         bind(&store, "alice", 2, 60, at(0)).unwrap();
         bind(&store, "bob", 2, 0, at(0)).unwrap();
         bind(&store, "carol", 1, 60, at(0)).unwrap();
@@ -441,7 +492,11 @@ mod tests {
             loop {
                 let page = store.page_after(cursor.as_ref(), limit, at(0)).unwrap();
                 assert!(page.addresses.len() <= limit);
-                seen.extend(page.addresses.iter().map(|(address, _)| address.user().to_owned()));
+                seen.extend(
+                    page.addresses
+                        .iter()
+                        .map(|(address, _)| address.user().to_owned()),
+                );
                 cursor = page.next;
                 if cursor.is_none() {
                     break;
@@ -450,8 +505,18 @@ mod tests {
             seen.sort();
             assert_eq!(seen, users, "{limit}");
         }
-        assert!(store.page_after(Some(&Cursor::new("elsewhere")), 1, at(0)).is_err());
-        assert!(store.page_after(None, 1000, at(60)).unwrap().addresses.is_empty());
+        assert!(
+            store
+                .page_after(Some(&Cursor::new("elsewhere")), 1, at(0))
+                .is_err()
+        );
+        assert!(
+            store
+                .page_after(None, 1000, at(60))
+                .unwrap()
+                .addresses
+                .is_empty()
+        );
     }
 
     #[test]
@@ -473,7 +538,14 @@ mod tests {
                 let store = &store;
                 scope.spawn(move || {
                     for number in 0..200 {
-                        bind(store, &format!("user{}", number % 50), number * 4 + thread, 60, at(0)).ok();
+                        bind(
+                            store,
+                            &format!("user{}", number % 50),
+                            number * 4 + thread,
+                            60,
+                            at(0),
+                        )
+                        .ok();
                     }
                 });
             }

@@ -32,15 +32,28 @@ pub trait LocationStore: Send + Sync + 'static {
     fn apply(&self, change: Change, now: Timestamp) -> Answer<Result<Applied, ChangeError>>;
 
     /// Gives the bindings of an address that have not expired.
-    fn bindings(&self, address: &AddressOfRecord, now: Timestamp) -> Answer<Result<Vec<Binding>, StoreError>>;
+    fn bindings(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<Vec<Binding>, StoreError>>;
 
     /// Removes every binding of an address and says how many there were.
-    fn remove(&self, address: &AddressOfRecord, now: Timestamp) -> Answer<Result<usize, StoreError>>;
+    fn remove(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<usize, StoreError>>;
 
     /// Gives a page of all bindings, at most `limit` addresses long, from a cursor that an earlier page gave.
     ///
     /// Bindings that exist from the first page to the last appear once. Others may or may not.
-    fn page(&self, after: Option<&Cursor>, limit: usize, now: Timestamp) -> Answer<Result<Page, StoreError>>;
+    fn page(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<Result<Page, StoreError>>;
 
     /// Gives the number of bindings stored, those that have expired and are not yet swept included.
     fn count(&self) -> Answer<Result<usize, StoreError>>;

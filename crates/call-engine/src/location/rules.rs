@@ -15,8 +15,15 @@ use super::{Binding, Change, ChangeError, ContactChange, Registered, Timestamp, 
 /// # Errors
 ///
 /// [`ChangeError::OutOfOrder`] and [`ChangeError::TooManyContacts`]. Nothing is to be stored then.
-pub fn register(existing: &[Binding], change: &Change, now: Timestamp) -> Result<Registered, ChangeError> {
-    let live: Vec<&Binding> = existing.iter().filter(|binding| !binding.is_expired(now)).collect();
+pub fn register(
+    existing: &[Binding],
+    change: &Change,
+    now: Timestamp,
+) -> Result<Registered, ChangeError> {
+    let live: Vec<&Binding> = existing
+        .iter()
+        .filter(|binding| !binding.is_expired(now))
+        .collect();
     let contacts = match &change.update {
         Update::RemoveAll => return remove_all(&live, change),
         Update::Contacts(contacts) => contacts,
@@ -35,7 +42,11 @@ pub fn register(existing: &[Binding], change: &Change, now: Timestamp) -> Result
             in_order(binding, change)?;
         }
         let matches: Vec<usize> = (0..bindings.len())
-            .filter(|index| bindings.get(*index).is_some_and(|binding| is_same(binding, &contact.uri)))
+            .filter(|index| {
+                bindings
+                    .get(*index)
+                    .is_some_and(|binding| is_same(binding, &contact.uri))
+            })
             .collect();
         let was_known = matches.iter().any(|index| known.get(*index) == Some(&true));
         for index in matches.iter().rev() {
@@ -87,7 +98,8 @@ fn in_order(binding: &Binding, change: &Change) -> Result<(), ChangeError> {
 }
 
 fn is_same(binding: &Binding, uri: &Uri) -> bool {
-    binding.uri() == uri.as_str() || UriRef::parse(binding.uri()).is_ok_and(|bound| bound.equivalent(uri))
+    binding.uri() == uri.as_str()
+        || UriRef::parse(binding.uri()).is_ok_and(|bound| bound.equivalent(uri))
 }
 
 /// "Each binding record records the Call-ID and CSeq values from the request."
@@ -101,7 +113,11 @@ fn bind(contact: &ContactChange, change: &Change, now: Timestamp) -> Result<Bind
         expires: now.after(std::time::Duration::from_secs(contact.expires.into())),
         origin: change.origin,
     })
-    .ok_or_else(|| ChangeError::Failed(super::StoreError::new("a contact of more than 65,535 bytes")))
+    .ok_or_else(|| {
+        ChangeError::Failed(super::StoreError::new(
+            "a contact of more than 65,535 bytes",
+        ))
+    })
 }
 
 fn too_many(change: &Change) -> ChangeError {

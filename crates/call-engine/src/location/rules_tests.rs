@@ -16,7 +16,13 @@ fn change(call_id: &str, cseq: u32, update: Update) -> Change {
         source: "192.0.2.7:5060".parse().unwrap(),
         flow: None,
     };
-    Change::new("sip:alice@example.com".parse().unwrap(), call_id, cseq, update, origin)
+    Change::new(
+        "sip:alice@example.com".parse().unwrap(),
+        call_id,
+        cseq,
+        update,
+        origin,
+    )
 }
 
 /// Contacts as `(uri, seconds)`.
@@ -30,9 +36,9 @@ fn contacts(list: &[(&str, u32)]) -> Update {
 
 /// The bindings after some changes at [`NOW`], each of which must succeed.
 fn after(changes: &[Change]) -> Vec<Binding> {
-    changes
-        .iter()
-        .fold(Vec::new(), |bindings, change| register(&bindings, change, NOW).unwrap().bindings)
+    changes.iter().fold(Vec::new(), |bindings, change| {
+        register(&bindings, change, NOW).unwrap().bindings
+    })
 }
 
 fn uris(bindings: &[Binding]) -> Vec<&str> {
@@ -46,7 +52,9 @@ fn bound(call_id: &str, cseq: u32, list: &[(&str, u32)]) -> Vec<Binding> {
 #[test]
 fn a_new_contact_is_added_with_call_id_cseq_and_origin() {
     let bindings = bound("one", 7, &[("sip:alice@192.0.2.7", 60)]);
-    let [binding] = &bindings[..] else { panic!("{bindings:?}") };
+    let [binding] = &bindings[..] else {
+        panic!("{bindings:?}")
+    };
     assert_eq!((binding.call_id(), binding.cseq()), ("one", 7));
     assert_eq!(binding.expires_at(), NOW.after(Duration::from_secs(60)));
     assert_eq!(binding.source(), "192.0.2.7:5060".parse().unwrap());
@@ -56,10 +64,22 @@ fn a_new_contact_is_added_with_call_id_cseq_and_origin() {
 fn a_refresh_with_the_same_call_id_needs_a_higher_cseq() {
     let bindings = bound("one", 7, &[("sip:alice@192.0.2.7", 60)]);
     for cseq in [6, 7] {
-        let refused = register(&bindings, &change("one", cseq, contacts(&[("sip:alice@192.0.2.7", 90)])), NOW);
-        assert!(matches!(refused, Err(ChangeError::OutOfOrder { stored: 7, .. })), "{cseq}");
+        let refused = register(
+            &bindings,
+            &change("one", cseq, contacts(&[("sip:alice@192.0.2.7", 90)])),
+            NOW,
+        );
+        assert!(
+            matches!(refused, Err(ChangeError::OutOfOrder { stored: 7, .. })),
+            "{cseq}"
+        );
     }
-    let next = register(&bindings, &change("one", 8, contacts(&[("sip:alice@192.0.2.7", 90)])), NOW).unwrap();
+    let next = register(
+        &bindings,
+        &change("one", 8, contacts(&[("sip:alice@192.0.2.7", 90)])),
+        NOW,
+    )
+    .unwrap();
     assert_eq!((next.added, next.removed, next.bindings.len()), (0, 0, 1));
     assert_eq!(next.bindings[0].remaining_seconds(NOW), 90);
 }
@@ -67,14 +87,29 @@ fn a_refresh_with_the_same_call_id_needs_a_higher_cseq() {
 #[test]
 fn another_call_id_changes_a_binding_whatever_its_cseq() {
     let bindings = bound("one", 7, &[("sip:alice@192.0.2.7", 60)]);
-    let next = register(&bindings, &change("two", 1, contacts(&[("sip:alice@192.0.2.7", 90)])), NOW).unwrap();
-    assert_eq!((next.bindings[0].call_id(), next.bindings[0].cseq()), ("two", 1));
+    let next = register(
+        &bindings,
+        &change("two", 1, contacts(&[("sip:alice@192.0.2.7", 90)])),
+        NOW,
+    )
+    .unwrap();
+    assert_eq!(
+        (next.bindings[0].call_id(), next.bindings[0].cseq()),
+        ("two", 1)
+    );
 }
 
 #[test]
 fn call_ids_are_compared_octet_by_octet() {
     let bindings = bound("one", 7, &[("sip:alice@192.0.2.7", 60)]);
-    assert!(register(&bindings, &change("ONE", 1, contacts(&[("sip:alice@192.0.2.7", 90)])), NOW).is_ok());
+    assert!(
+        register(
+            &bindings,
+            &change("ONE", 1, contacts(&[("sip:alice@192.0.2.7", 90)])),
+            NOW
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -84,13 +119,23 @@ fn removal_obeys_call_id_and_cseq_too() {
     assert!(register(&bindings, &change("one", 7, contacts(gone)), NOW).is_err());
     let next = register(&bindings, &change("one", 8, contacts(gone)), NOW).unwrap();
     assert_eq!((next.bindings.len(), next.removed), (0, 1));
-    assert!(register(&bindings, &change("two", 1, contacts(gone)), NOW).unwrap().bindings.is_empty());
+    assert!(
+        register(&bindings, &change("two", 1, contacts(gone)), NOW)
+            .unwrap()
+            .bindings
+            .is_empty()
+    );
 }
 
 #[test]
 fn removing_what_is_not_bound_changes_nothing_and_succeeds() {
     let bindings = bound("one", 7, &[("sip:alice@192.0.2.7", 60)]);
-    let next = register(&bindings, &change("one", 7, contacts(&[("sip:alice@192.0.2.8", 0)])), NOW).unwrap();
+    let next = register(
+        &bindings,
+        &change("one", 7, contacts(&[("sip:alice@192.0.2.8", 0)])),
+        NOW,
+    )
+    .unwrap();
     assert_eq!(uris(&next.bindings), ["sip:alice@192.0.2.7"]);
 }
 
@@ -107,8 +152,16 @@ fn all_contacts_of_a_request_are_changed_or_none() {
 
 #[test]
 fn one_request_adds_refreshes_and_removes() {
-    let bindings = bound("one", 1, &[("sip:a@192.0.2.1", 60), ("sip:a@192.0.2.2", 60)]);
-    let mixed = contacts(&[("sip:a@192.0.2.1", 0), ("sip:a@192.0.2.2", 90), ("sip:a@192.0.2.3", 90)]);
+    let bindings = bound(
+        "one",
+        1,
+        &[("sip:a@192.0.2.1", 60), ("sip:a@192.0.2.2", 60)],
+    );
+    let mixed = contacts(&[
+        ("sip:a@192.0.2.1", 0),
+        ("sip:a@192.0.2.2", 90),
+        ("sip:a@192.0.2.3", 90),
+    ]);
     let next = register(&bindings, &change("one", 2, mixed), NOW).unwrap();
     assert_eq!(uris(&next.bindings), ["sip:a@192.0.2.2", "sip:a@192.0.2.3"]);
     assert_eq!((next.added, next.removed), (1, 1));
@@ -121,7 +174,10 @@ fn star_removes_every_binding_of_another_call_id_and_ours_with_a_higher_cseq() {
         change("two", 3, contacts(&[("sip:a@192.0.2.2", 60)])),
     ]);
     let refused = register(&bindings, &change("one", 7, Update::RemoveAll), NOW);
-    assert!(matches!(refused, Err(ChangeError::OutOfOrder { stored: 7, .. })));
+    assert!(matches!(
+        refused,
+        Err(ChangeError::OutOfOrder { stored: 7, .. })
+    ));
     let next = register(&bindings, &change("one", 8, Update::RemoveAll), NOW).unwrap();
     assert_eq!((next.bindings.len(), next.removed), (0, 2));
     assert!(register(&bindings, &change("three", 1, Update::RemoveAll), NOW).is_ok());
@@ -147,20 +203,40 @@ fn contacts_are_compared_as_uris_and_not_as_text() {
 #[test]
 fn a_contact_that_equals_two_bindings_takes_the_place_of_both() {
     // The first two differ from each other, and the third equals both.
-    let two = bound("one", 1, &[("sip:a@192.0.2.1;x=1", 60), ("sip:a@192.0.2.1;x=2", 60)]);
+    let two = bound(
+        "one",
+        1,
+        &[("sip:a@192.0.2.1;x=1", 60), ("sip:a@192.0.2.1;x=2", 60)],
+    );
     assert_eq!(two.len(), 2);
-    let next = register(&two, &change("two", 1, contacts(&[("sip:a@192.0.2.1", 60)])), NOW).unwrap();
+    let next = register(
+        &two,
+        &change("two", 1, contacts(&[("sip:a@192.0.2.1", 60)])),
+        NOW,
+    )
+    .unwrap();
     assert_eq!(uris(&next.bindings), ["sip:a@192.0.2.1"]);
     assert_eq!((next.added, next.removed), (0, 1));
     // And the order of each of them is looked at.
-    assert!(register(&two, &change("one", 1, contacts(&[("sip:a@192.0.2.1", 60)])), NOW).is_err());
+    assert!(
+        register(
+            &two,
+            &change("one", 1, contacts(&[("sip:a@192.0.2.1", 60)])),
+            NOW
+        )
+        .is_err()
+    );
 }
 
 #[test]
 fn a_contact_twice_in_one_request_is_one_binding_as_the_last_says() {
     let next = register(
         &[],
-        &change("one", 1, contacts(&[("sip:a@192.0.2.1", 60), ("sip:a@192.0.2.1", 90)])),
+        &change(
+            "one",
+            1,
+            contacts(&[("sip:a@192.0.2.1", 60), ("sip:a@192.0.2.1", 90)]),
+        ),
         NOW,
     )
     .unwrap();
@@ -173,22 +249,38 @@ fn contacts_of_any_scheme_are_bound() {
     let bindings = bound(
         "one",
         1,
-        &[("tel:+1-212-555-0101", 60), ("mailto:alice@example.com", 60), ("tel:+12125550101", 60)],
+        &[
+            ("tel:+1-212-555-0101", 60),
+            ("mailto:alice@example.com", 60),
+            ("tel:+12125550101", 60),
+        ],
     );
-    assert_eq!(uris(&bindings), ["tel:+12125550101", "mailto:alice@example.com"]);
+    assert_eq!(
+        uris(&bindings),
+        ["tel:+12125550101", "mailto:alice@example.com"]
+    );
 }
 
 #[test]
 fn what_has_expired_orders_nothing_and_counts_for_nothing() {
     let bindings = bound("one", 7, &[("sip:a@192.0.2.1", 60)]);
     let later = NOW.after(Duration::from_secs(60));
-    let next = register(&bindings, &change("one", 1, contacts(&[("sip:a@192.0.2.1", 60)])), later).unwrap();
+    let next = register(
+        &bindings,
+        &change("one", 1, contacts(&[("sip:a@192.0.2.1", 60)])),
+        later,
+    )
+    .unwrap();
     assert_eq!((next.added, next.bindings[0].cseq()), (1, 1));
 }
 
 #[test]
 fn more_contacts_than_allowed_are_refused_and_refreshes_are_not() {
-    let two = bound("one", 1, &[("sip:a@192.0.2.1", 60), ("sip:a@192.0.2.2", 60)]);
+    let two = bound(
+        "one",
+        1,
+        &[("sip:a@192.0.2.1", 60), ("sip:a@192.0.2.2", 60)],
+    );
     let third = change("two", 1, contacts(&[("sip:a@192.0.2.3", 60)])).with_max_contacts(2);
     assert!(matches!(
         register(&two, &third, NOW),
@@ -208,7 +300,9 @@ fn more_contacts_than_allowed_are_refused_and_refreshes_are_not() {
 
 #[test]
 fn a_list_far_beyond_the_limit_is_refused_before_it_is_compared() {
-    let list: Vec<String> = (0..2000).map(|number| format!("sip:a@192.0.2.1:{}", 1024 + number)).collect();
+    let list: Vec<String> = (0..2000)
+        .map(|number| format!("sip:a@192.0.2.1:{}", 1024 + number))
+        .collect();
     let list: Vec<(&str, u32)> = list.iter().map(|uri| (uri.as_str(), 0)).collect();
     assert!(matches!(
         register(&[], &change("one", 1, contacts(&list)), NOW),

@@ -31,7 +31,11 @@ pub async fn lab(settings: impl FnOnce(CallCenterConfig) -> CallCenterConfig) ->
     let network = SimNetwork::new(1);
     let engine = engine(&network, settings).await;
     let phone = Phone::new(&network, PHONE);
-    Lab { network, engine, phone }
+    Lab {
+        network,
+        engine,
+        phone,
+    }
 }
 
 pub async fn engine(
@@ -57,12 +61,23 @@ impl Phone {
     pub fn new(network: &SimNetwork, address: &str) -> Phone {
         let address: SocketAddr = address.parse().unwrap();
         let ip: IpAddr = address.ip();
-        let socket = network.host(ip).bind_datagram(address, 1).unwrap().remove(0);
-        Phone { socket, address, branches: 0 }
+        let socket = network
+            .host(ip)
+            .bind_datagram(address, 1)
+            .unwrap()
+            .remove(0);
+        Phone {
+            socket,
+            address,
+            branches: 0,
+        }
     }
 
     pub fn send(&self, bytes: &[u8]) {
-        self.socket.sender.try_send_to(bytes, SERVER.parse().unwrap()).unwrap();
+        self.socket
+            .sender
+            .try_send_to(bytes, SERVER.parse().unwrap())
+            .unwrap();
     }
 
     /// What comes within two seconds.
@@ -71,7 +86,9 @@ impl Phone {
         let received = tokio::time::timeout(Duration::from_secs(2), async {
             loop {
                 if let Datagram::Received { length, .. } =
-                    poll_fn(|cx| self.socket.receiver.poll_recv(cx, &mut buffer)).await.unwrap()
+                    poll_fn(|cx| self.socket.receiver.poll_recv(cx, &mut buffer))
+                        .await
+                        .unwrap()
                 {
                     return length;
                 }
@@ -94,7 +111,10 @@ impl Phone {
     /// The request as it goes out.
     pub fn request(&mut self, asked: &Ask) -> Request {
         self.branches += 1;
-        let via = format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", self.address, self.branches);
+        let via = format!(
+            "SIP/2.0/UDP {};branch=z9hG4bK{};rport",
+            self.address, self.branches
+        );
         Request::parse(asked.text(&via), &Limits::default()).unwrap()
     }
 
@@ -107,7 +127,9 @@ impl Phone {
         assert_eq!(status(&challenge), 401, "{}", text(&challenge));
         let mut again = asked.clone();
         again.cseq += 1;
-        let headers = client.answer(&self.request(&again), &challenge, "0a4f113b").unwrap();
+        let headers = client
+            .answer(&self.request(&again), &challenge, "0a4f113b")
+            .unwrap();
         for (name, value) in headers {
             again = again.with(&format!("{}: {value}", name.as_str()));
         }
@@ -180,7 +202,15 @@ impl Ask {
     }
 
     pub fn text(&self, via: &str) -> String {
-        let Ask { method, uri, to, from, call_id, cseq, lines } = self;
+        let Ask {
+            method,
+            uri,
+            to,
+            from,
+            call_id,
+            cseq,
+            lines,
+        } = self;
         let mut text = format!(
             "{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nTo: {to}\r\nFrom: {from};tag=1928301774\r\n\
              Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n"
@@ -206,7 +236,9 @@ pub fn header(response: &Response, name: HeaderName) -> Option<String> {
 pub fn contacts(response: &Response) -> Vec<String> {
     let values = response.headers();
     let values = values.list(&HeaderName::Contact);
-    values.map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+    values
+        .map(|value| String::from_utf8_lossy(value).into_owned())
+        .collect()
 }
 
 pub fn text(response: &Response) -> String {
