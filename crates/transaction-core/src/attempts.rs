@@ -174,6 +174,8 @@ impl Exchange {
 pub(crate) struct Client {
     /// The request it is for; 0 for a CANCEL.
     pub(crate) exchange: u64,
+    /// Who hears of a 2xx that comes when the request is over.
+    pub(crate) owner: Option<Owner>,
     pub(crate) hop: Hop,
     /// Absent while its flow is being opened.
     pub(crate) running: Option<Running>,
@@ -204,9 +206,10 @@ pub(crate) enum Machine {
 }
 
 impl Client {
-    pub(crate) fn new(exchange: u64, hop: Hop) -> Self {
+    pub(crate) fn new(exchange: u64, owner: Option<Owner>, hop: Hop) -> Self {
         Self {
             exchange,
+            owner,
             hop,
             running: None,
             repeat: None,

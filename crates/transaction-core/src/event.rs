@@ -26,7 +26,8 @@ pub struct IncomingRequest {
 #[non_exhaustive]
 pub enum Event {
     /// A response to a request of ours. A non-INVITE request gets one final response; an INVITE that was accepted may
-    /// get several 2xx (RFC 6026 §7.2), each of which wants its ACK.
+    /// get several 2xx (RFC 6026 §7.2), each of which wants its ACK; one may come from an earlier target even after the
+    /// request has failed or was abandoned, and then wants its BYE too.
     Response {
         /// The request it answers.
         request: RequestId,

@@ -81,6 +81,7 @@ mod layer;
 mod machine;
 mod manager;
 mod metrics;
+mod server;
 mod slab;
 mod timers;
 

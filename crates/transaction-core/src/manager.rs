@@ -2,7 +2,7 @@
 
 use crate::{
     Claim, CommandError, Context, EndpointBuilder, Event, IncomingRequest, RequestError, RequestId,
-    RequestOptions, Target, TransactionError, User, UserHandle,
+    RequestOptions, SendError, Target, TransactionError, User, UserHandle,
 };
 use sipora_message::{Method, Request, Response, Scheme};
 use sipora_transport::{Destination, Transport};
@@ -251,6 +251,9 @@ impl User for Waiters {
     fn on_command(&mut self, context: &mut Context<'_>, command: Command) {
         let now = context.now().instant;
         match command {
+            Command::Create { reply, .. } if self.entries.len() >= MOST_ENTRIES => {
+                let _ = reply.send(Err(SendError::Overloaded.into()));
+            }
             Command::Create {
                 request,
                 target,
@@ -303,3 +306,6 @@ impl User for Waiters {
 
 /// How long an answer is kept for which nobody waits: as long as the request itself may take.
 const KEPT: Duration = Duration::from_secs(32);
+
+/// Requests on their way and answers kept, all together: as many as the core takes by default.
+const MOST_ENTRIES: usize = 100_000;

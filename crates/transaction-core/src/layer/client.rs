@@ -179,7 +179,7 @@ impl TransactionLayer {
         );
         let reliable = flow.transport.is_reliable();
         let (machine, reaction) = client_non_invite::Machine::start(&self.config.timers, reliable);
-        let cancel = self.clients.insert(Client::new(0, Hop::over(flow)));
+        let cancel = self.clients.insert(Client::new(0, None, Hop::over(flow)));
         let running = Running {
             machine: Machine::NonInvite(machine),
             key,

@@ -7,6 +7,7 @@ mod server;
 use crate::attempts::{Client, Exchange};
 use crate::key::{KeyMaker, KeyMap};
 use crate::machine::Alarm;
+use crate::server::Server;
 use crate::slab::Slab;
 use crate::timers::{Holder, TimerQueue, Whose};
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     Transmit, TransportFailure,
 };
 use bytes::Bytes;
-use server::Server;
 use sipora_message::{Message, Request};
 use sipora_transport::{Flow, FlowId, Now};
 use std::collections::VecDeque;

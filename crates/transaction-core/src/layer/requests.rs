@@ -193,11 +193,13 @@ impl TransactionLayer {
     /// Begins an attempt at one target: its flow is asked for.
     fn attempt(&mut self, now: Now, id: u64, hop: Hop) {
         let place = hop.place.clone();
-        let client = self.clients.insert(Client::new(id, hop));
         let silence = self.config.silence;
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
+        let client = self
+            .clients
+            .insert(Client::new(id, Some(exchange.owner), hop));
         exchange.current = client;
         exchange.silence = silence
             .filter(|_| exchange.has_hop(true))
@@ -235,7 +237,9 @@ impl TransactionLayer {
         let Some(client) = self.clients.get(client_id) else {
             return;
         };
-        let superseded = client.superseded;
+        let (superseded, owner) = (client.superseded, client.owner);
+        let is_invite =
+            matches!(&client.running, Some(running) if *running.sent.method() == Method::Invite);
         let id = client.exchange;
         let status = response.status();
         if superseded && status.is_provisional() {
@@ -244,6 +248,17 @@ impl TransactionLayer {
             return;
         }
         let Some(exchange) = self.exchanges.get_mut(id) else {
+            // An earlier target accepted the INVITE when its user had given up on it: the session is there all the same,
+            // and only the user can end it.
+            if let (true, true, Some(owner)) = (is_invite, status.is_success(), owner) {
+                let event = Event::Response {
+                    request: RequestId(id),
+                    response,
+                    flow,
+                    destination: hop.destination().cloned(),
+                };
+                self.events.push_back((owner, event));
+            }
             return;
         };
         if status.is_provisional() {

@@ -1,129 +1,15 @@
 //! Server transactions: requests that came in, and their answers.
 
 use super::{TransactionLayer, set, trim};
-use crate::attempts::earlier;
-use crate::key::{Key, ServerKey};
+use crate::key::ServerKey;
 use crate::machine::{Notice, Reaction, server_invite, server_non_invite};
+use crate::server::{Input, Live, Machine, Server, react};
 use crate::timers::Holder;
 use crate::{Event, Gone, IncomingRequest, Owner, Purpose, ServerTransactionId, TransportFailure};
 use bytes::Bytes;
 use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
 use sipora_transport::{Flow, Now, response_route};
 use std::time::Instant;
-
-/// A request that came in. Once it has its final answer, what is left of it is its key and that answer.
-#[derive(Debug)]
-pub(super) struct Server {
-    key: Key,
-    /// Where answers go (§18.2.2).
-    route: Flow,
-    machine: Machine,
-    /// The latest answer, at its exact size; empty before the first.
-    answer: Box<[u8]>,
-    end: Option<Instant>,
-    pub(super) queued: Option<Instant>,
-    owner: Option<Owner>,
-    live: Option<Box<Live>>,
-}
-
-/// What only a transaction without a final answer needs, and an INVITE until its end.
-#[derive(Debug)]
-struct Live {
-    /// Taken when the final answer is there.
-    request: Option<Request>,
-    repeat: Option<Instant>,
-    /// For RFC 2543 peers, whose INVITE and ACK differ in nothing but the To tag.
-    legacy: bool,
-    request_tag: u64,
-    answer_tag: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Machine {
-    Invite(server_invite::Machine),
-    NonInvite(server_non_invite::Machine),
-}
-
-/// What happens to a server transaction of either kind.
-#[derive(Debug, Clone, Copy)]
-enum Input {
-    Repeat,
-    End,
-    Request,
-    Ack,
-    Answer(StatusCode),
-    TransportError,
-}
-
-impl Server {
-    pub(super) fn next_alarm(&self) -> Option<Instant> {
-        earlier(self.end, self.live.as_ref().and_then(|live| live.repeat))
-    }
-
-    fn is_unanswered(&self) -> bool {
-        match self.machine {
-            Machine::Invite(machine) => machine.state == server_invite::State::Proceeding,
-            Machine::NonInvite(machine) => matches!(
-                machine.state,
-                server_non_invite::State::Trying | server_non_invite::State::Proceeding
-            ),
-        }
-    }
-
-    fn is_terminated(&self) -> bool {
-        match self.machine {
-            Machine::Invite(machine) => machine.state == server_invite::State::Terminated,
-            Machine::NonInvite(machine) => machine.state == server_non_invite::State::Terminated,
-        }
-    }
-
-    fn is_invite(&self) -> bool {
-        matches!(self.machine, Machine::Invite(_))
-    }
-
-    /// Keeps a new answer and returns what has to go on the wire, if anything.
-    fn bytes_to_send(
-        &mut self,
-        reaction: Reaction,
-        input: Input,
-        answer: Option<Bytes>,
-    ) -> Option<Bytes> {
-        if !self.is_invite() && matches!(input, Input::Answer(StatusCode::REQUEST_TIMEOUT)) {
-            // RFC 4320 §4.2: "MUST NOT send a response with a Status-Code of 408 to a non-INVITE request".
-            self.answer = Box::default();
-            return None;
-        }
-        if reaction.send_trying {
-            let request = self.live.as_ref()?.request.as_ref()?;
-            let trying = Response::for_request(request, StatusCode::TRYING)
-                .build()
-                .ok()?;
-            self.answer = trying.as_bytes().into();
-            return Some(trying.to_bytes());
-        }
-        if !reaction.send {
-            return None;
-        }
-        match answer {
-            Some(bytes) => {
-                if !self.is_terminated() {
-                    self.answer = bytes.as_ref().into();
-                }
-                Some(bytes)
-            }
-            None => (!self.answer.is_empty()).then(|| Bytes::copy_from_slice(&self.answer)),
-        }
-    }
-
-    /// Lets go of what a final answer has made needless.
-    fn shrink(&mut self) {
-        if !self.is_invite() {
-            self.live = None;
-        } else if let Some(live) = self.live.as_mut() {
-            live.request = None;
-        }
-    }
-}
 
 impl TransactionLayer {
     /// Says which user a request belongs to; its events go there. A request that nobody claims is to be answered with
@@ -329,9 +215,9 @@ impl TransactionLayer {
             });
         }
         self.metrics.retransmissions_received += 1;
-        if flow.transport.is_stream() {
+        if let Some(server) = self.servers.get_mut(id) {
             // A copy that came over another connection shows that the first is of no use any more.
-            if let Some(server) = self.servers.get_mut(id) {
+            if flow.transport.is_stream() && server.route.transport == flow.transport {
                 server.route = flow;
             }
         }
@@ -551,40 +437,6 @@ impl TransactionLayer {
     }
 }
 
-fn react(machine: &mut Machine, input: Input, timers: &crate::Timers, reliable: bool) -> Reaction {
-    match machine {
-        Machine::Invite(machine) => {
-            let input = match input {
-                Input::Repeat => server_invite::Input::Repeat,
-                Input::End => server_invite::Input::End,
-                Input::Request => server_invite::Input::Request,
-                Input::Ack => server_invite::Input::Ack,
-                Input::TransportError => server_invite::Input::TransportError,
-                Input::Answer(status) if status.is_provisional() => {
-                    server_invite::Input::Provisional
-                }
-                Input::Answer(status) if status.is_success() => server_invite::Input::Success,
-                Input::Answer(_) => server_invite::Input::Refusal,
-            };
-            machine.on(input, timers, reliable)
-        }
-        Machine::NonInvite(machine) => {
-            let input = match input {
-                Input::Repeat => server_non_invite::Input::Repeat,
-                Input::End => server_non_invite::Input::End,
-                Input::Request => server_non_invite::Input::Request,
-                Input::Ack => return Reaction::NOTHING,
-                Input::TransportError => server_non_invite::Input::TransportError,
-                Input::Answer(status) if status.is_provisional() => {
-                    server_non_invite::Input::Provisional
-                }
-                Input::Answer(_) => server_non_invite::Input::Final,
-            };
-            machine.on(input, timers, reliable)
-        }
-    }
-}
-
 /// Reads the To tag of an answer that was sent.
 fn tag_of(answer: &[u8]) -> Option<String> {
     let bytes = Bytes::copy_from_slice(answer);
@@ -607,21 +459,3 @@ const CANCELLABLE: [Method; 12] = [
     Method::Update,
     Method::Refer,
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A completed transaction with an answer of 400 bytes may take 600: its slot, its place in the map of keys (a key, a slot
-    /// number and a control byte, at the mean load of two thirds), its entry in the timer queue, and the answer.
-    #[test]
-    fn a_completed_transaction_stays_within_its_budget() {
-        let slot = size_of::<Server>() + 8;
-        let map = (size_of::<(Key, u64)>() + 1) * 3 / 2;
-        let timer = size_of::<(Instant, Holder)>();
-        assert!(
-            slot + map + timer + 400 <= 600,
-            "{slot} + {map} + {timer} + 400"
-        );
-    }
-}

@@ -377,3 +377,22 @@ fn a_name_without_addresses_fails_the_request() {
         }]
     ));
 }
+
+#[test]
+fn a_2xx_of_an_earlier_target_is_delivered_even_when_the_request_is_over() {
+    let mut bench = Bench::new();
+    let id = bench.send(outgoing(Method::Invite), &[udp(2), udp(3)]);
+    bench.pass_ms(4_000);
+    let sent = bench.take_sent();
+    let (first, second) = (sent[0].clone(), sent.last().unwrap().clone());
+    bench.answer(&second, 486);
+    assert_eq!(bench.statuses(), [486]);
+    bench.answer(&first, 200);
+    let events = bench.take_events();
+    assert!(
+        matches!(events[..], [Event::Response { request, .. }] if request == id),
+        "{events:?}"
+    );
+    bench.pass_ms(32_000);
+    bench.assert_empty();
+}
