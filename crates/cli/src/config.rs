@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Deserialize;
-use sipora_auth::Algorithm;
+use sipora_call_engine::Algorithm;
 
 use crate::exit::Failure;
 

@@ -4,8 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use sipora_auth::Algorithm;
-use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
+use sipora_call_engine::{Algorithm, CallCenterConfig, CallCenterEngine};
 
 use crate::arguments::EXIT_STATUSES;
 use crate::config::{ConfigFile, Digest, Expires, Listen};
