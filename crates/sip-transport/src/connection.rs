@@ -97,6 +97,10 @@ impl ConnectionTask {
             ended: Notify::new(),
         });
         shared.table.add_connection(connection.clone());
+        if shared.is_stopping() {
+            // A shutdown has gone through the table already, or will find an end that is set.
+            connection.end(CloseReason::ByUs);
+        }
         ConnectionTask { shared: shared.clone(), connection, stream, queue, permit }
     }
 
@@ -130,8 +134,13 @@ impl ConnectionTask {
         drop((writer, queue, permit));
         count_end(&shared, &reason);
         debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %reason, "connection closed");
-        // Nobody to tell when the receiver is gone.
-        let _ = shared.inbound.send(Inbound { flow, payload: Payload::Closed(reason) }).await;
+        // Nobody to tell when the receiver is gone; and a shutdown does not wait for a driver that has stopped to listen.
+        let report = shared.inbound.send(Inbound { flow, payload: Payload::Closed(reason) });
+        if shared.is_stopping() {
+            let _ = timeout(shared.config.linger, report).await;
+        } else {
+            let _ = report.await;
+        }
     }
 }
 

@@ -1,6 +1,77 @@
-//! SIP flows over UDP and TCP behind one network trait.
+//! SIP flows over UDP and TCP behind one network trait (RFC 3261 §18).
+//!
+//! [`Transports`] is the one table of flows: it binds UDP sockets and TCP listeners, opens connections and uses them again,
+//! and sends on any [`Flow`] without ever waiting. What comes in is a whole, stamped message: from each [`UdpListener`] that
+//! the driver polls itself, and from an [`InboundReceiver`] for all connections together. Underneath lies a [`Network`]:
+//! [`TokioNetwork`] is the operating system's; tests bring a simulated one.
+//!
+//! ```
+//! use sipora_message::{Message, Method, Request, Response, StatusCode, Uri};
+//! use sipora_transport::{Destination, Payload, TokioNetwork, TransportConfig, Transports, response_route};
+//! use std::sync::Arc;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (transports, _connections) = Transports::new(Arc::new(TokioNetwork::new()), TransportConfig::default());
+//! let mut socket = transports.bind_udp("127.0.0.1:0".parse()?, 1)?.remove(0);
+//!
+//! // To ourselves, as nobody else is here.
+//! let flow = transports.open(&Destination::udp(socket.local_addr())).await?;
+//! let request = Request::builder(Method::Options, &Uri::parse("sip:bob@example.com")?)
+//!     .from("<sip:alice@example.com>;tag=1")
+//!     .to("<sip:bob@example.com>")
+//!     .call_id("a84b4c76e66710")
+//!     .cseq(1)
+//!     .build()?
+//!     .with_top_via(&format!("SIP/2.0/UDP {};branch=z9hG4bK1;rport", transports.sent_by(&flow)));
+//! transports.try_send(&flow, request.to_bytes())?;
+//!
+//! let inbound = socket.recv().await;
+//! let Payload::Message(Message::Request(request)) = inbound.payload else { panic!("a request was sent") };
+//! let response = Response::for_request(&request, StatusCode::OK).to_tag("2").build()?;
+//! transports.try_send(&response_route(&request, &inbound.flow).flow, response.to_bytes())?;
+//!
+//! let inbound = socket.recv().await;
+//! let Payload::Message(Message::Response(response)) = inbound.payload else { panic!("a response was sent") };
+//! assert_eq!(response.status(), StatusCode::OK);
+//! # Ok(()) }
+//! ```
+//!
+//! # What it promises
+//!
+//! - [`Transports::try_send`] never waits. A peer that reads too slowly is cut off; a socket without room drops the datagram,
+//!   as the network might.
+//! - A [`FlowId`] of a closed connection never resolves again, and the end of every connection is reported.
+//! - Every buffer, table and queue has a bound in [`TransportConfig`], and a counter in [`Metrics`].
+//! - An occupied port is an error, whoever has it.
+//!
+//! # What is not here yet
+//!
+//! TLS and WebSocket (opening them is [`OpenError::Unsupported`]), NAPTR and SRV records, pings of our own (those of peers are
+//! answered), and connection reuse for peers that listen on another port (RFC 5923).
+//!
+//! # Features
+//!
+//! | feature | default | what |
+//! | --- | --- | --- |
+//! | `force-portable` | off | builds on Linux what other systems get: no ICMP reports. For this crate's tests |
+//!
+//! # RFC sections
+//!
+//! | section | what | where |
+//! | --- | --- | --- |
+//! | RFC 3261 §7.5, §18.3 | framing; malformed messages | [`Payload::Malformed`] |
+//! | RFC 3261 §18.1.1 | `sent-by`; connections are used again | [`Transports::sent_by`], [`Transports::open`] |
+//! | RFC 3261 §18.1.2 | responses whose top Via is not ours are discarded | [`Metrics::responses_misdirected`] |
+//! | RFC 3261 §18.2.1 | `received` | [`stamp`] |
+//! | RFC 3261 §18.2.2 | the way of a response; `maddr` for multicast groups only | [`response_route`] |
+//! | RFC 3261 §18.4 | ICMP errors (Linux) | [`Payload::Unreachable`] |
+//! | RFC 3263 §4 | numeric hosts, ports, `transport`, `maddr`, A and AAAA | [`Resolver`] |
+//! | RFC 3581 §4 | `rport` | [`stamp`], [`response_route`] |
+//! | RFC 5626 §4.4.1 | CRLF pings on connections are answered | [`Metrics::pings_answered`] |
 
 #![deny(unsafe_code)]
+#![cfg_attr(any(not(target_os = "linux"), feature = "force-portable"), forbid(unsafe_code))]
 
 mod config;
 mod connection;
@@ -35,7 +106,12 @@ pub use now::Now;
 pub use resolver::{ResolveError, Resolver, StaticResolver, SystemResolver};
 pub use sent_by::SentBy;
 pub use tokio_network::TokioNetwork;
-pub use transport::Transport;
+pub use transport::{Transport, UnknownTransport};
 pub use transports::Transports;
 pub use udp::UdpListener;
 pub use via::{ResponseRoute, response_destination, response_route, stamp};
+
+/// The README's program, which has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

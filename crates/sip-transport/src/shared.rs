@@ -54,7 +54,7 @@ impl Shared {
         let advertised = self.config.advertised.as_ref();
         let port_is_ours = port == local.port()
             || advertised.is_some_and(|advertised| advertised.port == Some(port))
-            || self.table.listeners().iter().any(|(_, listener)| listener.port() == port);
+            || self.table.listens_on(port);
         port_is_ours && self.addresses.is_ours(via.host(), local.ip(), advertised)
     }
 

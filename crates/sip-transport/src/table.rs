@@ -112,6 +112,11 @@ impl Table {
         read(&self.listeners).clone()
     }
 
+    /// Tells whether any listener has the port.
+    pub(crate) fn listens_on(&self, port: u16) -> bool {
+        read(&self.listeners).iter().any(|(_, listener)| listener.port() == port)
+    }
+
     /// Returns the listener that a peer on our address `local` would find: of the transport, at best of the same address.
     pub(crate) fn listener_for(&self, transport: Transport, local: SocketAddr) -> Option<SocketAddr> {
         let listeners = read(&self.listeners);

@@ -173,8 +173,12 @@ fn is_late_report(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
-    ) || cfg!(target_os = "linux") && matches!(error.raw_os_error(), Some(71 | 92))
+    ) || cfg!(target_os = "linux") && matches!(error.raw_os_error(), Some(EPROTO | ENOPROTOOPT))
 }
+
+/// Linux's words for a parameter problem and for a protocol that is unreachable.
+const EPROTO: i32 = 71;
+const ENOPROTOOPT: i32 = 92;
 
 struct TokioReceiver {
     socket: Arc<UdpSocket>,

@@ -227,7 +227,8 @@ impl Transports {
 
     /// Stops listening, writes what is queued, closes every connection and waits for their tasks.
     ///
-    /// The [`InboundReceiver`] must be drained meanwhile, or dropped: connections report their end through it.
+    /// Connections report their end through the [`InboundReceiver`], and wait
+    /// [`linger`](crate::TransportConfig::linger) at most for one that nobody empties.
     pub async fn shutdown(&self) {
         let shared = self.shared();
         shared.stopping.send_replace(true);
@@ -281,6 +282,7 @@ async fn connect(shared: &Arc<Shared>, transport: Transport, address: SocketAddr
     let mut stopping = shared.stopping.subscribe();
     let attempt = shared.network.connect(local_for(shared, address), address);
     let stream = tokio::select! {
+        biased;
         stream = timeout(shared.config.connect_timeout, attempt) => {
             stream.map_err(|_| OpenError::Timeout(address))?.map_err(failed)?
         }

@@ -81,9 +81,11 @@ fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
     let port = via.port().unwrap_or(transport.default_port());
     let address = |ip: IpAddr, port: u16| Some(SocketAddr::new(ip, port));
     if transport == Transport::Udp
-        && let Some(multicast) = via.maddr().and_then(literal)
+        && let Some(multicast) = via.maddr().and_then(literal).filter(IpAddr::is_multicast)
     {
-        // RFC 3261 §18.2.2: the response MUST be forwarded to `maddr`, at the sent-by port.
+        // RFC 3261 §18.2.2: the response MUST be forwarded to `maddr`, at the sent-by port. Clients write it when they send to
+        // a multicast group (§18.1.1), and for nothing but such a group is it believed: otherwise anyone could have our
+        // responses, retransmissions and all, sent to a third party without even forging his address.
         return address(multicast, port);
     }
     let ip = via.received().or(via.host().ip())?;
@@ -230,9 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn maddr_goes_before_received_on_udp_alone() {
+    fn a_multicast_maddr_goes_before_received_on_udp_alone() {
         let via = "SIP/2.0/UDP a.example:5070;maddr=224.2.0.1;branch=z9hG4bK1";
         assert_eq!(goes_to(via, "192.0.2.1:9988"), "224.2.0.1:5070");
+        let elsewhere = via.replace("224.2.0.1", "203.0.113.9");
+        assert_eq!(goes_to(&elsewhere, "192.0.2.1:9988"), "192.0.2.1:5070", "a third party gets nothing");
         let route = route(&via.replace("UDP", "TCP"), "192.0.2.1:9988", Transport::Tcp);
         assert_eq!(route.fallback, Some(Destination::tcp("192.0.2.1:5070".parse().unwrap())));
     }

@@ -34,3 +34,8 @@ pub use sim::{Conditions, SimHost, SimNetwork};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 pub struct ProjectReadme;
+
+/// This crate's own README, whose program has to run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

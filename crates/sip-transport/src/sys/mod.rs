@@ -1,11 +1,12 @@
 //! What the operating system can do and safe Rust cannot ask for. The only unsafe code of the family.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
 mod linux;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
 pub(crate) use linux::{next_report, report_undelivered};
 
 /// A datagram that did not arrive, as the network reported it.
+#[cfg_attr(feature = "force-portable", allow(dead_code))]
 pub(crate) struct Report {
     /// Where the datagram was to go.
     pub(crate) remote: std::net::SocketAddr,
@@ -13,7 +14,7 @@ pub(crate) struct Report {
     pub(crate) kind: std::io::ErrorKind,
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(feature = "force-portable"))))]
 mod portable {
     use super::Report;
     use std::io;
@@ -29,5 +30,5 @@ mod portable {
         Err(io::ErrorKind::WouldBlock.into())
     }
 }
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(feature = "force-portable"))))]
 pub(crate) use portable::{next_report, report_undelivered};

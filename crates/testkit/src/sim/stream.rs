@@ -366,12 +366,19 @@ fn messages(framer: &mut StreamFramer, written: &Bytes) -> Vec<Bytes> {
     if framer.is_lost() {
         return vec![written.clone()];
     }
+    let mut known = 0usize;
+    let before = framer.buffered();
     framer.push(written);
-    let frame = |frame| match frame {
-        Frame::Message(message) => message.to_bytes(),
-        Frame::Ping => Bytes::from_static(b"\r\n\r\n"),
-        Frame::Pong => Bytes::from_static(b"\r\n"),
-        _ => written.clone(),
+    let frame = |frame| {
+        let bytes = match frame {
+            Frame::Message(message) => message.to_bytes(),
+            Frame::Ping => Bytes::from_static(b"\r\n\r\n"),
+            Frame::Pong => Bytes::from_static(b"\r\n"),
+            // What is left once the messages before it are taken away.
+            _ => written.slice(known.saturating_sub(before).min(written.len())..),
+        };
+        known += bytes.len();
+        bytes
     };
     std::iter::from_fn(|| framer.next()).map(frame).collect()
 }
