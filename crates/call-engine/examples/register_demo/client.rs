@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use sipora_session_core::message::{Limits, Request, StatusCode};
+use sipora_session_core::message::{HeaderName, Method, Request, StatusCode, Uri};
 use sipora_session_core::{
     Credentials, Error, RegistrationHandle, RegistrationState, SessionCoordinator,
     SessionManagerBuilder, SipClient,
@@ -59,8 +59,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let wire = Wire::new();
 
     // A client without credentials, and one with.
-    let stranger = client(&wire, None).await?;
-    let client = client(&wire, Some(Credentials::new("alice", "wonderland"))).await?;
+    let stranger = client(&wire, &alice, None).await?;
+    let client = client(&wire, &alice, Some(Credentials::new("alice", "wonderland"))).await?;
     let contact = client.contact_uri("alice", &server).await.map_err(told)?;
 
     let step = wire.step("OPTIONS: is the server there?");
@@ -144,7 +144,10 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
 
     let step = wire.step("REGISTER without Contact, as a raw request: what is bound now?");
     let answer = client
-        .send_raw_request(query(&server, &alice)?, PATIENCE)
+        .send_raw_request(
+            query(&client, &server, &alice).map_err(|error| error.to_string())?,
+            PATIENCE,
+        )
         .await
         .map_err(told)?;
     check(
@@ -162,10 +165,12 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
 /// Starts a client on a free port of the loopback interface.
 async fn client(
     wire: &Arc<Wire>,
+    identity: &str,
     credentials: Option<Credentials>,
 ) -> Result<Arc<SessionCoordinator>, String> {
     let mut builder = SessionManagerBuilder::new()
         .with_bind_address(Ipv4Addr::LOCALHOST.into())
+        .with_identity(identity)
         .with_request_timeout(PATIENCE)
         .with_observer(wire.clone())
         .enable_sip_client();
@@ -196,12 +201,19 @@ async fn refreshed(registration: &RegistrationHandle) -> Result<(), String> {
         .unwrap_or_else(|_| Err("it was not refreshed in time".to_owned()))
 }
 
-/// Makes a REGISTER that only asks (RFC 3261 §10.2.3). The client adds what every request needs.
-fn query(registrar: &str, address: &str) -> Result<Request, String> {
-    let text = format!(
-        "REGISTER {registrar} SIP/2.0\r\nFrom: <{address}>\r\nTo: <{address}>\r\nContent-Length: 0\r\n\r\n"
-    );
-    Request::parse(text, &Limits::default()).map_err(|error| error.to_string())
+/// Makes a REGISTER that only asks (RFC 3261 §10.2.3). Its To is the address-of-record, not where it goes.
+fn query(
+    client: &SessionCoordinator,
+    registrar: &str,
+    address: &str,
+) -> Result<Request, Box<dyn std::error::Error>> {
+    let request = client
+        .request(Method::Register, &Uri::parse(registrar)?)
+        .build()?;
+    Ok(request
+        .edit()
+        .set(HeaderName::To, format!("<{address}>"))
+        .build()?)
 }
 
 fn check(holds: bool, otherwise: &str) -> Result<(), String> {
