@@ -3,7 +3,8 @@
 
 use sipora_message::{Message, Method, Request, Response, StatusCode, Uri};
 use sipora_transport::{
-    Destination, Inbound, Payload, TokioNetwork, Transport, TransportConfig, Transports, response_route,
+    Destination, Inbound, Payload, TokioNetwork, Transport, TransportConfig, Transports,
+    response_route,
 };
 use std::error::Error;
 use std::net::SocketAddr;
@@ -20,8 +21,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Starts the server on a free port.
 async fn serve() -> Result<SocketAddr, Box<dyn Error>> {
-    let (transports, mut connections) = Transports::new(Arc::new(TokioNetwork::new()), TransportConfig::default());
-    let mut socket = transports.bind_udp_and_tcp("127.0.0.1:0".parse()?, 1)?.remove(0);
+    let (transports, mut connections) =
+        Transports::new(Arc::new(TokioNetwork::new()), TransportConfig::default());
+    let mut socket = transports
+        .bind_udp_and_tcp("127.0.0.1:0".parse()?, 1)?
+        .remove(0);
     let address = socket.local_addr();
     tokio::spawn(async move {
         loop {
@@ -40,7 +44,9 @@ async fn serve() -> Result<SocketAddr, Box<dyn Error>> {
 async fn answer(transports: &Transports, inbound: Inbound) -> Result<(), Box<dyn Error>> {
     let Inbound { flow, payload } = inbound;
     let (request, status) = match payload {
-        Payload::Message(Message::Request(request)) if *request.method() == Method::Options => (request, StatusCode::OK),
+        Payload::Message(Message::Request(request)) if *request.method() == Method::Options => {
+            (request, StatusCode::OK)
+        }
         Payload::Message(Message::Request(request)) if *request.method() != Method::Ack => {
             (request, StatusCode::METHOD_NOT_ALLOWED)
         }
@@ -50,22 +56,39 @@ async fn answer(transports: &Transports, inbound: Inbound) -> Result<(), Box<dyn
         },
         _ => return Ok(()),
     };
-    println!("server: {} {} from {flow}", request.method(), request.uri_text());
-    let response = Response::for_request(&request, status).to_tag("server").build()?.to_bytes();
+    println!(
+        "server: {} {} from {flow}",
+        request.method(),
+        request.uri_text()
+    );
+    let response = Response::for_request(&request, status)
+        .to_tag("server")
+        .build()?
+        .to_bytes();
     let route = response_route(&request, &flow);
-    match (transports.try_send(&route.flow, response.clone()), route.fallback) {
+    match (
+        transports.try_send(&route.flow, response.clone()),
+        route.fallback,
+    ) {
         // The connection is gone: RFC 3261 §18.2.2 has us open one to the address in the Via.
-        (Err(_), Some(destination)) => Ok(transports.try_send(&transports.open(&destination).await?, response)?),
+        (Err(_), Some(destination)) => {
+            Ok(transports.try_send(&transports.open(&destination).await?, response)?)
+        }
         (sent, _) => Ok(sent?),
     }
 }
 
 /// Sends one OPTIONS and prints its answer.
 async fn ask(destination: Destination) -> Result<(), Box<dyn Error>> {
-    let (transports, mut connections) = Transports::new(Arc::new(TokioNetwork::new()), TransportConfig::default());
+    let (transports, mut connections) =
+        Transports::new(Arc::new(TokioNetwork::new()), TransportConfig::default());
     let mut socket = transports.bind_udp("127.0.0.1:0".parse()?, 1)?.remove(0);
     let flow = transports.open(&destination).await?;
-    let via = format!("SIP/2.0/{} {};branch=z9hG4bKoptions;rport", flow.transport, transports.sent_by(&flow));
+    let via = format!(
+        "SIP/2.0/{} {};branch=z9hG4bKoptions;rport",
+        flow.transport,
+        transports.sent_by(&flow)
+    );
     let request = Request::builder(Method::Options, &Uri::parse("sip:server@example.com")?)
         .from("<sip:client@example.com>;tag=client")
         .to("<sip:server@example.com>")
@@ -80,7 +103,12 @@ async fn ask(destination: Destination) -> Result<(), Box<dyn Error>> {
     };
     match inbound.payload {
         Payload::Message(Message::Response(response)) => {
-            println!("client: {} {} over {}", response.status().as_u16(), response.reason(), inbound.flow);
+            println!(
+                "client: {} {} over {}",
+                response.status().as_u16(),
+                response.reason(),
+                inbound.flow
+            );
         }
         other => println!("client: {other:?}"),
     }

@@ -35,7 +35,10 @@ impl Connection {
             return Err(SendError::Closed);
         }
         let length = message.len();
-        let waiting = self.waiting.fetch_add(length, Ordering::AcqRel).saturating_add(length);
+        let waiting = self
+            .waiting
+            .fetch_add(length, Ordering::AcqRel)
+            .saturating_add(length);
         if waiting > self.limit {
             self.end(CloseReason::SlowReader);
             return Err(SendError::Full);
@@ -101,7 +104,13 @@ impl ConnectionTask {
             // A shutdown has gone through the table already, or will find an end that is set.
             connection.end(CloseReason::ByUs);
         }
-        ConnectionTask { shared: shared.clone(), connection, stream, queue, permit }
+        ConnectionTask {
+            shared: shared.clone(),
+            connection,
+            stream,
+            queue,
+            permit,
+        }
     }
 
     pub(crate) fn flow(&self) -> Flow {
@@ -110,7 +119,13 @@ impl ConnectionTask {
 
     /// Reads and writes until the connection ends, and reports that.
     pub(crate) async fn run(self) {
-        let ConnectionTask { shared, connection, stream, mut queue, permit } = self;
+        let ConnectionTask {
+            shared,
+            connection,
+            stream,
+            mut queue,
+            permit,
+        } = self;
         let flow = connection.flow;
         let (reader, mut writer) = tokio::io::split(stream);
         let activity = Activity::new();
@@ -128,14 +143,24 @@ impl ConnectionTask {
         // From here the id resolves no more; what was queued before is still written where the peer may be reading.
         shared.table.remove_connection(&connection);
         connection.end(reason.clone());
-        if matches!(reason, CloseReason::ByUs | CloseReason::ByPeer | CloseReason::Framing | CloseReason::Idle) {
-            let _ = timeout(shared.config.linger, flush(&mut writer, &mut queue, writing)).await;
+        if matches!(
+            reason,
+            CloseReason::ByUs | CloseReason::ByPeer | CloseReason::Framing | CloseReason::Idle
+        ) {
+            let _ = timeout(
+                shared.config.linger,
+                flush(&mut writer, &mut queue, writing),
+            )
+            .await;
         }
         drop((writer, queue, permit));
         count_end(&shared, &reason);
         debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %reason, "connection closed");
         // Nobody to tell when the receiver is gone; and a shutdown does not wait for a driver that has stopped to listen.
-        let report = shared.inbound.send(Inbound { flow, payload: Payload::Closed(reason) });
+        let report = shared.inbound.send(Inbound {
+            flow,
+            payload: Payload::Closed(reason),
+        });
         if shared.is_stopping() {
             let _ = timeout(shared.config.linger, report).await;
         } else {
@@ -145,7 +170,12 @@ impl ConnectionTask {
 }
 
 /// Divides what comes into messages, and hands them on. While the driver has no room, nothing more is read.
-async fn read<R>(shared: &Shared, connection: &Connection, mut reader: R, activity: &Activity) -> CloseReason
+async fn read<R>(
+    shared: &Shared,
+    connection: &Connection,
+    mut reader: R,
+    activity: &Activity,
+) -> CloseReason
 where
     R: AsyncRead + Unpin,
 {
@@ -203,7 +233,9 @@ async fn take(shared: &Shared, connection: &Connection, frame: Frame) -> Result<
         Frame::Ping => {
             count(&shared.counters.pings_answered);
             // RFC 5626 §4.4.1: a double CRLF MUST be answered with a single CRLF.
-            return connection.try_send(Bytes::from_static(b"\r\n")).map_err(|_| CloseReason::SlowReader);
+            return connection
+                .try_send(Bytes::from_static(b"\r\n"))
+                .map_err(|_| CloseReason::SlowReader);
         }
         Frame::Error(error) => {
             count(&shared.counters.malformed);
@@ -216,13 +248,24 @@ async fn take(shared: &Shared, connection: &Connection, frame: Frame) -> Result<
     };
     let closes = matches!(&payload, Payload::Malformed(malformed) if malformed.closes);
     // The driver is gone: whoever reads on reads for nobody.
-    shared.inbound.send(Inbound { flow, payload }).await.map_err(|_| CloseReason::ByUs)?;
-    if closes { Err(CloseReason::Framing) } else { Ok(()) }
+    shared
+        .inbound
+        .send(Inbound { flow, payload })
+        .await
+        .map_err(|_| CloseReason::ByUs)?;
+    if closes {
+        Err(CloseReason::Framing)
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads and forgets for a while: a socket closed with unread bytes is reset, and the reset would overtake our 400.
 async fn discard<R: AsyncRead + Unpin>(reader: &mut R, buffer: &mut [u8], linger: Duration) {
-    let _ = timeout(linger, async { while reader.read(buffer).await.is_ok_and(|length| length > 0) {} }).await;
+    let _ = timeout(linger, async {
+        while reader.read(buffer).await.is_ok_and(|length| length > 0) {}
+    })
+    .await;
 }
 
 /// Writes what is queued.
@@ -257,7 +300,11 @@ where
 }
 
 /// Writes what is still queued and says that no more will come.
-async fn flush<W>(writer: &mut W, queue: &mut mpsc::Receiver<Bytes>, writing: Bytes) -> std::io::Result<()>
+async fn flush<W>(
+    writer: &mut W,
+    queue: &mut mpsc::Receiver<Bytes>,
+    writing: Bytes,
+) -> std::io::Result<()>
 where
     W: AsyncWrite + Unpin,
 {
@@ -288,7 +335,10 @@ struct Activity {
 
 impl Activity {
     fn new() -> Activity {
-        Activity { start: Instant::now(), milliseconds: AtomicU64::new(0) }
+        Activity {
+            start: Instant::now(),
+            milliseconds: AtomicU64::new(0),
+        }
     }
 
     fn touch(&self) {

@@ -18,7 +18,11 @@ pub struct Destination {
 impl Destination {
     /// Names a destination without a TLS name.
     pub fn new(transport: Transport, address: SocketAddr) -> Destination {
-        Destination { transport, address, server_name: None }
+        Destination {
+            transport,
+            address,
+            server_name: None,
+        }
     }
 
     /// Names a destination over UDP.

@@ -77,7 +77,9 @@ impl fmt::Display for CloseReason {
             CloseReason::InMessage => f.write_str("closed by the peer in the middle of a message"),
             CloseReason::ByUs => f.write_str("closed by us"),
             CloseReason::Idle => f.write_str("idle for too long"),
-            CloseReason::PartialMessage => f.write_str("a message was begun and not finished in time"),
+            CloseReason::PartialMessage => {
+                f.write_str("a message was begun and not finished in time")
+            }
             CloseReason::SlowReader => f.write_str("the peer reads too slowly"),
             CloseReason::Framing => f.write_str("the bytes cannot be divided into messages"),
             CloseReason::Io(kind) => write!(f, "{kind}"),

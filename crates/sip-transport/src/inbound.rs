@@ -49,7 +49,10 @@ pub struct Malformed {
 impl Malformed {
     pub(crate) fn new(error: &ParseError, source: SocketAddr, closes: bool) -> Malformed {
         Malformed {
-            request: error.request().cloned().map(|request| stamp(request, source)),
+            request: error
+                .request()
+                .cloned()
+                .map(|request| stamp(request, source)),
             status: error.status(),
             reason: error.to_string(),
             closes,

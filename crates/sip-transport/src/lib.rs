@@ -71,7 +71,10 @@
 //! | RFC 5626 §4.4.1 | CRLF pings on connections are answered | [`Metrics::pings_answered`] |
 
 #![deny(unsafe_code)]
-#![cfg_attr(any(not(target_os = "linux"), feature = "force-portable"), forbid(unsafe_code))]
+#![cfg_attr(
+    any(not(target_os = "linux"), feature = "force-portable"),
+    forbid(unsafe_code)
+)]
 
 mod config;
 mod connection;
@@ -101,7 +104,9 @@ pub use error::{BindError, OpenError, SendError};
 pub use flow::{CloseReason, Flow, FlowId};
 pub use inbound::{Inbound, InboundReceiver, Malformed, Payload};
 pub use metrics::Metrics;
-pub use network::{Datagram, DatagramReceiver, DatagramSender, DatagramSocket, Network, Stream, StreamListener};
+pub use network::{
+    Datagram, DatagramReceiver, DatagramSender, DatagramSocket, Network, Stream, StreamListener,
+};
 pub use now::Now;
 pub use resolver::{ResolveError, Resolver, StaticResolver, SystemResolver};
 pub use sent_by::SentBy;

@@ -67,7 +67,11 @@ fn admit(
         }
     };
     count(&shared.counters.connections_accepted);
-    let flow = Flow { id: shared.table.next_id(), transport, remote };
+    let flow = Flow {
+        id: shared.table.next_id(),
+        transport,
+        remote,
+    };
     debug!(peer = %remote, flow = %flow.id, %transport, "connection accepted");
     Some(ConnectionTask::enter(shared, stream, flow, local, permit))
 }

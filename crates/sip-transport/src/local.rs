@@ -19,7 +19,12 @@ pub(crate) struct LocalAddresses {
 
 impl LocalAddresses {
     /// Returns the address that packets to `remote` leave from, by asking the network at most once a minute for each peer.
-    pub(crate) fn towards(&self, remote: SocketAddr, network: &dyn Network, shared: &Shared) -> IpAddr {
+    pub(crate) fn towards(
+        &self,
+        remote: SocketAddr,
+        network: &dyn Network,
+        shared: &Shared,
+    ) -> IpAddr {
         let now = network.now().instant;
         let mut towards = self.towards.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((ip, asked)) = towards.get(&remote.ip())
@@ -59,15 +64,25 @@ impl LocalAddresses {
     }
 
     fn has_told(&self, ip: IpAddr) -> bool {
-        self.told.read().unwrap_or_else(PoisonError::into_inner).contains(&ip)
+        self.told
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&ip)
     }
 
     /// Tells whether a Via's host is one that we insert.
-    pub(crate) fn is_ours(&self, host: Host<'_>, local: IpAddr, advertised: Option<&Advertised>) -> bool {
+    pub(crate) fn is_ours(
+        &self,
+        host: Host<'_>,
+        local: IpAddr,
+        advertised: Option<&Advertised>,
+    ) -> bool {
         let ip = match host {
             Host::V4(ip) => IpAddr::V4(ip),
             Host::V6(ip) => IpAddr::V6(ip),
-            Host::Name(name) => return advertised.is_some_and(|own| own.host.eq_ignore_ascii_case(name)),
+            Host::Name(name) => {
+                return advertised.is_some_and(|own| own.host.eq_ignore_ascii_case(name));
+            }
         };
         let advertised = advertised.and_then(|own| own.host.trim_matches(['[', ']']).parse().ok());
         ip == local || advertised == Some(ip) || self.has_told(ip)

@@ -30,7 +30,11 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     fn listen(&self, local: SocketAddr) -> io::Result<Box<dyn StreamListener>>;
 
     /// Connects, from the address `local` if given. The caller bounds the time.
-    async fn connect(&self, local: Option<IpAddr>, remote: SocketAddr) -> io::Result<Box<dyn Stream>>;
+    async fn connect(
+        &self,
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+    ) -> io::Result<Box<dyn Stream>>;
 }
 
 /// Holds the two ends of a UDP socket: who receives is one, who sends are many.

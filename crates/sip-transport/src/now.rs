@@ -17,6 +17,9 @@ impl Now {
     /// Cores take their time as an argument; drivers ask [`Network::now`](crate::Network::now) instead, which is virtual
     /// on a simulated network.
     pub fn from_system() -> Now {
-        Now { instant: Instant::now(), wall: SystemTime::now() }
+        Now {
+            instant: Instant::now(),
+            wall: SystemTime::now(),
+        }
     }
 }

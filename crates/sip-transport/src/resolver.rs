@@ -59,7 +59,9 @@ pub struct SystemResolver {
 impl SystemResolver {
     /// Makes a resolver that gives a lookup 10 seconds: two tries of the usual 5 at the system's servers.
     pub fn new() -> SystemResolver {
-        SystemResolver { timeout: Duration::from_secs(10) }
+        SystemResolver {
+            timeout: Duration::from_secs(10),
+        }
     }
 
     /// Gives a lookup another time.
@@ -78,11 +80,19 @@ impl Default for SystemResolver {
 impl Resolver for SystemResolver {
     async fn resolve(&self, target: &Uri) -> Result<Vec<Destination>, ResolveError> {
         let plan = Plan::of(target)?;
-        let Wanted::Name(name) = &plan.host else { return Ok(plan.destinations(&[])) };
-        let found = timeout(self.timeout, tokio::net::lookup_host((name.as_str(), plan.port)))
-            .await
-            .map_err(|_| ResolveError::Timeout(name.clone()))?
-            .map_err(|error| ResolveError::Lookup { host: name.clone(), message: error.to_string() })?;
+        let Wanted::Name(name) = &plan.host else {
+            return Ok(plan.destinations(&[]));
+        };
+        let found = timeout(
+            self.timeout,
+            tokio::net::lookup_host((name.as_str(), plan.port)),
+        )
+        .await
+        .map_err(|_| ResolveError::Timeout(name.clone()))?
+        .map_err(|error| ResolveError::Lookup {
+            host: name.clone(),
+            message: error.to_string(),
+        })?;
         let addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
         plan.found(&addresses)
     }
@@ -111,7 +121,10 @@ impl StaticResolver {
 
     /// Adds an address of a name, after those that it has.
     pub fn with(mut self, host: &str, address: IpAddr) -> StaticResolver {
-        self.hosts.entry(host.to_ascii_lowercase()).or_default().push(address);
+        self.hosts
+            .entry(host.to_ascii_lowercase())
+            .or_default()
+            .push(address);
         self
     }
 }
@@ -184,9 +197,15 @@ impl Plan {
         let mut destinations: Vec<Destination> = Vec::new();
         for ip in numeric.iter().chain(addresses) {
             let address = SocketAddr::new(*ip, self.port);
-            if destinations.len() < MOST_DESTINATIONS && !destinations.iter().any(|known| known.address == address) {
+            if destinations.len() < MOST_DESTINATIONS
+                && !destinations.iter().any(|known| known.address == address)
+            {
                 let server_name = self.server_name.clone();
-                destinations.push(Destination { transport: self.transport, address, server_name });
+                destinations.push(Destination {
+                    transport: self.transport,
+                    address,
+                    server_name,
+                });
             }
         }
         destinations
@@ -198,19 +217,29 @@ impl Plan {
 fn transport(target: &Uri) -> Result<Transport, ResolveError> {
     let secure = target.scheme() == Scheme::Sips;
     let Some(parameter) = target.transport() else {
-        return Ok(if secure { Transport::Tls } else { Transport::Udp });
+        return Ok(if secure {
+            Transport::Tls
+        } else {
+            Transport::Udp
+        });
     };
     match (parameter.parse(), secure) {
         (Ok(Transport::Tcp), true) => Ok(Transport::Tls),
         (Ok(Transport::Ws), true) => Ok(Transport::Wss),
         (Ok(transport), true) if transport.is_secure() => Ok(transport),
         (Ok(transport), false) => Ok(transport),
-        _ => Err(ResolveError::Transport { transport: parameter.into(), uri: target.as_str().into() }),
+        _ => Err(ResolveError::Transport {
+            transport: parameter.into(),
+            uri: target.as_str().into(),
+        }),
     }
 }
 
 fn named(host: &str) -> Wanted {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     match bare.parse() {
         Ok(ip) => Wanted::Address(ip),
         Err(_) => Wanted::Name(host.to_ascii_lowercase()),
@@ -239,23 +268,44 @@ mod tests {
 
     #[test]
     fn a_numeric_host_is_udp_at_the_default_port() {
-        assert_eq!(plan("sip:bob@192.0.2.1"), Ok((Transport::Udp, address("192.0.2.1"), 5060)));
-        assert_eq!(plan("sip:[2001:db8::1]:5070"), Ok((Transport::Udp, address("2001:db8::1"), 5070)));
+        assert_eq!(
+            plan("sip:bob@192.0.2.1"),
+            Ok((Transport::Udp, address("192.0.2.1"), 5060))
+        );
+        assert_eq!(
+            plan("sip:[2001:db8::1]:5070"),
+            Ok((Transport::Udp, address("2001:db8::1"), 5070))
+        );
     }
 
     #[test]
     fn the_transport_parameter_decides() {
-        assert_eq!(plan("sip:bob@Example.com;transport=TCP"), Ok((Transport::Tcp, name("example.com"), 5060)));
-        assert_eq!(plan("sip:bob@example.com;transport=tls"), Ok((Transport::Tls, name("example.com"), 5061)));
+        assert_eq!(
+            plan("sip:bob@Example.com;transport=TCP"),
+            Ok((Transport::Tcp, name("example.com"), 5060))
+        );
+        assert_eq!(
+            plan("sip:bob@example.com;transport=tls"),
+            Ok((Transport::Tls, name("example.com"), 5061))
+        );
         let error = plan("sip:bob@example.com;transport=sctp").unwrap_err();
         assert!(matches!(error, ResolveError::Transport { transport, .. } if transport == "sctp"));
     }
 
     #[test]
     fn sips_is_tls_on_every_way() {
-        assert_eq!(plan("sips:bob@example.com"), Ok((Transport::Tls, name("example.com"), 5061)));
-        assert_eq!(plan("sips:bob@example.com;transport=tcp"), Ok((Transport::Tls, name("example.com"), 5061)));
-        assert_eq!(plan("sips:bob@example.com;transport=ws"), Ok((Transport::Wss, name("example.com"), 443)));
+        assert_eq!(
+            plan("sips:bob@example.com"),
+            Ok((Transport::Tls, name("example.com"), 5061))
+        );
+        assert_eq!(
+            plan("sips:bob@example.com;transport=tcp"),
+            Ok((Transport::Tls, name("example.com"), 5061))
+        );
+        assert_eq!(
+            plan("sips:bob@example.com;transport=ws"),
+            Ok((Transport::Wss, name("example.com"), 443))
+        );
         assert!(plan("sips:bob@example.com;transport=udp").is_err());
     }
 
@@ -268,14 +318,24 @@ mod tests {
 
     #[test]
     fn a_telephone_number_names_no_host() {
-        assert!(matches!(plan("tel:+15551234567"), Err(ResolveError::Scheme(_))));
+        assert!(matches!(
+            plan("tel:+15551234567"),
+            Err(ResolveError::Scheme(_))
+        ));
     }
 
     #[test]
     fn the_same_address_twice_is_one_destination() {
         let plan = Plan::of(&Uri::parse("sip:example.com").unwrap()).unwrap();
-        let twice = ["192.0.2.1".parse().unwrap(), "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        let twice = [
+            "192.0.2.1".parse().unwrap(),
+            "192.0.2.1".parse().unwrap(),
+            "192.0.2.2".parse().unwrap(),
+        ];
         assert_eq!(plan.found(&twice).unwrap().len(), 2);
-        assert_eq!(plan.found(&[]), Err(ResolveError::NotFound("example.com".into())));
+        assert_eq!(
+            plan.found(&[]),
+            Err(ResolveError::NotFound("example.com".into()))
+        );
     }
 }

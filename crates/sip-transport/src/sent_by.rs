@@ -26,6 +26,9 @@ impl From<SocketAddr> for SentBy {
             SocketAddr::V4(v4) => v4.ip().to_string(),
             SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
         };
-        SentBy { host: host.into(), port: address.port() }
+        SentBy {
+            host: host.into(),
+            port: address.port(),
+        }
     }
 }

@@ -24,7 +24,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn admission(&self) -> Admission {
-        Admission { total: self.config.max_connections, per_source: self.config.max_connections_per_source }
+        Admission {
+            total: self.config.max_connections,
+            per_source: self.config.max_connections_per_source,
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -33,7 +36,12 @@ impl Shared {
 
     /// Does what the transport owes a message that comes in: a request's top Via is stamped, a response that is not for us is
     /// discarded.
-    pub(crate) fn enter(&self, message: Message, flow: &Flow, local: SocketAddr) -> Option<Message> {
+    pub(crate) fn enter(
+        &self,
+        message: Message,
+        flow: &Flow,
+        local: SocketAddr,
+    ) -> Option<Message> {
         match message {
             Message::Request(request) => Some(Message::Request(via::stamp(request, flow.remote))),
             Message::Response(response) if self.is_ours(&response, flow.transport, local) => {
@@ -49,7 +57,9 @@ impl Shared {
 
     /// RFC 3261 §18.1.2: a response whose top sent-by is not what we insert MUST be discarded silently.
     fn is_ours(&self, response: &Response, transport: Transport, local: SocketAddr) -> bool {
-        let Ok(via) = response.headers().via() else { return false };
+        let Ok(via) = response.headers().via() else {
+            return false;
+        };
         let port = via.port().unwrap_or(transport.default_port());
         let advertised = self.config.advertised.as_ref();
         let port_is_ours = port == local.port()
@@ -68,13 +78,21 @@ impl Shared {
     pub(crate) fn sent_by(&self, flow: &Flow) -> SentBy {
         let local = self.local_addr(flow);
         let advertised = self.config.advertised.as_ref();
-        let ip = match local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified()) {
+        let ip = match local
+            .map(|local| local.ip())
+            .filter(|ip| !ip.is_unspecified())
+        {
             Some(ip) => ip,
             None => self.addresses.towards(flow.remote, &*self.network, self),
         };
-        let port = advertised.and_then(|advertised| advertised.port).unwrap_or_else(|| self.port(flow, local, ip));
+        let port = advertised
+            .and_then(|advertised| advertised.port)
+            .unwrap_or_else(|| self.port(flow, local, ip));
         match advertised {
-            Some(advertised) => SentBy { host: bracketed(&advertised.host), port },
+            Some(advertised) => SentBy {
+                host: bracketed(&advertised.host),
+                port,
+            },
             None => {
                 self.addresses.remember(ip);
                 SentBy::from(SocketAddr::new(ip, port))
@@ -88,8 +106,12 @@ impl Shared {
         if let (Transport::Udp, Some(local)) = (flow.transport, local) {
             return local.port();
         }
-        let listener = self.table.listener_for(flow.transport, SocketAddr::new(ip, 0));
-        listener.or(local).map_or(flow.transport.default_port(), |address| address.port())
+        let listener = self
+            .table
+            .listener_for(flow.transport, SocketAddr::new(ip, 0));
+        listener
+            .or(local)
+            .map_or(flow.transport.default_port(), |address| address.port())
     }
 }
 

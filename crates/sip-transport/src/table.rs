@@ -68,7 +68,8 @@ impl Table {
 
     pub(crate) fn add_socket(&self, socket: Socket) {
         let socket = Arc::new(socket);
-        self.flows.insert(socket.id, Resolved::Socket(socket.clone()));
+        self.flows
+            .insert(socket.id, Resolved::Socket(socket.clone()));
         write(&self.sockets).push(socket);
     }
 
@@ -79,9 +80,17 @@ impl Table {
 
     /// Returns the socket to reach `remote` by: one bound to the address that packets to it leave from, else a wildcard one,
     /// else the first of its family.
-    pub(crate) fn socket_towards(&self, remote: SocketAddr, source: impl FnOnce() -> IpAddr) -> Option<Arc<Socket>> {
+    pub(crate) fn socket_towards(
+        &self,
+        remote: SocketAddr,
+        source: impl FnOnce() -> IpAddr,
+    ) -> Option<Arc<Socket>> {
         let sockets = read(&self.sockets);
-        let family = || sockets.iter().filter(|socket| socket.local.is_ipv4() == remote.is_ipv4());
+        let family = || {
+            sockets
+                .iter()
+                .filter(|socket| socket.local.is_ipv4() == remote.is_ipv4())
+        };
         let first = family().next()?;
         if family().all(|socket| socket.local.ip() == first.local.ip()) {
             return Some(first.clone());
@@ -102,7 +111,9 @@ impl Table {
     }
 
     pub(crate) fn remove_listener(&self, transport: Transport, local: SocketAddr) {
-        let shared = read(&self.sockets).iter().any(|socket| transport == Transport::Udp && socket.local == local);
+        let shared = read(&self.sockets)
+            .iter()
+            .any(|socket| transport == Transport::Udp && socket.local == local);
         if !shared {
             write(&self.listeners).retain(|listener| *listener != (transport, local));
         }
@@ -114,11 +125,17 @@ impl Table {
 
     /// Tells whether any listener has the port.
     pub(crate) fn listens_on(&self, port: u16) -> bool {
-        read(&self.listeners).iter().any(|(_, listener)| listener.port() == port)
+        read(&self.listeners)
+            .iter()
+            .any(|(_, listener)| listener.port() == port)
     }
 
     /// Returns the listener that a peer on our address `local` would find: of the transport, at best of the same address.
-    pub(crate) fn listener_for(&self, transport: Transport, local: SocketAddr) -> Option<SocketAddr> {
+    pub(crate) fn listener_for(
+        &self,
+        transport: Transport,
+        local: SocketAddr,
+    ) -> Option<SocketAddr> {
         let listeners = read(&self.listeners);
         let candidates = || {
             listeners
@@ -141,7 +158,8 @@ impl Table {
     /// Makes a connection's id resolve no more. True for the first caller.
     pub(crate) fn remove_connection(&self, connection: &Connection) -> bool {
         let flow = connection.flow;
-        self.routes.remove_if(&(flow.transport, flow.remote), |_, id| *id == flow.id);
+        self.routes
+            .remove_if(&(flow.transport, flow.remote), |_, id| *id == flow.id);
         self.flows.remove(&flow.id).is_some()
     }
 
@@ -155,7 +173,11 @@ impl Table {
 
     /// Asks every connection to end.
     pub(crate) fn close_all(&self, reason: &CloseReason) {
-        let all: Vec<Resolved> = self.flows.iter().map(|entry| entry.value().clone()).collect();
+        let all: Vec<Resolved> = self
+            .flows
+            .iter()
+            .map(|entry| entry.value().clone())
+            .collect();
         for resolved in all {
             if let Resolved::Connection(connection) = resolved {
                 connection.end(reason.clone());
@@ -193,12 +215,21 @@ impl Table {
     }
 
     /// Counts a connection against the limits, until the permit is dropped.
-    pub(crate) fn admit(self: &Arc<Table>, source: Option<IpAddr>, limits: Admission) -> Result<Permit, Refusal> {
-        let mut permit = Permit { table: self.clone(), source: None };
+    pub(crate) fn admit(
+        self: &Arc<Table>,
+        source: Option<IpAddr>,
+        limits: Admission,
+    ) -> Result<Permit, Refusal> {
+        let mut permit = Permit {
+            table: self.clone(),
+            source: None,
+        };
         if self.open.fetch_add(1, Ordering::Relaxed) >= limits.total {
             return Err(Refusal::Total);
         }
-        let Some(source) = source else { return Ok(permit) };
+        let Some(source) = source else {
+            return Ok(permit);
+        };
         let mut count = self.sources.entry(source).or_insert(0);
         if *count >= limits.per_source {
             return Err(Refusal::PerSource);
@@ -276,25 +307,41 @@ mod tests {
     fn a_permit_counts_until_it_is_dropped() {
         let table = Arc::new(Table::default());
         let first = table.admit(ip(1), limits(2, 1)).unwrap();
-        assert_eq!(table.admit(ip(1), limits(2, 1)).unwrap_err(), Refusal::PerSource);
+        assert_eq!(
+            table.admit(ip(1), limits(2, 1)).unwrap_err(),
+            Refusal::PerSource
+        );
         let second = table.admit(ip(2), limits(2, 1)).unwrap();
-        assert_eq!(table.admit(ip(3), limits(2, 1)).unwrap_err(), Refusal::Total);
+        assert_eq!(
+            table.admit(ip(3), limits(2, 1)).unwrap_err(),
+            Refusal::Total
+        );
         assert_eq!(table.connections(), 2);
         drop((first, second));
         assert_eq!(table.connections(), 0);
-        assert!(table.sources.is_empty(), "a source without connections is forgotten");
+        assert!(
+            table.sources.is_empty(),
+            "a source without connections is forgotten"
+        );
     }
 
     #[test]
     fn those_who_wait_for_the_same_connection_are_told_together() {
         let table = Table::default();
         let route = (Transport::Tcp, "192.0.2.1:5060".parse().unwrap());
-        let Joined::First(mut first) = table.join_opening(route) else { panic!("nobody was there before") };
-        let Joined::Waiting(mut second) = table.join_opening(route) else { panic!("somebody is opening it") };
+        let Joined::First(mut first) = table.join_opening(route) else {
+            panic!("nobody was there before")
+        };
+        let Joined::Waiting(mut second) = table.join_opening(route) else {
+            panic!("somebody is opening it")
+        };
         table.finish_opening(route, &Ok(FlowId::from_u64(7)));
         assert_eq!(first.try_recv().unwrap(), Ok(FlowId::from_u64(7)));
         assert_eq!(second.try_recv().unwrap(), Ok(FlowId::from_u64(7)));
-        assert!(matches!(table.join_opening(route), Joined::First(_)), "the next opens anew");
+        assert!(
+            matches!(table.join_opening(route), Joined::First(_)),
+            "the next opens anew"
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The operating system's network, through tokio.
 
-use crate::network::{Datagram, DatagramReceiver, DatagramSender, DatagramSocket, Network, Stream, StreamListener};
+use crate::network::{
+    Datagram, DatagramReceiver, DatagramSender, DatagramSocket, Network, Stream, StreamListener,
+};
 use crate::{Now, sys};
 use async_trait::async_trait;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
@@ -37,7 +39,10 @@ impl TokioNetwork {
 impl Network for TokioNetwork {
     fn now(&self) -> Now {
         // Tokio's clock is the system's unless a test has paused it, and then timers obey it.
-        Now { instant: tokio::time::Instant::now().into_std(), wall: SystemTime::now() }
+        Now {
+            instant: tokio::time::Instant::now().into_std(),
+            wall: SystemTime::now(),
+        }
     }
 
     fn local_ip_for(&self, remote: SocketAddr) -> io::Result<IpAddr> {
@@ -63,11 +68,18 @@ impl Network for TokioNetwork {
             sibling.bind(&local.into())?;
             bound.push(sibling);
         }
-        bound.into_iter().map(|socket| into_datagram_socket(socket, local)).collect()
+        bound
+            .into_iter()
+            .map(|socket| into_datagram_socket(socket, local))
+            .collect()
     }
 
     fn listen(&self, local: SocketAddr) -> io::Result<Box<dyn StreamListener>> {
-        let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(local),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         if local.is_ipv6() {
             socket.set_only_v6(true)?;
         }
@@ -77,11 +89,21 @@ impl Network for TokioNetwork {
         socket.set_nonblocking(true)?;
         socket.bind(&local.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Box::new(TokioListener { listener: TcpListener::from_std(socket.into())? }))
+        Ok(Box::new(TokioListener {
+            listener: TcpListener::from_std(socket.into())?,
+        }))
     }
 
-    async fn connect(&self, local: Option<IpAddr>, remote: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let socket = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    async fn connect(
+        &self,
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+    ) -> io::Result<Box<dyn Stream>> {
+        let socket = if remote.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         if let Some(local) = local.filter(|ip| !ip.is_unspecified()) {
             socket.bind(SocketAddr::new(local, 0))?;
         }
@@ -113,7 +135,10 @@ fn datagram(local: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
-    if socket.recv_buffer_size().is_ok_and(|size| size < RECEIVE_BUFFER) {
+    if socket
+        .recv_buffer_size()
+        .is_ok_and(|size| size < RECEIVE_BUFFER)
+    {
         // Best effort: a smaller buffer loses datagrams of a burst, which are retransmitted.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     }
@@ -127,18 +152,31 @@ fn share_port(socket: &Socket) -> io::Result<()> {
 
 #[cfg(not(unix))]
 fn share_port(_socket: &Socket) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "this system does not divide a UDP port among sockets"))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this system does not divide a UDP port among sockets",
+    ))
 }
 
 fn local_of(socket: &Socket) -> io::Result<SocketAddr> {
-    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the socket has no IP address"))
 }
 
 fn into_datagram_socket(socket: Socket, local: SocketAddr) -> io::Result<DatagramSocket> {
     let socket = Arc::new(UdpSocket::from_std(socket.into())?);
     sys::report_undelivered(&socket, local.is_ipv6())?;
-    let sender = Arc::new(TokioSender { socket: socket.clone(), local });
-    let receiver = Box::new(TokioReceiver { reports: reports(&socket), draining: false, socket });
+    let sender = Arc::new(TokioSender {
+        socket: socket.clone(),
+        local,
+    });
+    let receiver = Box::new(TokioReceiver {
+        reports: reports(&socket),
+        draining: false,
+        socket,
+    });
     Ok(DatagramSocket { sender, receiver })
 }
 
@@ -201,7 +239,10 @@ impl DatagramReceiver for TokioReceiver {
             while self.draining {
                 match sys::next_report(&self.socket) {
                     Ok(Some(report)) => {
-                        return Poll::Ready(Ok(Datagram::Unreachable { remote: report.remote, kind: report.kind }));
+                        return Poll::Ready(Ok(Datagram::Unreachable {
+                            remote: report.remote,
+                            kind: report.kind,
+                        }));
                     }
                     Ok(None) => {}
                     Err(_) => self.draining = false,
@@ -210,7 +251,10 @@ impl DatagramReceiver for TokioReceiver {
             let mut space = ReadBuf::new(buffer);
             match self.socket.poll_recv_from(cx, &mut space) {
                 Poll::Ready(Ok(source)) => {
-                    return Poll::Ready(Ok(Datagram::Received { length: space.filled().len(), source }));
+                    return Poll::Ready(Ok(Datagram::Received {
+                        length: space.filled().len(),
+                        source,
+                    }));
                 }
                 Poll::Ready(Err(error)) if is_late_report(&error) => {
                     self.draining = true;
@@ -223,7 +267,9 @@ impl DatagramReceiver for TokioReceiver {
                 return Poll::Pending;
             }
             // Clear tokio's readiness before the queue is drained, so that what comes meanwhile wakes us again.
-            let _ = self.socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            let _ = self.socket.try_io(Interest::ERROR, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
             self.reports = reports(&self.socket);
             self.draining = true;
         }
@@ -232,7 +278,9 @@ impl DatagramReceiver for TokioReceiver {
 
 impl fmt::Debug for TokioReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokioReceiver").field("socket", &self.socket).finish_non_exhaustive()
+        f.debug_struct("TokioReceiver")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
     }
 }
 
@@ -259,7 +307,8 @@ fn prepare(stream: &TcpStream) {
     // Best effort, both: a connection that refuses has been reset and fails when it is read.
     let _ = stream.set_nodelay(true);
     let (time, interval) = KEEPALIVE;
-    let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(interval));
+    let _ = SockRef::from(stream)
+        .set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(interval));
 }
 
 impl Stream for TcpStream {

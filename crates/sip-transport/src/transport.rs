@@ -86,10 +86,16 @@ impl FromStr for Transport {
 
     /// Reads a Via token or a `transport` parameter; case does not matter (RFC 3261 §7.3.1).
     fn from_str(text: &str) -> Result<Transport, UnknownTransport> {
-        [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss]
-            .into_iter()
-            .find(|transport| transport.as_str().eq_ignore_ascii_case(text))
-            .ok_or_else(|| UnknownTransport(text.into()))
+        [
+            Transport::Udp,
+            Transport::Tcp,
+            Transport::Tls,
+            Transport::Ws,
+            Transport::Wss,
+        ]
+        .into_iter()
+        .find(|transport| transport.as_str().eq_ignore_ascii_case(text))
+        .ok_or_else(|| UnknownTransport(text.into()))
     }
 }
 
@@ -101,7 +107,10 @@ mod tests {
     fn tokens_are_read_whatever_their_case() {
         assert_eq!("udp".parse(), Ok(Transport::Udp));
         assert_eq!("Wss".parse(), Ok(Transport::Wss));
-        assert_eq!("sctp".parse::<Transport>(), Err(UnknownTransport("sctp".into())));
+        assert_eq!(
+            "sctp".parse::<Transport>(),
+            Err(UnknownTransport("sctp".into()))
+        );
     }
 
     #[test]

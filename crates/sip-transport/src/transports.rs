@@ -7,8 +7,8 @@ use crate::metrics::{Counters, count};
 use crate::shared::Shared;
 use crate::table::{Joined, Refusal, Resolved, Table};
 use crate::{
-    BindError, CloseReason, Destination, Flow, FlowId, InboundReceiver, Metrics, Network, Now, OpenError, SendError,
-    SentBy, Transport, TransportConfig, UdpListener,
+    BindError, CloseReason, Destination, Flow, FlowId, InboundReceiver, Metrics, Network, Now,
+    OpenError, SendError, SentBy, Transport, TransportConfig, UdpListener,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -35,7 +35,10 @@ struct Owner {
 
 impl Transports {
     /// Makes an empty table over a network. What comes in over connections comes out of the receiver.
-    pub fn new(network: Arc<dyn Network>, config: TransportConfig) -> (Transports, InboundReceiver) {
+    pub fn new(
+        network: Arc<dyn Network>,
+        config: TransportConfig,
+    ) -> (Transports, InboundReceiver) {
         let (inbound, channel) = mpsc::channel(config.inbound_queue.max(1));
         let shared = Arc::new(Shared {
             network,
@@ -46,7 +49,10 @@ impl Transports {
             addresses: LocalAddresses::default(),
             stopping: watch::Sender::new(false),
         });
-        let owner = Arc::new(Owner { shared, tasks: Mutex::new(JoinSet::new()) });
+        let owner = Arc::new(Owner {
+            shared,
+            tasks: Mutex::new(JoinSet::new()),
+        });
         (Transports { owner }, InboundReceiver { channel })
     }
 
@@ -63,10 +69,21 @@ impl Transports {
     /// Binds `sockets` UDP sockets, one for each shard, to one address. They share the port, not the id.
     ///
     /// Port 0 lets the network choose; [`UdpListener::local_addr`] tells. Has to be called inside a tokio runtime.
-    pub fn bind_udp(&self, address: SocketAddr, sockets: usize) -> Result<Vec<UdpListener>, BindError> {
-        let failed = |source| BindError { transport: Transport::Udp, address, source };
+    pub fn bind_udp(
+        &self,
+        address: SocketAddr,
+        sockets: usize,
+    ) -> Result<Vec<UdpListener>, BindError> {
+        let failed = |source| BindError {
+            transport: Transport::Udp,
+            address,
+            source,
+        };
         let shared = self.shared();
-        let bound = shared.network.bind_datagram(address, sockets.max(1)).map_err(failed)?;
+        let bound = shared
+            .network
+            .bind_datagram(address, sockets.max(1))
+            .map_err(failed)?;
         bound
             .into_iter()
             .map(|socket| {
@@ -80,7 +97,11 @@ impl Transports {
     ///
     /// Has to be called inside a tokio runtime.
     pub fn listen_tcp(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
-        let failed = |source| BindError { transport: Transport::Tcp, address, source };
+        let failed = |source| BindError {
+            transport: Transport::Tcp,
+            address,
+            source,
+        };
         let shared = self.shared();
         let listener = shared.network.listen(address).map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
@@ -92,12 +113,22 @@ impl Transports {
     /// Binds UDP and TCP to the same port, which port 0 lets the network choose.
     ///
     /// Has to be called inside a tokio runtime.
-    pub fn bind_udp_and_tcp(&self, address: SocketAddr, sockets: usize) -> Result<Vec<UdpListener>, BindError> {
-        let mut tries = if address.port() == 0 { SAME_PORT_TRIES } else { 1 };
+    pub fn bind_udp_and_tcp(
+        &self,
+        address: SocketAddr,
+        sockets: usize,
+    ) -> Result<Vec<UdpListener>, BindError> {
+        let mut tries = if address.port() == 0 {
+            SAME_PORT_TRIES
+        } else {
+            1
+        };
         loop {
             tries -= 1;
             let udp = self.bind_udp(address, sockets)?;
-            let port = udp.first().map_or(address.port(), |listener| listener.local_addr().port());
+            let port = udp
+                .first()
+                .map_or(address.port(), |listener| listener.local_addr().port());
             match self.listen_tcp(SocketAddr::new(address.ip(), port)) {
                 Ok(_) => return Ok(udp),
                 // The port that UDP was given is taken for TCP: another.
@@ -115,7 +146,9 @@ impl Transports {
     /// Gives a flow to a destination: a live connection if there is one (RFC 3261 §18.1.1 recommends it), else a new one.
     /// Those who ask for the same at once share one attempt, which goes on though one of them gives up.
     pub async fn open(&self, destination: &Destination) -> Result<Flow, OpenError> {
-        let Destination { transport, address, .. } = *destination;
+        let Destination {
+            transport, address, ..
+        } = *destination;
         if let Some(flow) = self.existing(destination) {
             return Ok(flow);
         }
@@ -137,19 +170,32 @@ impl Transports {
             }
         };
         let id = told.await.map_err(|_| OpenError::Shutdown)??;
-        Ok(Flow { id, transport, remote: address })
+        Ok(Flow {
+            id,
+            transport,
+            remote: address,
+        })
     }
 
     /// Gives a flow that needs no waiting: UDP, or a connection that is open.
     pub fn existing(&self, destination: &Destination) -> Option<Flow> {
-        let Destination { transport, address, .. } = *destination;
+        let Destination {
+            transport, address, ..
+        } = *destination;
         let shared = self.shared();
         if transport.is_stream() {
-            return shared.table.connection_to((transport, address)).map(|connection| connection.flow);
+            return shared
+                .table
+                .connection_to((transport, address))
+                .map(|connection| connection.flow);
         }
         let source = || shared.addresses.towards(address, &*shared.network, shared);
         let socket = shared.table.socket_towards(address, source)?;
-        Some(Flow { id: socket.id, transport, remote: address })
+        Some(Flow {
+            id: socket.id,
+            transport,
+            remote: address,
+        })
     }
 
     /// Queues a message on a flow, or fails at once. Never waits: a connection without room is cut off, a socket without
@@ -222,7 +268,10 @@ impl Transports {
     /// Returns what has been counted.
     pub fn metrics(&self) -> Metrics {
         let shared = self.shared();
-        Metrics { connections_open: shared.table.connections() as u64, ..shared.counters.snapshot() }
+        Metrics {
+            connections_open: shared.table.connections() as u64,
+            ..shared.counters.snapshot()
+        }
     }
 
     /// Stops listening, writes what is queued, closes every connection and waits for their tasks.
@@ -244,7 +293,10 @@ impl Transports {
     }
 
     fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
-        self.owner.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.owner
+            .tasks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
@@ -272,13 +324,24 @@ async fn open_connection(shared: Arc<Shared>, transport: Transport, address: Soc
     }
 }
 
-async fn connect(shared: &Arc<Shared>, transport: Transport, address: SocketAddr) -> Result<ConnectionTask, OpenError> {
-    let permit = shared.table.admit(None, shared.admission()).map_err(|refusal| {
-        debug_assert_eq!(refusal, Refusal::Total);
-        count(&shared.counters.refused_total);
-        OpenError::TooManyConnections
-    })?;
-    let failed = |error: io::Error| OpenError::Io { address, kind: error.kind(), message: error.to_string() };
+async fn connect(
+    shared: &Arc<Shared>,
+    transport: Transport,
+    address: SocketAddr,
+) -> Result<ConnectionTask, OpenError> {
+    let permit = shared
+        .table
+        .admit(None, shared.admission())
+        .map_err(|refusal| {
+            debug_assert_eq!(refusal, Refusal::Total);
+            count(&shared.counters.refused_total);
+            OpenError::TooManyConnections
+        })?;
+    let failed = |error: io::Error| OpenError::Io {
+        address,
+        kind: error.kind(),
+        message: error.to_string(),
+    };
     let mut stopping = shared.stopping.subscribe();
     let attempt = shared.network.connect(local_for(shared, address), address);
     let stream = tokio::select! {
@@ -289,7 +352,11 @@ async fn connect(shared: &Arc<Shared>, transport: Transport, address: SocketAddr
         _ = stopping.wait_for(|stopping| *stopping) => return Err(OpenError::Shutdown),
     };
     let local = stream.local_addr().map_err(failed)?;
-    let flow = Flow { id: shared.table.next_id(), transport, remote: address };
+    let flow = Flow {
+        id: shared.table.next_id(),
+        transport,
+        remote: address,
+    };
     count(&shared.counters.connections_opened);
     debug!(peer = %address, flow = %flow.id, %transport, "connection opened");
     Ok(ConnectionTask::enter(shared, stream, flow, local, permit))
@@ -299,8 +366,14 @@ async fn connect(shared: &Arc<Shared>, transport: Transport, address: SocketAddr
 /// cannot reach that far.
 fn local_for(shared: &Shared, remote: SocketAddr) -> Option<IpAddr> {
     let listeners = shared.table.listeners();
-    let reaches = |ip: &IpAddr| ip.is_ipv4() == remote.is_ipv4() && ip.is_loopback() == remote.ip().is_loopback();
-    listeners.into_iter().map(|(_, local)| local.ip()).filter(|ip| !ip.is_unspecified()).find(reaches)
+    let reaches = |ip: &IpAddr| {
+        ip.is_ipv4() == remote.is_ipv4() && ip.is_loopback() == remote.ip().is_loopback()
+    };
+    listeners
+        .into_iter()
+        .map(|(_, local)| local.ip())
+        .filter(|ip| !ip.is_unspecified())
+        .find(reaches)
 }
 
 #[cfg(unix)]

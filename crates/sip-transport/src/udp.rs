@@ -3,7 +3,10 @@
 use crate::metrics::count;
 use crate::shared::Shared;
 use crate::table::Socket;
-use crate::{Datagram, DatagramReceiver, DatagramSocket, Flow, FlowId, Inbound, Malformed, Payload, Transport};
+use crate::{
+    Datagram, DatagramReceiver, DatagramSocket, Flow, FlowId, Inbound, Malformed, Payload,
+    Transport,
+};
 use bytes::Bytes;
 use sipora_message::Message;
 use std::fmt;
@@ -31,9 +34,17 @@ pub struct UdpListener {
 }
 
 impl UdpListener {
-    pub(crate) fn new(shared: &Arc<Shared>, socket: DatagramSocket, local: SocketAddr) -> UdpListener {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        socket: DatagramSocket,
+        local: SocketAddr,
+    ) -> UdpListener {
         let id = shared.table.next_id();
-        shared.table.add_socket(Socket { id, local, sender: socket.sender });
+        shared.table.add_socket(Socket {
+            id,
+            local,
+            sender: socket.sender,
+        });
         shared.table.add_listener(Transport::Udp, local);
         UdpListener {
             id,
@@ -91,7 +102,12 @@ impl UdpListener {
     }
 
     /// Appends up to `limit` at once to `batch` and returns how many; pending when there is none.
-    pub fn poll_recv_batch(&mut self, cx: &mut Context<'_>, batch: &mut Vec<Inbound>, limit: usize) -> Poll<usize> {
+    pub fn poll_recv_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut Vec<Inbound>,
+        limit: usize,
+    ) -> Poll<usize> {
         let mut taken = 0;
         while taken < limit {
             match self.poll_recv(cx) {
@@ -107,7 +123,11 @@ impl UdpListener {
     }
 
     fn flow(&self, remote: SocketAddr) -> Flow {
-        Flow { id: self.id, transport: Transport::Udp, remote }
+        Flow {
+            id: self.id,
+            transport: Transport::Udp,
+            remote,
+        }
     }
 
     fn take(&mut self, datagram: Datagram) -> Option<Inbound> {
@@ -117,7 +137,10 @@ impl UdpListener {
             Datagram::Unreachable { remote, kind } => {
                 count(&counters.unreachable);
                 debug!(peer = %remote, flow = %self.id, %kind, "datagram did not arrive");
-                return Some(Inbound { flow: self.flow(remote), payload: Payload::Unreachable(kind) });
+                return Some(Inbound {
+                    flow: self.flow(remote),
+                    payload: Payload::Unreachable(kind),
+                });
             }
         };
         count(&counters.datagrams_received);
@@ -128,36 +151,43 @@ impl UdpListener {
             return None;
         }
         let flow = self.flow(source);
-        let payload = match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
-            Ok(message) => Payload::Message(self.shared.enter(message, &flow, self.local)?),
-            Err(error) => {
-                count(&counters.malformed);
-                debug!(peer = %source, flow = %self.id, %error, "malformed datagram");
-                Payload::Malformed(Malformed::new(&error, source, false))
-            }
-        };
+        let payload =
+            match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
+                Ok(message) => Payload::Message(self.shared.enter(message, &flow, self.local)?),
+                Err(error) => {
+                    count(&counters.malformed);
+                    debug!(peer = %source, flow = %self.id, %error, "malformed datagram");
+                    Payload::Malformed(Malformed::new(&error, source, false))
+                }
+            };
         Some(Inbound { flow, payload })
     }
-
 }
 
 impl Drop for UdpListener {
     fn drop(&mut self) {
         self.shared.table.remove_socket(self.id);
-        self.shared.table.remove_listener(Transport::Udp, self.local);
+        self.shared
+            .table
+            .remove_listener(Transport::Udp, self.local);
     }
 }
 
 impl fmt::Debug for UdpListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UdpListener").field("id", &self.id).field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("UdpListener")
+            .field("id", &self.id)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
     }
 }
 
 /// Tells keep-alives from messages: nothing, line ends (RFC 5626 §4.4.1 sends them on streams, and devices on UDP too), or the
 /// zero bytes that some devices send.
 fn is_keep_alive(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | b' ' | 0))
+    bytes
+        .iter()
+        .all(|byte| matches!(byte, b'\r' | b'\n' | b' ' | 0))
 }
 
 /// The largest payload that UDP's length field allows.

@@ -12,7 +12,9 @@ use std::net::{IpAddr, SocketAddr};
 ///
 /// Gives the request back untouched where there is nothing to stamp, or where its top Via cannot be read.
 pub fn stamp(request: Request, source: SocketAddr) -> Request {
-    let Some(stamped) = stamped_bytes(&request, source) else { return request };
+    let Some(stamped) = stamped_bytes(&request, source) else {
+        return request;
+    };
     match Message::parse(stamped, &STAMPED) {
         Ok(Message::Request(stamped)) => stamped,
         // A request that was malformed elsewhere is so still; what can be read of it now has its stamp.
@@ -43,10 +45,18 @@ fn stamped_bytes(request: &Request, source: SocketAddr) -> Option<Vec<u8>> {
     let start = offset(message, via.as_bytes())?;
     let end = start + via.as_bytes().len();
     let params = via.params().as_bytes();
-    let params_start = if params.is_empty() { end } else { offset(message, params)? };
+    let params_start = if params.is_empty() {
+        end
+    } else {
+        offset(message, params)?
+    };
 
     let mut stamp = Vec::with_capacity(params.len() + 64);
-    for param in via.params().iter().filter(|param| !param.name().eq_ignore_ascii_case("received")) {
+    for param in via
+        .params()
+        .iter()
+        .filter(|param| !param.name().eq_ignore_ascii_case("received"))
+    {
         stamp.push(b';');
         stamp.extend_from_slice(param.name().as_bytes());
         if param.name().eq_ignore_ascii_case("rport") {
@@ -100,7 +110,10 @@ fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
 
 /// Reads an address with or without the brackets of an IPv6 reference.
 fn literal(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
     bare.parse().ok()
 }
 
@@ -118,12 +131,25 @@ pub struct ResponseRoute {
 ///
 /// A Via that cannot be read sends them back to where the request came from.
 pub fn response_route(request: &Request, flow: &Flow) -> ResponseRoute {
-    let to = request.headers().via().ok().and_then(|via| destination(&via, flow.transport));
+    let to = request
+        .headers()
+        .via()
+        .ok()
+        .and_then(|via| destination(&via, flow.transport));
     if flow.transport == Transport::Udp {
         // RFC 3581 §4: from the socket that the request came to.
-        return ResponseRoute { flow: Flow { remote: to.unwrap_or(flow.remote), ..*flow }, fallback: None };
+        return ResponseRoute {
+            flow: Flow {
+                remote: to.unwrap_or(flow.remote),
+                ..*flow
+            },
+            fallback: None,
+        };
     }
-    ResponseRoute { flow: *flow, fallback: to.map(|address| Destination::new(flow.transport, address)) }
+    ResponseRoute {
+        flow: *flow,
+        fallback: to.map(|address| Destination::new(flow.transport, address)),
+    }
 }
 
 #[cfg(test)]
@@ -143,12 +169,20 @@ mod tests {
         let stamped = stamp(request(via), source.parse().unwrap());
         assert_eq!(stamped.body(), b"hi");
         assert_eq!(stamped.headers().cseq().unwrap().number, 1);
-        stamped.headers().text(&sipora_message::HeaderName::Via).unwrap().into_owned()
+        stamped
+            .headers()
+            .text(&sipora_message::HeaderName::Via)
+            .unwrap()
+            .into_owned()
     }
 
     fn route(via: &str, source: &str, transport: Transport) -> ResponseRoute {
         let remote = source.parse().unwrap();
-        let flow = Flow { id: FlowId::from_u64(1), transport, remote };
+        let flow = Flow {
+            id: FlowId::from_u64(1),
+            transport,
+            remote,
+        };
         response_route(&stamp(request(via), remote), &flow)
     }
 
@@ -159,14 +193,23 @@ mod tests {
 
     #[test]
     fn a_name_in_sent_by_gets_received() {
-        let via = stamped("SIP/2.0/UDP bobspc.biloxi.com:5060;branch=z9hG4bK1", "192.0.2.4:5060");
-        assert_eq!(via, "SIP/2.0/UDP bobspc.biloxi.com:5060;branch=z9hG4bK1;received=192.0.2.4");
+        let via = stamped(
+            "SIP/2.0/UDP bobspc.biloxi.com:5060;branch=z9hG4bK1",
+            "192.0.2.4:5060",
+        );
+        assert_eq!(
+            via,
+            "SIP/2.0/UDP bobspc.biloxi.com:5060;branch=z9hG4bK1;received=192.0.2.4"
+        );
     }
 
     #[test]
     fn another_address_in_sent_by_gets_received() {
         let via = stamped("SIP/2.0/UDP 10.1.1.1;branch=z9hG4bK1", "192.0.2.4:9988");
-        assert_eq!(via, "SIP/2.0/UDP 10.1.1.1;branch=z9hG4bK1;received=192.0.2.4");
+        assert_eq!(
+            via,
+            "SIP/2.0/UDP 10.1.1.1;branch=z9hG4bK1;received=192.0.2.4"
+        );
     }
 
     #[test]
@@ -177,21 +220,39 @@ mod tests {
 
     #[test]
     fn rport_gets_the_port_and_received_even_where_it_is_the_same() {
-        let via = stamped("SIP/2.0/UDP 192.0.2.4:9988;rport;branch=z9hG4bK1", "192.0.2.4:9988");
-        assert_eq!(via, "SIP/2.0/UDP 192.0.2.4:9988;rport=9988;branch=z9hG4bK1;received=192.0.2.4");
+        let via = stamped(
+            "SIP/2.0/UDP 192.0.2.4:9988;rport;branch=z9hG4bK1",
+            "192.0.2.4:9988",
+        );
+        assert_eq!(
+            via,
+            "SIP/2.0/UDP 192.0.2.4:9988;rport=9988;branch=z9hG4bK1;received=192.0.2.4"
+        );
     }
 
     #[test]
     fn what_the_client_wrote_into_received_and_rport_is_replaced() {
-        let via = stamped("SIP/2.0/UDP 192.0.2.4;received=203.0.113.9;rport=53;branch=z9hG4bK1", "192.0.2.4:5060");
-        assert_eq!(via, "SIP/2.0/UDP 192.0.2.4;rport=5060;branch=z9hG4bK1;received=192.0.2.4");
-        let via = stamped("SIP/2.0/UDP 192.0.2.4;received=203.0.113.9;branch=z9hG4bK1", "192.0.2.4:5060");
+        let via = stamped(
+            "SIP/2.0/UDP 192.0.2.4;received=203.0.113.9;rport=53;branch=z9hG4bK1",
+            "192.0.2.4:5060",
+        );
+        assert_eq!(
+            via,
+            "SIP/2.0/UDP 192.0.2.4;rport=5060;branch=z9hG4bK1;received=192.0.2.4"
+        );
+        let via = stamped(
+            "SIP/2.0/UDP 192.0.2.4;received=203.0.113.9;branch=z9hG4bK1",
+            "192.0.2.4:5060",
+        );
         assert_eq!(via, "SIP/2.0/UDP 192.0.2.4;branch=z9hG4bK1");
     }
 
     #[test]
     fn only_the_top_via_is_stamped() {
-        let via = stamped("SIP/2.0/UDP a.example;rport;branch=z9hG4bK2 , SIP/2.0/TCP b.example;rport", "192.0.2.4:1");
+        let via = stamped(
+            "SIP/2.0/UDP a.example;rport;branch=z9hG4bK2 , SIP/2.0/TCP b.example;rport",
+            "192.0.2.4:1",
+        );
         assert_eq!(
             via,
             "SIP/2.0/UDP a.example;rport=1;branch=z9hG4bK2;received=192.0.2.4 , SIP/2.0/TCP b.example;rport"
@@ -200,16 +261,31 @@ mod tests {
 
     #[test]
     fn an_ipv6_source_is_written_without_brackets() {
-        let via = stamped("SIP/2.0/UDP [2001:db8::9:255];branch=z9hG4bKas3", "[2001:db8::1]:5060");
-        assert_eq!(via, "SIP/2.0/UDP [2001:db8::9:255];branch=z9hG4bKas3;received=2001:db8::1");
+        let via = stamped(
+            "SIP/2.0/UDP [2001:db8::9:255];branch=z9hG4bKas3",
+            "[2001:db8::1]:5060",
+        );
+        assert_eq!(
+            via,
+            "SIP/2.0/UDP [2001:db8::9:255];branch=z9hG4bKas3;received=2001:db8::1"
+        );
     }
 
     #[test]
     fn a_via_without_parameters_and_a_folded_one_are_stamped() {
-        assert_eq!(stamped("SIP/2.0/UDP a.example", "192.0.2.4:1"), "SIP/2.0/UDP a.example;received=192.0.2.4");
-        let via = stamped("SIP / 2.0 / UDP\r\n  a.example ; rport ;\r\n branch = z9hG4bK1", "192.0.2.4:1");
+        assert_eq!(
+            stamped("SIP/2.0/UDP a.example", "192.0.2.4:1"),
+            "SIP/2.0/UDP a.example;received=192.0.2.4"
+        );
+        let via = stamped(
+            "SIP / 2.0 / UDP\r\n  a.example ; rport ;\r\n branch = z9hG4bK1",
+            "192.0.2.4:1",
+        );
         let via: String = via.split_whitespace().collect();
-        assert_eq!(via, "SIP/2.0/UDPa.example;rport=1;branch=z9hG4bK1;received=192.0.2.4");
+        assert_eq!(
+            via,
+            "SIP/2.0/UDPa.example;rport=1;branch=z9hG4bK1;received=192.0.2.4"
+        );
     }
 
     #[test]
@@ -221,14 +297,35 @@ mod tests {
 
     #[test]
     fn with_rport_a_response_goes_to_where_the_request_came_from() {
-        assert_eq!(goes_to("SIP/2.0/UDP 10.1.1.1:4540;rport;branch=z9hG4bKkjshdyff", "192.0.2.1:9988"), "192.0.2.1:9988");
+        assert_eq!(
+            goes_to(
+                "SIP/2.0/UDP 10.1.1.1:4540;rport;branch=z9hG4bKkjshdyff",
+                "192.0.2.1:9988"
+            ),
+            "192.0.2.1:9988"
+        );
     }
 
     #[test]
     fn without_rport_a_response_goes_to_the_port_of_sent_by() {
-        assert_eq!(goes_to("SIP/2.0/UDP 10.1.1.1:4540;branch=z9hG4bK1", "192.0.2.1:9988"), "192.0.2.1:4540");
-        assert_eq!(goes_to("SIP/2.0/UDP a.example;branch=z9hG4bK1", "192.0.2.1:9988"), "192.0.2.1:5060");
-        assert_eq!(goes_to("SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bK1", "[2001:db8::1]:9"), "[2001:db8::1]:5070");
+        assert_eq!(
+            goes_to(
+                "SIP/2.0/UDP 10.1.1.1:4540;branch=z9hG4bK1",
+                "192.0.2.1:9988"
+            ),
+            "192.0.2.1:4540"
+        );
+        assert_eq!(
+            goes_to("SIP/2.0/UDP a.example;branch=z9hG4bK1", "192.0.2.1:9988"),
+            "192.0.2.1:5060"
+        );
+        assert_eq!(
+            goes_to(
+                "SIP/2.0/UDP [2001:db8::1]:5070;branch=z9hG4bK1",
+                "[2001:db8::1]:9"
+            ),
+            "[2001:db8::1]:5070"
+        );
     }
 
     #[test]
@@ -236,22 +333,41 @@ mod tests {
         let via = "SIP/2.0/UDP a.example:5070;maddr=224.2.0.1;branch=z9hG4bK1";
         assert_eq!(goes_to(via, "192.0.2.1:9988"), "224.2.0.1:5070");
         let elsewhere = via.replace("224.2.0.1", "203.0.113.9");
-        assert_eq!(goes_to(&elsewhere, "192.0.2.1:9988"), "192.0.2.1:5070", "a third party gets nothing");
+        assert_eq!(
+            goes_to(&elsewhere, "192.0.2.1:9988"),
+            "192.0.2.1:5070",
+            "a third party gets nothing"
+        );
         let route = route(&via.replace("UDP", "TCP"), "192.0.2.1:9988", Transport::Tcp);
-        assert_eq!(route.fallback, Some(Destination::tcp("192.0.2.1:5070".parse().unwrap())));
+        assert_eq!(
+            route.fallback,
+            Some(Destination::tcp("192.0.2.1:5070".parse().unwrap()))
+        );
     }
 
     #[test]
     fn over_tcp_a_response_goes_back_on_its_connection_else_to_received_at_the_sent_by_port() {
-        let route = route("SIP/2.0/TCP a.example:5071;rport;branch=z9hG4bK1", "192.0.2.1:49152", Transport::Tcp);
+        let route = route(
+            "SIP/2.0/TCP a.example:5071;rport;branch=z9hG4bK1",
+            "192.0.2.1:49152",
+            Transport::Tcp,
+        );
         assert_eq!(route.flow.remote, "192.0.2.1:49152".parse().unwrap());
-        assert_eq!(route.fallback, Some(Destination::tcp("192.0.2.1:5071".parse().unwrap())));
+        assert_eq!(
+            route.fallback,
+            Some(Destination::tcp("192.0.2.1:5071".parse().unwrap()))
+        );
     }
 
     #[test]
     fn a_response_tells_the_same_way_as_its_request() {
-        let request = stamp(request("SIP/2.0/UDP a.example;rport;branch=z9hG4bK1"), "192.0.2.1:9988".parse().unwrap());
-        let response = Response::for_request(&request, sipora_message::StatusCode::OK).build().unwrap();
+        let request = stamp(
+            request("SIP/2.0/UDP a.example;rport;branch=z9hG4bK1"),
+            "192.0.2.1:9988".parse().unwrap(),
+        );
+        let response = Response::for_request(&request, sipora_message::StatusCode::OK)
+            .build()
+            .unwrap();
         let destination = response_destination(&response, Transport::Udp);
         assert_eq!(destination, Some("192.0.2.1:9988".parse().unwrap()));
     }

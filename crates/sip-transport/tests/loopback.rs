@@ -6,8 +6,8 @@ mod common;
 use bytes::Bytes;
 use common::{ok, options, request, response};
 use sipora_transport::{
-    CloseReason, Destination, InboundReceiver, Network, OpenError, Payload, SendError, TokioNetwork, Transport,
-    TransportConfig, Transports, response_route,
+    CloseReason, Destination, InboundReceiver, Network, OpenError, Payload, Resolver, SendError,
+    SystemResolver, TokioNetwork, Transport, TransportConfig, Transports, response_route,
 };
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::time::timeout;
 
 fn transports() -> (Transports, InboundReceiver) {
     Transports::new(Arc::new(TokioNetwork::new()), TransportConfig::default())
@@ -30,16 +29,33 @@ async fn a_request_and_its_response_go_over_udp() {
     let ((client, _c), (server, _s)) = (transports(), transports());
     let mut client_socket = client.bind_udp(any_port(), 1).unwrap().remove(0);
     let mut server_socket = server.bind_udp(any_port(), 1).unwrap().remove(0);
-    assert_ne!(server_socket.local_addr().port(), 0, "the real port is reported");
+    assert_ne!(
+        server_socket.local_addr().port(),
+        0,
+        "the real port is reported"
+    );
 
-    let flow = client.open(&Destination::udp(server_socket.local_addr())).await.unwrap();
-    client.try_send(&flow, options(&client, &flow, "1").to_bytes()).unwrap();
+    let flow = client
+        .open(&Destination::udp(server_socket.local_addr()))
+        .await
+        .unwrap();
+    client
+        .try_send(&flow, options(&client, &flow, "1").to_bytes())
+        .unwrap();
 
     let (back, received) = request(server_socket.recv().await);
     assert_eq!(back.remote, client_socket.local_addr());
     let via = received.headers().via().unwrap();
-    assert_eq!(via.rport(), Some(Some(client_socket.local_addr().port())), "RFC 3581 §4");
-    assert_eq!(via.received(), Some(client_socket.local_addr().ip()), "RFC 3581 §4");
+    assert_eq!(
+        via.rport(),
+        Some(Some(client_socket.local_addr().port())),
+        "RFC 3581 §4"
+    );
+    assert_eq!(
+        via.received(),
+        Some(client_socket.local_addr().ip()),
+        "RFC 3581 §4"
+    );
 
     let route = response_route(&received, &back);
     server.try_send(&route.flow, ok(&received)).unwrap();
@@ -52,15 +68,23 @@ async fn a_request_and_its_response_share_a_tcp_connection() {
     let listener = server.listen_tcp(any_port()).unwrap();
 
     let flow = client.open(&Destination::tcp(listener)).await.unwrap();
-    client.try_send(&flow, options(&client, &flow, "1").to_bytes()).unwrap();
+    client
+        .try_send(&flow, options(&client, &flow, "1").to_bytes())
+        .unwrap();
     let (back, received) = request(server_in.recv().await.unwrap());
     assert_eq!(back.transport, Transport::Tcp);
-    server.try_send(&response_route(&received, &back).flow, ok(&received)).unwrap();
+    server
+        .try_send(&response_route(&received, &back).flow, ok(&received))
+        .unwrap();
 
     let answer = client_in.recv().await.unwrap();
     assert_eq!(answer.flow, flow);
     assert_eq!(response(answer).status().as_u16(), 200);
-    assert_eq!(client.open(&Destination::tcp(listener)).await.unwrap(), flow, "a live connection is used again");
+    assert_eq!(
+        client.open(&Destination::tcp(listener)).await.unwrap(),
+        flow,
+        "a live connection is used again"
+    );
     assert_eq!(server.metrics().connections_open, 1);
 }
 
@@ -70,7 +94,14 @@ async fn an_occupied_port_is_an_error() {
     let udp = transports.bind_udp(any_port(), 1).unwrap();
     let error = transports.bind_udp(udp[0].local_addr(), 1).unwrap_err();
     assert!(error.is_in_use(), "{error}");
-    assert_eq!(error.to_string(), format!("cannot listen on UDP {}: {}", udp[0].local_addr(), error.source));
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot listen on UDP {}: {}",
+            udp[0].local_addr(),
+            error.source
+        )
+    );
 
     let tcp = transports.listen_tcp(any_port()).unwrap();
     assert!(transports.listen_tcp(tcp).unwrap_err().is_in_use());
@@ -119,7 +150,10 @@ async fn peers_are_divided_among_the_sockets_of_one_port() {
         })
         .await;
     }
-    assert!(received.iter().filter(|count| **count > 0).count() > 1, "{received:?}");
+    assert!(
+        received.iter().filter(|count| **count > 0).count() > 1,
+        "{received:?}"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +161,10 @@ async fn udp_and_tcp_get_the_same_port() {
     let (transports, _in) = transports();
     let udp = transports.bind_udp_and_tcp(any_port(), 1).unwrap();
     let address = udp[0].local_addr();
-    assert_eq!(transports.listeners(), [(Transport::Udp, address), (Transport::Tcp, address)]);
+    assert_eq!(
+        transports.listeners(),
+        [(Transport::Udp, address), (Transport::Tcp, address)]
+    );
     drop(udp);
     assert_eq!(transports.listeners(), [(Transport::Tcp, address)]);
 }
@@ -136,7 +173,10 @@ async fn udp_and_tcp_get_the_same_port() {
 async fn the_largest_datagram_passes_and_a_larger_one_is_refused() {
     let (transports, _in) = transports();
     let mut socket = transports.bind_udp(any_port(), 1).unwrap().remove(0);
-    let flow = transports.open(&Destination::udp(socket.local_addr())).await.unwrap();
+    let flow = transports
+        .open(&Destination::udp(socket.local_addr()))
+        .await
+        .unwrap();
     let head = "OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1\r\n\r\n";
     let mut message = Bytes::from(format!("{head:x<65507}"));
     transports.try_send(&flow, message.clone()).unwrap();
@@ -144,7 +184,10 @@ async fn the_largest_datagram_passes_and_a_larger_one_is_refused() {
     assert_eq!(received.body().len(), 65_507 - head.len());
 
     message = [&message[..], b"x"].concat().into();
-    assert_eq!(transports.try_send(&flow, message), Err(SendError::TooLarge));
+    assert_eq!(
+        transports.try_send(&flow, message),
+        Err(SendError::TooLarge)
+    );
 }
 
 #[cfg(all(target_os = "linux", not(feature = "force-portable")))]
@@ -152,13 +195,27 @@ async fn the_largest_datagram_passes_and_a_larger_one_is_refused() {
 async fn a_datagram_that_nobody_takes_is_reported_with_its_peer() {
     let (transports, _in) = transports();
     let mut socket = transports.bind_udp(any_port(), 1).unwrap().remove(0);
-    let gone = UdpSocket::bind(any_port()).await.unwrap().local_addr().unwrap();
+    let gone = UdpSocket::bind(any_port())
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let flow = transports.open(&Destination::udp(gone)).await.unwrap();
-    transports.try_send(&flow, Bytes::from_static(b"\r\n\r\n")).unwrap();
+    transports
+        .try_send(&flow, Bytes::from_static(b"\r\n\r\n"))
+        .unwrap();
 
-    let report = timeout(Duration::from_secs(5), socket.recv()).await.expect("a report");
+    let report = tokio::time::timeout(Duration::from_secs(5), socket.recv())
+        .await
+        .expect("a report");
     assert_eq!(report.flow.remote, gone);
-    assert!(matches!(report.payload, Payload::Unreachable(io::ErrorKind::ConnectionRefused)), "{report:?}");
+    assert!(
+        matches!(
+            report.payload,
+            Payload::Unreachable(io::ErrorKind::ConnectionRefused)
+        ),
+        "{report:?}"
+    );
     assert_eq!(transports.metrics().unreachable, 1);
 }
 
@@ -167,27 +224,57 @@ async fn a_datagram_that_nobody_takes_is_reported_with_its_peer() {
 async fn a_report_about_one_peer_spoils_nothing_for_another() {
     let (transports, _in) = transports();
     let mut socket = transports.bind_udp(any_port(), 1).unwrap().remove(0);
-    let gone = UdpSocket::bind(any_port()).await.unwrap().local_addr().unwrap();
+    let gone = UdpSocket::bind(any_port())
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let alive = UdpSocket::bind(any_port()).await.unwrap();
     let dead_flow = transports.open(&Destination::udp(gone)).await.unwrap();
-    let live_flow = transports.open(&Destination::udp(alive.local_addr().unwrap())).await.unwrap();
+    let live_flow = transports
+        .open(&Destination::udp(alive.local_addr().unwrap()))
+        .await
+        .unwrap();
     for _ in 0..10 {
-        transports.try_send(&dead_flow, Bytes::from_static(b"\r\n\r\n")).unwrap();
-        transports.try_send(&live_flow, Bytes::from_static(b"\r\n\r\n")).unwrap();
+        transports
+            .try_send(&dead_flow, Bytes::from_static(b"\r\n\r\n"))
+            .unwrap();
+        transports
+            .try_send(&live_flow, Bytes::from_static(b"\r\n\r\n"))
+            .unwrap();
     }
     let mut buffer = [0; 16];
     for _ in 0..10 {
         assert_eq!(alive.recv(&mut buffer).await.unwrap(), 4);
     }
-    assert!(matches!(socket.recv().await.payload, Payload::Unreachable(_)));
+    assert!(matches!(
+        socket.recv().await.payload,
+        Payload::Unreachable(_)
+    ));
 }
 
 #[tokio::test]
 async fn a_refused_connection_is_told_at_once() {
     let (transports, _in) = transports();
-    let closed = TcpListener::bind(any_port()).await.unwrap().local_addr().unwrap();
-    let error = transports.open(&Destination::tcp(closed)).await.unwrap_err();
-    assert!(matches!(error, OpenError::Io { kind: io::ErrorKind::ConnectionRefused, .. }), "{error}");
+    let closed = TcpListener::bind(any_port())
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = transports
+        .open(&Destination::tcp(closed))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            OpenError::Io {
+                kind: io::ErrorKind::ConnectionRefused,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(transports.metrics().connections_failed, 1);
 }
 
@@ -195,43 +282,80 @@ async fn a_refused_connection_is_told_at_once() {
 async fn what_is_not_built_in_is_said_to_be_unsupported() {
     let (transports, _in) = transports();
     for transport in [Transport::Tls, Transport::Ws, Transport::Wss] {
-        let error = transports.open(&Destination::new(transport, any_port())).await.unwrap_err();
+        let error = transports
+            .open(&Destination::new(transport, any_port()))
+            .await
+            .unwrap_err();
         assert_eq!(error, OpenError::Unsupported(transport));
     }
-    let error = transports.open(&Destination::udp(any_port())).await.unwrap_err();
+    let error = transports
+        .open(&Destination::udp(any_port()))
+        .await
+        .unwrap_err();
     assert_eq!(error, OpenError::NoSocket(any_port()));
 }
 
 #[tokio::test]
 async fn bound_to_a_wildcard_sent_by_is_an_address_that_the_peer_can_reach() {
     let (transports, _in) = transports();
-    let socket = transports.bind_udp_and_tcp((Ipv4Addr::UNSPECIFIED, 0).into(), 1).unwrap().remove(0);
+    let socket = transports
+        .bind_udp_and_tcp((Ipv4Addr::UNSPECIFIED, 0).into(), 1)
+        .unwrap()
+        .remove(0);
     let port = socket.local_addr().port();
     let peer = UdpSocket::bind(any_port()).await.unwrap();
-    let flow = transports.open(&Destination::udp(peer.local_addr().unwrap())).await.unwrap();
-    assert_eq!(transports.sent_by(&flow).to_string(), format!("127.0.0.1:{port}"));
+    let flow = transports
+        .open(&Destination::udp(peer.local_addr().unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(
+        transports.sent_by(&flow).to_string(),
+        format!("127.0.0.1:{port}")
+    );
 
     let listener = TcpListener::bind(any_port()).await.unwrap();
-    let flow = transports.open(&Destination::tcp(listener.local_addr().unwrap())).await.unwrap();
-    assert_eq!(transports.sent_by(&flow).to_string(), format!("127.0.0.1:{port}"), "where we listen");
+    let flow = transports
+        .open(&Destination::tcp(listener.local_addr().unwrap()))
+        .await
+        .unwrap();
+    assert_eq!(
+        transports.sent_by(&flow).to_string(),
+        format!("127.0.0.1:{port}"),
+        "where we listen"
+    );
 }
 
 #[tokio::test]
 async fn ipv6_works_where_the_machine_has_it() {
     let (transports, _in) = transports();
-    let Ok(mut sockets) = transports.bind_udp("[::1]:0".parse().unwrap(), 1) else { return };
-    let flow = transports.open(&Destination::udp(sockets[0].local_addr())).await.unwrap();
+    let Ok(mut sockets) = transports.bind_udp("[::1]:0".parse().unwrap(), 1) else {
+        return;
+    };
+    let flow = transports
+        .open(&Destination::udp(sockets[0].local_addr()))
+        .await
+        .unwrap();
     let port = sockets[0].local_addr().port();
-    assert_eq!(transports.sent_by(&flow).to_string(), format!("[::1]:{port}"));
-    transports.try_send(&flow, options(&transports, &flow, "1").to_bytes()).unwrap();
+    assert_eq!(
+        transports.sent_by(&flow).to_string(),
+        format!("[::1]:{port}")
+    );
+    transports
+        .try_send(&flow, options(&transports, &flow, "1").to_bytes())
+        .unwrap();
     let (back, received) = request(sockets[0].recv().await);
-    assert_eq!(received.headers().via().unwrap().received(), Some(back.remote.ip()));
+    assert_eq!(
+        received.headers().via().unwrap().received(),
+        Some(back.remote.ip())
+    );
 }
 
 #[tokio::test]
 async fn an_ipv6_wildcard_leaves_ipv4_to_others() {
     let (transports, _in) = transports();
-    let Ok(v6) = transports.bind_udp_and_tcp("[::]:0".parse().unwrap(), 1) else { return };
+    let Ok(v6) = transports.bind_udp_and_tcp("[::]:0".parse().unwrap(), 1) else {
+        return;
+    };
     let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, v6[0].local_addr().port()));
     match transports.bind_udp_and_tcp(v4, 1) {
         Ok(_) => {}
@@ -260,11 +384,16 @@ async fn a_reset_connection_is_reported() {
     // Reset before it is accepted, a connection never was one: exchange something first.
     peer.write_all(b"\r\n\r\n").await.unwrap();
     peer.read_exact(&mut [0; 2]).await.unwrap();
-    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    socket2::SockRef::from(&peer)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
     drop(peer);
     let closed = inbound.recv().await.unwrap();
     assert!(
-        matches!(closed.payload, Payload::Closed(CloseReason::Io(io::ErrorKind::ConnectionReset))),
+        matches!(
+            closed.payload,
+            Payload::Closed(CloseReason::Io(io::ErrorKind::ConnectionReset))
+        ),
         "{:?}",
         closed.payload
     );
@@ -276,17 +405,30 @@ async fn shutdown_writes_what_is_queued_and_frees_the_ports() {
     let ((client, mut client_in), (server, mut server_in)) = (transports(), transports());
     let listener = server.listen_tcp(any_port()).unwrap();
     let flow = client.open(&Destination::tcp(listener)).await.unwrap();
-    client.try_send(&flow, options(&client, &flow, "1").to_bytes()).unwrap();
+    client
+        .try_send(&flow, options(&client, &flow, "1").to_bytes())
+        .unwrap();
     let (back, received) = request(server_in.recv().await.unwrap());
     server.try_send(&back, ok(&received)).unwrap();
     server.shutdown().await;
 
-    assert_eq!(response(client_in.recv().await.unwrap()).status().as_u16(), 200);
+    assert_eq!(
+        response(client_in.recv().await.unwrap()).status().as_u16(),
+        200
+    );
     let closed = client_in.recv().await.unwrap();
-    assert!(matches!(closed.payload, Payload::Closed(CloseReason::ByPeer)), "{closed:?}");
+    assert!(
+        matches!(closed.payload, Payload::Closed(CloseReason::ByPeer)),
+        "{closed:?}"
+    );
     assert_eq!(server.metrics().connections_open, 0);
-    assert_eq!(server.open(&Destination::tcp(listener)).await, Err(OpenError::Shutdown));
-    TcpListener::bind(listener).await.expect("the port is free again");
+    assert_eq!(
+        server.open(&Destination::tcp(listener)).await,
+        Err(OpenError::Shutdown)
+    );
+    TcpListener::bind(listener)
+        .await
+        .expect("the port is free again");
 }
 
 #[tokio::test]
@@ -300,4 +442,29 @@ async fn the_last_handle_dropped_closes_everything() {
     drop(server);
     // Closed, whether by an end or a reset.
     assert_eq!(peer.read(&mut pong).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn the_system_resolver_reads_numbers_and_knows_localhost() {
+    let resolver = SystemResolver::new();
+    let found = resolver
+        .resolve(&"sip:bob@192.0.2.1:5080;transport=tcp".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(found, [Destination::tcp("192.0.2.1:5080".parse().unwrap())]);
+    let found = resolver
+        .resolve(&"sip:localhost".parse().unwrap())
+        .await
+        .unwrap();
+    assert!(
+        found
+            .iter()
+            .all(|destination| destination.address.ip().is_loopback()),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .iter()
+            .all(|destination| destination.address.port() == 5060)
+    );
 }

@@ -8,8 +8,8 @@ use common::{ok, options, request, response};
 use sipora_message::{Message, Response, StatusCode};
 use sipora_testkit::{Conditions, SimNetwork, fixtures, for_each_seed, seeds};
 use sipora_transport::{
-    Advertised, CloseReason, Destination, Flow, Inbound, InboundReceiver, Malformed, Network, OpenError, Payload,
-    SendError, Stream, TransportConfig, Transports, response_route,
+    Advertised, CloseReason, Destination, Flow, Inbound, InboundReceiver, Malformed, Network,
+    OpenError, Payload, SendError, Stream, TransportConfig, Transports, response_route,
 };
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -41,12 +41,19 @@ fn scene(network: SimNetwork, config: TransportConfig) -> Scene {
     let peer = Arc::new(network.host(ip(CLIENT)));
     let (server, inbound) = Transports::new(Arc::new(host), config);
     server.listen_tcp(address(SERVER, 5060)).unwrap();
-    Scene { peer, server, inbound }
+    Scene {
+        peer,
+        server,
+        inbound,
+    }
 }
 
 impl Scene {
     async fn connect(&self) -> Box<dyn Stream> {
-        self.peer.connect(None, address(SERVER, 5060)).await.unwrap()
+        self.peer
+            .connect(None, address(SERVER, 5060))
+            .await
+            .unwrap()
     }
 
     async fn malformed(&mut self) -> (Flow, Malformed) {
@@ -59,7 +66,10 @@ impl Scene {
 
     async fn closed(&mut self) -> CloseReason {
         let inbound = self.inbound.recv().await.unwrap();
-        assert!(!self.server.is_open(inbound.flow.id), "a closed flow resolves no more");
+        assert!(
+            !self.server.is_open(inbound.flow.id),
+            "a closed flow resolves no more"
+        );
         match inbound.payload {
             Payload::Closed(reason) => reason,
             other => panic!("not closed but {other:?}"),
@@ -83,11 +93,17 @@ fn message(head: &str, body: &str) -> String {
 #[test]
 fn messages_come_out_whole_however_the_network_cuts_them() {
     for_each_seed(seeds(), |network| async move {
-        network.set_conditions(Conditions { fragmentation: 0.9, ..Conditions::rough() });
+        network.set_conditions(Conditions {
+            fragmentation: 0.9,
+            ..Conditions::rough()
+        });
         let mut scene = scene(network, TransportConfig::default());
         let mut stream = scene.connect().await;
         for number in 0..20 {
-            stream.write_all(message(&format!("OPTIONS sip:{number}@d"), "body").as_bytes()).await.unwrap();
+            stream
+                .write_all(message(&format!("OPTIONS sip:{number}@d"), "body").as_bytes())
+                .await
+                .unwrap();
         }
         for number in 0..20 {
             let (_, received) = request(scene.inbound.recv().await.unwrap());
@@ -121,7 +137,10 @@ fn an_idle_connection_is_closed_and_traffic_either_way_keeps_it_open() {
     once(|network| async move {
         let mut scene = scene(network, TransportConfig::default());
         let mut stream = scene.connect().await;
-        stream.write_all(message("OPTIONS sip:c@d", "").as_bytes()).await.unwrap();
+        stream
+            .write_all(message("OPTIONS sip:c@d", "").as_bytes())
+            .await
+            .unwrap();
         let (flow, received) = request(scene.inbound.recv().await.unwrap());
         tokio::time::sleep(Duration::from_secs(7_000)).await;
         scene.server.try_send(&flow, ok(&received)).unwrap();
@@ -135,10 +154,16 @@ fn an_idle_connection_is_closed_and_traffic_either_way_keeps_it_open() {
 #[test]
 fn a_slow_reader_is_cut_off_and_delays_nobody() {
     once(|network| async move {
-        let config = TransportConfig { out_buffer_bytes: 256 * 1024, ..Default::default() };
+        let config = TransportConfig {
+            out_buffer_bytes: 256 * 1024,
+            ..Default::default()
+        };
         let mut scene = scene(network, config);
         let mut stream = scene.connect().await;
-        stream.write_all(message("OPTIONS sip:c@d", "").as_bytes()).await.unwrap();
+        stream
+            .write_all(message("OPTIONS sip:c@d", "").as_bytes())
+            .await
+            .unwrap();
         let (flow, _) = request(scene.inbound.recv().await.unwrap());
         let start = Instant::now();
         let chunk = Bytes::from(vec![b'x'; 60 * 1024]);
@@ -160,10 +185,16 @@ fn a_peer_that_takes_nothing_for_ten_seconds_is_cut_off() {
     once(|network| async move {
         let mut scene = scene(network, TransportConfig::default());
         let mut stream = scene.connect().await;
-        stream.write_all(message("OPTIONS sip:c@d", "").as_bytes()).await.unwrap();
+        stream
+            .write_all(message("OPTIONS sip:c@d", "").as_bytes())
+            .await
+            .unwrap();
         let (flow, _) = request(scene.inbound.recv().await.unwrap());
         let start = Instant::now();
-        scene.server.try_send(&flow, Bytes::from(vec![b'x'; 100 * 1024])).unwrap();
+        scene
+            .server
+            .try_send(&flow, Bytes::from(vec![b'x'; 100 * 1024]))
+            .unwrap();
         assert_eq!(scene.closed().await, CloseReason::SlowReader);
         assert_eq!(start.elapsed().as_secs(), 10);
     });
@@ -172,12 +203,18 @@ fn a_peer_that_takes_nothing_for_ten_seconds_is_cut_off() {
 #[test]
 fn while_the_driver_is_busy_a_connection_is_not_read_and_nothing_is_lost() {
     once(|network| async move {
-        let config = TransportConfig { inbound_queue: 2, ..Default::default() };
+        let config = TransportConfig {
+            inbound_queue: 2,
+            ..Default::default()
+        };
         let mut scene = scene(network, config);
         let mut stream = scene.connect().await;
         let writer = async {
             for number in 0..2_000 {
-                stream.write_all(message(&format!("OPTIONS sip:{number}@d"), "").as_bytes()).await.unwrap();
+                stream
+                    .write_all(message(&format!("OPTIONS sip:{number}@d"), "").as_bytes())
+                    .await
+                    .unwrap();
             }
         };
         let blocked = timeout(Duration::from_secs(5), writer).await;
@@ -197,7 +234,11 @@ fn those_who_open_the_same_at_once_share_one_connection() {
         let destination = Destination::tcp(address(SERVER, 5060));
         // The first gives up; the attempt goes on for the others.
         let gives_up = timeout(Duration::from_micros(1), client.open(&destination));
-        let (first, second, third) = tokio::join!(gives_up, client.open(&destination), client.open(&destination));
+        let (first, second, third) = tokio::join!(
+            gives_up,
+            client.open(&destination),
+            client.open(&destination)
+        );
         assert!(first.is_err());
         assert_eq!(second.as_ref().unwrap(), third.as_ref().unwrap());
         assert_eq!(client.open(&destination).await, second);
@@ -212,10 +253,22 @@ fn a_host_that_does_not_answer_is_given_up_in_time() {
         let (client, _in) = Transports::new(scene.peer.clone(), TransportConfig::default());
         let start = Instant::now();
         let nobody = address("203.0.113.99", 5060);
-        assert_eq!(client.open(&Destination::tcp(nobody)).await, Err(OpenError::Timeout(nobody)));
+        assert_eq!(
+            client.open(&Destination::tcp(nobody)).await,
+            Err(OpenError::Timeout(nobody))
+        );
         assert_eq!(start.elapsed(), Duration::from_secs(8));
-        let error = client.open(&Destination::tcp(address(SERVER, 5999))).await.unwrap_err();
-        assert!(matches!(error, OpenError::Io { kind: io::ErrorKind::ConnectionRefused, .. }));
+        let error = client
+            .open(&Destination::tcp(address(SERVER, 5999)))
+            .await
+            .unwrap_err();
+        assert!(matches!(
+            error,
+            OpenError::Io {
+                kind: io::ErrorKind::ConnectionRefused,
+                ..
+            }
+        ));
     });
 }
 
@@ -223,17 +276,24 @@ fn a_host_that_does_not_answer_is_given_up_in_time() {
 fn a_flow_id_never_resolves_to_a_later_connection() {
     once(|network| async move {
         let mut scene = scene(network.clone(), TransportConfig::default());
-        let (client, mut client_in) = Transports::new(scene.peer.clone(), TransportConfig::default());
+        let (client, mut client_in) =
+            Transports::new(scene.peer.clone(), TransportConfig::default());
         let destination = Destination::tcp(address(SERVER, 5060));
         let first = client.open(&destination).await.unwrap();
         network.reset(ip(CLIENT), ip(SERVER));
         let closed = client_in.recv().await.unwrap();
         assert_eq!(closed.flow, first);
-        assert!(matches!(closed.payload, Payload::Closed(CloseReason::Io(io::ErrorKind::ConnectionReset))));
+        assert!(matches!(
+            closed.payload,
+            Payload::Closed(CloseReason::Io(io::ErrorKind::ConnectionReset))
+        ));
         scene.closed().await;
         let second = client.open(&destination).await.unwrap();
         assert_ne!(first.id, second.id);
-        assert_eq!(client.try_send(&first, Bytes::from_static(b"x")), Err(SendError::Closed));
+        assert_eq!(
+            client.try_send(&first, Bytes::from_static(b"x")),
+            Err(SendError::Closed)
+        );
         assert!(client.try_send(&second, Bytes::from_static(b"x")).is_ok());
     });
 }
@@ -242,28 +302,51 @@ fn a_flow_id_never_resolves_to_a_later_connection() {
 fn a_response_whose_connection_is_gone_goes_to_the_sent_by_port() {
     once(|network| async move {
         let mut scene = scene(network.clone(), TransportConfig::default());
-        let (client, mut client_in) = Transports::new(scene.peer.clone(), TransportConfig::default());
+        let (client, mut client_in) =
+            Transports::new(scene.peer.clone(), TransportConfig::default());
         client.listen_tcp(address(CLIENT, 5070)).unwrap();
-        let flow = client.open(&Destination::tcp(address(SERVER, 5060))).await.unwrap();
-        assert_eq!(client.sent_by(&flow).to_string(), format!("{CLIENT}:5070"), "where we listen");
-        client.try_send(&flow, options(&client, &flow, "1").to_bytes()).unwrap();
+        let flow = client
+            .open(&Destination::tcp(address(SERVER, 5060)))
+            .await
+            .unwrap();
+        assert_eq!(
+            client.sent_by(&flow).to_string(),
+            format!("{CLIENT}:5070"),
+            "where we listen"
+        );
+        client
+            .try_send(&flow, options(&client, &flow, "1").to_bytes())
+            .unwrap();
         let (back, received) = request(scene.inbound.recv().await.unwrap());
         network.reset(ip(CLIENT), ip(SERVER));
         scene.closed().await;
-        assert!(matches!(client_in.recv().await.unwrap().payload, Payload::Closed(_)));
+        assert!(matches!(
+            client_in.recv().await.unwrap().payload,
+            Payload::Closed(_)
+        ));
 
         let route = response_route(&received, &back);
-        assert_eq!(scene.server.try_send(&route.flow, ok(&received)), Err(SendError::Closed));
+        assert_eq!(
+            scene.server.try_send(&route.flow, ok(&received)),
+            Err(SendError::Closed)
+        );
         let again = scene.server.open(&route.fallback.unwrap()).await.unwrap();
         scene.server.try_send(&again, ok(&received)).unwrap();
-        assert_eq!(response(client_in.recv().await.unwrap()).status(), StatusCode::OK);
+        assert_eq!(
+            response(client_in.recv().await.unwrap()).status(),
+            StatusCode::OK
+        );
     });
 }
 
 #[test]
 fn connections_past_the_limits_are_refused_and_counted() {
     once(|network| async move {
-        let config = TransportConfig { max_connections: 3, max_connections_per_source: 2, ..Default::default() };
+        let config = TransportConfig {
+            max_connections: 3,
+            max_connections_per_source: 2,
+            ..Default::default()
+        };
         let scene = scene(network.clone(), config);
         let other = network.host(ip("192.0.2.2"));
         let mut held = Vec::new();
@@ -273,14 +356,22 @@ fn connections_past_the_limits_are_refused_and_counted() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(scene.server.metrics().refused_per_source, 1);
         assert_eq!(scene.server.metrics().connections_open, 2);
-        assert_eq!(held[2].read(&mut [0; 1]).await.unwrap(), 0, "the third was closed");
+        assert_eq!(
+            held[2].read(&mut [0; 1]).await.unwrap(),
+            0,
+            "the third was closed"
+        );
 
         for _ in 0..2 {
             held.push(other.connect(None, address(SERVER, 5060)).await.unwrap());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(scene.server.metrics().refused_total, 1);
-        let error = scene.server.open(&Destination::tcp(address(CLIENT, 5060))).await.unwrap_err();
+        let error = scene
+            .server
+            .open(&Destination::tcp(address(CLIENT, 5060)))
+            .await
+            .unwrap_err();
         assert_eq!(error, OpenError::TooManyConnections);
 
         held.clear();
@@ -295,9 +386,15 @@ fn a_response_with_another_via_is_discarded() {
         let (host, peer) = (network.host(ip(CLIENT)), network.host(ip(SERVER)));
         let (client, _in) = Transports::new(Arc::new(host), TransportConfig::default());
         let (server, _server_in) = Transports::new(Arc::new(peer), TransportConfig::default());
-        let mut socket = client.bind_udp(address("0.0.0.0", 5060), 1).unwrap().remove(0);
+        let mut socket = client
+            .bind_udp(address("0.0.0.0", 5060), 1)
+            .unwrap()
+            .remove(0);
         let mut server_socket = server.bind_udp(address(SERVER, 5060), 1).unwrap().remove(0);
-        let flow = client.open(&Destination::udp(address(SERVER, 5060))).await.unwrap();
+        let flow = client
+            .open(&Destination::udp(address(SERVER, 5060)))
+            .await
+            .unwrap();
         let sent = options(&client, &flow, "1");
         client.try_send(&flow, sent.to_bytes()).unwrap();
         let (back, received) = request(server_socket.recv().await);
@@ -310,7 +407,11 @@ fn a_response_with_another_via_is_discarded() {
         }
         server.try_send(&back, answer.into()).unwrap();
         assert_eq!(response(socket.recv().await).status(), StatusCode::OK);
-        assert_eq!(client.metrics().responses_misdirected, 3, "RFC 3261 §18.1.2");
+        assert_eq!(
+            client.metrics().responses_misdirected,
+            3,
+            "RFC 3261 §18.1.2"
+        );
     });
 }
 
@@ -318,17 +419,30 @@ fn a_response_with_another_via_is_discarded() {
 fn the_advertised_host_is_in_sent_by_and_its_responses_come_in() {
     once(|network| async move {
         let (host, peer) = (network.host(ip(CLIENT)), network.host(ip(SERVER)));
-        let advertised = Advertised { host: "sip.example.com".into(), port: None };
-        let config = TransportConfig { advertised: Some(advertised), ..Default::default() };
+        let advertised = Advertised {
+            host: "sip.example.com".into(),
+            port: None,
+        };
+        let config = TransportConfig {
+            advertised: Some(advertised),
+            ..Default::default()
+        };
         let (client, _in) = Transports::new(Arc::new(host), config);
         let (server, _server_in) = Transports::new(Arc::new(peer), TransportConfig::default());
         let mut socket = client.bind_udp(address(CLIENT, 5070), 1).unwrap().remove(0);
         let mut server_socket = server.bind_udp(address(SERVER, 5060), 1).unwrap().remove(0);
-        let flow = client.open(&Destination::udp(address(SERVER, 5060))).await.unwrap();
+        let flow = client
+            .open(&Destination::udp(address(SERVER, 5060)))
+            .await
+            .unwrap();
         assert_eq!(client.sent_by(&flow).to_string(), "sip.example.com:5070");
-        client.try_send(&flow, options(&client, &flow, "1").to_bytes()).unwrap();
+        client
+            .try_send(&flow, options(&client, &flow, "1").to_bytes())
+            .unwrap();
         let (back, received) = request(server_socket.recv().await);
-        server.try_send(&response_route(&received, &back).flow, ok(&received)).unwrap();
+        server
+            .try_send(&response_route(&received, &back).flow, ok(&received))
+            .unwrap();
         assert_eq!(response(socket.recv().await).status(), StatusCode::OK);
     });
 }
@@ -339,11 +453,20 @@ fn keep_alives_over_udp_do_not_show() {
         let (host, peer) = (network.host(ip(SERVER)), network.host(ip(CLIENT)));
         let (server, _in) = Transports::new(Arc::new(host), TransportConfig::default());
         let mut socket = server.bind_udp(address(SERVER, 5060), 1).unwrap().remove(0);
-        let sender = peer.bind_datagram(address(CLIENT, 5060), 1).unwrap().remove(0).sender;
+        let sender = peer
+            .bind_datagram(address(CLIENT, 5060), 1)
+            .unwrap()
+            .remove(0)
+            .sender;
         for keep_alive in [&b""[..], b"\r\n", b"\r\n\r\n", b"\0\0\0\0"] {
             sender.try_send_to(keep_alive, socket.local_addr()).unwrap();
         }
-        sender.try_send_to(message("OPTIONS sip:c@d", "").as_bytes(), socket.local_addr()).unwrap();
+        sender
+            .try_send_to(
+                message("OPTIONS sip:c@d", "").as_bytes(),
+                socket.local_addr(),
+            )
+            .unwrap();
         request(socket.recv().await);
         assert_eq!(server.metrics().keep_alives_ignored, 4);
     });
@@ -353,7 +476,10 @@ fn keep_alives_over_udp_do_not_show() {
 async fn torture(name: &str, network: SimNetwork) -> (Scene, Box<dyn Stream>, Vec<Inbound>) {
     let mut scene = scene(network, TransportConfig::default());
     let mut stream = scene.connect().await;
-    stream.write_all(&fixtures::message(name).bytes).await.unwrap();
+    stream
+        .write_all(&fixtures::message(name).bytes)
+        .await
+        .unwrap();
     let mut inbound = Vec::new();
     while let Ok(Some(next)) = timeout(Duration::from_millis(500), scene.inbound.recv()).await {
         inbound.push(next);
@@ -366,16 +492,26 @@ fn where_a_message_ends_nobody_knows_a_400_can_be_sent_before_the_connection_clo
     for name in ["ncl", "mcl01", "inv2543"] {
         once(|network| async move {
             let (mut scene, mut stream, inbound) = torture(name, network).await;
-            let Some(Inbound { flow, payload: Payload::Malformed(malformed) }) = inbound.into_iter().next() else {
+            let Some(Inbound {
+                flow,
+                payload: Payload::Malformed(malformed),
+            }) = inbound.into_iter().next()
+            else {
                 panic!("{name} is malformed");
             };
             assert!(malformed.closes, "{name}");
             let request = malformed.request.expect("enough for a 400");
-            let refusal = Response::for_request(&request, malformed.status).build().unwrap();
+            let refusal = Response::for_request(&request, malformed.status)
+                .build()
+                .unwrap();
             scene.server.try_send(&flow, refusal.to_bytes()).unwrap();
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await.unwrap();
-            assert!(answer.starts_with(b"SIP/2.0 400 "), "{name}: {}", String::from_utf8_lossy(&answer));
+            assert!(
+                answer.starts_with(b"SIP/2.0 400 "),
+                "{name}: {}",
+                String::from_utf8_lossy(&answer)
+            );
             assert_eq!(scene.closed().await, CloseReason::Framing, "{name}");
         });
     }
@@ -403,7 +539,10 @@ fn two_messages_in_one_piece_come_out_as_two_and_what_is_none_closes() {
             .collect();
         assert_eq!(methods, ["REGISTER", "INVITE"]);
         let last = inbound.last().map(|inbound| &inbound.payload);
-        assert!(matches!(last, Some(Payload::Malformed(malformed)) if malformed.closes), "five octets that are no message");
+        assert!(
+            matches!(last, Some(Payload::Malformed(malformed)) if malformed.closes),
+            "five octets that are no message"
+        );
         assert_eq!(scene.closed().await, CloseReason::Framing);
     });
 }
@@ -413,7 +552,10 @@ fn rubbish_closes_its_connection() {
     once(|network| async move {
         let mut scene = scene(network, TransportConfig::default());
         let mut stream = scene.connect().await;
-        stream.write_all(b"\x16\x03\x01 no SIP at all\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"\x16\x03\x01 no SIP at all\r\n\r\n")
+            .await
+            .unwrap();
         let (_, malformed) = scene.malformed().await;
         assert!(malformed.closes && malformed.request.is_none());
         assert_eq!(scene.closed().await, CloseReason::Framing);
@@ -427,28 +569,45 @@ fn every_torture_message_is_survived_over_udp_and_those_owed_a_400_leave_enough_
         let (host, peer) = (network.host(ip(SERVER)), network.host(ip(CLIENT)));
         let (server, _in) = Transports::new(Arc::new(host), TransportConfig::default());
         let mut socket = server.bind_udp(address(SERVER, 5060), 1).unwrap().remove(0);
-        let sender = peer.bind_datagram(address(CLIENT, 5060), 1).unwrap().remove(0).sender;
+        let sender = peer
+            .bind_datagram(address(CLIENT, 5060), 1)
+            .unwrap()
+            .remove(0)
+            .sender;
         for fixture in fixtures::rfc4475().into_iter().chain(fixtures::rfc5118()) {
-            sender.try_send_to(&fixture.bytes, socket.local_addr()).unwrap();
+            sender
+                .try_send_to(&fixture.bytes, socket.local_addr())
+                .unwrap();
             let inbound = match timeout(Duration::from_secs(1), socket.recv()).await {
                 Ok(inbound) => inbound,
                 // Responses whose Via is not ours.
                 Err(_) => {
-                    assert!(fixture.bytes.starts_with(b"SIP/"), "{} is a request", fixture.name);
+                    assert!(
+                        fixture.bytes.starts_with(b"SIP/"),
+                        "{} is a request",
+                        fixture.name
+                    );
                     continue;
                 }
             };
             let request = match inbound.payload {
                 Payload::Message(Message::Request(request)) => request,
-                Payload::Malformed(Malformed { request: Some(request), closes: false, .. }) => request,
+                Payload::Malformed(Malformed {
+                    request: Some(request),
+                    closes: false,
+                    ..
+                }) => request,
                 Payload::Malformed(malformed) => {
                     assert!(fixture.outcome == "drop", "{}: {malformed:?}", fixture.name);
                     continue;
                 }
                 other => panic!("{}: {other:?}", fixture.name),
             };
-            let Ok(via) = request.headers().via() else { continue };
-            let is_stamped = via.received() == Some(ip(CLIENT)) || via.host().ip() == Some(ip(CLIENT));
+            let Ok(via) = request.headers().via() else {
+                continue;
+            };
+            let is_stamped =
+                via.received() == Some(ip(CLIENT)) || via.host().ip() == Some(ip(CLIENT));
             assert!(is_stamped, "{}: {via:?}", fixture.name);
         }
     });

@@ -49,7 +49,11 @@ pub fn rfc5118() -> Vec<Torture> {
 
 /// Reads one message of either by its name. Panics when there is none.
 pub fn message(name: &str) -> Torture {
-    match rfc4475().into_iter().chain(rfc5118()).find(|fixture| fixture.name == name) {
+    match rfc4475()
+        .into_iter()
+        .chain(rfc5118())
+        .find(|fixture| fixture.name == name)
+    {
         Some(fixture) => fixture,
         None => panic!("no fixture `{name}`"),
     }
@@ -64,7 +68,12 @@ fn torture(folder: &str) -> Vec<Torture> {
     let rows = table(&format!("{folder}/MANIFEST.tsv"));
     let fixtures = rows.into_iter().map(|row| {
         let bytes = read(&format!("{folder}/{}", row.cell("file")));
-        assert_eq!(bytes.len().to_string(), row.cell("bytes"), "size of {}", row.cell("file"));
+        assert_eq!(
+            bytes.len().to_string(),
+            row.cell("bytes"),
+            "size of {}",
+            row.cell("file")
+        );
         Torture {
             name: row.cell("name").into(),
             class: row.cell("class").into(),
@@ -82,14 +91,26 @@ fn table(file: &str) -> Vec<Row> {
     let columns: Vec<&str> = lines.next().unwrap_or_default().split('\t').collect();
     let row = |line: &str| {
         let cells: Vec<&str> = line.split('\t').collect();
-        assert_eq!(cells.len(), columns.len(), "cells of a row of {file}: {line}");
-        Row { cells: columns.iter().zip(cells).map(|(name, cell)| (name.to_string(), cell.to_string())).collect() }
+        assert_eq!(
+            cells.len(),
+            columns.len(),
+            "cells of a row of {file}: {line}"
+        );
+        Row {
+            cells: columns
+                .iter()
+                .zip(cells)
+                .map(|(name, cell)| (name.to_string(), cell.to_string()))
+                .collect(),
+        }
     };
     lines.filter(|line| !line.is_empty()).map(row).collect()
 }
 
 fn read(file: &str) -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(file);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(file);
     match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) => panic!("cannot read {}: {error}", path.display()),

@@ -39,7 +39,11 @@ pub enum Fate {
 impl Packet {
     /// Returns the start line, or what there is of a first line.
     pub fn first_line(&self) -> String {
-        let line = self.bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let line = self
+            .bytes
+            .split(|byte| matches!(byte, b'\r' | b'\n'))
+            .next()
+            .unwrap_or_default();
         if line.is_empty() {
             return format!("({} bytes of keep-alive)", self.bytes.len());
         }
@@ -49,11 +53,23 @@ impl Packet {
 
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Packet { at, transport, source, destination, .. } = self;
-        write!(f, "{:>10.3}s {transport} {source} > {destination} ", at.as_secs_f64())?;
+        let Packet {
+            at,
+            transport,
+            source,
+            destination,
+            ..
+        } = self;
+        write!(
+            f,
+            "{:>10.3}s {transport} {source} > {destination} ",
+            at.as_secs_f64()
+        )?;
         match self.fate {
             Fate::Delivered(after) => write!(f, "+{}ms", after.as_millis())?,
-            Fate::Duplicated(one, two) => write!(f, "+{}ms +{}ms", one.as_millis(), two.as_millis())?,
+            Fate::Duplicated(one, two) => {
+                write!(f, "+{}ms +{}ms", one.as_millis(), two.as_millis())?
+            }
             Fate::Lost => f.write_str("LOST")?,
             Fate::Unreachable => f.write_str("UNREACHABLE")?,
         }

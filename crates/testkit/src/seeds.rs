@@ -31,7 +31,10 @@ where
     F: FnMut(SimNetwork) -> S,
     S: Future<Output = ()>,
 {
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let built = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build();
     let runtime = match built {
         Ok(runtime) => runtime,
         Err(error) => panic!("no runtime: {error}"),
@@ -58,7 +61,10 @@ where
 fn report(seed: u64, network: &SimNetwork) {
     let packets = network.packets();
     let skipped = packets.len().saturating_sub(SHOWN);
-    eprintln!("\nseed {seed} failed; SIPORA_SEED={seed} replays it. {} packets were sent:", packets.len());
+    eprintln!(
+        "\nseed {seed} failed; SIPORA_SEED={seed} replays it. {} packets were sent:",
+        packets.len()
+    );
     if skipped > 0 {
         eprintln!("  ... {skipped} earlier ones");
     }

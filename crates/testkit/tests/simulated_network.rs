@@ -25,7 +25,9 @@ fn bind(host: &SimHost, address: &str) -> DatagramSocket {
 
 async fn receive(receiver: &mut Box<dyn DatagramReceiver>) -> (Datagram, Vec<u8>) {
     let mut buffer = vec![0; 1_500];
-    let datagram = std::future::poll_fn(|cx| receiver.poll_recv(cx, &mut buffer)).await.unwrap();
+    let datagram = std::future::poll_fn(|cx| receiver.poll_recv(cx, &mut buffer))
+        .await
+        .unwrap();
     if let Datagram::Received { length, .. } = datagram {
         buffer.truncate(length);
     }
@@ -38,7 +40,9 @@ async fn hundred(network: &SimNetwork, conditions: Conditions) -> Vec<u8> {
     let (one, two) = (network.host(ip("192.0.2.1")), network.host(ip("192.0.2.2")));
     let (from, mut to) = (bind(&one, "192.0.2.1:1"), bind(&two, "192.0.2.2:2"));
     for number in 0..100 {
-        from.sender.try_send_to(&[number], at("192.0.2.2:2")).unwrap();
+        from.sender
+            .try_send_to(&[number], at("192.0.2.2:2"))
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let mut arrived = Vec::new();
@@ -68,7 +72,10 @@ fn a_perfect_network_loses_nothing_and_keeps_the_order() {
 
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_seed_another() {
-    let (first, second) = (counted(3, &Conditions::rough()), counted(3, &Conditions::rough()));
+    let (first, second) = (
+        counted(3, &Conditions::rough()),
+        counted(3, &Conditions::rough()),
+    );
     assert_eq!(first, second);
     assert_ne!(first[0], first[1]);
 }
@@ -76,11 +83,32 @@ fn the_same_seed_gives_the_same_run_and_another_seed_another() {
 #[test]
 fn loss_duplication_and_reordering_happen_about_as_often_as_asked() {
     let perfect = Conditions::perfect();
-    let lossy = counted(5, &Conditions { loss: 0.2, ..perfect.clone() }).concat();
+    let lossy = counted(
+        5,
+        &Conditions {
+            loss: 0.2,
+            ..perfect.clone()
+        },
+    )
+    .concat();
     assert!((350..450).contains(&lossy.len()), "{} of 500", lossy.len());
-    let twice = counted(5, &Conditions { duplication: 0.2, ..perfect.clone() }).concat();
+    let twice = counted(
+        5,
+        &Conditions {
+            duplication: 0.2,
+            ..perfect.clone()
+        },
+    )
+    .concat();
     assert!((550..650).contains(&twice.len()), "{} of 500", twice.len());
-    let reordered = counted(1, &Conditions { reordering: 0.2, ..perfect }).concat();
+    let reordered = counted(
+        1,
+        &Conditions {
+            reordering: 0.2,
+            ..perfect
+        },
+    )
+    .concat();
     assert_eq!(reordered.len(), 100);
     assert!(!reordered.is_sorted());
 }
@@ -88,7 +116,14 @@ fn loss_duplication_and_reordering_happen_about_as_often_as_asked() {
 #[test]
 fn jitter_alone_reorders_nothing() {
     let delay = Duration::from_millis(1)..=Duration::from_millis(100);
-    let arrived = counted(1, &Conditions { delay, ..Conditions::perfect() }).concat();
+    let arrived = counted(
+        1,
+        &Conditions {
+            delay,
+            ..Conditions::perfect()
+        },
+    )
+    .concat();
     assert_eq!(arrived, (0..100).collect::<Vec<u8>>());
 }
 
@@ -100,10 +135,17 @@ fn a_port_that_nobody_has_is_reported_to_the_sender() {
         let mut socket = bind(&host, "0.0.0.0:5060");
         socket.sender.try_send_to(b"x", at("192.0.2.2:9")).unwrap();
         let (report, _) = receive(&mut socket.receiver).await;
-        let expected = Datagram::Unreachable { remote: at("192.0.2.2:9"), kind: io::ErrorKind::ConnectionRefused };
+        let expected = Datagram::Unreachable {
+            remote: at("192.0.2.2:9"),
+            kind: io::ErrorKind::ConnectionRefused,
+        };
         assert_eq!(report, expected);
         assert_eq!(network.packets()[0].fate, Fate::Unreachable);
-        assert_eq!(network.packets()[0].source, at("192.0.2.1:5060"), "a wildcard sends from the host's address");
+        assert_eq!(
+            network.packets()[0].source,
+            at("192.0.2.1:5060"),
+            "a wildcard sends from the host's address"
+        );
     });
 }
 
@@ -115,11 +157,17 @@ fn an_occupied_address_is_an_error_until_its_socket_is_gone() {
         let error = host.bind_datagram(at("192.0.2.1:5060"), 1).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         let listener = host.listen(at("192.0.2.1:5060")).unwrap();
-        assert_eq!(host.listen(at("0.0.0.0:5060")).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            host.listen(at("0.0.0.0:5060")).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
         drop((held, listener));
         host.listen(at("0.0.0.0:5060")).unwrap();
         bind(&host, "192.0.2.1:5060");
-        assert_eq!(host.bind_datagram(at("192.0.2.9:1"), 1).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+        assert_eq!(
+            host.bind_datagram(at("192.0.2.9:1"), 1).unwrap_err().kind(),
+            io::ErrorKind::AddrNotAvailable
+        );
     });
 }
 
@@ -133,7 +181,11 @@ fn parted_hosts_lose_datagrams_and_stall_connections_until_they_are_joined() {
         network.part(ip("192.0.2.2"), ip("192.0.2.1"));
         near.write_all(b"hello").await.unwrap();
         let mut buffer = [0; 5];
-        assert!(timeout(Duration::from_secs(60), far.read(&mut buffer)).await.is_err());
+        assert!(
+            timeout(Duration::from_secs(60), far.read(&mut buffer))
+                .await
+                .is_err()
+        );
         let opening = one.connect(None, at("192.0.2.2:5060"));
         assert!(timeout(Duration::from_secs(60), opening).await.is_err());
         network.join(ip("192.0.2.1"), ip("192.0.2.2"));
@@ -141,8 +193,14 @@ fn parted_hosts_lose_datagrams_and_stall_connections_until_they_are_joined() {
         assert_eq!(&buffer, b"hello");
 
         assert_eq!(network.reset(ip("192.0.2.1"), ip("192.0.2.2")), 1);
-        assert_eq!(far.read(&mut buffer).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        assert_eq!(near.write(b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            far.read(&mut buffer).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+        assert_eq!(
+            near.write(b"x").await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
     });
 }
 
@@ -150,7 +208,11 @@ fn parted_hosts_lose_datagrams_and_stall_connections_until_they_are_joined() {
 fn a_connection_takes_its_time_keeps_its_order_and_ends() {
     for_each_seed(0..5, |network| async move {
         let delay = Duration::from_millis(50);
-        let conditions = Conditions { delay: delay..=delay, fragmentation: 0.5, ..Conditions::perfect() };
+        let conditions = Conditions {
+            delay: delay..=delay,
+            fragmentation: 0.5,
+            ..Conditions::perfect()
+        };
         network.set_conditions(conditions);
         let (one, two) = (network.host(ip("192.0.2.1")), network.host(ip("192.0.2.2")));
         let mut listener = two.listen(at("192.0.2.2:5060")).unwrap();
@@ -183,16 +245,28 @@ fn connections_are_recorded_message_by_message() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = seen.clone();
         network.observe(move |packet: &Packet| sink.lock().unwrap().push(packet.first_line()));
-        near.write_all(b"BYE sip:a SIP/2.0\r\nContent-Le").await.unwrap();
-        near.write_all(b"ngth: 0\r\n\r\nOPTIONS sip:b SIP/2.0\r\nContent-Length: 0\r\n\r\nrub\r\nbish\r\n\r\n").await.unwrap();
-        assert_eq!(*seen.lock().unwrap(), ["BYE sip:a SIP/2.0", "OPTIONS sip:b SIP/2.0", "rub"]);
+        near.write_all(b"BYE sip:a SIP/2.0\r\nContent-Le")
+            .await
+            .unwrap();
+        near.write_all(
+            b"ngth: 0\r\n\r\nOPTIONS sip:b SIP/2.0\r\nContent-Length: 0\r\n\r\nrub\r\nbish\r\n\r\n",
+        )
+        .await
+        .unwrap();
+        assert_eq!(
+            *seen.lock().unwrap(),
+            ["BYE sip:a SIP/2.0", "OPTIONS sip:b SIP/2.0", "rub"]
+        );
     });
 }
 
 #[test]
 fn a_seed_that_fails_fails_the_test_and_the_clock_is_virtual() {
     let failed = catch_unwind(AssertUnwindSafe(|| {
-        for_each_seed([1, 2, 3], |network| async move { assert_ne!(network.seed(), 2) });
+        for_each_seed(
+            [1, 2, 3],
+            |network| async move { assert_ne!(network.seed(), 2) },
+        );
     }));
     assert!(failed.is_err());
     for_each_seed(0..1, |network| async move {
@@ -201,6 +275,9 @@ fn a_seed_that_fails_fails_the_test_and_the_clock_is_virtual() {
         tokio::time::sleep(Duration::from_secs(3_600)).await;
         let after = host.now();
         assert_eq!(after.instant - before.instant, Duration::from_secs(3_600));
-        assert_eq!(after.wall.duration_since(before.wall).unwrap(), Duration::from_secs(3_600));
+        assert_eq!(
+            after.wall.duration_since(before.wall).unwrap(),
+            Duration::from_secs(3_600)
+        );
     });
 }

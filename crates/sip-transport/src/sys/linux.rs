@@ -11,8 +11,11 @@ use tokio::net::UdpSocket;
 
 /// Asks for a report of each datagram that did not arrive. Without it an unconnected socket is told nothing.
 pub(crate) fn report_undelivered(socket: &UdpSocket, v6: bool) -> io::Result<()> {
-    let (level, option) =
-        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) } else { (libc::IPPROTO_IP, libc::IP_RECVERR) };
+    let (level, option) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_RECVERR)
+    };
     let on: libc::c_int = 1;
     // SAFETY: the descriptor is open while `socket` is borrowed, and the option's value is a `c_int` that outlives the call,
     // of the length that is given.
@@ -25,7 +28,11 @@ pub(crate) fn report_undelivered(socket: &UdpSocket, v6: bool) -> io::Result<()>
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Takes the next report. `Ok(None)`: one that RFC 3261 §18.4 has us ignore; `WouldBlock`: there are no more.
@@ -36,15 +43,26 @@ pub(crate) fn next_report(socket: &UdpSocket) -> io::Result<Option<Report>> {
     let filled = {
         // SAFETY: the slice covers exactly `control`, which is borrowed for as long, and the kernel writes only initialised
         // bytes into it, so that it is still initialised when it is read as `u8` again.
-        let control =
-            unsafe { std::slice::from_raw_parts_mut(control.as_mut_ptr().cast::<MaybeUninit<u8>>(), control.len()) };
+        let control = unsafe {
+            std::slice::from_raw_parts_mut(
+                control.as_mut_ptr().cast::<MaybeUninit<u8>>(),
+                control.len(),
+            )
+        };
         let mut buffers = [MaybeUninitSlice::new(&mut payload)];
-        let mut header = MsgHdrMut::new().with_addr(&mut remote).with_buffers(&mut buffers).with_control(control);
+        let mut header = MsgHdrMut::new()
+            .with_addr(&mut remote)
+            .with_buffers(&mut buffers)
+            .with_control(control);
         SockRef::from(socket).recvmsg(&mut header, libc::MSG_ERRQUEUE)?;
         header.control_len()
     };
-    let Some(remote) = remote.as_socket() else { return Ok(None) };
-    let Some(kind) = extended_error(control.get(..filled).unwrap_or(&control)) else { return Ok(None) };
+    let Some(remote) = remote.as_socket() else {
+        return Ok(None);
+    };
+    let Some(kind) = extended_error(control.get(..filled).unwrap_or(&control)) else {
+        return Ok(None);
+    };
     Ok(Some(Report { remote, kind }))
 }
 
@@ -65,7 +83,8 @@ fn extended_error(mut control: &[u8]) -> Option<io::ErrorKind> {
         if is_report {
             let errno = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
             let (origin, icmp_type, code) = (*body.get(4)?, *body.get(5)?, *body.get(6)?);
-            return is_failure(origin, icmp_type, code).then(|| io::Error::from_raw_os_error(errno).kind());
+            return is_failure(origin, icmp_type, code)
+                .then(|| io::Error::from_raw_os_error(errno).kind());
         }
         control = control.get(length.checked_next_multiple_of(WORD)?..)?;
     }
@@ -78,7 +97,9 @@ fn extended_error(mut control: &[u8]) -> Option<io::ErrorKind> {
 fn is_failure(origin: u8, icmp_type: u8, code: u8) -> bool {
     const FRAGMENTATION_NEEDED: u8 = 4;
     match origin {
-        libc::SO_EE_ORIGIN_ICMP => (icmp_type == 3 && code != FRAGMENTATION_NEEDED) || icmp_type == 12,
+        libc::SO_EE_ORIGIN_ICMP => {
+            (icmp_type == 3 && code != FRAGMENTATION_NEEDED) || icmp_type == 12
+        }
         libc::SO_EE_ORIGIN_ICMP6 => matches!(icmp_type, 1 | 4),
         _ => false,
     }
@@ -97,8 +118,14 @@ mod tests {
         assert!(!is_failure(icmp, 3, 4), "fragmentation needed");
         assert!(!is_failure(icmp, 4, 0), "source quench");
         assert!(!is_failure(icmp, 11, 0), "time to live exceeded");
-        assert!(is_failure(libc::SO_EE_ORIGIN_ICMP6, 1, 4), "port unreachable");
-        assert!(!is_failure(libc::SO_EE_ORIGIN_ICMP6, 3, 0), "hop limit exceeded");
+        assert!(
+            is_failure(libc::SO_EE_ORIGIN_ICMP6, 1, 4),
+            "port unreachable"
+        );
+        assert!(
+            !is_failure(libc::SO_EE_ORIGIN_ICMP6, 3, 0),
+            "hop limit exceeded"
+        );
     }
 
     #[test]

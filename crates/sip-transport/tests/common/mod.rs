@@ -15,13 +15,21 @@ pub(crate) fn options(transports: &Transports, flow: &Flow, branch: &str) -> Req
         .cseq(1)
         .build()
         .unwrap();
-    let via = format!("SIP/2.0/{} {};branch=z9hG4bK{branch};rport", flow.transport, transports.sent_by(flow));
+    let via = format!(
+        "SIP/2.0/{} {};branch=z9hG4bK{branch};rport",
+        flow.transport,
+        transports.sent_by(flow)
+    );
     request.with_top_via(&via)
 }
 
 /// Prints a 200.
 pub(crate) fn ok(request: &Request) -> Bytes {
-    Response::for_request(request, StatusCode::OK).to_tag("2").build().unwrap().to_bytes()
+    Response::for_request(request, StatusCode::OK)
+        .to_tag("2")
+        .build()
+        .unwrap()
+        .to_bytes()
 }
 
 /// Takes a request out of what came in, or tells what came instead.

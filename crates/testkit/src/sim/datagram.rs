@@ -54,7 +54,12 @@ pub(super) fn bind(
     }
     world.datagram.insert((host, local), ids.clone());
     let socket = |id: &u64| {
-        let end = Arc::new(End { network: network.clone(), host, local, id: *id });
+        let end = Arc::new(End {
+            network: network.clone(),
+            host,
+            local,
+            id: *id,
+        });
         DatagramSocket {
             sender: Arc::new(SimSender { end: end.clone() }),
             receiver: Box::new(SimReceiver { end, alarm: None }),
@@ -77,7 +82,9 @@ impl Drop for End {
         let mut world = self.network.world();
         world.mailboxes.remove(&self.id);
         let key = (self.host, self.local);
-        let Some(ids) = world.datagram.get_mut(&key) else { return };
+        let Some(ids) = world.datagram.get_mut(&key) else {
+            return;
+        };
         ids.retain(|id| *id != self.id);
         if ids.is_empty() {
             world.datagram.remove(&key);
@@ -96,7 +103,9 @@ impl DatagramSender for SimSender {
     }
 
     fn try_send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
-        let End { host, local, id, .. } = *self.end;
+        let End {
+            host, local, id, ..
+        } = *self.end;
         if bytes.len() > LARGEST {
             return Err(io::Error::from_raw_os_error(EMSGSIZE));
         }
@@ -104,7 +113,11 @@ impl DatagramSender for SimSender {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut world = self.end.network.world();
-        let ip = if local.ip().is_unspecified() { world.source_for(host, remote.ip())? } else { local.ip() };
+        let ip = if local.ip().is_unspecified() {
+            world.source_for(host, remote.ip())?
+        } else {
+            local.ip()
+        };
         let source = SocketAddr::new(ip, local.port());
         let bytes = Bytes::copy_from_slice(bytes);
         let fate = send(&mut world, (host, id), source, remote, &bytes);
@@ -124,33 +137,64 @@ fn send(
     if world.is_parted(source.ip(), remote.ip()) || world.chance(conditions.loss) {
         return Fate::Lost;
     }
-    let Some(to) = world.destination_host(host, remote.ip()) else { return Fate::Lost };
+    let Some(to) = world.destination_host(host, remote.ip()) else {
+        return Fate::Lost;
+    };
     let now = Instant::now();
     let delay = world.delay(&conditions.delay);
-    let Some(socket) = World::find(&world.datagram, to, remote).map(|ids| ids[division(source, ids.len())]) else {
+    let Some(socket) =
+        World::find(&world.datagram, to, remote).map(|ids| ids[division(source, ids.len())])
+    else {
         if conditions.reports_unreachable {
             // There and back again.
-            put(world, sender, now + delay + delay, Arriving::Unreachable { remote });
+            put(
+                world,
+                sender,
+                now + delay + delay,
+                Arriving::Unreachable { remote },
+            );
         }
         return Fate::Unreachable;
     };
     let mut arrival = now + delay;
     if world.chance(conditions.reordering) {
         // Held up for as long as the next few take.
-        let most = u64::try_from(conditions.delay.end().as_millis()).unwrap_or(u64::MAX).saturating_mul(3).max(3);
+        let most = u64::try_from(conditions.delay.end().as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(3)
+            .max(3);
         arrival += Duration::from_millis(world.random(1..=most));
     } else {
-        let last = world.last_arrival.entry((source, remote)).or_insert(arrival);
+        let last = world
+            .last_arrival
+            .entry((source, remote))
+            .or_insert(arrival);
         arrival = arrival.max(*last);
         *last = arrival;
     }
-    put(world, socket, arrival, Arriving::Bytes { source, bytes: bytes.clone() });
+    put(
+        world,
+        socket,
+        arrival,
+        Arriving::Bytes {
+            source,
+            bytes: bytes.clone(),
+        },
+    );
     let first = arrival - now;
     if !world.chance(conditions.duplication) {
         return Fate::Delivered(first);
     }
     let second = first + world.delay(&conditions.delay);
-    put(world, socket, now + second, Arriving::Bytes { source, bytes: bytes.clone() });
+    put(
+        world,
+        socket,
+        now + second,
+        Arriving::Bytes {
+            source,
+            bytes: bytes.clone(),
+        },
+    );
     Fate::Duplicated(first, second)
 }
 
@@ -167,7 +211,9 @@ fn division(source: SocketAddr, sockets: usize) -> usize {
         std::net::IpAddr::V4(ip) => u128::from(ip.to_bits()),
         std::net::IpAddr::V6(ip) => ip.to_bits(),
     };
-    let mixed = (ip ^ u128::from(source.port())).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 64;
+    let mixed = (ip ^ u128::from(source.port()))
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+        >> 64;
     usize::try_from(mixed % sockets.max(1) as u128).unwrap_or(0)
 }
 
@@ -183,9 +229,13 @@ impl DatagramReceiver for SimReceiver {
         loop {
             let next = {
                 let mut world = self.end.network.world();
-                let Some(mailbox) = world.mailboxes.get_mut(&self.end.id) else { return Poll::Pending };
+                let Some(mailbox) = world.mailboxes.get_mut(&self.end.id) else {
+                    return Poll::Pending;
+                };
                 match mailbox.arriving.first_entry() {
-                    Some(entry) if entry.key().0 <= Instant::now() => return Poll::Ready(Ok(receive(entry.remove(), buffer))),
+                    Some(entry) if entry.key().0 <= Instant::now() => {
+                        return Poll::Ready(Ok(receive(entry.remove(), buffer)));
+                    }
                     entry => {
                         let next = entry.map(|entry| entry.key().0);
                         mailbox.waker = Some(cx.waker().clone());
@@ -193,8 +243,12 @@ impl DatagramReceiver for SimReceiver {
                     }
                 }
             };
-            let Some(next) = next else { return Poll::Pending };
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            let Some(next) = next else {
+                return Poll::Pending;
+            };
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(sleep_until(next)));
             if alarm.deadline() != next {
                 alarm.as_mut().reset(next);
             }
@@ -213,7 +267,10 @@ fn receive(arriving: Arriving, buffer: &mut [u8]) -> Datagram {
             buffer[..length].copy_from_slice(&bytes[..length]);
             Datagram::Received { length, source }
         }
-        Arriving::Unreachable { remote } => Datagram::Unreachable { remote, kind: io::ErrorKind::ConnectionRefused },
+        Arriving::Unreachable { remote } => Datagram::Unreachable {
+            remote,
+            kind: io::ErrorKind::ConnectionRefused,
+        },
     }
 }
 

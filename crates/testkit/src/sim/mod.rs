@@ -75,7 +75,9 @@ pub struct SimNetwork {
 impl SimNetwork {
     /// Makes a perfect network whose chances come from a seed. Has to be called inside a tokio runtime whose time is paused.
     pub fn new(seed: u64) -> SimNetwork {
-        SimNetwork { world: Arc::new(Mutex::new(World::new(seed))) }
+        SimNetwork {
+            world: Arc::new(Mutex::new(World::new(seed))),
+        }
     }
 
     /// Returns the seed.
@@ -91,7 +93,10 @@ impl SimNetwork {
     /// Adds a host with several addresses. Panics when another host has one of them.
     pub fn host_with(&self, addresses: &[IpAddr]) -> SimHost {
         let id = self.world().add_host(addresses);
-        SimHost { network: self.clone(), id }
+        SimHost {
+            network: self.clone(),
+            id,
+        }
     }
 
     /// Sets what every way does that has no conditions of its own.
@@ -178,7 +183,11 @@ impl Network for SimHost {
         stream::listen(&self.network, self.id, local)
     }
 
-    async fn connect(&self, local: Option<IpAddr>, remote: SocketAddr) -> io::Result<Box<dyn Stream>> {
+    async fn connect(
+        &self,
+        local: Option<IpAddr>,
+        remote: SocketAddr,
+    ) -> io::Result<Box<dyn Stream>> {
         stream::connect(&self.network, self.id, local, remote).await
     }
 }

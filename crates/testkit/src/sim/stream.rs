@@ -61,7 +61,10 @@ impl Lane {
     }
 
     fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()].into_iter().flatten() {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
             waker.wake();
         }
     }
@@ -76,7 +79,12 @@ impl Lane {
 
 impl Connection {
     fn new(ends: [SocketAddr; 2]) -> Connection {
-        Connection { ends, lanes: [Lane::new(), Lane::new()], is_reset: false, held: 2 }
+        Connection {
+            ends,
+            lanes: [Lane::new(), Lane::new()],
+            is_reset: false,
+            held: 2,
+        }
     }
 
     pub(super) fn reset(&mut self) {
@@ -95,12 +103,21 @@ pub(super) struct Accepting {
     channel: mpsc::Sender<SimStream>,
 }
 
-pub(super) fn listen(network: &SimNetwork, host: HostId, local: SocketAddr) -> io::Result<Box<dyn StreamListener>> {
+pub(super) fn listen(
+    network: &SimNetwork,
+    host: HostId,
+    local: SocketAddr,
+) -> io::Result<Box<dyn StreamListener>> {
     let mut world = network.world();
     let local = world.bindable(host, local, |world| &world.listeners)?;
     let (channel, accepted) = mpsc::channel(BACKLOG);
     world.listeners.insert((host, local), Accepting { channel });
-    Ok(Box::new(SimListener { network: network.clone(), host, local, accepted }))
+    Ok(Box::new(SimListener {
+        network: network.clone(),
+        host,
+        local,
+        accepted,
+    }))
 }
 
 pub(super) async fn connect(
@@ -115,7 +132,10 @@ pub(super) async fn connect(
             Some(ip) => ip,
             None => world.source_for(host, remote.ip())?,
         };
-        (SocketAddr::new(ip, world.ephemeral_port(host)), world.conditions(ip, remote.ip()))
+        (
+            SocketAddr::new(ip, world.ephemeral_port(host)),
+            world.conditions(ip, remote.ip()),
+        )
     };
     loop {
         let joined = network.world().joined.clone();
@@ -128,7 +148,10 @@ pub(super) async fn connect(
     }
     let (there, back) = {
         let mut world = network.world();
-        (world.delay(&conditions.delay), world.delay(&conditions.delay))
+        (
+            world.delay(&conditions.delay),
+            world.delay(&conditions.delay),
+        )
     };
     sleep(there).await;
     let outcome = enter(network, host, local, remote);
@@ -141,20 +164,38 @@ pub(super) async fn connect(
 }
 
 /// Makes the connection and gives the other end to the listener.
-fn enter(network: &SimNetwork, host: HostId, local: SocketAddr, remote: SocketAddr) -> io::Result<SimStream> {
+fn enter(
+    network: &SimNetwork,
+    host: HostId,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> io::Result<SimStream> {
     let (near, far, channel) = {
         let mut world = network.world();
         // No such host: nobody answers.
-        let to = world.destination_host(host, remote.ip()).ok_or(io::ErrorKind::TimedOut)?;
-        let listener = World::find(&world.listeners, to, remote).ok_or(io::ErrorKind::ConnectionRefused)?;
+        let to = world
+            .destination_host(host, remote.ip())
+            .ok_or(io::ErrorKind::TimedOut)?;
+        let listener =
+            World::find(&world.listeners, to, remote).ok_or(io::ErrorKind::ConnectionRefused)?;
         let channel = listener.channel.clone();
         let id = world.next_id();
-        world.connections.insert(id, Connection::new([local, remote]));
-        let end = |side: usize| SimStream { network: network.clone(), id, side, ends: [local, remote], alarm: None };
+        world
+            .connections
+            .insert(id, Connection::new([local, remote]));
+        let end = |side: usize| SimStream {
+            network: network.clone(),
+            id,
+            side,
+            ends: [local, remote],
+            alarm: None,
+        };
         (end(0), end(1), channel)
     };
     // Outside the lock, as an end that is dropped takes it. A full backlog refuses, as does a listener that is going.
-    channel.try_send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+    channel
+        .try_send(far)
+        .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
     Ok(near)
 }
 
@@ -182,7 +223,10 @@ impl StreamListener for SimListener {
 
 impl Drop for SimListener {
     fn drop(&mut self) {
-        self.network.world().listeners.remove(&(self.host, self.local));
+        self.network
+            .world()
+            .listeners
+            .remove(&(self.host, self.local));
     }
 }
 
@@ -204,10 +248,16 @@ impl SimStream {
     }
 
     /// Looks what there is to read, without waiting. `Err`: when to look again, if that is known.
-    fn read_now(&self, cx: &Context<'_>, buffer: &mut ReadBuf<'_>) -> Result<io::Result<()>, Option<Instant>> {
+    fn read_now(
+        &self,
+        cx: &Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Result<io::Result<()>, Option<Instant>> {
         let mut world = self.network.world();
         let parted = world.is_parted(self.ends[0].ip(), self.ends[1].ip());
-        let Some(connection) = world.connections.get_mut(&self.id) else { return Ok(Ok(())) };
+        let Some(connection) = world.connections.get_mut(&self.id) else {
+            return Ok(Ok(()));
+        };
         if connection.is_reset {
             return Ok(Err(io::ErrorKind::ConnectionReset.into()));
         }
@@ -244,7 +294,9 @@ impl SimStream {
         let (from, to) = (self.ends[self.side], self.ends[self.far()]);
         let conditions = world.conditions(from.ip(), to.ip());
         let at = Instant::now() + world.delay(&conditions.delay);
-        let Some(connection) = world.connections.get_mut(&self.id) else { return };
+        let Some(connection) = world.connections.get_mut(&self.id) else {
+            return;
+        };
         let lane = &mut connection.lanes[self.far()];
         if lane.end.is_none() {
             lane.end = Some(lane.arrival(at));
@@ -256,14 +308,20 @@ impl SimStream {
 }
 
 impl AsyncRead for SimStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             let next = match self.read_now(cx, buffer) {
                 Ok(outcome) => return Poll::Ready(outcome),
                 Err(None) => return Poll::Pending,
                 Err(Some(next)) => next,
             };
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(sleep_until(next)));
             if alarm.deadline() != next {
                 alarm.as_mut().reset(next);
             }
@@ -276,7 +334,11 @@ impl AsyncRead for SimStream {
 }
 
 impl AsyncWrite for SimStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let (from, to) = (self.ends[self.side], self.ends[self.far()]);
         let mut world = self.network.world();
         let conditions = world.conditions(from.ip(), to.ip());
@@ -321,7 +383,13 @@ impl AsyncWrite for SimStream {
         }
         let messages = messages(&mut lane.framer, &written);
         for message in messages {
-            world.record(Transport::Tcp, from, to, message, Fate::Delivered(last - now));
+            world.record(
+                Transport::Tcp,
+                from,
+                to,
+                message,
+                Fate::Delivered(last - now),
+            );
         }
         Poll::Ready(Ok(length))
     }
@@ -350,7 +418,9 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         self.close_write();
         let mut world = self.network.world();
-        let Some(connection) = world.connections.get_mut(&self.id) else { return };
+        let Some(connection) = world.connections.get_mut(&self.id) else {
+            return;
+        };
         connection.held -= 1;
         let lane = &mut connection.lanes[self.side];
         lane.deaf = true;

@@ -78,7 +78,10 @@ impl World {
     pub(super) fn now(&self) -> Now {
         let instant = Instant::now();
         let wall = SystemTime::UNIX_EPOCH + EPOCH + instant.duration_since(self.start);
-        Now { instant: instant.into_std(), wall }
+        Now {
+            instant: instant.into_std(),
+            wall,
+        }
     }
 
     pub(super) fn next_id(&mut self) -> u64 {
@@ -89,7 +92,10 @@ impl World {
     pub(super) fn add_host(&mut self, addresses: &[IpAddr]) -> HostId {
         assert!(!addresses.is_empty(), "a host has an address");
         for address in addresses {
-            assert!(self.host_of(*address).is_none(), "another host has {address}");
+            assert!(
+                self.host_of(*address).is_none(),
+                "another host has {address}"
+            );
         }
         self.hosts.push(addresses.to_vec());
         self.hosts.len() - 1
@@ -100,12 +106,18 @@ impl World {
     }
 
     fn host_of(&self, address: IpAddr) -> Option<HostId> {
-        self.hosts.iter().position(|addresses| addresses.contains(&address))
+        self.hosts
+            .iter()
+            .position(|addresses| addresses.contains(&address))
     }
 
     /// Finds the host that packets from `from` to an address come to.
     pub(super) fn destination_host(&self, from: HostId, address: IpAddr) -> Option<HostId> {
-        if address.is_loopback() { Some(from) } else { self.host_of(address) }
+        if address.is_loopback() {
+            Some(from)
+        } else {
+            self.host_of(address)
+        }
     }
 
     /// Chooses the address that packets to another leave from.
@@ -113,8 +125,11 @@ impl World {
         if remote.is_loopback() {
             return Ok(loopback(remote.is_ipv4()));
         }
-        let own = self.hosts[host].iter().find(|address| address.is_ipv4() == remote.is_ipv4());
-        own.copied().ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())
+        let own = self.hosts[host]
+            .iter()
+            .find(|address| address.is_ipv4() == remote.is_ipv4());
+        own.copied()
+            .ok_or_else(|| io::ErrorKind::NetworkUnreachable.into())
     }
 
     pub(super) fn set_conditions(&mut self, conditions: Conditions) {
@@ -126,7 +141,10 @@ impl World {
     }
 
     pub(super) fn conditions(&self, from: IpAddr, to: IpAddr) -> Conditions {
-        self.ways.get(&(from, to)).unwrap_or(&self.conditions).clone()
+        self.ways
+            .get(&(from, to))
+            .unwrap_or(&self.conditions)
+            .clone()
     }
 
     pub(super) fn part(&mut self, one: IpAddr, two: IpAddr) {
@@ -144,8 +162,14 @@ impl World {
     }
 
     pub(super) fn reset(&mut self, one: IpAddr, two: IpAddr) -> usize {
-        let between = |connection: &&mut Connection| pair(connection.ends[0].ip(), connection.ends[1].ip()) == pair(one, two);
-        self.connections.values_mut().filter(between).map(Connection::reset).count()
+        let between = |connection: &&mut Connection| {
+            pair(connection.ends[0].ip(), connection.ends[1].ip()) == pair(one, two)
+        };
+        self.connections
+            .values_mut()
+            .filter(between)
+            .map(Connection::reset)
+            .count()
     }
 
     /// Checks that an address may be bound, and chooses the port if none is named.
@@ -161,8 +185,12 @@ impl World {
         }
         let is_taken = |world: &World, port: u16| {
             bound(world).keys().any(|(other, address)| {
-                let same_ip = address.ip() == ip || address.ip().is_unspecified() || ip.is_unspecified();
-                *other == host && address.port() == port && address.is_ipv4() == ip.is_ipv4() && same_ip
+                let same_ip =
+                    address.ip() == ip || address.ip().is_unspecified() || ip.is_unspecified();
+                *other == host
+                    && address.port() == port
+                    && address.is_ipv4() == ip.is_ipv4()
+                    && same_ip
             })
         };
         if local.port() == 0 {
@@ -173,7 +201,11 @@ impl World {
                 }
             }
         }
-        if is_taken(self, local.port()) { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(local) }
+        if is_taken(self, local.port()) {
+            Err(io::ErrorKind::AddrInUse.into())
+        } else {
+            Ok(local)
+        }
     }
 
     pub(super) fn ephemeral_port(&mut self, host: HostId) -> u16 {
@@ -184,12 +216,18 @@ impl World {
     }
 
     /// Finds what is bound to an address on a host: the address itself before a wildcard.
-    pub(super) fn find<T>(bound: &BTreeMap<Bound, T>, host: HostId, address: SocketAddr) -> Option<&T> {
+    pub(super) fn find<T>(
+        bound: &BTreeMap<Bound, T>,
+        host: HostId,
+        address: SocketAddr,
+    ) -> Option<&T> {
         let wildcard: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        bound.get(&(host, address)).or_else(|| bound.get(&(host, SocketAddr::new(wildcard, address.port()))))
+        bound
+            .get(&(host, address))
+            .or_else(|| bound.get(&(host, SocketAddr::new(wildcard, address.port()))))
     }
 
     pub(super) fn chance(&mut self, probability: f64) -> bool {
@@ -204,7 +242,11 @@ impl World {
     pub(super) fn delay(&mut self, range: &RangeInclusive<Duration>) -> Duration {
         let micros = |duration: &Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let (least, most) = (micros(range.start()), micros(range.end()));
-        if least >= most { *range.start() } else { Duration::from_micros(self.random(least..=most)) }
+        if least >= most {
+            *range.start()
+        } else {
+            Duration::from_micros(self.random(least..=most))
+        }
     }
 
     pub(super) fn record(
@@ -216,7 +258,14 @@ impl World {
         fate: Fate,
     ) {
         let at = Instant::now().duration_since(self.start);
-        let packet = Packet { at, transport, source, destination, bytes, fate };
+        let packet = Packet {
+            at,
+            transport,
+            source,
+            destination,
+            bytes,
+            fate,
+        };
         self.observers.iter().for_each(|observer| observer(&packet));
         if self.packets.len() >= MOST_PACKETS {
             self.packets.pop_front();
@@ -235,7 +284,10 @@ impl World {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").field("seed", &self.seed).field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("World")
+            .field("seed", &self.seed)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
     }
 }
 
@@ -244,7 +296,11 @@ fn pair(one: IpAddr, two: IpAddr) -> (IpAddr, IpAddr) {
 }
 
 fn loopback(v4: bool) -> IpAddr {
-    if v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+    if v4 {
+        Ipv4Addr::LOCALHOST.into()
+    } else {
+        Ipv6Addr::LOCALHOST.into()
+    }
 }
 
 /// The wall clock at the beginning of every network: 2026-01-01T00:00:00Z.
