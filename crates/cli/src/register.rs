@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
-use sipora_session_core::message::{ContactRef, Limits, Request, Uri};
+use sipora_session_core::message::{ContactRef, HeaderName, Method};
 use sipora_session_core::{Error, RegistrationHandle, RegistrationState, SipClient, SipResponse};
 
+use crate::addresses::Addresses;
 use crate::arguments::{ClientArguments, EXIT_STATUSES};
-use crate::client::{self, Client};
+use crate::client::Client;
 use crate::exit::{Failure, chain};
 use crate::output::{BindingRow, Report};
 use crate::signals::Signals;
@@ -18,15 +19,15 @@ use crate::signals::Signals;
 pub(crate) struct RegisterArguments {
     /// Address-of-record, as in sip:alice@example.com
     #[arg(value_name = "URI")]
-    uri: String,
+    pub(crate) uri: String,
 
     /// Where to send the REGISTER [default: the domain of URI]
     #[arg(long, value_name = "URI")]
-    registrar: Option<String>,
+    pub(crate) registrar: Option<String>,
 
     /// Contact to bind, or with --remove the one to remove [default: where this program is reached]
     #[arg(long, value_name = "URI")]
-    contact: Option<String>,
+    pub(crate) contact: Option<String>,
 
     /// Seconds to ask for; the registrar decides
     #[arg(
@@ -56,7 +57,7 @@ pub(crate) struct RegisterArguments {
 /// Runs `sipora register`.
 pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
     let addresses = Addresses::from_arguments(&arguments)?;
-    // Listening begins before anything is bound, so that a signal never leaves a binding behind --keep.
+    // Before anything is bound: a signal from here on means to unregister.
     let mut signals = if arguments.keep {
         Some(Signals::listen()?)
     } else {
@@ -83,66 +84,6 @@ pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
     result
 }
 
-/// The URIs of a registration.
-#[derive(Debug)]
-struct Addresses {
-    /// The address-of-record, without parameters (RFC 3261 §10.3 step 5).
-    record: Uri,
-    /// Where the REGISTER goes, and its Request-URI.
-    registrar: Uri,
-    /// The contact of the command line.
-    contact: Option<Uri>,
-}
-
-impl Addresses {
-    fn from_arguments(arguments: &RegisterArguments) -> Result<Addresses, Failure> {
-        let given = client::parse_uri("URI", &arguments.uri)?;
-        let Some(user) = given.user() else {
-            return Err(Failure::Local(format!(
-                "URI '{given}' names no user: an address-of-record is like sip:alice@example.com"
-            )));
-        };
-        let domain = match given.port() {
-            Some(port) => format!("{}:{port}", given.host_str()),
-            None => given.host_str().to_owned(),
-        };
-        let scheme = given.scheme_str();
-        let record = client::parse_uri("URI", &format!("{scheme}:{user}@{domain}"))?;
-        let registrar = match &arguments.registrar {
-            Some(registrar) => client::parse_uri("--registrar", registrar)?,
-            None => {
-                let registrar = client::parse_uri("URI", &format!("{scheme}:{domain}"))?;
-                match given.transport() {
-                    Some(transport) => registrar
-                        .with_param("transport", Some(transport))
-                        .map_err(|error| Failure::Local(error.to_string()))?,
-                    None => registrar,
-                }
-            }
-        };
-        if registrar.user().is_some() {
-            return Err(Failure::Local(format!(
-                "--registrar '{registrar}' names a user: a registrar is like sip:example.com"
-            )));
-        }
-        let registrar = client::with_transport(registrar, arguments.client.transport)?;
-        let contact = match &arguments.contact {
-            Some(contact) => Some(client::parse_uri("--contact", contact)?),
-            None => None,
-        };
-        Ok(Addresses {
-            record,
-            registrar,
-            contact,
-        })
-    }
-
-    /// The user's name, unescaped: whom a password belongs to, and the user part of our contact.
-    fn user(&self) -> String {
-        self.record.user_decoded().unwrap_or_default().into_owned()
-    }
-}
-
 struct Session<'a> {
     arguments: &'a RegisterArguments,
     addresses: &'a Addresses,
@@ -163,7 +104,7 @@ impl Session<'_> {
     async fn keep(&self, signals: &mut Signals) -> Result<(), Failure> {
         let registration = tokio::select! {
             registration = self.bind() => registration,
-            _ = signals.next() => return Ok(()),
+            _ = signals.next() => return Err(Failure::NoAnswer("stopped before the registrar answered".to_owned())),
         };
         let registration = match registration {
             Ok(registration) => registration,
@@ -247,23 +188,22 @@ impl Session<'_> {
         let Addresses {
             record, registrar, ..
         } = self.addresses;
-        // The client adds what every request needs; of URIs that were parsed, nothing can break a line.
-        let removal = removal
-            .map(|contact| format!("Contact: {contact}\r\nExpires: 0\r\n"))
-            .unwrap_or_default();
-        let text = format!(
-            "REGISTER {registrar} SIP/2.0\r\nTo: <{record}>\r\n{removal}Content-Length: 0\r\n\r\n"
-        );
-        let request = match Request::parse(text, &Limits::default()) {
+        let coordinator = &self.client.coordinator;
+        let mut request = coordinator.request(Method::Register, registrar);
+        if let Some(contact) = removal {
+            request = request.contact(contact).expires(0);
+        }
+        // Where a request goes and whom it is about are two things for REGISTER alone (RFC 3261 §10.2).
+        let request = request.build().and_then(|request| {
+            let to = format!("<{record}>");
+            request.edit().set(HeaderName::To, to).build()
+        });
+        let request = match request {
             Ok(request) => request,
             Err(error) => return Report::failure(Failure::Local(chain(&error)), None),
         };
-        match self
-            .client
-            .coordinator
-            .send_raw_request(request, self.arguments.client.timeout)
-            .await
-        {
+        let timeout = self.arguments.client.timeout;
+        match coordinator.send_raw_request(request, timeout).await {
             Ok(response) => {
                 let mut report = self.client.answered(&response);
                 if report.is_success() {
@@ -344,94 +284,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 mod tests {
     use clap::Parser;
 
-    use super::*;
-    use crate::arguments::{Arguments, Command};
-
-    fn addresses(flags: &[&str]) -> Result<Addresses, Failure> {
-        let words = ["sipora", "register"].iter().chain(flags);
-        match Arguments::try_parse_from(words).unwrap().command {
-            Command::Register(arguments) => Addresses::from_arguments(&arguments),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_registrar_is_the_domain_of_the_address() {
-        for (given, record, registrar) in [
-            (
-                "sip:alice@example.com",
-                "sip:alice@example.com",
-                "sip:example.com",
-            ),
-            (
-                "sip:alice@127.0.0.1:5070",
-                "sip:alice@127.0.0.1:5070",
-                "sip:127.0.0.1:5070",
-            ),
-            (
-                "sips:alice@[::1]:5061",
-                "sips:alice@[::1]:5061",
-                "sips:[::1]:5061",
-            ),
-            (
-                "sip:alice@example.com;transport=tcp",
-                "sip:alice@example.com",
-                "sip:example.com;transport=tcp",
-            ),
-            (
-                "sip:a%20b:secret@example.com?Subject=x",
-                "sip:a%20b@example.com",
-                "sip:example.com",
-            ),
-        ] {
-            let addresses = addresses(&[given]).unwrap();
-            assert_eq!(addresses.record.as_str(), record);
-            assert_eq!(addresses.registrar.as_str(), registrar);
-        }
-    }
-
-    #[test]
-    fn another_registrar_can_be_named() {
-        let addresses = addresses(&[
-            "sip:alice@example.com",
-            "--registrar",
-            "sip:127.0.0.1:5070",
-            "--transport",
-            "tcp",
-        ])
-        .unwrap();
-        assert_eq!(addresses.record.as_str(), "sip:alice@example.com");
-        assert_eq!(
-            addresses.registrar.as_str(),
-            "sip:127.0.0.1:5070;transport=tcp"
-        );
-    }
-
-    #[test]
-    fn the_user_is_unescaped() {
-        assert_eq!(addresses(&["sip:a%20b@example.com"]).unwrap().user(), "a b");
-    }
-
-    #[test]
-    fn an_address_without_user_is_wrong_usage() {
-        let failure = addresses(&["sip:example.com"]).unwrap_err();
-        assert_eq!(failure.status(), 2);
-        assert!(
-            failure.to_string().contains("sip:alice@example.com"),
-            "{failure}"
-        );
-    }
-
-    #[test]
-    fn a_registrar_with_user_is_wrong_usage() {
-        let failure = addresses(&[
-            "sip:alice@example.com",
-            "--registrar",
-            "sip:bob@example.com",
-        ])
-        .unwrap_err();
-        assert_eq!(failure.status(), 2);
-    }
+    use crate::arguments::Arguments;
 
     #[test]
     fn what_excludes_each_other_is_wrong_usage() {
