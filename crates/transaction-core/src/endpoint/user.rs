@@ -18,6 +18,9 @@ pub trait User: Send + 'static {
 
     /// Decides whether a request is its own. Called for each request that matches no transaction, ACK included, in the
     /// order in which users were added, until one of them takes it.
+    ///
+    /// What it takes it has to answer in the end: an INVITE waits for as long as it takes, any other request until its
+    /// client has given up (64*T1).
     fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim;
 
     /// Hears about a request or transaction of its own, or about a closed flow.
@@ -36,7 +39,8 @@ pub trait User: Send + 'static {
         None
     }
 
-    /// Hears that the endpoint is shutting down: no new requests will come, and none can be sent.
+    /// Hears that the endpoint is shutting down: no new requests will come, and none can be sent. What a user wants to say
+    /// to its peers at the end, such as that it unregisters, it has to say before.
     fn on_shutdown(&mut self, context: &mut Context<'_>) {
         let _ = context;
     }

@@ -49,7 +49,7 @@ impl TransactionLayer {
         if kind == Kind::Ack {
             // §13.2.2.4: an ACK to a 2xx is a transaction of nobody; it is passed to the transport.
             self.remove_client(attempt.0);
-            self.exchanges.remove(exchange_id);
+            self.remove_exchange(exchange_id);
             self.transmit(flow, bytes, Purpose::Detached);
             return;
         }

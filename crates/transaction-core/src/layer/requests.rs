@@ -295,7 +295,7 @@ impl TransactionLayer {
             self.advance(now, id, Some(Setback::Unavailable));
             return;
         }
-        let Some(exchange) = self.exchanges.remove(id) else {
+        let Some(exchange) = self.remove_exchange(id) else {
             return;
         };
         if exchange.abandoned {
@@ -370,7 +370,7 @@ impl TransactionLayer {
         if !ended {
             return;
         }
-        if let Some(exchange) = self.exchanges.remove(id) {
+        if let Some(exchange) = self.remove_exchange(id) {
             self.events.push_back((
                 exchange.owner,
                 Event::Ended {
@@ -380,9 +380,15 @@ impl TransactionLayer {
         }
     }
 
+    pub(super) fn remove_exchange(&mut self, id: u64) -> Option<Exchange> {
+        let exchange = self.exchanges.remove(id)?;
+        self.exchanges.trim();
+        Some(exchange)
+    }
+
     /// Ends a request without a final answer, or with the 503 that an earlier target gave.
     pub(super) fn fail(&mut self, id: u64, error: RequestError) {
-        let Some(exchange) = self.exchanges.remove(id) else {
+        let Some(exchange) = self.remove_exchange(id) else {
             return;
         };
         self.remove_client(exchange.current);
