@@ -160,6 +160,8 @@ impl DialogUser {
             authorizer.learn(&pending.request, &response);
             match retry(&pending, &*authorizer, &response, &cnonce(context)) {
                 Retry::Send(request) => {
+                    let call_id = request.headers().call_id().unwrap_or_default();
+                    tracing::debug!(call_id, peer = %flow, "a challenge is answered");
                     let sent = Some(pending.cseq);
                     pending.request = *request;
                     pending.cseq += 1;

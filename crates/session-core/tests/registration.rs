@@ -894,3 +894,14 @@ async fn methods_are_registers_only() {
             .all(|request| *request.method() == Method::Register)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_of_years_is_believed() {
+    for granted in [31_536_000, u32::MAX] {
+        let scene = Scene::new(move |request, _| grant(request, granted)).await;
+        let registration = scene.register(granted).await.unwrap();
+        pass(seconds(10 * 86_400)).await;
+        assert_eq!(scene.seen().count(), 1, "{granted}");
+        assert_eq!(registration.granted(), granted);
+    }
+}
