@@ -34,11 +34,14 @@ impl LocalAddresses {
         }
         let ip = match network.local_ip_for(remote) {
             Ok(ip) if !ip.is_unspecified() => ip,
-            // No way there at the moment. Whatever is sent will fail; the Via must be well-formed all the same.
-            _ => match remote {
-                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-            },
+            // No way there at the moment, and not remembered, as there may be one soon. Whatever is sent will fail; the Via
+            // must be well-formed all the same.
+            _ => {
+                return match remote {
+                    SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                };
+            }
         };
         if towards.len() >= shared.config.local_address_cache {
             count(&shared.counters.local_address_cache_resets);
