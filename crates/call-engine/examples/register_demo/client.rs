@@ -183,13 +183,13 @@ async fn client(
 /// Waits until the registration was refreshed, which must happen before the binding expires.
 async fn refreshed(registration: &RegistrationHandle) -> Result<(), String> {
     let mut states = registration.states();
-    let mut refreshing = false;
+    // The stream begins with the present state. States in between may be missed, the newest never is.
+    states.next().await;
     let wait = async {
         while let Some(state) = states.next().await {
             match state {
-                RegistrationState::Refreshing { .. } => refreshing = true,
-                RegistrationState::Registered { .. } if refreshing => return Ok(()),
-                RegistrationState::Registered { .. } => {}
+                RegistrationState::Refreshing { .. } => {}
+                RegistrationState::Registered { .. } => return Ok(()),
                 other => return Err(other.to_string()),
             }
         }
