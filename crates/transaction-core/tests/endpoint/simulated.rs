@@ -1,7 +1,7 @@
 //! Exchanges over a network that loses, repeats and reorders, under many seeds.
 
 use crate::stage::{
-    Client, Order, Server, address, builder, final_of, ip, pass, request, request_with, send,
+    Client, Order, Server, address, audit, builder, final_of, ip, pass, request, request_with, send,
 };
 use sipora_message::{Method, Uri};
 use sipora_testkit::{Conditions, for_each_seed, seeds};
@@ -57,6 +57,7 @@ fn every_request_is_seen_once_and_answered_once_over_a_rough_network() {
         );
         assert_empty(&one);
         assert_empty(&other);
+        audit(&network);
     });
 }
 
@@ -98,6 +99,7 @@ fn every_refused_invite_is_acknowledged_over_a_rough_network() {
         );
         assert_empty(&one);
         assert_empty(&other);
+        audit(&network);
     });
 }
 
@@ -135,6 +137,7 @@ fn cancel_ends_every_ringing_invite_over_a_rough_network() {
         assert_eq!((seen.cancelled, seen.acknowledged), (20, 20));
         assert_empty(&one);
         assert_empty(&other);
+        audit(&network);
     });
 }
 

@@ -261,3 +261,28 @@ impl MessageObserver for Outbox {
 pub async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
+
+/// Looks at everything that went over the network: what has one branch, method and sender is one message sent again, octet
+/// for octet, save that a transaction may answer provisionally before it answers finally.
+pub fn audit(network: &SimNetwork) {
+    let mut first = HashMap::new();
+    for packet in network.packets() {
+        let Ok(message) = Message::parse(packet.bytes.clone(), &Limits::default()) else {
+            panic!("no message: {packet}");
+        };
+        message
+            .check()
+            .unwrap_or_else(|error| panic!("{error}: {packet}"));
+        let headers = message.headers();
+        let branch = headers.via().unwrap().branch().unwrap().to_owned();
+        let method = headers.cseq().unwrap().method;
+        let status = message.as_response().map(|response| response.status());
+        if status.is_some_and(|status| status.is_provisional()) {
+            continue;
+        }
+        let before = first
+            .entry((branch, method, status.is_some(), packet.source))
+            .or_insert_with(|| packet.clone());
+        assert_eq!(before.bytes, packet.bytes, "{before} and {packet}");
+    }
+}
