@@ -905,3 +905,12 @@ async fn a_grant_of_years_is_believed() {
         assert_eq!(registration.granted(), granted);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_that_unregister_at_once_both_succeed() {
+    let scene = Scene::new(|request, _| grant(request, 60)).await;
+    let registration = scene.register(60).await.unwrap();
+    let (one, two) = tokio::join!(registration.unregister(), registration.unregister());
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    assert_eq!(scene.seen().count(), 2, "it is removed once");
+}

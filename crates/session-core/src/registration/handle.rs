@@ -130,10 +130,18 @@ impl RegistrationHandle {
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration then goes on, since the contact may
     /// still be bound: call again, or drop the handle.
     pub async fn unregister(&self) -> Result<()> {
-        if matches!(*self.link.states.borrow(), RegistrationState::Unregistered) {
+        if self.is_unregistered() {
             return Ok(());
         }
-        self.ask(Operation::Unregister).await
+        match self.ask(Operation::Unregister).await {
+            // Somebody else's call was first.
+            Err(Error::Closed) if self.is_unregistered() => Ok(()),
+            result => result,
+        }
+    }
+
+    fn is_unregistered(&self) -> bool {
+        matches!(*self.link.states.borrow(), RegistrationState::Unregistered)
     }
 
     async fn ask<T>(
