@@ -153,9 +153,6 @@ impl Answers {
             StatusCode::BAD_EXTENSION => &counters.bad_extensions,
             StatusCode::INTERVAL_TOO_BRIEF => &counters.too_brief,
             StatusCode::SERVICE_UNAVAILABLE => &counters.overloaded,
-            StatusCode::SERVER_INTERNAL_ERROR if refusal.reason == "CSeq Out Of Order" => {
-                &counters.out_of_order
-            }
             StatusCode::SERVER_INTERNAL_ERROR => &counters.store_failures,
             _ => &counters.bad_requests,
         };

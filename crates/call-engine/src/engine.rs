@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sipora_auth::{Authenticator, AuthenticatorConfig};
 use sipora_transaction_core::{Endpoint, EndpointConfig, EndpointError, EndpointHandle, IdSource};
 use sipora_transport::{Advertised, BindError, Network, TokioNetwork, Transport};
-use tokio::sync::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::answer::Answers;
@@ -18,7 +18,7 @@ use crate::metrics::{Counters, RegistrarMetrics};
 use crate::pending::Jobs;
 use crate::registrar::{Access, Registrar, Shared};
 use crate::{
-    AddressOfRecord, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result,
+    AddressOfRecord, Answer, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result,
     UserStore, Users,
 };
 
@@ -48,12 +48,16 @@ pub struct CallCenterEngine {
     handle: EndpointHandle,
     listeners: Vec<ListenerAddress>,
     running: Mutex<Option<Running>>,
+    /// Closed once nothing runs any more.
+    ended: watch::Receiver<()>,
 }
 
 /// What ends with the engine.
 struct Running {
     endpoint: Endpoint,
     worker: AbortOnDrop,
+    /// Dropped after the rest; who waits for the end waits for that.
+    until: watch::Sender<()>,
 }
 
 impl CallCenterEngine {
@@ -125,6 +129,7 @@ impl CallCenterEngine {
             .into_iter()
             .map(|(transport, address)| ListenerAddress { transport, address })
             .collect();
+        let (until, ended) = watch::channel(());
         Ok(Arc::new(Self {
             shared,
             users,
@@ -134,7 +139,9 @@ impl CallCenterEngine {
             running: Mutex::new(Some(Running {
                 endpoint,
                 worker: AbortOnDrop(tokio::spawn(worker.run(registrar))),
+                until,
             })),
+            ended,
         }))
     }
 
@@ -213,7 +220,16 @@ impl CallCenterEngine {
     pub fn metrics(&self) -> EngineMetrics {
         EngineMetrics {
             registrar: self.shared.counters.snapshot(),
+            bindings: match self.shared.store.count() {
+                Answer::Now(count) => count.ok(),
+                Answer::Later(_) => None,
+            },
+            authentication: match &self.shared.access {
+                Access::Open => None,
+                Access::Digest { authenticator, .. } => Some(authenticator.metrics()),
+            },
             transactions: self.handle.metrics(),
+            transport: self.handle.transport_metrics(),
         }
     }
 
@@ -223,11 +239,23 @@ impl CallCenterEngine {
     /// it again does nothing, and waits for the end all the same. Bindings stay where they are: in memory they are gone
     /// with the last `Arc`.
     pub async fn shutdown(&self) {
-        let mut running = self.running.lock().await;
-        if let Some(Running { endpoint, worker }) = running.take() {
+        let running = self
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Running {
+            endpoint,
+            worker,
+            until,
+        }) = running
+        {
             endpoint.shutdown().await;
             worker.stop().await;
+            drop(until);
         }
+        // Nothing is ever sent: this waits until whoever came first has dropped its end.
+        while self.ended.clone().changed().await.is_ok() {}
     }
 }
 
@@ -267,8 +295,14 @@ impl fmt::Display for ListenerAddress {
 pub struct EngineMetrics {
     /// Requests by what became of them, and bindings.
     pub registrar: RegistrarMetrics,
+    /// Bindings stored now; `None` where the store does not know at once.
+    pub bindings: Option<usize>,
+    /// Replay protection; `None` without authentication.
+    pub authentication: Option<sipora_auth::Metrics>,
     /// Transactions and messages.
     pub transactions: sipora_transaction_core::Metrics,
+    /// Sockets and connections; zeros once the engine has ended.
+    pub transport: sipora_transport::Metrics,
 }
 
 /// A task that does not outlive its owner.

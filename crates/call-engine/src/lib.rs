@@ -70,7 +70,9 @@ pub use location::{
 };
 pub use metrics::RegistrarMetrics;
 pub use sipora_auth::{Algorithm, Secret};
-pub use sipora_transport::Transport;
+pub use sipora_message as message;
+pub use sipora_transaction_core::{Direction, IdSource, MessageObserver, Timers};
+pub use sipora_transport::{Flow, FlowId, Network, Now, Transport, TransportConfig};
 pub use users::{UserStore, Users};
 
 #[cfg(doctest)]

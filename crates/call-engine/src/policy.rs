@@ -117,3 +117,128 @@ fn other_parameters(contact: &ContactRef<'_>) -> String {
 const MAX_CONTACT_BYTES: usize = 2048;
 /// Call-IDs are kept with each binding.
 pub(crate) const MAX_CALL_ID_BYTES: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use sipora_message::Limits;
+
+    use super::*;
+
+    const EXPIRY: Expiry = Expiry {
+        default: 1800,
+        minimum: 60,
+        maximum: 7200,
+    };
+
+    fn request(uri: &str, lines: &str) -> Request {
+        let text = format!(
+            "REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK1\r\nTo: <sip:a@example.com>\r\n\
+             From: <sip:a@example.com>;tag=1\r\nCall-ID: 1\r\nCSeq: 1 REGISTER\r\n{lines}\r\n"
+        );
+        Request::parse(text, &Limits::default()).unwrap()
+    }
+
+    fn asked(lines: &str) -> Result<Option<Update>, Refusal> {
+        read(&request("sip:example.com", lines), &EXPIRY)
+    }
+
+    fn granted(lines: &str) -> Vec<u32> {
+        match asked(lines).unwrap() {
+            Some(Update::Contacts(list)) => list.iter().map(|contact| contact.expires).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(lines: &str) -> u16 {
+        asked(lines).unwrap_err().status.as_u16()
+    }
+
+    #[test]
+    fn a_request_without_contact_asks_what_is_bound() {
+        assert!(asked("Expires: 60\r\n").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_parameter_beats_the_header_and_the_header_the_default() {
+        let two = "Contact: <sip:a@192.0.2.1>;expires=100, <sip:a@192.0.2.2>\r\n";
+        assert_eq!(granted(two), [100, 1800]);
+        assert_eq!(granted(&format!("{two}Expires: 200\r\n")), [100, 200]);
+        assert_eq!(granted(&format!("{two}Expires: 0\r\n")), [100, 0]);
+    }
+
+    #[test]
+    fn malformed_expiries_count_as_an_hour_and_two_headers_are_refused() {
+        assert_eq!(granted("Contact: <sip:a@192.0.2.1>;expires=-1\r\n"), [3600]);
+        assert_eq!(
+            granted("Contact: <sip:a@192.0.2.1>\r\nExpires: x\r\n"),
+            [3600]
+        );
+        assert_eq!(
+            refused("Contact: <sip:a@192.0.2.1>\r\nExpires: 0\r\nExpires: 60\r\n"),
+            400
+        );
+    }
+
+    #[test]
+    fn expiries_are_clamped_above_and_refused_below() {
+        let contact = |expires: u32| format!("Contact: <sip:a@192.0.2.1>;expires={expires}\r\n");
+        assert_eq!(granted(&contact(u32::MAX)), [7200]);
+        assert_eq!(granted(&contact(60)), [60]);
+        assert_eq!(granted(&contact(0)), [0]);
+        let refusal = asked(&contact(59)).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::INTERVAL_TOO_BRIEF);
+        assert_eq!(refusal.headers, [(HeaderName::MinExpires, "60".to_owned())]);
+    }
+
+    #[test]
+    fn an_hour_is_never_too_brief() {
+        let strict = Expiry {
+            minimum: u32::MAX,
+            ..EXPIRY
+        };
+        assert!(strict.grant(3599).is_err());
+        assert_eq!(strict.grant(3600).unwrap(), 3600);
+        assert_eq!(strict.grant(0).unwrap(), 0);
+    }
+
+    #[test]
+    fn star_stands_alone_with_expires_zero() {
+        assert!(matches!(
+            asked("Contact: *\r\nExpires: 0\r\n"),
+            Ok(Some(Update::RemoveAll))
+        ));
+        assert_eq!(refused("Contact: *\r\n"), 400);
+        assert_eq!(refused("Contact: *\r\nExpires: 1\r\n"), 400);
+        assert_eq!(
+            refused("Contact: *\r\nContact: <sip:a@192.0.2.1>\r\nExpires: 0\r\n"),
+            400
+        );
+    }
+
+    #[test]
+    fn q_goes_from_zero_to_one() {
+        assert_eq!(refused("Contact: <sip:a@192.0.2.1>;q=1.001\r\n"), 400);
+        let Ok(Some(Update::Contacts(list))) = asked("Contact: <sip:a@192.0.2.1>;q=0.5\r\n") else {
+            panic!("refused");
+        };
+        assert_eq!(list[0].q, Some(500));
+    }
+
+    #[test]
+    fn a_folded_parameter_is_kept_on_one_line() {
+        let Ok(Some(Update::Contacts(list))) =
+            asked("Contact: <sip:a@192.0.2.1>;x=\"one\r\n two\";q=1;y;expires=60\r\n")
+        else {
+            panic!("refused");
+        };
+        assert!(list[0].parameters.starts_with(";x=\"one") && list[0].parameters.ends_with(";y"));
+        assert!(!list[0].parameters.contains(char::is_control));
+    }
+
+    #[test]
+    fn a_sips_contact_needs_a_sips_request_uri() {
+        let lines = "Contact: <sips:a@192.0.2.1>\r\n";
+        assert_eq!(refused(lines), 400);
+        assert!(read(&request("sips:example.com", lines), &EXPIRY).is_ok());
+    }
+}

@@ -621,3 +621,22 @@ async fn the_program_reads_and_removes_bindings() {
     assert!(lab.engine.bindings(ALICE).await.unwrap().is_empty());
     assert!(lab.engine.bindings("alice").await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_expires_at_once_is_swept_in_no_time() {
+    let mut lab = open_lab().await;
+    for number in 0..2500 {
+        let asked = register(1)
+            .to(&format!("sip:user{number}@example.com"))
+            .call_id(&number.to_string())
+            .contact("<sip:a@192.0.2.1>;expires=60");
+        assert_eq!(status(&lab.phone.ask(&asked).await), 200);
+    }
+    assert_eq!(lab.engine.metrics().bindings, Some(2500));
+    after(62).await;
+    let metrics = lab.engine.metrics();
+    assert_eq!(
+        (metrics.bindings, metrics.registrar.bindings_expired),
+        (Some(0), 2500)
+    );
+}

@@ -166,6 +166,18 @@ async fn listeners_tell_the_ports_that_they_got_and_free_them_at_the_end() {
     CallCenterEngine::new(again).await.unwrap().shutdown().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_for_the_end_waits_for_it() {
+    let lab = open_lab().await;
+    let (first, second) = (lab.engine.shutdown(), lab.engine.shutdown());
+    tokio::join!(second, first);
+    // One that is given up ends the engine at once, and leaves nobody waiting.
+    let lab = open_lab().await;
+    drop(Box::pin(lab.engine.shutdown()));
+    _ = tokio::time::timeout(Duration::ZERO, lab.engine.shutdown()).await;
+    lab.engine.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_registration_over_a_connection_is_bound_to_it() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -287,7 +299,7 @@ async fn a_hundred_thousand_users_load_in_a_second() {
     let file = file(&text);
     // The best of a few, since other tests run at the same time.
     let mut took = Duration::MAX;
-    for _ in 0..5 {
+    for _ in 0..3 {
         let start = Instant::now();
         let users = Users::new();
         assert_eq!(users.load(file.path()).unwrap(), 100_000);
