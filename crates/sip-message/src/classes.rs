@@ -22,6 +22,7 @@ static TABLE: [u8; 256] = table();
 /// Whether `byte` belongs to one of the classes in `class`.
 #[inline]
 pub(crate) fn is(byte: u8, class: u8) -> bool {
+    crate::scan::visit(1);
     TABLE[byte as usize] & class != 0
 }
 
@@ -64,6 +65,7 @@ pub(crate) fn offset_in(whole: &[u8], part: &[u8]) -> usize {
 /// Reads a decimal number that must fit; signs, spaces and the empty text are refused, leading zeros are not.
 #[inline]
 pub(crate) fn decimal(bytes: &[u8]) -> Option<u32> {
+    crate::scan::visit(bytes.len());
     if bytes.is_empty() {
         return None;
     }

@@ -252,6 +252,9 @@ pub enum BuildError {
     /// A method or reason phrase with characters that it cannot hold.
     #[error("invalid start line")]
     StartLine,
+    /// A multipart boundary that RFC 2046 does not allow, or that occurs in a part.
+    #[error("unusable multipart boundary")]
+    Boundary,
     /// Larger than 32-bit offsets reach.
     #[error("message larger than 4 GiB")]
     TooLarge,

@@ -2,7 +2,6 @@
 //!
 //! A value is what the index cut out: folds are still in it, and count as linear white space.
 
-use memchr::memchr2;
 use nom::branch::alt;
 use nom::bytes::complete::{take_while, take_while1};
 use nom::character::complete::char;
@@ -12,6 +11,7 @@ use nom::sequence::{delimited, preceded};
 use nom::{IResult, Parser};
 
 use crate::classes::{is_lws, is_token};
+use crate::scan;
 
 /// What a parser of this module gives: the rest and a value.
 pub(crate) type Parsed<'a, T> = IResult<&'a [u8], T>;
@@ -29,7 +29,7 @@ pub(crate) fn token(input: &[u8]) -> Parsed<'_, &[u8]> {
 pub(crate) fn quoted_string(input: &[u8]) -> Parsed<'_, &[u8]> {
     let (mut rest, _) = char('"')(input)?;
     loop {
-        let Some(at) = memchr2(b'"', b'\\', rest) else {
+        let Some(at) = scan::find2(b'"', b'\\', rest) else {
             return fail(input, ErrorKind::Char);
         };
         let skip = if rest.get(at) == Some(&b'"') { 1 } else { 2 };
@@ -76,6 +76,7 @@ fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 fn is_value(byte: u8) -> bool {
+    scan::visit(1);
     byte > b' ' && byte != 0x7f && !matches!(byte, b';' | b',' | b'"' | b'<' | b'>')
 }
 
@@ -99,6 +100,7 @@ pub(crate) fn display_name(input: &[u8]) -> Parsed<'_, &[u8]> {
 }
 
 fn is_display(byte: u8) -> bool {
+    scan::visit(1);
     (byte >= b' ' && byte != 0x7f && !matches!(byte, b'<' | b'>' | b'"' | b':' | b';' | b','))
         || is_lws(byte)
 }
@@ -109,11 +111,12 @@ pub(crate) fn fail<T>(input: &[u8], kind: ErrorKind) -> Parsed<'_, T> {
 
 /// The text inside a quoted string, its quoted pairs resolved; any other text as it is. Folds become single spaces.
 pub(crate) fn unquote(raw: &[u8]) -> std::borrow::Cow<'_, str> {
+    scan::visit(raw.len());
     let inner = match raw {
         [b'"', inner @ .., b'"'] => inner,
         other => other,
     };
-    if memchr2(b'\\', b'\r', inner).is_none() {
+    if scan::find2(b'\\', b'\r', inner).is_none() {
         return String::from_utf8_lossy(inner);
     }
     let quoted = inner.len() != raw.len();

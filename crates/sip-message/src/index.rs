@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use memchr::{memchr, memchr2};
-
 use crate::classes::{decimal, is_token, offset_in, trim};
 use crate::error::ParseErrorKind;
 use crate::header_name::{HeaderName, id_of};
 use crate::limits::Limits;
 use crate::method::Method;
+use crate::scan;
 use crate::status::StatusCode;
 
 /// A piece of the buffer.
@@ -80,7 +79,7 @@ impl Span {
     }
 
     pub(crate) fn text<'a>(&self, bytes: &'a [u8]) -> &'a str {
-        std::str::from_utf8(self.of(bytes)).unwrap_or("")
+        scan::text(self.of(bytes)).unwrap_or("")
     }
 }
 
@@ -112,24 +111,68 @@ pub(crate) fn index(bytes: &[u8], limits: &Limits) -> Result<Head, Defect> {
         return Err(Defect::new(ParseErrorKind::Empty, 0));
     }
     let (start_line, end, too_long) = start_line(bytes, limits)?;
+    Ok(header_section(bytes, limits, start_line, end, too_long))
+}
+
+/// Indexes header fields without a start line in front of them, as parts of a body have them.
+pub(crate) fn index_section(bytes: &[u8], limits: &Limits) -> Result<Head, Defect> {
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(Defect::new(ParseErrorKind::HeadersTooLong, 0));
+    }
+    let none = StartLine::Response {
+        version: Span::default(),
+        status: StatusCode::OK,
+        reason: Span::default(),
+    };
+    Ok(header_section(bytes, limits, none, 0, None))
+}
+
+/// The header lines of a part of a body, and where its own body begins; `None` where they cannot be read. A part
+/// without header fields begins with its blank line (RFC 2046 §5.1).
+pub(crate) fn index_part(bytes: &[u8], limits: &Limits) -> Option<(Arc<[Line]>, usize)> {
+    let head = index_section(bytes, limits).ok()?;
+    match head.defect {
+        // RFC 2046 §5.1.1 lets a part end with its header fields, the blank line being the delimiter's.
+        Some(defect) if defect.kind != ParseErrorKind::NoBlankLine => None,
+        Some(_) if !bytes.is_empty() && !bytes.ends_with(b"\r\n") => None,
+        _ => Some((head.lines, head.body as usize)),
+    }
+}
+
+/// Whether the first line is a start line: it has the version first or last, and a space that no header name has.
+pub(crate) fn is_start_line(bytes: &[u8]) -> bool {
+    let length = scan::find(b'\r', bytes).unwrap_or(bytes.len());
+    let line = bytes.get(..length).unwrap_or_default();
+    let last = scan::rfind(b' ', line).and_then(|at| line.get(at + 1..));
+    is_sip_version(line)
+        || last.is_some_and(|last| is_sip_version(last) && request_line(line).is_ok())
+}
+
+fn header_section(
+    bytes: &[u8],
+    limits: &Limits,
+    start_line: StartLine,
+    at: usize,
+    defect: Option<Defect>,
+) -> Head {
     let mut indexer = Indexer {
         bytes,
         limits,
         lines: Lines::new(),
-        at: end,
+        at,
         content_length: None,
-        defect: too_long,
+        defect,
         ambiguous: false,
     };
     indexer.run();
-    Ok(Head {
+    Head {
         start_line,
         lines: indexer.lines.finish(),
         body: indexer.at as u32,
         content_length: indexer.content_length,
         defect: indexer.defect,
         ambiguous: indexer.ambiguous,
-    })
+    }
 }
 
 /// How many bytes of CR LF stand in front of the start line.
@@ -142,7 +185,7 @@ pub(crate) fn leading_line_ends(bytes: &[u8]) -> usize {
 }
 
 fn start_line(bytes: &[u8], limits: &Limits) -> Result<(StartLine, usize, Option<Defect>), Defect> {
-    let length = memchr2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
+    let length = scan::find2(b'\r', b'\n', bytes).unwrap_or(bytes.len());
     let line = bytes.get(..length).unwrap_or_default();
     if bytes.get(length..length + 2) != Some(b"\r\n") {
         return Err(Defect::new(ParseErrorKind::StartLine, length));
@@ -175,11 +218,11 @@ fn is_sip_version(text: &[u8]) -> bool {
 /// so that the validator can refuse it with the status owed. Tells also whether URI and version are UTF-8.
 fn request_line(line: &[u8]) -> Result<(StartLine, bool), Defect> {
     let refused = |at: usize| Defect::new(ParseErrorKind::StartLine, at);
-    let method_len = memchr(b' ', line).ok_or(refused(line.len()))?;
+    let method_len = scan::find(b' ', line).ok_or(refused(line.len()))?;
     let method = line.get(..method_len).and_then(Method::from_bytes);
     let method = method.ok_or(refused(0))?;
     let rest = trim(line.get(method_len..).unwrap_or_default());
-    let uri_len = memchr::memrchr(b' ', rest).ok_or(refused(line.len()))?;
+    let uri_len = scan::rfind(b' ', rest).ok_or(refused(line.len()))?;
     let version = rest.get(uri_len + 1..).unwrap_or_default();
     if !is_sip_version(version) {
         return Err(refused(offset_in(line, version)));
@@ -189,7 +232,7 @@ fn request_line(line: &[u8]) -> Result<(StartLine, bool), Defect> {
         let at = offset_in(line, part);
         Span::new(at, at + part.len())
     };
-    let is_text = std::str::from_utf8(uri).is_ok() && std::str::from_utf8(version).is_ok();
+    let is_text = scan::text(uri).is_some() && scan::text(version).is_some();
     let start_line = StartLine::Request {
         exact: method_len + uri.len() + version.len() + 2 == line.len(),
         method,
@@ -202,10 +245,10 @@ fn request_line(line: &[u8]) -> Result<(StartLine, bool), Defect> {
 /// `SIP-Version SP Status-Code SP Reason-Phrase`; the last space may be missing (RFC 4475 §3.1.1.13).
 fn status_line(line: &[u8]) -> Result<StartLine, Defect> {
     let version_len =
-        memchr(b' ', line).ok_or(Defect::new(ParseErrorKind::StartLine, line.len()))?;
+        scan::find(b' ', line).ok_or(Defect::new(ParseErrorKind::StartLine, line.len()))?;
     let code_at = version_len + 1;
     let rest = line.get(code_at..).unwrap_or_default();
-    let code_len = memchr(b' ', rest).unwrap_or(rest.len());
+    let code_len = scan::find(b' ', rest).unwrap_or(rest.len());
     let status = match rest.get(..code_len) {
         Some(code) if code_len == 3 => decimal(code),
         _ => None,
@@ -322,7 +365,7 @@ impl Indexer<'_> {
         let mut at = from;
         let mut clean = true;
         loop {
-            at += memchr2(b'\r', b'\n', self.bytes.get(at..)?)?;
+            at += scan::find2(b'\r', b'\n', self.bytes.get(at..)?)?;
             match self.bytes.get(at..) {
                 Some([b'\r', b'\n', b' ' | b'\t', ..]) => at += 3,
                 Some([b'\r', b'\n', ..]) => return Some((at, clean)),

@@ -58,6 +58,7 @@
 //! | RFC 5954 IPv6 in URIs | [`Host`] |
 #![forbid(unsafe_code)]
 
+mod body;
 mod builder;
 mod check;
 mod classes;
@@ -73,17 +74,26 @@ mod method;
 mod params;
 mod request;
 mod response;
+mod scan;
 mod status;
 mod stream;
 mod uri;
 
-pub use builder::{Address, RequestBuilder, ResponseBuilder};
+pub use body::{
+    Fragment, FragmentStart, Multipart, MultipartBuilder, MultipartError, MultipartErrorKind,
+    MultipartLimits, Part,
+};
+pub use builder::{Address, AuthBuf, HeaderValue, RequestBuilder, ResponseBuilder, ViaBuf};
 pub use edit::Edit;
 pub use error::{BuildError, HeaderError, ParseError, ParseErrorKind, Rejection};
 pub use header_name::HeaderName;
 pub use headers::{
-    AuthValue, CSeq, ContactRef, Contacts, Header, Headers, InvalidQ, MediaType, NameAddr, Q,
-    RetryAfter, Via, WarningValue, format_date,
+    AcceptedRef, AuthValue, AuthenticationInfo, CSeq, ContactPreference, ContactPreferenceRef,
+    ContactRef, Contacts, ContentDispositionRef, DialogId, DialogIdRef, Disposition, EventRef,
+    Feature, FeatureValue, Header, Headers, HistoryInfoRef, InvalidDialogId, InvalidQ, MediaType,
+    NameAddr, Priority, Privacy, Q, RAck, Reason, ReasonRef, Refresher, RetryAfter, SessionExpires,
+    SessionId, SubscriptionPhase, SubscriptionState, SubscriptionStateRef, TargetChange,
+    TargetDialog, TargetDialogRef, Timestamp, Via, Warning, WarningValue, format_date,
 };
 pub use limits::Limits;
 pub use message::Message;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::classes::is_token;
+use crate::scan;
 
 /// The method of a request (RFC 3261 §7.1). Methods are case-sensitive: `invite` is not `INVITE`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -102,7 +103,7 @@ impl Method {
                 if other.is_empty() || !other.iter().all(|byte| is_token(*byte)) {
                     return None;
                 }
-                Method::Other(std::str::from_utf8(other).ok()?.into())
+                Method::Other(scan::text(other)?.into())
             }
         })
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::classes::is_lws;
 use crate::grammar::{param, unquote};
+use crate::scan;
 
 /// The parameters behind a header value (`;name=value`), in order. They were checked when the value was parsed.
 #[derive(Clone, Copy, Default)]
@@ -33,7 +34,7 @@ impl<'a> Params<'a> {
             let (after, (name, value)) = param(rest.get(start..)?).ok()?;
             rest = after;
             Some(Param {
-                name: std::str::from_utf8(name).unwrap_or(""),
+                name: scan::text(name).unwrap_or(""),
                 value,
             })
         })
@@ -53,8 +54,7 @@ impl<'a> Params<'a> {
 
     /// The value of a parameter that is a token: `None` when it is absent, without a value, or no UTF-8.
     pub fn token(&self, name: &str) -> Option<&'a str> {
-        self.find(name)
-            .and_then(|param| std::str::from_utf8(param.value?).ok())
+        self.find(name).and_then(|param| scan::text(param.value?))
     }
 
     /// Whether the parameter is there.

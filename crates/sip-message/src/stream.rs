@@ -1,13 +1,12 @@
 //! Messages out of a byte stream (RFC 3261 §7.5 and §18.3, RFC 5626 §3.5.1).
 
-use bytes::{Buf, BytesMut};
-use memchr::memchr;
-
 use crate::error::{ParseError, ParseErrorKind};
 use crate::index::{Defect, Head, index};
 use crate::limits::Limits;
 use crate::message::{Message, assemble};
 use crate::request::Request;
+use crate::scan;
+use bytes::{Buf, BytesMut};
 
 /// Cuts a stream of bytes into messages and keep-alives.
 ///
@@ -177,7 +176,7 @@ impl StreamFramer {
         }
         loop {
             let rest = self.buffer.get(self.scanned..).unwrap_or_default();
-            let Some(at) = memchr(b'\n', rest) else {
+            let Some(at) = scan::find(b'\n', rest) else {
                 self.scanned = self.buffer.len();
                 self.within_limits(self.scanned)?;
                 return Ok(false);

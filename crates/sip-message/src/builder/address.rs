@@ -69,7 +69,7 @@ impl fmt::Display for Address {
 }
 
 /// A token as it is, anything else in quotes.
-fn push_value(value: &str, out: &mut String) {
+pub(crate) fn push_value(value: &str, out: &mut String) {
     let plain = !value.is_empty()
         && value
             .bytes()

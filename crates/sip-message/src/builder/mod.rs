@@ -1,8 +1,11 @@
 //! Messages from scratch.
 
 mod address;
+mod auth;
 mod request;
 mod response;
+mod value;
+mod via;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -10,10 +13,15 @@ use std::io::Write;
 use bytes::Bytes;
 
 pub use address::Address;
+pub(crate) use address::quote;
+pub use auth::AuthBuf;
 pub use request::RequestBuilder;
 pub(crate) use request::request_of;
 pub use response::ResponseBuilder;
 pub(crate) use response::response_of;
+pub use value::HeaderValue;
+pub(crate) use value::check_token;
+pub use via::ViaBuf;
 
 use crate::error::BuildError;
 use crate::header_name::{HeaderName, OTHER};

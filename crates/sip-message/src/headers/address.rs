@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
-
 use super::Headers;
 use crate::classes::{is_lws, trim};
 use crate::error::HeaderError;
 use crate::grammar::{self, lws};
 use crate::header_name::HeaderName;
 use crate::params::Params;
+use crate::scan;
 use crate::uri::UriRef;
 
 /// An address as it stands in From, To, Contact or Route: a URI, perhaps a display name, and parameters.
@@ -72,7 +71,7 @@ impl<'a> NameAddr<'a> {
             },
         };
         let inner = rest.get(1..).unwrap_or_default();
-        let Some(length) = memchr(b'>', inner) else {
+        let Some(length) = scan::find(b'>', inner) else {
             return Err(("no > behind the URI", rest));
         };
         let uri = inner.get(..length).unwrap_or_default();
@@ -84,7 +83,7 @@ impl<'a> NameAddr<'a> {
     fn read_addr_spec(start: &'a [u8]) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
         let ends =
             |byte: &u8| is_lws(*byte) || matches!(*byte, b';' | b',' | b'?' | b'<' | b'>' | b'"');
-        let length = start.iter().position(ends).unwrap_or(start.len());
+        let length = scan::position(start, ends).unwrap_or(start.len());
         let (uri, after) = start.split_at_checked(length).unwrap_or((start, &[]));
         if after.first() == Some(&b'?') {
             return Err(("a URI with headers outside angle brackets", after));
@@ -98,7 +97,7 @@ impl<'a> NameAddr<'a> {
         uri: &'a [u8],
         after: &'a [u8],
     ) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
-        let text = std::str::from_utf8(uri).map_err(|_| ("a URI that is no UTF-8", uri))?;
+        let text = scan::text(uri).ok_or(("a URI that is no UTF-8", uri))?;
         let uri = UriRef::parse(text).map_err(|error| {
             (
                 error.reason(),
@@ -187,8 +186,23 @@ impl<'a> Headers<'a> {
         })
     }
 
+    /// The address of a field that may be there only once, and with one address.
+    pub(super) fn optional_address(
+        &self,
+        name: HeaderName,
+    ) -> Result<Option<NameAddr<'a>>, HeaderError> {
+        match self.single(name.clone())? {
+            Some(value) => self.read_address(name, value).map(Some),
+            None => Ok(None),
+        }
+    }
+
     fn address(&self, name: HeaderName) -> Result<NameAddr<'a>, HeaderError> {
         let value = self.required(name.clone())?;
+        self.read_address(name, value)
+    }
+
+    fn read_address(&self, name: HeaderName, value: &'a [u8]) -> Result<NameAddr<'a>, HeaderError> {
         match NameAddr::read(value) {
             Ok(([], address)) => Ok(address),
             Ok((rest, _)) => Err(self.error(name, "more than one address", rest)),

@@ -12,6 +12,7 @@ use crate::classes::{is_lws, trim};
 use crate::error::HeaderError;
 use crate::grammar::{lws, param, separator, token, unquote};
 use crate::header_name::HeaderName;
+use crate::scan;
 
 /// One challenge or one set of credentials: a scheme and its parameters.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +37,7 @@ impl<'a> AuthValue<'a> {
     /// The parameters in order, quotes and escapes resolved. Schemes without parameters (`Bearer abc==`) have none.
     pub fn params(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> + use<'a> {
         self.raw_params()
-            .map(|(name, value)| (std::str::from_utf8(name).unwrap_or(""), unquote(value)))
+            .map(|(name, value)| (scan::text(name).unwrap_or(""), unquote(value)))
     }
 
     /// The first parameter of that name, in any case.
@@ -66,9 +67,7 @@ impl<'a> AuthValue<'a> {
     fn raw_params(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let mut rest = if self.has_params { self.raw } else { &[] };
         std::iter::from_fn(move || {
-            let start = rest
-                .iter()
-                .position(|byte| *byte != b',' && !is_lws(*byte))?;
+            let start = scan::position(rest, |byte| *byte != b',' && !is_lws(*byte))?;
             let (after, (name, value)) = param(rest.get(start..)?).ok()?;
             rest = after;
             Some((name, value.unwrap_or_default()))
@@ -78,7 +77,7 @@ impl<'a> AuthValue<'a> {
     /// Reads one value at the start of `input`; gives the rest, which is empty or the next value of the line.
     fn read(input: &'a [u8]) -> Option<(&'a [u8], AuthValue<'a>)> {
         let (start, scheme) = token(input).ok()?;
-        let scheme = std::str::from_utf8(scheme).ok()?;
+        let scheme = scan::text(scheme)?;
         let (start, _) = lws(start).ok()?;
         if let Some((length, rest)) = params_len(start) {
             let value = AuthValue {

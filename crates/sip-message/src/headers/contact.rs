@@ -1,9 +1,10 @@
-//! Contact (RFC 3261 §20.10, RFC 5626 §4.1).
+//! Contact (RFC 3261 §20.10, RFC 3840 §9, RFC 5626 §4.1, RFC 5627 §5.1).
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use super::feature::Feature;
 use super::{Headers, NameAddr};
 use crate::classes::decimal;
 use crate::error::HeaderError;
@@ -109,6 +110,27 @@ impl<'a> ContactRef<'a> {
     pub fn reg_id(&self) -> Option<u32> {
         let id = self.params().token("reg-id")?;
         decimal(id.as_bytes()).filter(|id| *id > 0)
+    }
+
+    /// `pub-gruu`: the address that reaches this instance and shows the user (RFC 5627 §5.1), without its quotes.
+    pub fn pub_gruu(&self) -> Option<Cow<'a, str>> {
+        self.params().get("pub-gruu")
+    }
+
+    /// `temp-gruu`: the address that reaches this instance and hides the user (RFC 5627 §5.1), without its quotes.
+    pub fn temp_gruu(&self) -> Option<Cow<'a, str>> {
+        self.params().get("temp-gruu")
+    }
+
+    /// The feature tags of RFC 3840: what the user agent at this address can do. `+sip.instance` is one of them.
+    pub fn features(&self) -> impl Iterator<Item = Feature<'a>> + use<'a> {
+        Feature::of(self.params())
+    }
+
+    /// The feature tag of that name, in any case: `audio`, `+sip.message`.
+    pub fn feature(&self, name: &str) -> Option<Feature<'a>> {
+        self.features()
+            .find(|feature| feature.name().eq_ignore_ascii_case(name))
     }
 
     fn new(address: NameAddr<'a>) -> Result<ContactRef<'a>, &'static str> {

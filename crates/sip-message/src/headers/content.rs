@@ -1,11 +1,14 @@
 //! Content-Type, Content-Length (RFC 3261 §20.14, §20.15).
 
+use std::fmt;
+
 use super::Headers;
 use crate::classes::decimal;
 use crate::error::HeaderError;
 use crate::grammar::{self, separator, token};
 use crate::header_name::HeaderName;
 use crate::params::Params;
+use crate::scan;
 
 /// A media type, or a range of them, with its parameters.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +39,15 @@ impl<'a> MediaType<'a> {
         self.kind.eq_ignore_ascii_case(kind) && self.subtype.eq_ignore_ascii_case(subtype)
     }
 
+    /// What a part of a body is that does not say (RFC 2046 §5.1).
+    pub(crate) fn text_plain() -> MediaType<'static> {
+        MediaType {
+            kind: "text",
+            subtype: "plain",
+            params: Params::default(),
+        }
+    }
+
     pub(super) fn read(value: &'a [u8]) -> Option<MediaType<'a>> {
         let (rest, kind) = token(value).ok()?;
         let (rest, _) = separator('/')(rest).ok()?;
@@ -45,10 +57,18 @@ impl<'a> MediaType<'a> {
             return None;
         }
         Some(MediaType {
-            kind: std::str::from_utf8(kind).ok()?,
-            subtype: std::str::from_utf8(subtype).ok()?,
+            kind: scan::text(kind)?,
+            subtype: scan::text(subtype)?,
             params: Params::new(params),
         })
+    }
+}
+
+impl fmt::Display for MediaType<'_> {
+    /// The value as written, but for white space around the slash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let params = String::from_utf8_lossy(self.params.as_bytes());
+        write!(f, "{}/{}{params}", self.kind, self.subtype)
     }
 }
 

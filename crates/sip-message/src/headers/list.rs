@@ -1,8 +1,7 @@
 //! Comma lists (RFC 3261 §7.3.1).
 
-use memchr::{memchr, memchr3};
-
 use crate::classes::trim;
+use crate::scan;
 
 /// The elements of a comma list: commas in quotes and in angle brackets separate nothing, empty elements are skipped.
 pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -27,12 +26,12 @@ pub(crate) fn after_first(value: &[u8]) -> &[u8] {
 
 fn element_len(value: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(found) = memchr3(b',', b'"', b'<', value.get(at..).unwrap_or_default()) {
+    while let Some(found) = scan::find3(b',', b'"', b'<', value.get(at..).unwrap_or_default()) {
         at += found;
         let rest = value.get(at + 1..).unwrap_or_default();
         match value.get(at) {
             Some(b',') => return at,
-            Some(b'<') => match memchr(b'>', rest) {
+            Some(b'<') => match scan::find(b'>', rest) {
                 Some(length) => at += length + 2,
                 None => return value.len(),
             },

@@ -2,13 +2,30 @@
 
 mod address;
 mod auth;
+mod auth_info;
 mod contact;
 mod content;
 mod cseq;
 mod date;
+mod dialog_id;
+mod event;
+mod feature;
+mod history;
+mod identity;
+mod info;
+mod item;
 mod list;
+mod negotiation;
 mod number;
 mod option_tags;
+mod preference;
+mod publication;
+mod reason;
+mod refer;
+mod reliability;
+mod session_id;
+mod session_timer;
+mod text;
 mod via;
 mod warning;
 
@@ -16,20 +33,34 @@ use std::borrow::Cow;
 
 pub use address::NameAddr;
 pub use auth::AuthValue;
+pub use auth_info::AuthenticationInfo;
 pub use contact::{ContactRef, Contacts, InvalidQ, Q};
 pub use content::MediaType;
 pub use cseq::CSeq;
 pub use date::format_date;
+pub use dialog_id::{DialogId, DialogIdRef, InvalidDialogId, TargetDialog, TargetDialogRef};
+pub use event::{EventRef, SubscriptionPhase, SubscriptionState, SubscriptionStateRef};
+pub use feature::{Feature, FeatureValue};
+pub use history::{HistoryInfoRef, TargetChange};
+pub use identity::Privacy;
 pub(crate) use list::after_first;
+pub use negotiation::{AcceptedRef, ContentDispositionRef};
 pub use number::RetryAfter;
+pub use preference::{ContactPreference, ContactPreferenceRef, Disposition};
+pub use reason::{Reason, ReasonRef};
+pub use reliability::RAck;
+pub use session_id::SessionId;
+pub use session_timer::{Refresher, SessionExpires};
+pub use text::{Priority, Timestamp};
 pub use via::Via;
-pub use warning::WarningValue;
+pub use warning::{Warning, WarningValue};
 
 use crate::classes::{offset_in, trim};
 use crate::error::HeaderError;
 use crate::grammar::unquote;
 use crate::header_name::{HeaderName, OTHER};
 use crate::index::Line;
+use crate::scan;
 
 /// The header fields of a message.
 ///
@@ -131,10 +162,12 @@ impl<'a> Headers<'a> {
     /// The Call-ID (RFC 3261 §20.8). Compared octet by octet.
     pub fn call_id(&self) -> Result<&'a str, HeaderError> {
         let value = self.required(HeaderName::CallId)?;
-        if value.is_empty() || value.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        if value.is_empty()
+            || scan::position(value, |byte| *byte <= b' ' || *byte == 0x7f).is_some()
+        {
             return Err(self.error(HeaderName::CallId, "empty, or with white space", value));
         }
-        std::str::from_utf8(value).map_err(|_| self.error(HeaderName::CallId, "not UTF-8", value))
+        scan::text(value).ok_or_else(|| self.error(HeaderName::CallId, "not UTF-8", value))
     }
 
     /// The value of a field that may be there only once: `None` if absent, an error if twice.
@@ -178,7 +211,7 @@ impl<'a> Header<'a> {
         let start = self.line.start as usize;
         self.bytes
             .get(start..start + usize::from(self.line.name_len))
-            .and_then(|name| std::str::from_utf8(name).ok())
+            .and_then(|name| scan::text(name))
             .unwrap_or("")
     }
 
@@ -222,7 +255,7 @@ impl std::fmt::Debug for Header<'_> {
 
 /// Folds to spaces, bytes to text. A value that happens to stand in quotes keeps them.
 fn text(value: &[u8]) -> Cow<'_, str> {
-    if !value.contains(&b'\r') {
+    if scan::find(b'\r', value).is_none() {
         return String::from_utf8_lossy(value);
     }
     let mut lines = value.split(|byte| *byte == b'\n').map(trim);

@@ -1,4 +1,5 @@
-//! Header fields that are a number: Max-Forwards, Expires, Min-Expires, Retry-After (RFC 3261 §20.19 to §20.33).
+//! Header fields that are a number: Max-Forwards, Expires, Min-Expires, Retry-After (RFC 3261 §20.19 to §20.33),
+//! Flow-Timer (RFC 5626 §5.4).
 
 use std::borrow::Cow;
 
@@ -8,6 +9,7 @@ use crate::error::HeaderError;
 use crate::grammar::{self, lws};
 use crate::header_name::HeaderName;
 use crate::params::Params;
+use crate::scan;
 
 /// When to try again (RFC 3261 §20.33).
 #[derive(Debug, Clone, Copy)]
@@ -63,10 +65,7 @@ impl<'a> Headers<'a> {
             return Ok(None);
         };
         let refused = |at: &[u8]| self.error(HeaderName::RetryAfter, "not a number of seconds", at);
-        let digits = value
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let digits = scan::count_while(value, u8::is_ascii_digit);
         let (number, rest) = value
             .split_at_checked(digits)
             .ok_or_else(|| refused(value))?;
@@ -81,6 +80,11 @@ impl<'a> Headers<'a> {
             comment,
             params: Params::new(params),
         }))
+    }
+
+    /// After how many seconds without a keep-alive the edge takes the flow for dead (RFC 5626 §5.4).
+    pub fn flow_timer(&self) -> Result<Option<u32>, HeaderError> {
+        self.seconds(HeaderName::FlowTimer)
     }
 
     fn seconds(&self, name: HeaderName) -> Result<Option<u32>, HeaderError> {

@@ -5,6 +5,7 @@ use super::{Headers, MediaType};
 use crate::error::HeaderError;
 use crate::header_name::HeaderName;
 use crate::method::Method;
+use crate::scan;
 
 impl<'a> Headers<'a> {
     /// The extensions without which the request is not to be processed.
@@ -51,7 +52,6 @@ impl<'a> Headers<'a> {
 
     /// The elements of any comma list of tokens. Elements that are no UTF-8 are left out.
     pub fn tokens<'n>(&self, name: &'n HeaderName) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
-        self.list(name)
-            .filter_map(|value| std::str::from_utf8(value).ok())
+        self.list(name).filter_map(|value| scan::text(value))
     }
 }

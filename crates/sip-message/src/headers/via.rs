@@ -12,6 +12,7 @@ use crate::error::HeaderError;
 use crate::grammar::{self, lws, separator, token};
 use crate::header_name::HeaderName;
 use crate::params::Params;
+use crate::scan;
 use crate::uri::{Host, HostPort, host_port};
 
 /// What every branch made by RFC 3261 begins with (§8.1.1.7).
@@ -135,7 +136,7 @@ impl<'a> Via<'a> {
         }
         let length = input.len() - after.len();
         let params = Params::new(params);
-        let text = |bytes: &'a [u8]| std::str::from_utf8(bytes).unwrap_or("");
+        let text = |bytes: &'a [u8]| scan::text(bytes).unwrap_or("");
         let via = Via {
             raw: trim(input.get(..length).unwrap_or_default()),
             version: text(version),
@@ -181,7 +182,7 @@ fn sent_by(input: &[u8]) -> Result<SentBy<'_>, Refused<'_>> {
     let Ok((rest, _)) = separator(':')(place(len)) else {
         return Ok((place(len), host, None));
     };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = scan::count_while(rest, u8::is_ascii_digit);
     let number =
         decimal(rest.get(..digits).unwrap_or_default()).and_then(|port| u16::try_from(port).ok());
     match number {

@@ -1,12 +1,16 @@
 //! Warning (RFC 3261 §20.43).
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::Headers;
-use crate::classes::decimal;
+use crate::builder::quote;
+use crate::classes::{decimal, is_lws};
 use crate::error::HeaderError;
 use crate::grammar::{lws, quoted_string, unquote};
 use crate::header_name::HeaderName;
+use crate::method::NotAToken;
+use crate::scan;
 
 /// One warning: a code, who gives it, and a text.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +20,16 @@ pub struct WarningValue<'a> {
     agent: &'a [u8],
     text: &'a [u8],
 }
+
+/// Warning to be printed.
+///
+/// ```
+/// use sipora_message::Warning;
+/// assert_eq!(Warning::new(305, "192.0.2.1", "No SDP")?.to_string(), r#"305 192.0.2.1 "No SDP""#);
+/// # Ok::<(), sipora_message::NotAToken>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning(String);
 
 impl<'a> WarningValue<'a> {
     /// The host or the pseudonym of the server that gives the warning.
@@ -36,12 +50,37 @@ impl<'a> WarningValue<'a> {
         if space.is_empty() {
             return None;
         }
-        let length = rest.iter().position(|byte| crate::classes::is_lws(*byte))?;
+        let length = scan::position(rest, |byte| is_lws(*byte))?;
         let (agent, rest) = rest.split_at_checked(length)?;
         let (rest, _) = lws(rest).ok()?;
         let (rest, text) = quoted_string(rest).ok()?;
         rest.is_empty()
             .then_some(WarningValue { code, agent, text })
+    }
+}
+
+impl Warning {
+    /// A warning: a code of three digits, the host or pseudonym of who gives it, and a text for people.
+    pub fn new(code: u16, agent: &str, text: &str) -> Result<Warning, NotAToken> {
+        let bad_agent =
+            |byte: u8| byte <= b' ' || byte == 0x7f || matches!(byte, b',' | b'"' | b'<' | b'>');
+        let injected = text.bytes().any(crate::builder::is_injection);
+        if !(100..=999).contains(&code)
+            || agent.is_empty()
+            || agent.bytes().any(bad_agent)
+            || injected
+        {
+            return Err(NotAToken);
+        }
+        let mut line = format!("{code} {agent} ");
+        quote(text, &mut line);
+        Ok(Warning(line))
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

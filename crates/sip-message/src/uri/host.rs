@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::UriError;
 use crate::classes::{HOST, decimal, is};
+use crate::scan;
 
 /// The host of a URI or of a Via: a name or an address.
 ///
@@ -87,10 +88,7 @@ pub(crate) fn host_port(bytes: &[u8]) -> Result<HostPort, UriError> {
         return Ok(none);
     }
     let digits = bytes.get(host_len + 1..).unwrap_or_default();
-    let count = digits
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
+    let count = scan::count_while(digits, u8::is_ascii_digit);
     let port =
         decimal(digits.get(..count).unwrap_or_default()).and_then(|port| u16::try_from(port).ok());
     if port.is_none() {
@@ -105,18 +103,16 @@ pub(crate) fn host_port(bytes: &[u8]) -> Result<HostPort, UriError> {
 
 fn host_len(bytes: &[u8]) -> Result<usize, UriError> {
     if bytes.first() == Some(&b'[') {
-        let Some(end) = memchr::memchr(b']', bytes) else {
+        let Some(end) = scan::find(b']', bytes) else {
             return Err(UriError::new("no ] after an IPv6 address", 0));
         };
-        let address = bytes
-            .get(1..end)
-            .and_then(|text| std::str::from_utf8(text).ok());
+        let address = bytes.get(1..end).and_then(|text| scan::text(text));
         return match address.and_then(v6) {
             Some(_) => Ok(end + 1),
             None => Err(UriError::new("invalid IPv6 address", 1)),
         };
     }
-    let len = bytes.iter().take_while(|byte| is(**byte, HOST)).count();
+    let len = scan::count_while(bytes, |byte| is(*byte, HOST));
     if len == 0 {
         return Err(UriError::new("empty host", 0));
     }

@@ -155,6 +155,13 @@ impl<'a> UriRef<'a> {
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
 
+    /// The first header of that name behind the `?`, unescaped; names compare without case.
+    pub fn header(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.headers()
+            .find(|(found, _)| escape::eq_ignore_case(found, name))
+            .map(|(_, value)| escape::decode_lossy(value))
+    }
+
     /// Whether there is a `?` part. It has no place in a Request-URI (RFC 3261 §19.1.1).
     pub fn has_headers(&self) -> bool {
         self.parts.headers.of(self.text).is_some()

@@ -1,9 +1,8 @@
 //! Where the parts of a URI are (RFC 3261 §19.1.1 and §25.1, RFC 3966 §3).
 
-use memchr::{memchr, memchr2};
-
 use super::{HostPort, Scheme, UriError, host_port};
 use crate::classes::{PASSWORD, URI_HEADER, URI_PARAM, USER, is};
+use crate::scan;
 
 /// A piece of the text that may be absent.
 #[derive(Clone, Copy)]
@@ -52,7 +51,7 @@ impl Parts {
 
     pub(crate) fn parse(text: &str) -> Result<Parts, UriError> {
         let bytes = text.as_bytes();
-        let Some(colon) = memchr(b':', bytes) else {
+        let Some(colon) = scan::find(b':', bytes) else {
             return Err(UriError::new("no scheme", 0));
         };
         // Offsets are 32 bits wide; a URI of 4 GiB is none.
@@ -96,10 +95,10 @@ fn sip(bytes: &[u8], scheme: Scheme, colon: usize) -> Result<Parts, UriError> {
     let mut parts = Parts::new(scheme, colon, bytes.len());
     let mut at = colon + 1;
     // No part but the user information may hold an unescaped `@`, and it holds none itself.
-    if let Some(length) = memchr(b'@', rest(bytes, at)) {
+    if let Some(length) = scan::find(b'@', rest(bytes, at)) {
         let end = at + length;
         let password =
-            memchr(b':', bytes.get(at..end).unwrap_or_default()).map(|length| at + length);
+            scan::find(b':', bytes.get(at..end).unwrap_or_default()).map(|length| at + length);
         parts.user = span(at, password.unwrap_or(end));
         if password == Some(at) || length == 0 {
             return Err(UriError::new("empty user", at));
@@ -135,7 +134,7 @@ fn sip(bytes: &[u8], scheme: Scheme, colon: usize) -> Result<Parts, UriError> {
     at += len;
     parts.tail = at as u32;
     if bytes.get(at) == Some(&b';') {
-        let end = memchr(b'?', rest(bytes, at)).map_or(bytes.len(), |length| at + length);
+        let end = scan::find(b'?', rest(bytes, at)).map_or(bytes.len(), |length| at + length);
         parts.params = span(at + 1, end);
         check_params(bytes, at + 1, end)?;
         at = end;
@@ -155,11 +154,11 @@ fn sip(bytes: &[u8], scheme: Scheme, colon: usize) -> Result<Parts, UriError> {
 fn tel(bytes: &[u8], colon: usize) -> Result<Parts, UriError> {
     let mut parts = Parts::new(Scheme::Tel, colon, bytes.len());
     let start = colon + 1;
-    let end = memchr(b';', rest(bytes, start)).map_or(bytes.len(), |length| start + length);
+    let end = scan::find(b';', rest(bytes, start)).map_or(bytes.len(), |length| start + length);
     let number = bytes.get(start..end).unwrap_or_default();
     let digits = number.strip_prefix(b"+").unwrap_or(number);
     let allowed = |byte: &u8| byte.is_ascii_hexdigit() || b"*#-.()".contains(byte);
-    if let Some(bad) = digits.iter().position(|byte| !allowed(byte)) {
+    if let Some(bad) = scan::position(digits, |byte| !allowed(byte)) {
         let at = start + (number.len() - digits.len()) + bad;
         return Err(UriError::new(
             "character not allowed in a telephone number",
@@ -182,7 +181,7 @@ fn tel(bytes: &[u8], colon: usize) -> Result<Parts, UriError> {
 fn opaque(bytes: &[u8], colon: usize) -> Result<Parts, UriError> {
     let start = colon + 1;
     let bad = |byte: &u8| *byte <= b' ' || *byte == 0x7f || matches!(*byte, b'<' | b'>' | b'"');
-    if let Some(at) = rest(bytes, start).iter().position(bad) {
+    if let Some(at) = scan::position(rest(bytes, start), bad) {
         return Err(UriError::new("character not allowed in a URI", start + at));
     }
     if start == bytes.len() {
@@ -197,7 +196,7 @@ fn check_scheme(name: &[u8]) -> Result<(), UriError> {
         return Err(UriError::new("no scheme", 0));
     }
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
-    match name.iter().position(|byte| !allowed(byte)) {
+    match scan::position(name, |byte| !allowed(byte)) {
         Some(at) => Err(UriError::new("character not allowed in a scheme", at)),
         None => Ok(()),
     }
@@ -206,8 +205,8 @@ fn check_scheme(name: &[u8]) -> Result<(), UriError> {
 fn check_params(bytes: &[u8], mut at: usize, end: usize) -> Result<(), UriError> {
     for _ in 0..MAX_PAIRS {
         let piece = bytes.get(at..end).unwrap_or_default();
-        let next = memchr(b';', piece).map_or(end, |length| at + length);
-        let name_end = memchr(b'=', bytes.get(at..next).unwrap_or_default())
+        let next = scan::find(b';', piece).map_or(end, |length| at + length);
+        let name_end = scan::find(b'=', bytes.get(at..next).unwrap_or_default())
             .map_or(next, |length| at + length);
         if name_end == at {
             return Err(UriError::new("empty parameter", at));
@@ -239,8 +238,8 @@ fn check_params(bytes: &[u8], mut at: usize, end: usize) -> Result<(), UriError>
 fn check_headers(bytes: &[u8], mut at: usize) -> Result<(), UriError> {
     let end = bytes.len();
     for _ in 0..MAX_PAIRS {
-        let next = memchr(b'&', rest(bytes, at)).map_or(end, |length| at + length);
-        let name_end = memchr2(b'=', b'&', rest(bytes, at)).map_or(end, |length| at + length);
+        let next = scan::find(b'&', rest(bytes, at)).map_or(end, |length| at + length);
+        let name_end = scan::find2(b'=', b'&', rest(bytes, at)).map_or(end, |length| at + length);
         if name_end == at || bytes.get(name_end) != Some(&b'=') {
             return Err(UriError::new("header without a name or a value", at));
         }
