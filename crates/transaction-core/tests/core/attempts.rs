@@ -396,3 +396,26 @@ fn a_2xx_of_an_earlier_target_is_delivered_even_when_the_request_is_over() {
     bench.pass_ms(32_000);
     bench.assert_empty();
 }
+
+#[test]
+fn a_large_request_that_tcp_refused_with_503_goes_to_the_next_target_over_tcp() {
+    let mut bench = Bench::new();
+    bench.send(outgoing_of(Method::Message, 2_000), &[udp(2), udp(3)]);
+    let first = bench.one_sent();
+    bench.answer(&first, 503);
+    let second = bench.one_sent();
+    assert_eq!(second.flow.transport, Transport::Tcp);
+    assert_eq!(second.flow.remote, udp(3).address);
+}
+
+#[test]
+fn an_invite_that_goes_on_ringing_after_it_moved_on_is_cancelled_once() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Invite), &[udp(2), udp(3)]);
+    bench.pass_ms(4_000);
+    let first = bench.take_sent()[0].clone();
+    for _ in 0..3 {
+        bench.answer(&first, 180);
+    }
+    assert!(bench.one_sent().is(Method::Cancel));
+}

@@ -183,7 +183,7 @@ fn an_answer_that_comes_too_late_is_told_gone() {
     });
 }
 
-/// Wakes up every second, three times.
+/// Wakes up when it is told to, and twice more, a second apart.
 struct Ticker {
     next: Option<Instant>,
     ticks: mpsc::UnboundedSender<Instant>,
@@ -191,7 +191,7 @@ struct Ticker {
 }
 
 impl User for Ticker {
-    type Command = ();
+    type Command = Duration;
 
     fn on_request(&mut self, _context: &mut Context<'_>, _request: &IncomingRequest) -> Claim {
         Claim::Passed
@@ -199,8 +199,8 @@ impl User for Ticker {
 
     fn on_event(&mut self, _context: &mut Context<'_>, _event: Event) {}
 
-    fn on_command(&mut self, context: &mut Context<'_>, (): ()) {
-        self.next = Some(context.now().instant + Duration::from_secs(1));
+    fn on_command(&mut self, context: &mut Context<'_>, wait: Duration) {
+        self.next = Some(context.now().instant + wait);
     }
 
     fn on_timeout(&mut self, context: &mut Context<'_>) {
@@ -226,7 +226,10 @@ fn users_are_woken_when_they_asked_to_be() {
         });
         let _one = one.build().await.unwrap();
         let start = tokio::time::Instant::now().into_std();
-        ticker.send(()).await.unwrap();
+        // A nearer alarm takes the place of a farther one.
+        ticker.send(Duration::from_secs(100)).await.unwrap();
+        tokio::task::yield_now().await;
+        ticker.send(Duration::from_secs(1)).await.unwrap();
         for second in 1..=3 {
             let late = ticks.recv().await.unwrap() - start - Duration::from_secs(second);
             assert!(late < Duration::from_millis(10), "{late:?}");
