@@ -13,7 +13,7 @@ use sipora_transport::{Network, Transport, TransportConfig};
 use crate::policy::Expiry;
 use crate::{Error, LocationStore, Result, UserStore, Users};
 
-/// Says what a [`CallCenterEngine`](crate::CallCenterEngine) listens on, which domains it serves, and who may register.
+/// Says what a [`CallCenterEngine`](crate::CallCenterEngine) listens on, which domains it serves, and who its users are.
 ///
 /// Every setting takes whatever it is given; [`CallCenterEngine::new`](crate::CallCenterEngine::new) reports what cannot
 /// be used. Either users or [`without_authentication`](Self::without_authentication) is needed; the rest is optional:
@@ -28,6 +28,7 @@ use crate::{Error, LocationStore, Result, UserStore, Users};
 /// | [`with_nonce_key`](Self::with_nonce_key) | random | a client with a nonce of an earlier run is told that it is stale, and goes on |
 /// | [`with_expires`](Self::with_expires) | 3600 s, from 60 s to 7200 s | an hour is what clients ask for; below a minute, refreshes are all that a server does |
 /// | [`with_max_contacts`](Self::with_max_contacts) | 10 | a person has fewer devices; a proxy forks to each of them |
+/// | [`with_max_relayed`](Self::with_max_relayed) | 10,000 | requests that wait for contacts; at 5 KB each that is 50 MB |
 /// | [`with_location_store`](Self::with_location_store) | [`MemoryStore`](crate::MemoryStore) | |
 #[derive(Default)]
 #[must_use = "a configuration does nothing until it is given to CallCenterEngine::new"]
@@ -44,6 +45,7 @@ pub struct CallCenterConfig {
     pub(crate) nonce_key: Option<[u8; 32]>,
     pub(crate) expiry: Option<(u32, u32, u32)>,
     pub(crate) max_contacts: Option<usize>,
+    pub(crate) max_relayed: Option<usize>,
     pub(crate) store: Option<Arc<dyn LocationStore>>,
     pub(crate) server_name: Option<String>,
     pub(crate) timers: Option<Timers>,
@@ -108,7 +110,7 @@ impl CallCenterConfig {
         self
     }
 
-    /// Lets anybody register any user of a served domain.
+    /// Lets anybody register any user of a served domain, and send MESSAGE and OPTIONS to them under any name.
     pub fn without_authentication(mut self) -> Self {
         self.without_authentication = true;
         self
@@ -147,6 +149,13 @@ impl CallCenterConfig {
     /// Sets how many contacts an address-of-record may have. A REGISTER that would bind more is refused with 403.
     pub fn with_max_contacts(mut self, limit: usize) -> Self {
         self.max_contacts = Some(limit);
+        self
+    }
+
+    /// Sets how many requests to users may wait for their contacts at once. Beyond that a request is answered with 503 and
+    /// Retry-After.
+    pub fn with_max_relayed(mut self, limit: usize) -> Self {
+        self.max_relayed = Some(limit);
         self
     }
 
@@ -234,6 +243,10 @@ impl CallCenterConfig {
                 ),
             }),
         }
+    }
+
+    pub(crate) fn max_relayed(&self) -> usize {
+        self.max_relayed.unwrap_or(crate::relay::DEFAULT_LIMIT)
     }
 
     /// Gives whom to ask for secrets; `None` where nobody is asked. Blocks while it reads files.

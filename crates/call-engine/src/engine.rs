@@ -1,10 +1,10 @@
-//! The engine: an endpoint with a registrar in it.
+//! The engine: an endpoint with a registrar and a relay in it.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sipora_auth::{Authenticator, AuthenticatorConfig};
+use sipora_auth::{Authenticator, AuthenticatorConfig, Challenger};
 use sipora_transaction_core::{Endpoint, EndpointConfig, EndpointError, EndpointHandle, IdSource};
 use sipora_transport::{Advertised, BindError, Network, TokioNetwork, Transport};
 use tokio::sync::watch;
@@ -17,12 +17,13 @@ use crate::domains::Domains;
 use crate::metrics::{Counters, RegistrarMetrics};
 use crate::pending::Jobs;
 use crate::registrar::{Access, Registrar, Shared};
+use crate::relay::{Relay, RelayCounters, RelayMetrics};
 use crate::{
     AddressOfRecord, Answer, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result,
     UserStore, Users,
 };
 
-/// A SIP server that answers REGISTER by itself.
+/// A SIP server that answers REGISTER by itself, and carries MESSAGE and OPTIONS to the users who are registered.
 ///
 /// It owns its sockets and everything that it knows; two engines in one process share nothing. It runs until
 /// [`shutdown`](Self::shutdown), or until the last `Arc` is dropped, which ends it at once.
@@ -55,7 +56,7 @@ pub struct CallCenterEngine {
 /// What ends with the engine.
 struct Running {
     endpoint: Endpoint,
-    worker: AbortOnDrop,
+    workers: [AbortOnDrop; 2],
     /// Dropped after the rest; who waits for the end waits for that.
     until: watch::Sender<()>,
 }
@@ -104,12 +105,17 @@ impl CallCenterEngine {
             max_contacts: config.max_contacts()?,
             clock: Clock::starting(network.now()),
             counters: Counters::default(),
+            relay_counters: RelayCounters::default(),
             answers: Answers::new(config.server_name.as_deref().unwrap_or(SERVER)),
         });
 
         let (jobs, worker) = Jobs::new();
+        let (relay_jobs, relay_worker) = Jobs::new();
+        let limit = config.max_relayed();
+        let endpoint = endpoint_config(&mut config);
+        let t1 = endpoint.transactions.timers.t1;
         let mut builder = Endpoint::builder()
-            .config(endpoint_config(&mut config))
+            .config(endpoint)
             .ids(ids)
             .network(Arc::clone(&network));
         for (transport, address) in &listeners {
@@ -118,6 +124,8 @@ impl CallCenterEngine {
         if let Some(observer) = config.observer.take() {
             builder = builder.observer(observer);
         }
+        // First, since it takes OPTIONS to users, and the registrar the rest.
+        let relay = builder.add_user(Relay::new(Arc::clone(&shared), relay_jobs, limit, t1));
         let registrar = builder.add_user(Registrar {
             shared: Arc::clone(&shared),
             jobs,
@@ -138,7 +146,10 @@ impl CallCenterEngine {
             listeners,
             running: Mutex::new(Some(Running {
                 endpoint,
-                worker: AbortOnDrop(tokio::spawn(worker.run(registrar))),
+                workers: [
+                    AbortOnDrop(tokio::spawn(worker.run(registrar))),
+                    AbortOnDrop(tokio::spawn(relay_worker.run(relay))),
+                ],
                 until,
             })),
             ended,
@@ -220,6 +231,7 @@ impl CallCenterEngine {
     pub fn metrics(&self) -> EngineMetrics {
         EngineMetrics {
             registrar: self.shared.counters.snapshot(),
+            relay: self.shared.relay_counters.snapshot(),
             bindings: match self.shared.store.count() {
                 Answer::Now(count) => count.ok(),
                 Answer::Later(_) => None,
@@ -227,6 +239,10 @@ impl CallCenterEngine {
             authentication: match &self.shared.access {
                 Access::Open => None,
                 Access::Digest { authenticator, .. } => Some(authenticator.metrics()),
+            },
+            proxy_authentication: match &self.shared.access {
+                Access::Open => None,
+                Access::Digest { proxy, .. } => Some(proxy.metrics()),
             },
             transactions: self.handle.metrics(),
             transport: self.handle.transport_metrics(),
@@ -246,12 +262,14 @@ impl CallCenterEngine {
             .take();
         if let Some(Running {
             endpoint,
-            worker,
+            workers,
             until,
         }) = running
         {
             endpoint.shutdown().await;
-            worker.stop().await;
+            for worker in workers {
+                worker.stop().await;
+            }
             drop(until);
         }
         // Nothing is ever sent: this waits until whoever came first has dropped its end.
@@ -295,10 +313,14 @@ impl fmt::Display for ListenerAddress {
 pub struct EngineMetrics {
     /// Requests by what became of them, and bindings.
     pub registrar: RegistrarMetrics,
+    /// Requests to users.
+    pub relay: RelayMetrics,
     /// Bindings stored now; `None` where the store does not know at once.
     pub bindings: Option<usize>,
-    /// Replay protection; `None` without authentication.
+    /// Replay protection of registrations; `None` without authentication.
     pub authentication: Option<sipora_auth::Metrics>,
+    /// Replay protection of requests to users; `None` without authentication.
+    pub proxy_authentication: Option<sipora_auth::Metrics>,
     /// Transactions and messages.
     pub transactions: sipora_transaction_core::Metrics,
     /// Sockets and connections; zeros once the engine has ended.
@@ -345,8 +367,10 @@ fn access(
         ids.fill(&mut key);
         key
     });
+    let for_proxy = settings.clone().challenger(Challenger::Proxy);
     let access = Access::Digest {
         authenticator: Box::new(Authenticator::new(key, settings)),
+        proxy: Box::new(Authenticator::new(key, for_proxy)),
         users: store,
     };
     (access, list)

@@ -1,6 +1,7 @@
-//! A SIP registrar server (RFC 3261 §10.3).
+//! A SIP server: a registrar (RFC 3261 §10.3) that carries messages between its users (RFC 3428).
 //!
-//! [`CallCenterEngine`] is the server: it owns sockets, answers REGISTER and OPTIONS, and knows who is registered where.
+//! [`CallCenterEngine`] is the server: it owns sockets, answers REGISTER and OPTIONS, knows who is registered where, and
+//! relays MESSAGE and OPTIONS to them.
 //! [`CallCenterConfig`] says what it listens on, which domains it serves, and who its users are.
 //!
 //! ```
@@ -37,7 +38,8 @@
 //! | section | what |
 //! | --- | --- |
 //! | RFC 3261 §10.3 | the registrar; steps 1 to 5 and 8 in `registrar`, 6 and 7 in `policy` and [`register`] |
-//! | RFC 3261 §11.2 | OPTIONS to the server; one to a user gets 480 or 404, as calls are not relayed yet |
+//! | RFC 3261 §11.2 | OPTIONS to the server |
+//! | RFC 3261 §16, RFC 4320 §4.2, RFC 5393 §4.2 | MESSAGE and OPTIONS to a user, relayed to every contact: `relay` |
 //! | RFC 3261 §8.2.2 | Require: 420 with Unsupported, as no extension is supported |
 //! | RFC 3261 §19.1.4 | contacts compare as URIs, pairwise |
 //! | RFC 3261 §22, RFC 7616, RFC 8760 | digest authentication, through `sipora-auth`; one realm a domain |
@@ -59,6 +61,7 @@ mod pending;
 mod policy;
 mod refusal;
 mod registrar;
+mod relay;
 mod users;
 
 pub use config::CallCenterConfig;
@@ -69,6 +72,7 @@ pub use location::{
     LocationStore, MemoryStore, Origin, Page, Registered, StoreError, Timestamp, Update, register,
 };
 pub use metrics::RegistrarMetrics;
+pub use relay::RelayMetrics;
 pub use sipora_auth::{Algorithm, Secret};
 pub use sipora_message as message;
 pub use sipora_transaction_core::{Direction, IdSource, MessageObserver, Timers};

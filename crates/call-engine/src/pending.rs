@@ -1,10 +1,9 @@
-//! Work that takes time: it runs on the runtime, and its outcome comes back to the registrar as a command.
+//! Work that takes time: it runs on the runtime, and its outcome comes back to the registrar or the relay as a command.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 
-use sipora_message::StatusCode;
 use sipora_transaction_core::{IncomingRequest, UserHandle};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
@@ -27,8 +26,8 @@ pub(crate) enum Outcome {
     Listed(Result<Vec<Binding>, StoreError>),
     /// The secrets of those who claim to have sent it.
     Secrets(Result<Secrets, StoreError>),
-    /// The status of an OPTIONS to a user.
-    Answered(Result<StatusCode, StoreError>),
+    /// The bindings of a user whom something is for; `None` where there is no such user.
+    Found(Result<Option<Vec<Binding>>, StoreError>),
     /// The work panicked.
     Lost,
 }
@@ -64,13 +63,13 @@ impl Jobs {
     }
 }
 
-/// Runs work, so much at once, until the registrar is gone.
+/// Runs work, so much at once, until its user is gone.
 pub(crate) struct Worker {
     receiver: mpsc::Receiver<Job>,
 }
 
 impl Worker {
-    pub(crate) async fn run(mut self, registrar: UserHandle<Pending>) {
+    pub(crate) async fn run(mut self, user: UserHandle<Pending>) {
         let mut running = JoinSet::new();
         let mut waiting: HashMap<Id, IncomingRequest> = HashMap::new();
         loop {
@@ -86,7 +85,7 @@ impl Worker {
                         Err(error) => (error.id(), Outcome::Lost),
                     };
                     let Some(incoming) = waiting.remove(&id) else { continue };
-                    if registrar.send(Pending { incoming, outcome }).await.is_err() {
+                    if user.send(Pending { incoming, outcome }).await.is_err() {
                         break;
                     }
                 }

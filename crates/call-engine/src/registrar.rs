@@ -16,6 +16,7 @@ use crate::options;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::policy::{self, Expiry, MAX_CALL_ID_BYTES};
 use crate::refusal::Refusal;
+use crate::relay::RelayCounters;
 use crate::users::UserStore;
 use crate::{AddressOfRecord, Answer, Binding, Origin, StoreError};
 
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) max_contacts: usize,
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
+    pub(crate) relay_counters: RelayCounters,
     pub(crate) answers: Answers,
 }
 
@@ -45,6 +47,8 @@ pub(crate) enum Access {
     /// Users prove who they are.
     Digest {
         authenticator: Box<Authenticator>,
+        /// Asks those who want something relayed.
+        proxy: Box<Authenticator>,
         users: Arc<dyn UserStore>,
     },
 }
@@ -66,6 +70,7 @@ impl Registrar {
         let Access::Digest {
             authenticator,
             users,
+            ..
         } = &shared.access
         else {
             return self.update(context, incoming, address);
@@ -73,34 +78,16 @@ impl Registrar {
         let claimed = authenticator
             .ask_in(address.domain())
             .usernames(&incoming.request);
-        let asked = claimed.into_iter().map(|username| {
-            let answer = users.secret(user_of(&username, address.domain()), address.domain());
-            (username, answer)
-        });
-        let asked: Vec<(String, Answer<_>)> = asked.collect();
-        if asked
-            .iter()
-            .all(|(_, answer)| matches!(answer, Answer::Now(_)))
-        {
-            let secrets = asked
-                .into_iter()
-                .filter_map(|(username, answer)| match answer {
-                    Answer::Now(secret) => Some(secret.map(|secret| (username, secret))),
-                    Answer::Later(_) => None,
-                });
-            let secrets: Result<Secrets, StoreError> = secrets.collect();
-            return self.judge(context, incoming, address, secrets);
-        }
-        self.later(context, incoming, async move {
-            let mut secrets = Secrets::new();
-            for (username, answer) in asked {
-                match answer.wait().await {
-                    Ok(secret) => secrets.push((username, secret)),
-                    Err(error) => return Outcome::Secrets(Err(error)),
-                }
+        match secrets_of(users.as_ref(), claimed, address.domain()) {
+            Answer::Now(secrets) => self.judge(context, incoming, address, secrets),
+            Answer::Later(secrets) => {
+                self.later(
+                    context,
+                    incoming,
+                    async move { Outcome::Secrets(secrets.await) },
+                );
             }
-            Outcome::Secrets(Ok(secrets))
-        });
+        }
     }
 
     /// Steps 1, 2 and 5: the address-of-record, or why there is none.
@@ -376,10 +363,7 @@ impl Registrar {
                 Ok(address) => self.judge(context, incoming, address, secrets),
                 Err(refusal) => self.refuse(context, incoming, &refusal),
             },
-            Outcome::Answered(status) => {
-                options::answer_user(&self.shared, context, incoming, status)
-            }
-            Outcome::Lost => {
+            Outcome::Found(_) | Outcome::Lost => {
                 let refusal = self
                     .shared
                     .answers
@@ -432,7 +416,7 @@ impl User for Registrar {
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
         match incoming.request.method() {
             Method::Register => self.register(context, incoming),
-            Method::Options => return options::on_request(self, context, incoming),
+            Method::Options => return options::on_request(&self.shared, context, incoming),
             _ => return Claim::Passed,
         }
         Claim::Taken
@@ -496,8 +480,40 @@ pub(crate) fn require(request: &Request) -> Result<(), Refusal> {
         .with_header(HeaderName::Unsupported, unsupported.join(", ")))
 }
 
+/// Asks for the secrets of those who claim to have sent a request.
+pub(crate) fn secrets_of(
+    users: &dyn UserStore,
+    claimed: Vec<String>,
+    domain: &str,
+) -> Answer<Result<Secrets, StoreError>> {
+    let asked = claimed.into_iter().map(|username| {
+        let answer = users.secret(user_of(&username, domain), domain);
+        (username, answer)
+    });
+    let asked: Vec<(String, Answer<_>)> = asked.collect();
+    if asked
+        .iter()
+        .all(|(_, answer)| matches!(answer, Answer::Now(_)))
+    {
+        let secrets = asked
+            .into_iter()
+            .filter_map(|(username, answer)| match answer {
+                Answer::Now(secret) => Some(secret.map(|secret| (username, secret))),
+                Answer::Later(_) => None,
+            });
+        return Answer::Now(secrets.collect());
+    }
+    Answer::later(async move {
+        let mut secrets = Secrets::new();
+        for (username, answer) in asked {
+            secrets.push((username, answer.wait().await?));
+        }
+        Ok(secrets)
+    })
+}
+
 /// Some clients log in as `user@domain`; that is the same user.
-fn user_of<'a>(username: &'a str, domain: &str) -> &'a str {
+pub(crate) fn user_of<'a>(username: &'a str, domain: &str) -> &'a str {
     match username.rsplit_once('@') {
         Some((user, of)) if of.eq_ignore_ascii_case(domain) => user,
         _ => username,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::message::MessageArguments;
 use crate::options::OptionsArguments;
 use crate::register::RegisterArguments;
 use crate::serve::ServeArguments;
@@ -25,9 +26,11 @@ pub(crate) enum Command {
     Options(OptionsArguments),
     /// Register an address-of-record, list its bindings, or remove them (REGISTER)
     Register(RegisterArguments),
+    /// Send an instant message (MESSAGE)
+    Message(MessageArguments),
 }
 
-/// What `options` and `register` share.
+/// What the client commands share.
 #[derive(Debug, Args)]
 pub(crate) struct ClientArguments {
     /// User name for digest authentication
@@ -147,9 +150,14 @@ mod tests {
             "--json",
             "-vv",
         ];
-        for command in ["options", "register"] {
-            let words = ["sipora", command, "sip:alice@example.com"];
-            Arguments::try_parse_from(words.iter().chain(&flags)).unwrap();
+        let uri = "sip:alice@example.com";
+        for command in [
+            &["options", uri][..],
+            &["register", uri],
+            &["message", uri, "hello"],
+        ] {
+            let words = std::iter::once(&"sipora").chain(command);
+            Arguments::try_parse_from(words.chain(&flags)).unwrap();
         }
     }
 }

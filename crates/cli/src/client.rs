@@ -1,4 +1,4 @@
-//! What `options` and `register` share: URIs, credentials, the coordinator, and what an error means.
+//! What the client commands share: URIs, credentials, the coordinator, and what an error means.
 
 use std::env;
 use std::fs;
@@ -140,6 +140,21 @@ pub(crate) fn parse_uri(what: &str, text: &str) -> Result<Uri, Failure> {
         ));
     }
     Ok(uri)
+}
+
+/// Gives the address-of-record of `--user` in the domain of whom the request is for: a server relays requests of its own
+/// users alone.
+pub(crate) fn user_of(arguments: &ClientArguments, target: &Uri) -> Result<Option<Uri>, Failure> {
+    let Some(name) = &arguments.user else {
+        return Ok(None);
+    };
+    let (user, domain) = match name.rsplit_once('@') {
+        Some((user, domain)) => (user, domain),
+        None => (name.as_str(), target.host_str()),
+    };
+    Uri::sip(Some(user), domain, None)
+        .map(Some)
+        .map_err(|error| Failure::Local(format!("--user '{name}': {}", error.reason())))
 }
 
 /// Names the chosen transport in a URI that names none.

@@ -32,6 +32,7 @@ fn level(command: &Command) -> LevelFilter {
         },
         Command::Options(arguments) => client_level(arguments.client.verbose),
         Command::Register(arguments) => client_level(arguments.client.verbose),
+        Command::Message(arguments) => client_level(arguments.client.verbose),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The program `sipora`: a SIP registrar, and a SIP client for the command line.
 //!
 //! A thin layer over `sipora-call-engine` (`sipora serve`) and `sipora-session-core` (`sipora options`, `sipora
-//! register`). Standard output carries results, standard error everything else; the exit status is one of [`exit`].
+//! register`, `sipora message`). Standard output carries results, standard error everything else; the exit status is one of [`exit`].
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod exit;
 mod log;
+mod message;
 mod options;
 mod output;
 mod register;
@@ -51,6 +52,7 @@ fn run() -> Result<(), Failure> {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Options(arguments) => options::run(arguments).await,
             Command::Register(arguments) => register::run(arguments).await,
+            Command::Message(arguments) => message::run(arguments).await,
         }
     });
     // A name lookup that hangs in the system's resolver must not hold up the end.

@@ -22,7 +22,8 @@ pub(crate) struct OptionsArguments {
 pub(crate) async fn run(arguments: OptionsArguments) -> Result<(), Failure> {
     let target = client::parse_uri("URI", &arguments.uri)?;
     let target = client::with_transport(target, arguments.client.transport)?;
-    let client = Client::start(&arguments.client, target.clone(), None).await?;
+    let identity = client::user_of(&arguments.client, &target)?;
+    let client = Client::start(&arguments.client, target.clone(), identity.as_ref()).await?;
     let report = match client.coordinator.send_options(target.as_str()).await {
         Ok(response) => client.answered(&response),
         Err(error) => client.failed(&error),

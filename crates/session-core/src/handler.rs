@@ -1,5 +1,6 @@
 //! What an application answers to requests that come in.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
@@ -7,8 +8,8 @@ use bytes::Bytes;
 use sipora_message::{HeaderName, Request, StatusCode};
 use sipora_transport::{Flow, Transport};
 
-/// Answers the requests that come to a coordinator. Every method has a default; later versions add methods for MESSAGE,
-/// NOTIFY and SUBSCRIBE, which will have defaults too.
+/// Answers the requests that come to a coordinator. Every method has a default; later versions add methods for NOTIFY and
+/// SUBSCRIBE, which will have defaults too.
 ///
 /// A method that takes more than 5 s is given up and 500 (Server Internal Error) sent in its place, as when it panics: the
 /// peer gives up after 32 s, and a late answer is worse than an honest one (RFC 4320 §4.2). It runs in a task of its own,
@@ -18,13 +19,16 @@ use sipora_transport::{Flow, Transport};
 /// use async_trait::async_trait;
 /// use sipora_session_core::{Answer, Incoming, SessionHandler, StatusCode};
 ///
-/// struct Busy;
+/// struct Reader;
 ///
 /// #[async_trait]
-/// impl SessionHandler for Busy {
-///     async fn on_options(&self, incoming: &Incoming<'_>) -> Answer {
-///         println!("asked by {}", incoming.source());
-///         Answer::new(StatusCode::BUSY_HERE)
+/// impl SessionHandler for Reader {
+///     async fn on_message(&self, incoming: &Incoming<'_>) -> Answer {
+///         if !incoming.is_text() {
+///             return Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE).with_header("Accept", "text/plain");
+///         }
+///         println!("{}: {}", incoming.from(), incoming.text());
+///         Answer::ok()
 ///     }
 /// }
 /// ```
@@ -37,6 +41,21 @@ pub trait SessionHandler: Send + Sync + 'static {
     async fn on_options(&self, incoming: &Incoming<'_>) -> Answer {
         let _ = incoming;
         Answer::ok()
+    }
+
+    /// Answers MESSAGE outside any dialog, an instant message (RFC 3428); by default with 405 (Method Not Allowed) and an
+    /// Allow without it, which is what RFC 3261 §8.2.1 has for a method that is recognized but not supported. The same
+    /// goes for a coordinator without a handler.
+    ///
+    /// [`Answer::ok`] says that the message was delivered. A body that cannot be shown deserves 415
+    /// ([`StatusCode::UNSUPPORTED_MEDIA_TYPE`]) with the types that can in Accept. A 2xx carries no body (RFC 3428 §7): one
+    /// that the application sets is left out.
+    ///
+    /// The answer of OPTIONS lists MESSAGE in Allow wherever there is a handler; one that keeps this default may set its
+    /// own Allow in [`on_options`](Self::on_options).
+    async fn on_message(&self, incoming: &Incoming<'_>) -> Answer {
+        let _ = incoming;
+        Answer::new(StatusCode::METHOD_NOT_ALLOWED)
     }
 }
 
@@ -61,6 +80,34 @@ impl Incoming<'_> {
     /// The transport that it came over.
     pub fn transport(&self) -> Transport {
         self.flow.transport
+    }
+
+    /// The URI in From: who says to have sent it. A server that the request came through may have checked that; without
+    /// one, anybody can write anything there.
+    pub fn from(&self) -> &str {
+        let from = self.request.headers().from();
+        from.map_or("", |from| from.uri().as_str())
+    }
+
+    /// The body as it came.
+    pub fn body(&self) -> &[u8] {
+        self.request.body()
+    }
+
+    /// The body as text, what is not UTF-8 replaced.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.request.body())
+    }
+
+    /// What the body is, as in `text/plain;charset=UTF-8`.
+    pub fn content_type(&self) -> Option<Cow<'_, str>> {
+        self.request.headers().text(&HeaderName::ContentType)
+    }
+
+    /// Whether the body is `text/plain`.
+    pub fn is_text(&self) -> bool {
+        let kind = self.request.headers().content_type();
+        matches!(kind, Ok(Some(kind)) if kind.is("text", "plain"))
     }
 }
 

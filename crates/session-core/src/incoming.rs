@@ -14,7 +14,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::{Answer, Incoming, SessionHandler};
 
-/// Claims OPTIONS outside dialogs. What it does not claim gets the endpoint's default answers.
+/// Claims OPTIONS outside dialogs, and MESSAGE where there is a handler. What it does not claim gets the endpoint's default
+/// answers.
 pub(crate) struct SessionUser {
     server: String,
     /// `None`: there is no handler, and the answer is made here.
@@ -29,6 +30,7 @@ pub(crate) struct Job {
     flow: Flow,
     /// The tag of its answers: the same for every copy of the request.
     tag: Tag,
+    has_handler: bool,
 }
 
 impl SessionUser {
@@ -41,7 +43,7 @@ impl User for SessionUser {
     type Command = std::convert::Infallible;
 
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
-        if !is_options_to_us(&incoming.request) {
+        if !self.methods().contains(incoming.request.method()) || !is_for_us(&incoming.request) {
             return Claim::Passed;
         }
         let job = Job {
@@ -49,6 +51,7 @@ impl User for SessionUser {
             transaction: incoming.transaction,
             flow: incoming.flow,
             tag: context.keyed_tag(&incoming.request),
+            has_handler: self.jobs.is_some(),
         };
         let (job, answer) = match &self.jobs {
             None => (job, Answer::ok()),
@@ -75,16 +78,18 @@ impl User for SessionUser {
     }
 
     fn methods(&self) -> Vec<Method> {
-        vec![Method::Options]
+        match self.jobs {
+            None => vec![Method::Options],
+            Some(_) => vec![Method::Options, Method::Message],
+        }
     }
 }
 
-/// OPTIONS that the rules of RFC 3261 §8.2 let pass; what they stop, the endpoint answers with 416, 420 or 481.
-fn is_options_to_us(request: &Request) -> bool {
+/// Requests that the rules of RFC 3261 §8.2 let pass; what they stop, the endpoint answers with 416, 420 or 481.
+fn is_for_us(request: &Request) -> bool {
     let headers = request.headers();
     let scheme = request.uri().map(|uri| uri.scheme());
-    *request.method() == Method::Options
-        && matches!(scheme, Ok(Scheme::Sip | Scheme::Sips | Scheme::Tel))
+    matches!(scheme, Ok(Scheme::Sip | Scheme::Sips | Scheme::Tel))
         && headers.require().next().is_none()
         && headers.to().is_ok_and(|to| to.tag().is_none())
 }
@@ -104,8 +109,17 @@ fn printed(job: &Job, answer: Answer, server: &str) -> Option<Response> {
     if let Some(reason) = &answer.reason {
         builder = builder.reason(reason);
     }
-    if answer.status == StatusCode::OK {
-        builder = with_capabilities(builder, &answer.headers);
+    let is_options = *job.request.method() == Method::Options;
+    match answer.status {
+        StatusCode::OK if is_options => {
+            let allow = if job.has_handler { WITH_MESSAGE } else { ALONE };
+            builder = with_capabilities(builder, allow, &answer.headers);
+        }
+        // RFC 3261 §21.4.6: "The response MUST include an Allow header field".
+        StatusCode::METHOD_NOT_ALLOWED if !has(&answer.headers, &HeaderName::Allow) => {
+            builder = builder.header(HeaderName::Allow, ALONE);
+        }
+        _ => {}
     }
     if !has(&answer.headers, &HeaderName::Server) {
         builder = builder.header(HeaderName::Server, server);
@@ -113,7 +127,9 @@ fn printed(job: &Job, answer: Answer, server: &str) -> Option<Response> {
     for (name, value) in answer.headers {
         builder = builder.header(name, value);
     }
-    if let Some((content_type, body)) = answer.body {
+    // RFC 3428 §7: "A 2xx response to a MESSAGE request MUST NOT contain a body."
+    let may_have_body = is_options || !answer.status.is_success();
+    if let Some((content_type, body)) = answer.body.filter(|_| may_have_body) {
         builder = builder.body(&content_type, body);
     }
     builder.build().ok()
@@ -122,10 +138,11 @@ fn printed(job: &Job, answer: Answer, server: &str) -> Option<Response> {
 /// RFC 3261 §11.2: "Allow, Accept, Accept-Encoding, Accept-Language, and Supported header fields SHOULD be present".
 fn with_capabilities(
     mut builder: ResponseBuilder,
+    allow: &str,
     own: &[(HeaderName, String)],
 ) -> ResponseBuilder {
     let capabilities = [
-        (HeaderName::Allow, "OPTIONS"),
+        (HeaderName::Allow, allow),
         (HeaderName::Accept, "application/sdp"),
         (HeaderName::AcceptEncoding, "identity"),
         (HeaderName::AcceptLanguage, "en"),
@@ -176,7 +193,13 @@ async fn ask(handler: Arc<dyn SessionHandler>, job: Job) -> Answer {
         request: &job.request,
         flow: job.flow,
     };
-    let answer = tokio::time::timeout(HANDLER_DEADLINE, handler.on_options(&incoming)).await;
+    let answer = async {
+        match job.request.method() {
+            Method::Message => handler.on_message(&incoming).await,
+            _ => handler.on_options(&incoming).await,
+        }
+    };
+    let answer = tokio::time::timeout(HANDLER_DEADLINE, answer).await;
     answer.unwrap_or_else(|_| {
         tracing::warn!(peer = %job.flow, "the session handler took too long");
         Answer::new(StatusCode::SERVER_INTERNAL_ERROR)
@@ -192,6 +215,11 @@ fn finished(result: Result<(Id, Answer), JoinError>) -> (Id, Answer) {
         }
     }
 }
+
+/// What is allowed without a handler, or where the handler takes nothing.
+const ALONE: &str = "OPTIONS";
+
+const WITH_MESSAGE: &str = "OPTIONS, MESSAGE";
 
 /// Requests that wait for the application: four rounds of what runs at once.
 pub(crate) const WAITING: usize = 128;

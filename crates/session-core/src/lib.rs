@@ -1,4 +1,4 @@
-//! A SIP client: registration, OPTIONS and raw requests with digest authentication.
+//! A SIP client: registration, instant messages, OPTIONS and raw requests with digest authentication.
 //!
 //! The two main types are [`SessionManagerBuilder`], which opens the sockets, and [`SessionCoordinator`], which is the
 //! running client; what it does is the trait [`SipClient`]. A registration lives as long as its [`RegistrationHandle`].
@@ -49,6 +49,7 @@
 //! | RFC 3261 §10.2, registering, refreshing, removing, fetching bindings | [`SipClient::register`], [`RegistrationHandle`] |
 //! | RFC 3261 §10.2.8, 423 | [`SipClient::register`] |
 //! | RFC 3261 §11, OPTIONS, both ways | [`SipClient::send_options`], [`SessionHandler::on_options`] |
+//! | RFC 3428, MESSAGE, both ways | [`SipClient::send_message`], [`SessionHandler::on_message`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
 //! | RFC 5626 §4.5, back-off | [`SessionManagerBuilder::with_registration_backoff`] |
 //!
@@ -63,6 +64,7 @@ mod incoming;
 mod outgoing;
 mod registration;
 mod response;
+mod turns;
 mod uri;
 
 pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipClient};

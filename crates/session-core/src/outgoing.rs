@@ -11,6 +11,7 @@ use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Uri}
 use sipora_transaction_core::{CallId, IdSource, Tag};
 
 use crate::registration::{Backoff, Jitter};
+use crate::turns::Turns;
 use crate::{Error, Result, uri};
 
 /// What every request of one coordinator shares.
@@ -26,6 +27,8 @@ pub(crate) struct Outbound {
     pub(crate) timeout: Duration,
     pub(crate) backoff: Backoff,
     pub(crate) ids: Mutex<IdSource>,
+    /// One MESSAGE at a time to each target.
+    pub(crate) turns: Turns,
 }
 
 /// From, To and Call-ID of a request, and its place in their order.
@@ -106,6 +109,35 @@ impl Outbound {
         let exchange = self
             .send(request, self.authorizer.clone(), self.timeout)
             .await?;
+        Ok(exchange.response)
+    }
+
+    /// Sends an instant message to `target`. It carries no Contact (RFC 3428 §4), as it makes no dialog.
+    pub(crate) async fn message(
+        &self,
+        target: &Uri,
+        body: &str,
+        content_type: Option<&str>,
+    ) -> Result<Response> {
+        let wrong = |error: String| Error::request("Content-Type", error);
+        let request = self
+            .begin_new(Method::Message, target)
+            .body(content_type.unwrap_or(PLAIN_TEXT), body.as_bytes().to_vec())
+            .build()
+            .map_err(|error| wrong(error.to_string()))?;
+        // The builder prints any line; whether it is a type, its grammar says.
+        match request.headers().content_type() {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(wrong("it is empty".to_owned())),
+            Err(error) => return Err(wrong(error.to_string())),
+        }
+        let begun = tokio::time::Instant::now();
+        let turn = tokio::time::timeout(self.timeout, self.turns.wait(target.as_str()));
+        let _turn = turn.await.map_err(|_| Error::Timeout {
+            after: self.timeout,
+        })?;
+        let left = self.timeout.saturating_sub(begun.elapsed());
+        let exchange = self.send(request, self.authorizer.clone(), left).await?;
         Ok(exchange.response)
     }
 
@@ -223,6 +255,9 @@ impl Outbound {
         )
     }
 }
+
+/// What a message is unless the caller says otherwise: a `&str` is UTF-8.
+const PLAIN_TEXT: &str = "text/plain;charset=UTF-8";
 
 /// Makes what answers challenges from a list of credentials, which may be empty.
 pub(crate) fn authorizer(

@@ -138,7 +138,7 @@ async fn what_the_application_sets_is_not_set_twice() {
         ["text/plain"]
     );
     assert_eq!(answer.headers_named("Server").collect::<Vec<_>>(), ["Mine"]);
-    assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS"));
+    assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS, MESSAGE"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use sipora_auth::{ClientAuthenticator, Credentials};
 use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
-use sipora_message::{HeaderName, Limits, Message, Request, Response};
-use sipora_testkit::SimNetwork;
+use sipora_message::{HeaderName, Limits, Message, Request, Response, StatusCode};
+use sipora_testkit::{SimHost, SimNetwork};
 use sipora_transport::{Datagram, DatagramSocket, Network};
 
 pub const SERVER: &str = "192.0.2.1:5060";
@@ -59,13 +59,13 @@ pub struct Phone {
 
 impl Phone {
     pub fn new(network: &SimNetwork, address: &str) -> Phone {
+        let ip: IpAddr = address.parse::<SocketAddr>().unwrap().ip();
+        Phone::on(&network.host(ip), address)
+    }
+
+    pub fn on(host: &SimHost, address: &str) -> Phone {
         let address: SocketAddr = address.parse().unwrap();
-        let ip: IpAddr = address.ip();
-        let socket = network
-            .host(ip)
-            .bind_datagram(address, 1)
-            .unwrap()
-            .remove(0);
+        let socket = host.bind_datagram(address, 1).unwrap().remove(0);
         Phone {
             socket,
             address,
@@ -80,10 +80,49 @@ impl Phone {
             .unwrap();
     }
 
-    /// What comes within two seconds.
+    /// The answer that comes within two seconds.
     pub async fn receive(&mut self) -> Option<Response> {
+        match self.next(Duration::from_secs(2)).await? {
+            Message::Response(response) => Some(response),
+            Message::Request(request) => panic!("a request: {}", request.method()),
+        }
+    }
+
+    /// The request that comes within two seconds.
+    pub async fn receive_request(&mut self) -> Option<Request> {
+        match self.next(Duration::from_secs(2)).await? {
+            Message::Request(request) => Some(request),
+            Message::Response(response) => panic!("an answer: {}", text(&response)),
+        }
+    }
+
+    /// The final answer that comes within that time.
+    pub async fn receive_final(&mut self, time: Duration) -> Option<Response> {
+        loop {
+            match self.next(time).await? {
+                Message::Response(response) if response.status().is_final() => {
+                    return Some(response);
+                }
+                Message::Response(_) => {}
+                Message::Request(request) => panic!("a request: {}", request.method()),
+            }
+        }
+    }
+
+    /// Answers a request.
+    pub fn reply(&self, request: &Request, status: u16, lines: &[&str]) {
+        let status = StatusCode::new(status).unwrap();
+        let mut answer = Response::for_request(request, status).to_tag("phone");
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            answer = answer.header(name, value);
+        }
+        self.send(answer.build().unwrap().as_bytes());
+    }
+
+    async fn next(&mut self, time: Duration) -> Option<Message> {
         let mut buffer = vec![0; 65_535];
-        let received = tokio::time::timeout(Duration::from_secs(2), async {
+        let received = tokio::time::timeout(time, async {
             loop {
                 if let Datagram::Received { length, .. } =
                     poll_fn(|cx| self.socket.receiver.poll_recv(cx, &mut buffer))
@@ -95,10 +134,7 @@ impl Phone {
             }
         });
         let length = received.await.ok()?;
-        match Message::parse(buffer[..length].to_vec(), &Limits::default()).unwrap() {
-            Message::Response(response) => Some(response),
-            Message::Request(request) => panic!("a request: {}", request.method()),
-        }
+        Some(Message::parse(buffer[..length].to_vec(), &Limits::default()).unwrap())
     }
 
     /// Sends a request under a branch of its own and gives the answer.
@@ -124,7 +160,11 @@ impl Phone {
         let first = self.request(asked);
         self.send(first.as_bytes());
         let challenge = self.receive().await.expect("a challenge");
-        assert_eq!(status(&challenge), 401, "{}", text(&challenge));
+        assert!(
+            [401, 407].contains(&status(&challenge)),
+            "{}",
+            text(&challenge)
+        );
         let mut again = asked.clone();
         again.cseq += 1;
         let headers = client
@@ -147,6 +187,7 @@ pub struct Ask {
     pub call_id: String,
     pub cseq: u32,
     pub lines: Vec<String>,
+    pub body: String,
 }
 
 /// A REGISTER of alice's.
@@ -159,6 +200,20 @@ pub fn register(cseq: u32) -> Ask {
         call_id: "a84b4c76e66710".into(),
         cseq,
         lines: Vec::new(),
+        body: String::new(),
+    }
+}
+
+/// A MESSAGE of alice's.
+pub fn message(uri: &str, body: &str) -> Ask {
+    Ask {
+        method: "MESSAGE",
+        uri: uri.into(),
+        to: format!("<{uri}>"),
+        call_id: "message".into(),
+        lines: vec!["Content-Type: text/plain".into()],
+        body: body.into(),
+        ..register(1)
     }
 }
 
@@ -210,16 +265,20 @@ impl Ask {
             call_id,
             cseq,
             lines,
+            body,
         } = self;
         let mut text = format!(
-            "{method} {uri} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nTo: {to}\r\nFrom: {from};tag=1928301774\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: {via}\r\nTo: {to}\r\nFrom: {from};tag=1928301774\r\n\
              Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n"
         );
+        if !lines.iter().any(|line| line.starts_with("Max-Forwards")) {
+            text.push_str("Max-Forwards: 70\r\n");
+        }
         for line in lines {
             text.push_str(line);
             text.push_str("\r\n");
         }
-        text.push_str("Content-Length: 0\r\n\r\n");
+        text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         text
     }
 }

@@ -22,6 +22,7 @@ use super::{ListenerAddress, SessionCoordinator};
 use crate::incoming::{self, SessionUser, WAITING};
 use crate::outgoing::{Outbound, authorizer};
 use crate::registration::Backoff;
+use crate::turns::Turns;
 use crate::{Error, Result, SessionHandler, uri};
 
 /// Builds a [`SessionCoordinator`]: sockets, timers, identity, credentials.
@@ -37,7 +38,7 @@ use crate::{Error, Result, SessionHandler, uri};
 /// | [`with_user_agent`](Self::with_user_agent) | `Sipora/<version>` | RFC 3261 §20.41 |
 /// | [`with_identity`](Self::with_identity) | `sip:anonymous@anonymous.invalid` | From of requests that name nobody (RFC 3261 §8.1.1.3) |
 /// | [`with_credentials`](Self::with_credentials) | none | |
-/// | [`with_handler`](Self::with_handler) | OPTIONS is answered with what this client can do | RFC 3261 §11.2 |
+/// | [`with_handler`](Self::with_handler) | OPTIONS is answered with what this client can do, MESSAGE with 405 | RFC 3261 §11.2, §8.2.1 |
 /// | [`with_timers`](Self::with_timers) | T1 500 ms, T2 4 s, T4 5 s | RFC 3261 table 4 |
 /// | [`with_request_timeout`](Self::with_request_timeout) | 64 × T1: 32 s | how long a transaction tries (timer F) |
 /// | [`with_registration_backoff`](Self::with_registration_backoff) | 30 s, at most 1800 s | RFC 5626 §4.5 |
@@ -258,6 +259,7 @@ impl SessionManagerBuilder {
             timeout,
             backoff: self.backoff,
             ids: Mutex::new(ids),
+            turns: Turns::default(),
         };
         Ok(Arc::new(SessionCoordinator {
             inner: Inner {

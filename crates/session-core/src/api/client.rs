@@ -8,12 +8,13 @@ use sipora_message::Request;
 
 use crate::{Credentials, RegistrationHandle, Result, SipResponse};
 
-/// Does what a SIP client does outside calls: it registers, asks for capabilities and sends requests of its own making.
+/// Does what a SIP client does outside calls: it registers, asks for capabilities, and sends messages and requests of its
+/// own making.
 ///
 /// Implemented for [`SessionCoordinator`](crate::SessionCoordinator) and for an `Arc` of whatever implements it, so that
 /// `Arc<SessionCoordinator>` and `Arc<dyn SipClient>` are clients too. On a coordinator that was built without
-/// [`enable_sip_client`], every method fails with [`Error::NotSupported`]. Later versions add methods (MESSAGE, SUBSCRIBE,
-/// PUBLISH), with default bodies, so that implementations of one's own keep compiling.
+/// [`enable_sip_client`], every method fails with [`Error::NotSupported`]. Later versions add methods (SUBSCRIBE, PUBLISH),
+/// with default bodies, so that implementations of one's own keep compiling.
 ///
 /// # Answers and errors
 ///
@@ -24,7 +25,7 @@ use crate::{Credentials, RegistrationHandle, Result, SipResponse};
 /// | --- | --- | --- |
 /// | [`Error::NotSupported`] | the coordinator is no client | no |
 /// | [`Error::InvalidUri`] | an argument is no URI of the kind needed; names argument, place and reason | no |
-/// | [`Error::InvalidRequest`] | a raw request cannot be sent as it is; names the header | no |
+/// | [`Error::InvalidRequest`] | a raw request or a message cannot be sent as it is; names the header | no |
 /// | [`Error::NotImplemented`] | the next hop wants a transport that this version does not speak, such as TLS | no |
 /// | [`Error::Rejected`] | `register`: a final answer that is no 2xx | yes |
 /// | [`Error::AuthenticationFailed`] | `register`: credentials were there, and 401 or 407 is the final answer | yes |
@@ -123,6 +124,39 @@ pub trait SipClient: Send + Sync {
     /// Those of the table above, [`Timeout`](crate::Error::Timeout) and [`Transport`](crate::Error::Transport) foremost.
     async fn send_options(&self, target_uri: &str) -> Result<SipResponse>;
 
+    /// Sends `body` to `target_uri` as an instant message, with MESSAGE (RFC 3428), and gives its final answer.
+    ///
+    /// - `content_type`: what `body` is; `text/plain;charset=UTF-8` unless given. Any type is sent.
+    ///
+    /// From is the builder's identity. A challenge of a proxy or of the receiver is answered with the builder's
+    /// credentials; where none fit, the 401 or 407 is the answer. A message too large for a datagram goes over TCP.
+    ///
+    /// A 2xx says that the receiver's user agent has the message (202: that a relay keeps it for later), not that anybody
+    /// has read it. After [`Timeout`](crate::Error::Timeout) and [`Transport`](crate::Error::Transport) nobody knows
+    /// whether it arrived. A message starts no dialog: the next one is a request of its own. It waits until the one before
+    /// to the same target has had its answer, which RFC 3428 §8 demands; the builder's request timeout bounds that too.
+    ///
+    /// ```no_run
+    /// # async fn example(alice: &sipora_session_core::SessionCoordinator) -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::SipClient;
+    ///
+    /// let answer = alice.send_message("sip:bob@example.com", "Lunch?", None).await?;
+    /// if !answer.is_success() {
+    ///     println!("not delivered: {} {}", answer.status(), answer.reason());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequest`](crate::Error::InvalidRequest) for a content type that is none. Else those of the table above.
+    async fn send_message(
+        &self,
+        target_uri: &str,
+        body: &str,
+        content_type: Option<&str>,
+    ) -> Result<SipResponse>;
+
     /// Sends `request` outside any dialog to where its Route and Request-URI lead, and gives the final answer.
     ///
     /// The way to send what this trait has no method for, and to add headers of one's own:
@@ -189,6 +223,15 @@ impl<T: SipClient + ?Sized> SipClient for Arc<T> {
 
     async fn send_options(&self, target_uri: &str) -> Result<SipResponse> {
         (**self).send_options(target_uri).await
+    }
+
+    async fn send_message(
+        &self,
+        target_uri: &str,
+        body: &str,
+        content_type: Option<&str>,
+    ) -> Result<SipResponse> {
+        (**self).send_message(target_uri, body, content_type).await
     }
 
     async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse> {

@@ -272,6 +272,19 @@ impl SipClient for SessionCoordinator {
         Ok(outbound.options(&target).await?.into())
     }
 
+    async fn send_message(
+        &self,
+        target_uri: &str,
+        body: &str,
+        content_type: Option<&str>,
+    ) -> Result<SipResponse> {
+        let outbound = self.client("send_message")?;
+        let target = uri::target("target_uri", target_uri)?;
+        outbound.check_next_hop(&target)?;
+        let answer = outbound.message(&target, body, content_type).await?;
+        Ok(answer.into())
+    }
+
     async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse> {
         let outbound = self.client("send_raw_request")?;
         Ok(outbound.raw(request, timeout).await?.into())

@@ -1,0 +1,615 @@
+//! The relay: MESSAGE and OPTIONS to a user go to every contact of that user, as a stateful proxy sends them (RFC 3261 §16).
+//!
+//! Who sends proves to be the user that From names; nobody else's messages are carried. All contacts are asked at once,
+//! whatever their `q`: a message belongs on every device of a person, and OPTIONS asks for no more than one answer. Each is
+//! reached over the flow that its REGISTER came by, which leads through NATs and over connections that only the phone can
+//! open; a contact whose flow is gone is located by its URI.
+
+mod context;
+mod forks;
+mod metrics;
+mod request;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sipora_auth::{Reason, Verdict};
+use sipora_message::{HeaderName, Method, Request, Response, Scheme, StatusCode, Uri};
+use sipora_transaction_core::{
+    Claim, Context, Event, IncomingRequest, RequestError, RequestId, RequestOptions, SendError,
+    Target, User,
+};
+use sipora_transport::{Destination, Flow, Transport};
+
+use crate::metrics::count;
+use crate::options;
+use crate::pending::{Jobs, Outcome, Pending};
+use crate::refusal::Refusal;
+use crate::registrar::{Access, Secrets, Shared, secrets_of, user_of};
+use crate::{AddressOfRecord, Answer, Binding, StoreError};
+use context::Final;
+use forks::{Branch, Forks};
+pub(crate) use metrics::RelayCounters;
+pub use metrics::RelayMetrics;
+
+/// Carries requests to users, inside an endpoint's task.
+pub(crate) struct Relay {
+    shared: Arc<Shared>,
+    jobs: Jobs,
+    forks: Forks,
+    /// Requests that may wait for contacts at once.
+    limit: usize,
+    /// Time that a contact has to answer.
+    patience: Duration,
+}
+
+impl Relay {
+    pub(crate) fn new(shared: Arc<Shared>, jobs: Jobs, limit: usize, t1: Duration) -> Self {
+        Self {
+            shared,
+            jobs,
+            forks: Forks::default(),
+            limit,
+            patience: t1.saturating_mul(PATIENCE_IN_T1),
+        }
+    }
+
+    /// §16.3: may the request be forwarded, and who sends it?
+    fn relay(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: AddressOfRecord,
+    ) {
+        count(&self.shared.relay_counters.requests);
+        if let Err(refusal) = self.check(context, incoming, &address) {
+            return self.refuse_stranger(context, incoming, &refusal);
+        }
+        let shared = Arc::clone(&self.shared);
+        let Access::Digest { proxy, users, .. } = &shared.access else {
+            return self.find(context, incoming, address);
+        };
+        let realm = self.realm(context, &incoming.request, &address);
+        let claimed = proxy.ask_in(&realm).usernames(&incoming.request);
+        match secrets_of(users.as_ref(), claimed, &realm) {
+            Answer::Now(secrets) => self.judge(context, incoming, address, secrets),
+            Answer::Later(secrets) => {
+                self.later(context, incoming, async {
+                    Outcome::Secrets(in_time(secrets).await)
+                });
+            }
+        }
+    }
+
+    fn check(
+        &self,
+        context: &Context<'_>,
+        incoming: &IncomingRequest,
+        address: &AddressOfRecord,
+    ) -> Result<request::Checked, Refusal> {
+        let now = context.now().instant;
+        let domains = &self.shared.domains;
+        let checked = request::check(&incoming.request, |uri| domains.leads_here(uri, now))?;
+        if self.forks.is_loop(address, &incoming.request) {
+            let status = StatusCode::LOOP_DETECTED;
+            return Err(Refusal::new(status, status.default_reason()));
+        }
+        Ok(checked)
+    }
+
+    /// The sender's own domain where that is served here; a stranger is asked in the domain of whom it wants to reach.
+    fn realm(&self, context: &Context<'_>, request: &Request, address: &AddressOfRecord) -> String {
+        let sender = self.sender(context, request);
+        sender.as_ref().unwrap_or(address).domain().to_owned()
+    }
+
+    /// The address in From, if it is one of a served domain.
+    fn sender(&self, context: &Context<'_>, request: &Request) -> Option<AddressOfRecord> {
+        let from = request.headers().from().ok()?;
+        let served = self
+            .shared
+            .domains
+            .served(from.uri().host(), context.now().instant);
+        let sender = AddressOfRecord::from_uri(from.uri())?;
+        (from.uri().is_sip() && served).then_some(sender)
+    }
+
+    /// §16.3 step 6: is it who it says, and is From that user's?
+    fn judge(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: AddressOfRecord,
+        secrets: Result<Secrets, StoreError>,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let Access::Digest { proxy, .. } = &shared.access else {
+            return;
+        };
+        let secrets = match secrets {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                return self.refuse(context, incoming, &shared.answers.store_failed(&error));
+            }
+        };
+        let lookup = |_: &str, username: &str| {
+            let known = secrets.iter().find(|(claimed, _)| claimed == username);
+            known.and_then(|(_, secret)| secret.clone())
+        };
+        let now = context.now();
+        let realm = self.realm(context, &incoming.request, &address);
+        let verdict = proxy
+            .ask_in(&realm)
+            .verify(now.wall, &incoming.request, &lookup, |uri| {
+                shared.domains.leads_here(uri, now.instant)
+            });
+        match verdict {
+            Verdict::Accepted(identity) => {
+                let sender = self.sender(context, &incoming.request);
+                match sender
+                    .is_some_and(|sender| sender.user() == user_of(&identity.username, &realm))
+                {
+                    true => self.find(context, incoming, address),
+                    false => self.refuse(
+                        context,
+                        incoming,
+                        &Refusal::new(StatusCode::FORBIDDEN, "From Is Not Yours"),
+                    ),
+                }
+            }
+            Verdict::Challenge { stale, reason, .. } => {
+                self.challenge(context, incoming, &realm, stale, reason);
+            }
+            Verdict::Malformed { error } => {
+                self.refuse_stranger(context, incoming, &Refusal::bad_request(error.to_string()));
+            }
+            // A verdict of a later version that this one does not know lets nobody in.
+            _ => self.refuse_stranger(
+                context,
+                incoming,
+                &Refusal::new(StatusCode::FORBIDDEN, "Forbidden"),
+            ),
+        }
+    }
+
+    fn challenge(
+        &self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        realm: &str,
+        stale: bool,
+        reason: Reason,
+    ) {
+        let counters = &self.shared.relay_counters;
+        if reason.is_failure() {
+            count(&counters.wrong_credentials);
+            // For operators, and for programs that watch for guessing.
+            tracing::info!(peer = %incoming.flow.remote, realm, "wrong credentials");
+        } else {
+            count(&counters.challenges);
+        }
+        let Access::Digest { proxy, .. } = &self.shared.access else {
+            return;
+        };
+        let lines = proxy
+            .ask_in(realm)
+            .challenge(context.now().wall, &incoming.request, stale);
+        let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
+        self.shared
+            .answers
+            .stateless(context, incoming, status, None, &lines);
+    }
+
+    /// §16.5: the contacts of the address.
+    fn find(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: AddressOfRecord,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let now = shared.clock.timestamp(context.now());
+        let bindings = shared.store.bindings(&address, now);
+        let found = match &shared.access {
+            Access::Digest { users, .. } => {
+                both(users.secret(address.user(), address.domain()), bindings)
+            }
+            // Where anybody may register, whoever is registered is there.
+            Access::Open => match bindings {
+                Answer::Now(bindings) => Answer::Now(bindings.map(some)),
+                Answer::Later(bindings) => Answer::later(async { bindings.await.map(some) }),
+            },
+        };
+        match found {
+            Answer::Now(found) => self.found(context, incoming, address, found),
+            Answer::Later(found) => {
+                self.later(context, incoming, async {
+                    Outcome::Found(in_time(found).await)
+                });
+            }
+        }
+    }
+
+    fn found(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: AddressOfRecord,
+        found: Result<Option<Vec<Binding>>, StoreError>,
+    ) {
+        let refusal = |status: StatusCode| Refusal::new(status, status.default_reason());
+        match found {
+            Ok(Some(bindings)) => self.fork(context, incoming, address, &bindings),
+            // "If the target set is empty, the proxy MUST return an error response, which SHOULD be the 480"; 404 is for
+            // who knows that there is no such user (§21.4.5).
+            Ok(None) => self.refuse(context, incoming, &refusal(StatusCode::NOT_FOUND)),
+            Err(error) => {
+                let refusal = self.shared.answers.store_failed(&error);
+                self.refuse(context, incoming, &refusal);
+            }
+        }
+    }
+
+    /// §16.6: a copy to each contact, all at once.
+    fn fork(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        address: AddressOfRecord,
+        bindings: &[Binding],
+    ) {
+        if self.forks.len() >= self.limit {
+            let refusal = self
+                .shared
+                .answers
+                .overloaded(context, "Too Many Requests Are Relayed");
+            return self.refuse(context, incoming, &refusal);
+        }
+        let checked = match self.check(context, incoming, &address) {
+            Ok(checked) => checked,
+            Err(refusal) => return self.refuse(context, incoming, &refusal),
+        };
+        let request = &incoming.request;
+        let scheme = request.uri().map_or(Scheme::Sip, |uri| uri.scheme());
+        let realm = match self.shared.access {
+            Access::Open => None,
+            Access::Digest { .. } => Some(self.realm(context, request, &address)),
+        };
+        let deadline = context.now().instant + self.patience;
+        let mut branches = Vec::new();
+        let mut overloaded = false;
+        for binding in bindings {
+            let Some(contact) = request::request_uri(binding.uri(), scheme) else {
+                continue;
+            };
+            let copy = match request::copy_for(request, &contact, checked, realm.as_deref()) {
+                Ok(copy) => copy,
+                Err(error) => {
+                    tracing::debug!(%contact, %error, "no copy can be made for a contact");
+                    continue;
+                }
+            };
+            let (target, fallback) = way(binding, &contact, &copy, |flow| context.is_open(flow.id));
+            let fallback = fallback.map(|uri| (copy.clone(), uri));
+            let options = RequestOptions::with_deadline(self.patience);
+            match context.send(copy, target, options) {
+                Ok(id) => branches.push((id, Branch::new(fallback, deadline))),
+                Err(error) => {
+                    overloaded |= matches!(error, SendError::Overloaded | SendError::ShuttingDown);
+                    tracing::debug!(%contact, %error, "a copy was not sent");
+                }
+            }
+        }
+        let counters = &self.shared.relay_counters;
+        counters
+            .branches
+            .fetch_add(branches.len() as u64, Ordering::Relaxed);
+        if branches.is_empty() {
+            let refusal = match overloaded {
+                true => self
+                    .shared
+                    .answers
+                    .overloaded(context, "Too Many Requests In Flight"),
+                false => unavailable(),
+            };
+            return self.refuse(context, incoming, &refusal);
+        }
+        tracing::debug!(
+            peer = %incoming.flow.remote,
+            call_id = request.headers().call_id().unwrap_or_default(),
+            %address,
+            branches = branches.len(),
+            "relayed"
+        );
+        self.forks.begin(incoming.clone(), address, branches);
+        self.publish(&counters.pending);
+    }
+
+    /// §16.7: the final answer of a branch.
+    fn answered(&mut self, context: &mut Context<'_>, id: RequestId, response: Response) {
+        let belongs = self
+            .forks
+            .incoming(id)
+            .is_some_and(|incoming| belongs(&response, &incoming.request));
+        let Some(branch) = self.forks.take(id) else {
+            return;
+        };
+        let ended = self.forks.end(branch, |context| match belongs {
+            true => context.answer(response),
+            // It would not find its way back.
+            false => context.failure(),
+        });
+        self.finish(context, ended);
+    }
+
+    /// §16.9: a branch that ended without an answer. One whose flow is gone is located by its contact's URI.
+    fn failed(&mut self, context: &mut Context<'_>, id: RequestId, error: &RequestError) {
+        let Some(mut branch) = self.forks.take(id) else {
+            return;
+        };
+        let left = branch
+            .deadline
+            .saturating_duration_since(context.now().instant);
+        if let (RequestError::Transport(_), Some((copy, contact))) = (error, branch.fallback.take())
+        {
+            let options = RequestOptions::with_deadline(left);
+            if let Ok(id) = context.send(copy, Target::Uri(contact), options) {
+                return self.forks.put_back(id, branch);
+            }
+        }
+        let ended = self.forks.end(branch, context::ResponseContext::failure);
+        self.finish(context, ended);
+    }
+
+    fn finish(&mut self, context: &mut Context<'_>, ended: Option<(IncomingRequest, Final)>) {
+        self.publish(&self.shared.relay_counters.pending);
+        let Some((incoming, given)) = ended else {
+            return;
+        };
+        match given {
+            // §16.7 step 3: "The proxy removes the topmost Via header field value from the response."
+            Final::Answer(response) => {
+                let built = response.edit().remove_first_value(HeaderName::Via).build();
+                match built {
+                    Ok(response) => {
+                        count(&self.shared.relay_counters.answers);
+                        // Gone: the sender waits no longer.
+                        _ = context.respond(incoming.transaction, response);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "an answer could not be passed on");
+                        let status = StatusCode::BAD_GATEWAY;
+                        let refusal = Refusal::new(status, status.default_reason());
+                        self.refuse(context, &incoming, &refusal);
+                    }
+                }
+            }
+            Final::Own(StatusCode::TEMPORARILY_UNAVAILABLE) => {
+                self.refuse(context, &incoming, &unavailable());
+            }
+            Final::Own(status) => {
+                let refusal = Refusal::new(status, status.default_reason());
+                self.refuse(context, &incoming, &refusal);
+            }
+        }
+    }
+
+    /// Hands work that takes time to the runtime. Its outcome comes back as a command.
+    fn later(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        work: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        if self.jobs.start(incoming.clone(), work).is_err() {
+            let refusal = self
+                .shared
+                .answers
+                .overloaded(context, "Too Many Requests Wait");
+            self.refuse_stranger(context, incoming, &refusal);
+        }
+    }
+
+    fn refuse(&self, context: &mut Context<'_>, incoming: &IncomingRequest, refusal: &Refusal) {
+        self.shared.relay_counters.refused(refusal.status);
+        self.shared.answers.refuse(context, incoming, refusal);
+    }
+
+    fn refuse_stranger(
+        &self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        refusal: &Refusal,
+    ) {
+        self.shared.relay_counters.refused(refusal.status);
+        let reason = Some(&*refusal.reason);
+        self.shared
+            .answers
+            .stateless(context, incoming, refusal.status, reason, &refusal.headers);
+    }
+
+    fn publish(&self, pending: &AtomicU64) {
+        pending.store(self.forks.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Says what is to be done with a request.
+    fn aim(&self, context: &Context<'_>, request: &Request) -> Aim {
+        let is_message = *request.method() == Method::Message;
+        if !is_message && *request.method() != Method::Options {
+            return Aim::NotOurs;
+        }
+        // OPTIONS to anything but a user is the registrar's to answer.
+        let refused = |status: StatusCode| match is_message {
+            true => Aim::Refuse(Refusal::new(status, status.default_reason())),
+            false => Aim::NotOurs,
+        };
+        let now = context.now().instant;
+        let uri = match request.uri() {
+            Ok(uri) if uri.is_sip() => uri,
+            Ok(_) => return refused(StatusCode::UNSUPPORTED_URI_SCHEME),
+            Err(_) => return refused(StatusCode::BAD_REQUEST),
+        };
+        if uri.user().is_none() && self.shared.domains.leads_here(&uri, now) {
+            // The server itself reads no messages.
+            let allow: Vec<&str> = options::METHODS.iter().map(Method::as_str).collect();
+            return match refused(StatusCode::METHOD_NOT_ALLOWED) {
+                Aim::Refuse(refusal) => {
+                    Aim::Refuse(refusal.with_header(HeaderName::Allow, allow.join(", ")))
+                }
+                other => other,
+            };
+        }
+        match AddressOfRecord::from_uri(uri) {
+            Some(address) if self.shared.domains.served(uri.host(), now) => Aim::User(address),
+            // Not an open relay: other domains have servers of their own.
+            _ => refused(StatusCode::NOT_FOUND),
+        }
+    }
+}
+
+/// Where a request is to go.
+enum Aim {
+    /// To a user of a served domain.
+    User(AddressOfRecord),
+    /// Nowhere.
+    Refuse(Refusal),
+    /// That is for somebody else to say.
+    NotOurs,
+}
+
+impl User for Relay {
+    type Command = Pending;
+
+    fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
+        match self.aim(context, &incoming.request) {
+            Aim::User(address) => self.relay(context, incoming, address),
+            Aim::Refuse(refusal) => {
+                count(&self.shared.relay_counters.requests);
+                self.refuse_stranger(context, incoming, &refusal);
+            }
+            Aim::NotOurs => return Claim::Passed,
+        }
+        Claim::Taken
+    }
+
+    fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
+        match event {
+            Event::Response {
+                request, response, ..
+            } if response.status().is_final() => self.answered(context, request, response),
+            Event::Failed { request, error } => self.failed(context, request, &error),
+            _ => {}
+        }
+    }
+
+    fn on_command(&mut self, context: &mut Context<'_>, pending: Pending) {
+        let incoming = &pending.incoming;
+        let Aim::User(address) = self.aim(context, &incoming.request) else {
+            // The address was read before, so it is there, unless the machine's own addresses have changed since.
+            let status = StatusCode::NOT_FOUND;
+            let refusal = Refusal::new(status, status.default_reason());
+            return self.refuse(context, incoming, &refusal);
+        };
+        match pending.outcome {
+            Outcome::Secrets(secrets) => self.judge(context, incoming, address, secrets),
+            Outcome::Found(found) => self.found(context, incoming, address, found),
+            _ => {
+                let error = StoreError::new("its work ended without an answer");
+                self.found(context, incoming, address, Err(error));
+            }
+        }
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        vec![Method::Message, Method::Options]
+    }
+}
+
+/// Finds the way to a contact, and the one that is left should that turn out to be gone.
+///
+/// The flow of the REGISTER comes first. A copy too large for a datagram goes to the same address over TCP if that can be
+/// had (§18.1.1), which the transaction layer sees to for addresses and not for flows.
+fn way(
+    binding: &Binding,
+    contact: &Uri,
+    copy: &Request,
+    is_open: impl Fn(&Flow) -> bool,
+) -> (Target, Option<Uri>) {
+    let Some(flow) = binding.flow().filter(is_open) else {
+        return (Target::Uri(contact.clone()), None);
+    };
+    let is_large = copy.as_bytes().len() + VIA_BYTES > DATAGRAM_LIMIT;
+    let target = match flow.transport {
+        Transport::Udp if is_large => Target::Destinations(vec![Destination::udp(flow.remote)]),
+        _ => Target::Flow(flow),
+    };
+    (target, Some(contact.clone()))
+}
+
+/// Says whether an answer, our Via taken off, would reach who sent the request: a contact may answer anything.
+fn belongs(response: &Response, request: &Request) -> bool {
+    let (given, asked) = (response.headers(), request.headers());
+    let via = given.vias().nth(1).and_then(Result::ok);
+    let same_branch = match (via, asked.via()) {
+        (Some(found), Ok(sent)) => found.branch() == sent.branch(),
+        _ => false,
+    };
+    let same_number = match (given.cseq(), asked.cseq()) {
+        (Ok(found), Ok(sent)) => found.number == sent.number,
+        _ => false,
+    };
+    same_branch && same_number
+}
+
+/// A user that is there, whether anything is bound or not, and the bindings.
+fn both(
+    secret: Answer<Result<Option<sipora_auth::Secret>, StoreError>>,
+    bindings: Answer<Result<Vec<Binding>, StoreError>>,
+) -> Answer<Result<Option<Vec<Binding>>, StoreError>> {
+    match (secret, bindings) {
+        (Answer::Now(secret), Answer::Now(bindings)) => Answer::Now(known(secret, bindings)),
+        (secret, bindings) => Answer::later(async {
+            let secret = secret.wait().await;
+            known(secret, bindings.wait().await)
+        }),
+    }
+}
+
+fn known(
+    secret: Result<Option<sipora_auth::Secret>, StoreError>,
+    bindings: Result<Vec<Binding>, StoreError>,
+) -> Result<Option<Vec<Binding>>, StoreError> {
+    match secret? {
+        Some(_) => bindings.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn some(bindings: Vec<Binding>) -> Option<Vec<Binding>> {
+    (!bindings.is_empty()).then_some(bindings)
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let timed = tokio::time::timeout(STORE_PATIENCE, work).await;
+    timed.unwrap_or_else(|_| Err(StoreError::new("it took too long")))
+}
+
+/// RFC 4320 §4.2: no 408 to a request that is no INVITE; §21.4.18: "currently unavailable" is what a proxy says that has
+/// nowhere to send a request now.
+fn unavailable() -> Refusal {
+    let status = StatusCode::TEMPORARILY_UNAVAILABLE;
+    Refusal::new(status, status.default_reason())
+}
+
+/// Time for contacts to answer: 20 s with T1 at 500 ms. With what a store may take, less than the 64*T1 after which the
+/// sender gives up, so that it hears of a contact that does not answer.
+const PATIENCE_IN_T1: u32 = 40;
+/// Time for one question to a store; there are two.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
+/// RFC 3261 §18.1.1.
+const DATAGRAM_LIMIT: usize = 1300;
+/// Room for the Via that is still to come.
+const VIA_BYTES: usize = 100;
+/// Requests that wait for contacts at once, unless the configuration says otherwise: two thousand a second over 5 s.
+pub(crate) const DEFAULT_LIMIT: usize = 10_000;
