@@ -136,13 +136,13 @@ fn a_refused_options_is_data_and_status_1() {
     let uri = format!("sip:nobody@{}", server.udp);
     let text = sipora(["options", &uri]);
     assert_eq!(text.code(), 1, "{text}");
-    assert!(text.stdout.starts_with("404 "), "{text}");
+    assert!(text.stdout.starts_with("407 "), "{text}");
     assert_eq!(text.error_lines().len(), 1, "{text}");
 
     let outcome = sipora(["options", &uri, "--json"]);
     assert_eq!(outcome.code(), 1, "{outcome}");
     let object = object(&outcome);
-    assert_eq!(object["status"], 404);
+    assert_eq!(object["status"], 407);
     let error = object["error"].as_str().unwrap();
     assert!(outcome.error_lines()[0].ends_with(error), "{outcome}");
 }

@@ -1,4 +1,4 @@
-//! baresip, a phone, registers at the server and stays registered past several refreshes.
+//! baresip, a phone, registers at the server, stays registered past several refreshes, and chats through it.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,14 +9,15 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    DOMAIN, PATIENCE, Process, SHORT_EXPIRES, Server, password_of, peer, peer_is_installed, run,
-    write,
+    DOMAIN, PATIENCE, Process, SHORT_EXPIRES, SIPORA, Server, free_port, password_of, peer,
+    peer_is_installed, run, sipora, write,
 };
 
 /// Seconds that baresip asks for. It refreshes at nine tenths of what it is granted.
@@ -67,6 +68,108 @@ fn stays_registered(transport: &str, address: impl Fn(&Server) -> SocketAddr) {
     );
 }
 
+#[test]
+fn baresip_sends_and_receives_messages_through_the_server_over_udp() {
+    chats("udp", |server| server.udp);
+}
+
+#[test]
+fn baresip_sends_and_receives_messages_through_the_server_over_tcp() {
+    chats("tcp", |server| server.tcp);
+}
+
+fn chats(transport: &str, address: impl Fn(&Server) -> SocketAddr) {
+    if !peer_is_installed("baresip") {
+        return;
+    }
+    let server = Server::start_with(["alice", "bob"], SHORT_EXPIRES, &[]);
+    let address = address(&server);
+    let control = free_port();
+    let phone = start_phone_with(&server, transport, address, Some(control));
+    phone.wait_for("answer 200 to REGISTER", PATIENCE, |line| {
+        line.starts_with("SIP/2.0 200 ").then_some(())
+    });
+
+    // To baresip: the message is shown, and the 200 is baresip's own.
+    let password = write(server.files.path(), "bob.password", &password_of("bob"));
+    let target = format!("sip:alice@{address};transport={transport}");
+    let sent = run(
+        Command::new(SIPORA)
+            .args(["message", &target, "Hello from Bob", "--user", "bob", "-v"])
+            .arg("--password-file")
+            .arg(&password),
+        PATIENCE,
+    );
+    assert_eq!(sent.code(), 0, "{sent}\n{}", phone.printed());
+    phone.wait_for("message", PATIENCE, |line| {
+        line.contains("Hello from Bob").then_some(())
+    });
+
+    // From baresip, to a socket that answers for bob.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let contact = format!("sip:bob@{}", socket.local_addr().unwrap());
+    let bound = sipora([
+        "register".as_ref(),
+        format!("sip:bob@{}", server.udp).as_ref(),
+        "--password-file".as_ref(),
+        password.as_os_str(),
+        "--contact".as_ref(),
+        contact.as_ref(),
+    ]);
+    assert_eq!(bound.code(), 0, "{bound}");
+    command(
+        control,
+        r#"{"command":"message","params":"Hello from Alice"}"#,
+    );
+    let message = receive(&socket, &phone);
+    assert!(message.starts_with("MESSAGE "), "{message}");
+    assert!(message.ends_with("Hello from Alice"), "{message}");
+    assert!(message.contains("sip:alice@127.0.0.1"), "{message}");
+    phone.wait_for("answer to its MESSAGE", PATIENCE, |line| {
+        line.starts_with("Server: Bob's socket").then_some(())
+    });
+}
+
+/// Gives a command to baresip's `ctrl_tcp`: JSON in a netstring.
+fn command(control: u16, json: &str) {
+    let mut stream = TcpStream::connect(("127.0.0.1", control)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+        .write_all(format!("{}:{json},", json.len()).as_bytes())
+        .unwrap();
+    let mut answer = [0; 1024];
+    let length = stream.read(&mut answer).expect("an answer to the command");
+    let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+    assert!(answer.contains("\"ok\":true"), "{answer}");
+}
+
+/// Waits for a request at a bare socket, and answers it with 200.
+fn receive(socket: &UdpSocket, phone: &Process) -> String {
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut buffer = vec![0; 65_535];
+    let (length, from) = socket
+        .recv_from(&mut buffer)
+        .unwrap_or_else(|error| panic!("nothing came: {error}\n{}", phone.printed()));
+    let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    let copied = ["Via", "From", "To", "Call-ID", "CSeq"];
+    let lines = request.split("\r\n").filter(|line| {
+        let name = line.split(':').next().unwrap_or_default();
+        copied.contains(&name)
+    });
+    let lines: Vec<String> = lines
+        .map(|line| match line.starts_with("To") {
+            true => format!("{line};tag=bob"),
+            false => line.to_owned(),
+        })
+        .collect();
+    let answer = format!(
+        "SIP/2.0 200 OK\r\n{}\r\nServer: Bob's socket\r\nContent-Length: 0\r\n\r\n",
+        lines.join("\r\n")
+    );
+    socket.send_to(answer.as_bytes(), from).unwrap();
+    request
+}
+
 fn wait_for_answers(phone: &Process, wanted: usize) {
     let deadline =
         Instant::now() + PATIENCE + Duration::from_secs(u64::from(INTERVAL) * wanted as u64);
@@ -109,6 +212,16 @@ fn bindings(server: &Server) -> String {
 
 /// A phone without sound, picture or terminal: three modules, one account, loopback only, a trace of every message.
 fn start_phone(server: &Server, transport: &str, address: SocketAddr) -> Process {
+    start_phone_with(server, transport, address, None)
+}
+
+/// The same, with bob among its contacts and commands taken at a port.
+fn start_phone_with(
+    server: &Server,
+    transport: &str,
+    address: SocketAddr,
+    control: Option<u16>,
+) -> Process {
     let directory = server.files.path().join("baresip");
     std::fs::create_dir(&directory).unwrap();
     write(
@@ -120,8 +233,11 @@ fn start_phone(server: &Server, transport: &str, address: SocketAddr) -> Process
              dns_server 127.0.0.1:9\n\
              audio_player none\naudio_source none\naudio_alert none\n\
              module_path {}\n\
-             module_app account.so\nmodule_app menu.so\n",
-            module_path()
+             module_app account.so\nmodule_app menu.so\n{}",
+            module_path(),
+            control.map_or(String::new(), |port| format!(
+                "module_app contact.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{port}\n"
+            ))
         ),
     );
     write(
@@ -132,9 +248,10 @@ fn start_phone(server: &Server, transport: &str, address: SocketAddr) -> Process
             password_of("alice")
         ),
     );
-    for empty in ["contacts", "current_contact", "uuid"] {
-        write(&directory, empty, "");
-    }
+    let bob = format!("sip:bob@{address};transport={transport}");
+    write(&directory, "contacts", &format!("\"Bob\" <{bob}>\n"));
+    write(&directory, "current_contact", &bob);
+    write(&directory, "uuid", "");
     // baresip writes whole blocks into a pipe; stdbuf makes that lines. `-t` ends it should this test be killed.
     let baresip = peer("baresip").get_program().to_owned();
     Process::start(

@@ -11,12 +11,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::{Parser, ValueEnum};
 use sipora_session_core::message::{HeaderName, Method, Request, StatusCode, Uri};
 use sipora_session_core::{
-    Credentials, Error, RegistrationHandle, RegistrationState, SessionCoordinator,
-    SessionManagerBuilder, SipClient,
+    Answer as Reply, Credentials, Error, Incoming, RegistrationHandle, RegistrationState,
+    SessionCoordinator, SessionHandler, SessionManagerBuilder, SipClient,
 };
+use tokio::sync::mpsc;
 use wire::What::{Answer, Request as Sent};
 use wire::Wire;
 
@@ -135,6 +137,41 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let expected = [Sent("REGISTER"), Answer(401), Sent("REGISTER"), Answer(401)];
     step.end(&expected, &error.to_string())?;
 
+    let step = wire.step("MESSAGE to bob, who is not there");
+    let bob = format!("sip:bob@{}", arguments.server.ip());
+    // The port and the transport of the server lead there; the address is bob's all the same.
+    let to = server.replacen("sip:", "sip:bob@", 1);
+    let answer = send(&client, &to, "Lunch?").await?;
+    check(
+        answer == StatusCode::TEMPORARILY_UNAVAILABLE,
+        &format!("the answer is {answer}, not 480"),
+    )?;
+    let expected = [Sent("MESSAGE"), Answer(407), Sent("MESSAGE"), Answer(480)];
+    step.end(&expected, "480: he has no phone that it could go to")?;
+
+    let step = wire.step("MESSAGE to bob, who has registered: the server carries it, he answers");
+    let (reader, mut read) = Reader::new();
+    let phone = bobs_phone(&bob, reader).await?;
+    let bobs_contact = phone.contact_uri("bob", &server).await.map_err(told)?;
+    let bobs_registration = phone
+        .register(&server, &bob, &bobs_contact, 60)
+        .await
+        .map_err(told)?;
+    let answer = send(&client, &to, "Lunch?").await?;
+    check(
+        answer == StatusCode::OK,
+        &format!("the answer is {answer}, not 200"),
+    )?;
+    let message = read.recv().await.unwrap_or_default();
+    check(
+        message == format!("{alice}: Lunch?"),
+        &format!("bob read {message:?}"),
+    )?;
+    let expected = [Sent("MESSAGE"), Answer(407), Sent("MESSAGE"), Answer(200)];
+    step.end(&expected, &format!("he read it: {message}"))?;
+    bobs_registration.unregister().await.map_err(told)?;
+    phone.shutdown().await;
+
     let step = wire.step("Unregister");
     registration.unregister().await.map_err(told)?;
     step.end(
@@ -160,6 +197,47 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     client.shutdown().await;
     stranger.shutdown().await;
     Ok(())
+}
+
+/// Sends a message, and gives the status of the answer.
+async fn send(client: &SessionCoordinator, to: &str, text: &str) -> Result<StatusCode, String> {
+    let answer = client.send_message(to, text, None).await;
+    Ok(answer.map_err(told)?.status())
+}
+
+/// Is bob, who reads what he is sent.
+struct Reader(mpsc::Sender<String>);
+
+impl Reader {
+    fn new() -> (Reader, mpsc::Receiver<String>) {
+        let (sender, read) = mpsc::channel(8);
+        (Reader(sender), read)
+    }
+}
+
+#[async_trait]
+impl SessionHandler for Reader {
+    async fn on_message(&self, incoming: &Incoming<'_>) -> Reply {
+        let message = format!("{}: {}", incoming.from(), incoming.text());
+        match self.0.send(message).await {
+            Ok(()) => Reply::ok(),
+            Err(_) => Reply::new(StatusCode::SERVER_INTERNAL_ERROR),
+        }
+    }
+}
+
+/// Starts bob's phone, whose messages are not shown.
+async fn bobs_phone(identity: &str, reader: Reader) -> Result<Arc<SessionCoordinator>, String> {
+    SessionManagerBuilder::new()
+        .with_bind_address(Ipv4Addr::LOCALHOST.into())
+        .with_identity(identity)
+        .with_request_timeout(PATIENCE)
+        .with_credentials(Credentials::new("bob", "builder"))
+        .with_handler(Arc::new(reader))
+        .enable_sip_client()
+        .build()
+        .await
+        .map_err(told)
 }
 
 /// Starts a client on a free port of the loopback interface.

@@ -1,4 +1,4 @@
-//! The registrar of the demo: one user, free ports, and short registrations allowed so that a refresh is soon.
+//! The server of the demo: two users, free ports, and short registrations allowed so that a refresh is soon.
 //!
 //! It is the README's server with a log of its messages. `sipora serve` is the one to deploy.
 
@@ -14,7 +14,7 @@ use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
 use sipora_session_core::{Direction, Flow, MessageObserver, Now};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A registrar with one user, alice, whose password is wonderland.
+/// A server with two users: alice, whose password is wonderland, and bob, whose password is builder.
 #[derive(Parser)]
 struct Arguments {
     /// Address to listen at, over UDP and TCP
@@ -39,6 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_udp_listener(&address)
         .with_tcp_listener(&address)
         .with_user("alice", "wonderland")
+        .with_user("bob", "builder")
         .with_expires(3600, SHORTEST, 7200)
         .with_observer(Arc::new(Log(Instant::now())));
     let engine = CallCenterEngine::new(config).await?;
@@ -61,7 +62,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Tells what to enter into a phone that is in the same network.
 fn print_phone_settings(engine: &CallCenterEngine) {
     let host = address_in_the_network().unwrap_or(Ipv4Addr::LOCALHOST.into());
-    println!("phone: To register a phone in the same network, enter");
+    println!("phone: To register a phone in the same network, enter (bob, builder for a second one)");
     println!("phone:   user name  alice");
     println!("phone:   password   wonderland");
     println!("phone:   domain     {host}");

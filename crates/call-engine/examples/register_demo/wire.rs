@@ -124,9 +124,11 @@ impl MessageObserver for Wire {
                     .into_iter()
                     .find(|method| *method == request.method().as_str());
                 let uri = request.uri_text();
-                let detail = match headers.first(&HeaderName::Authorization) {
-                    Some(_) => format!("{uri} with credentials"),
-                    None => uri.to_owned(),
+                let has_credentials = headers.contains(&HeaderName::Authorization)
+                    || headers.contains(&HeaderName::ProxyAuthorization);
+                let detail = match has_credentials {
+                    true => format!("{uri} with credentials"),
+                    false => uri.to_owned(),
                 };
                 (What::Request(what.unwrap_or("another request")), detail)
             }
@@ -163,4 +165,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-const METHODS: [&str; 2] = ["OPTIONS", "REGISTER"];
+const METHODS: [&str; 3] = ["MESSAGE", "OPTIONS", "REGISTER"];
