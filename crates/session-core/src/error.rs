@@ -105,7 +105,7 @@ pub enum Error {
     #[error("too many requests in flight")]
     Busy,
     /// The coordinator was shut down, or the registration has ended.
-    #[error("closed")]
+    #[error("the coordinator was shut down, or the registration has ended")]
     Closed,
 }
 

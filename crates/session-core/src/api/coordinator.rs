@@ -40,11 +40,12 @@ pub(super) struct Inner {
     pub(super) ended: watch::Sender<bool>,
 }
 
-/// What a shutdown ends.
+/// What a shutdown ends, in this order: what the handler is answering gets as long as other requests in flight.
 pub(super) struct Running {
+    pub(super) registrations: JoinSet<()>,
     pub(super) owner: Endpoint,
-    /// Registrations, and what serves the handler.
-    pub(super) tasks: JoinSet<()>,
+    /// What serves the handler.
+    pub(super) serving: JoinSet<()>,
 }
 
 /// An address that is listened on; prints as `udp 127.0.0.1:5060`.
@@ -122,15 +123,17 @@ impl SessionCoordinator {
     /// Ends everything, and waits for the end.
     ///
     /// Registrations stop being refreshed and expire by themselves; [`unregister`](RegistrationHandle::unregister) before,
-    /// to have them removed. Requests in flight get up to 5 s to finish; then their callers are told
-    /// [`Error::Closed`], as everybody who calls later. Calling it again waits for the same end.
+    /// to have them removed. Requests in flight, also those that the handler is answering, get up to 5 s to finish; then
+    /// their callers are told [`Error::Closed`], as everybody who calls later, and as a `register` that is granted in the
+    /// meantime: nobody would refresh it. Calling it again waits for the same end.
     pub async fn shutdown(&self) {
         let running = self.inner.lock().take();
         if let Some(mut running) = running {
             // Told even if this future is dropped half-way: dropping ends everything too.
             let _ended = Ended(&self.inner.ended);
-            running.tasks.shutdown().await;
+            running.registrations.shutdown().await;
             running.owner.shutdown().await;
+            running.serving.shutdown().await;
             return;
         }
         let mut ended = self.inner.ended.subscribe();
@@ -156,7 +159,7 @@ impl SessionCoordinator {
         let outbound = self.client(operation)?;
         registration::register(outbound, wish, |owner| {
             let mut running = self.inner.lock();
-            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.tasks;
+            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.registrations;
             while tasks.try_join_next().is_some() {}
             Ok(tasks.spawn(owner.run()))
         })

@@ -1,13 +1,15 @@
 //! [`RegistrationHandle`]: what a caller holds of a registration.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sipora_dialog_core::TransactionId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::owner::{Details, Operation};
+use super::inbox::Inbox;
+use super::owner::Details;
 use super::registrant::now;
 use super::{RegistrationState, RegistrationStates};
 use crate::{Error, Result, SipResponse};
@@ -33,8 +35,10 @@ use crate::{Error, Result, SipResponse};
 ///
 /// # Order
 ///
-/// One REGISTER at a time: what is asked for while another is under way waits for its end (RFC 3261 §10.2). A future of
-/// the operations below that is dropped gives up the wait alone: what was asked for still happens.
+/// One REGISTER at a time: what is asked for while another is under way waits for its end (RFC 3261 §10.2), in the order
+/// of asking. Who asks for what others wait for shares its outcome; a refresh that is under way serves who asks for one
+/// meanwhile. A future of the operations below that is dropped gives up the wait alone: what was asked for still
+/// happens, unless the registration ends before its turn.
 #[must_use = "a registration is refreshed as long as its handle lives"]
 #[derive(Debug)]
 #[non_exhaustive]
@@ -42,7 +46,8 @@ pub struct RegistrationHandle {
     /// The transaction of the first 2xx, by the branch of its Via.
     pub transaction_id: TransactionId,
     /// How many seconds the first 2xx granted: the `expires` of our Contact in it, else of the only Contact in it, else its
-    /// Expires header field, else what was asked for. [`granted`](Self::granted) follows refreshes.
+    /// Expires header field, else the longest of several other Contacts that is no longer than what was asked for, else
+    /// what was asked for. [`granted`](Self::granted) follows refreshes.
     pub expires: u32,
     /// The contact that is bound.
     pub contact_uri: String,
@@ -53,7 +58,7 @@ pub struct RegistrationHandle {
 
 /// The way to the task. A field of its own, so that the public fields can be moved out of the handle.
 pub(crate) struct Link {
-    pub(crate) operations: mpsc::Sender<Operation>,
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) states: watch::Receiver<RegistrationState>,
     pub(crate) details: watch::Receiver<Details>,
     /// `None`: there never was a task.
@@ -111,7 +116,7 @@ impl RegistrationHandle {
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration takes the failure as one of its own
     /// refreshes: it tries again later, or ends.
     pub async fn refresh(&self) -> Result<u32> {
-        self.ask(Operation::Refresh).await
+        self.link.inbox.ask().await
     }
 
     /// Asks the registrar for every binding of the address-of-record, ours and others. Changes nothing.
@@ -120,7 +125,7 @@ impl RegistrationHandle {
     ///
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration goes on.
     pub async fn query(&self) -> Result<Vec<Binding>> {
-        self.ask(Operation::Query).await
+        self.link.inbox.ask().await
     }
 
     /// Removes our contact at the registrar, and no other. Calling it again does nothing.
@@ -133,7 +138,7 @@ impl RegistrationHandle {
         if self.is_unregistered() {
             return Ok(());
         }
-        match self.ask(Operation::Unregister).await {
+        match self.link.inbox.ask().await {
             // Somebody else's call was first.
             Err(Error::Closed) if self.is_unregistered() => Ok(()),
             result => result,
@@ -142,16 +147,6 @@ impl RegistrationHandle {
 
     fn is_unregistered(&self) -> bool {
         matches!(*self.link.states.borrow(), RegistrationState::Unregistered)
-    }
-
-    async fn ask<T>(
-        &self,
-        operation: impl FnOnce(oneshot::Sender<Result<T>>) -> Operation,
-    ) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.link.operations.send(operation(reply)).await;
-        sent.map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed))
     }
 }
 
