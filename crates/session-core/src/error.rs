@@ -81,7 +81,7 @@ pub enum Error {
     /// No final answer came in time.
     #[error("no final answer within {after:?}")]
     Timeout {
-        /// The time that was allowed.
+        /// How long was waited: the time allowed, or the time of the transactions, where that was shorter.
         after: Duration,
     },
     /// Credentials were there, and the peer did not take them or asked for others.

@@ -234,9 +234,9 @@ impl SessionManagerBuilder {
             jobs,
         } = started;
         let endpoint = owner.handle();
-        let mut serving = JoinSet::new();
+        let mut tasks = JoinSet::new();
         if let (Some(handler), Some(jobs)) = (self.handler.clone(), jobs) {
-            serving.spawn(incoming::serve(
+            tasks.spawn(incoming::serve(
                 jobs,
                 handler,
                 endpoint.clone(),
@@ -268,11 +268,7 @@ impl SessionManagerBuilder {
                 advertised,
                 listeners,
                 is_client: self.is_client,
-                running: Mutex::new(Some(Running {
-                    registrations: JoinSet::new(),
-                    owner,
-                    serving,
-                })),
+                running: Mutex::new(Some(Running { owner, tasks })),
                 ended: watch::Sender::new(false),
             },
         }))

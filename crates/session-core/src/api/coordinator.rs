@@ -40,12 +40,11 @@ pub(super) struct Inner {
     pub(super) ended: watch::Sender<bool>,
 }
 
-/// What a shutdown ends, in this order: what the handler is answering gets as long as other requests in flight.
+/// What a shutdown ends.
 pub(super) struct Running {
-    pub(super) registrations: JoinSet<()>,
     pub(super) owner: Endpoint,
-    /// What serves the handler.
-    pub(super) serving: JoinSet<()>,
+    /// Registrations, and what serves the handler.
+    pub(super) tasks: JoinSet<()>,
 }
 
 /// An address that is listened on; prints as `udp 127.0.0.1:5060`.
@@ -123,17 +122,17 @@ impl SessionCoordinator {
     /// Ends everything, and waits for the end.
     ///
     /// Registrations stop being refreshed and expire by themselves; [`unregister`](RegistrationHandle::unregister) before,
-    /// to have them removed. Requests in flight, also those that the handler is answering, get up to 5 s to finish; then
-    /// their callers are told [`Error::Closed`], as everybody who calls later, and as a `register` that is granted in the
-    /// meantime: nobody would refresh it. Calling it again waits for the same end.
+    /// to have them removed. Requests in flight, those of registrations and those that the handler is answering among
+    /// them, get up to 5 s to finish; then their callers are told [`Error::Closed`], as everybody who calls later, and as a
+    /// `register` that is granted in the meantime: nobody would refresh it. Calling it again waits for the same end.
     pub async fn shutdown(&self) {
         let running = self.inner.lock().take();
         if let Some(mut running) = running {
             // Told even if this future is dropped half-way: dropping ends everything too.
             let _ended = Ended(&self.inner.ended);
-            running.registrations.shutdown().await;
+            // First the endpoint, which lets nothing new begin, so that the tasks see the end of what they have in flight.
             running.owner.shutdown().await;
-            running.serving.shutdown().await;
+            running.tasks.shutdown().await;
             return;
         }
         let mut ended = self.inner.ended.subscribe();
@@ -159,7 +158,7 @@ impl SessionCoordinator {
         let outbound = self.client(operation)?;
         registration::register(outbound, wish, |owner| {
             let mut running = self.inner.lock();
-            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.registrations;
+            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.tasks;
             while tasks.try_join_next().is_some() {}
             Ok(tasks.spawn(owner.run()))
         })
