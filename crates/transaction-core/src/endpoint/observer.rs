@@ -13,8 +13,8 @@ pub enum Direction {
 
 /// Sees every message of an endpoint, for logs and tests. Its bytes may hold credentials.
 ///
-/// A request that was received has its top Via stamped already. Bytes that are no message are not shown. It runs inside
-/// the endpoint's task and must not block.
+/// Bytes are shown as they stand on the wire; those that are no message are not shown. It runs inside the endpoint's task
+/// and must not block.
 pub trait MessageObserver: Send + Sync + 'static {
     /// Sees one message.
     fn on_message(&self, now: Now, direction: Direction, flow: &Flow, bytes: &[u8]);
