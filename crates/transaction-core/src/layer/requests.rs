@@ -219,7 +219,7 @@ impl TransactionLayer {
         let current = std::mem::take(&mut exchange.current);
         let lives_on = exchange.kind == Kind::Invite;
         match self.clients.get_mut(current) {
-            Some(client) if lives_on && client.running.is_some() => client.superseded = true,
+            Some(client) if lives_on && client.running.is_some() => client.set_aside(),
             Some(_) => self.remove_client(current),
             None => {}
         }
@@ -266,12 +266,15 @@ impl TransactionLayer {
             return;
         }
         if exchange.kind == Kind::Invite && status.is_success() {
-            exchange.accepted = true;
+            // Who accepts after another has is told of as well, and ends nothing.
+            let is_first = !std::mem::replace(&mut exchange.accepted, true);
             exchange.deadline = None;
             exchange.silence = None;
             let rival = exchange.current;
             let provisional = exchange.provisional;
-            exchange.current = client_id;
+            if is_first {
+                exchange.current = client_id;
+            }
             let event = Event::Response {
                 request: RequestId(id),
                 response,
@@ -279,7 +282,7 @@ impl TransactionLayer {
                 destination: hop.destination().cloned(),
             };
             self.events.push_back((exchange.owner, event));
-            if rival != client_id && rival != 0 {
+            if is_first && rival != client_id && rival != 0 {
                 self.drop_rival(now, rival, provisional);
             }
             return;
@@ -355,7 +358,7 @@ impl TransactionLayer {
             self.remove_client(rival);
             return;
         }
-        client.superseded = true;
+        client.set_aside();
         if provisional {
             self.send_cancel(now, rival);
         }
@@ -391,7 +394,17 @@ impl TransactionLayer {
         let Some(exchange) = self.remove_exchange(id) else {
             return;
         };
-        self.remove_client(exchange.current);
+        match self.clients.get_mut(exchange.current) {
+            // It was sent and may ring yet: it is cancelled then. Its Timer B ends it else.
+            Some(client)
+                if exchange.kind == Kind::Invite
+                    && client.running.is_some()
+                    && !exchange.provisional =>
+            {
+                client.set_aside()
+            }
+            _ => self.remove_client(exchange.current),
+        }
         if error == RequestError::Timeout {
             self.metrics.timeouts += 1;
         }

@@ -189,12 +189,34 @@ impl TransactionLayer {
         let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
         if due(server.end) {
             server.end = None;
-            self.server_input(now, id, Input::End, None);
+            if server.is_invite() && server.is_unanswered() {
+                self.refuse_forgotten(now, id);
+            } else {
+                self.server_input(now, id, Input::End, None);
+            }
         } else if let Some(live) = server.live.as_mut().filter(|live| due(live.repeat)) {
             live.repeat = None;
             self.server_input(now, id, Input::Repeat, None);
         }
         self.arm(Holder::server(id));
+    }
+
+    /// Answers an INVITE for its user, who has had [`Timers::forgotten`](crate::Timers::forgotten) for it.
+    fn refuse_forgotten(&mut self, now: Now, id: u64) {
+        self.metrics.never_answered += 1;
+        let server = self.servers.get(id);
+        let request = server.and_then(|server| server.live.as_ref()?.request.clone());
+        let tag = server.and_then(|server| tag_of(&server.answer));
+        let response = request.and_then(|request| {
+            let builder = Response::for_request(&request, StatusCode::REQUEST_TIMEOUT);
+            let tag = tag.unwrap_or_else(|| self.keyed_tag(&request).as_str().to_owned());
+            builder.to_tag(&tag).build().ok()
+        });
+        match response {
+            // It is unanswered, so that it cannot be gone.
+            Some(response) => drop(self.respond(now, ServerTransactionId(id), response)),
+            None => self.remove_server(id),
+        }
     }
 
     /// A request that is known: a retransmission, or the ACK of a refusal.
