@@ -1113,3 +1113,36 @@ async fn a_removal_under_way_at_the_shutdown_is_finished() {
         RegistrationState::Unregistered
     ));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_password_refused_to_a_query_or_a_removal_is_not_sent_by_a_refresh() {
+    for removes in [false, true] {
+        let gate = Gate::server("example.com", "wonderland");
+        let check = gate.clone();
+        let scene = Scene::with(
+            move |request, now| {
+                check
+                    .check(request, now)
+                    .unwrap_or_else(|| grant(request, 600))
+            },
+            |builder| builder.with_credentials(alice()),
+        )
+        .await;
+        let registration = scene.register(600).await.unwrap();
+        gate.set_password("changed");
+        scene.seen().clear();
+        let outcome = match removes {
+            true => registration.unregister().await,
+            false => registration.query().await.map(drop),
+        };
+        assert!(matches!(outcome, Err(Error::AuthenticationFailed { .. })));
+        let sent = scene.seen().count();
+        pass(seconds(3600)).await;
+        assert_eq!(scene.seen().count(), sent, "it went out again");
+        assert!(
+            matches!(registration.state(), RegistrationState::Failed(_)),
+            "{:?}",
+            registration.state()
+        );
+    }
+}

@@ -123,7 +123,8 @@ impl RegistrationHandle {
     ///
     /// # Errors
     ///
-    /// Those of [`SipClient::register`](crate::SipClient::register). The registration goes on.
+    /// Those of [`SipClient::register`](crate::SipClient::register). The registration goes on, unless credentials were
+    /// refused.
     pub async fn query(&self) -> Result<Vec<Binding>> {
         self.link.inbox.ask().await
     }
@@ -133,7 +134,7 @@ impl RegistrationHandle {
     /// # Errors
     ///
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration then goes on, since the contact may
-    /// still be bound: call again, or drop the handle.
+    /// still be bound: call again, or drop the handle. Credentials that were refused end it.
     pub async fn unregister(&self) -> Result<()> {
         if self.is_unregistered() {
             return Ok(());

@@ -87,10 +87,12 @@ impl Owner {
                     // Who asks from here on wants to know what is bound then.
                     let waiters = inbox.take();
                     let outcome = self.registrant.query(&self.outbound).await;
+                    self.heed(&outcome);
                     tell(waiters, &outcome);
                 }
                 Operation::Unregister => {
                     let outcome = self.unregister().await;
+                    self.heed(&outcome);
                     tell(inbox.take(), &outcome);
                 }
             }
@@ -131,6 +133,13 @@ impl Owner {
         });
         self.step(Input::Removed);
         Ok(())
+    }
+
+    /// Ends the registration where credentials were refused: servers that count failures would ban us for the next refresh.
+    fn heed<T>(&mut self, outcome: &Result<T>) {
+        if let Err(error @ Error::AuthenticationFailed { .. }) = outcome {
+            self.step(Input::Refused(Arc::new(error.clone())));
+        }
     }
 
     fn step(&mut self, input: Input) {
