@@ -177,7 +177,7 @@ fn a_proxy_changes_what_it_has_to_and_nothing_else() {
         .replace("INVITE sip:bob@example.com SIP", "INVITE sip:bob@192.0.2.4 SIP")
         .replace(
             "v:SIP/2.0/UDP a;branch=z9hG4bK1 ,\r\n SIP/2.0/UDP b\r\n",
-            "Via: SIP/2.0/UDP proxy;branch=z9hG4bK2\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1;received=192.0.2.1, SIP/2.0/UDP b\r\n",
+            "Via: SIP/2.0/UDP proxy;branch=z9hG4bK2\r\nv:SIP/2.0/UDP a;branch=z9hG4bK1;received=192.0.2.1 ,\r\n SIP/2.0/UDP b\r\n",
         )
         .replace("<sip:p1;lr>, <sip:p2;lr>", "<sip:p2;lr>")
         .replace("Record-Route: <", "Record-Route: <sip:proxy;lr>\r\nRecord-Route: <")

@@ -199,7 +199,8 @@ fn building_escapes_for_each_position() {
     let built = Uri::sip(Some("a b@c%/"), "example.com", None).unwrap();
     assert_eq!(built.as_str(), "sip:a%20b%40c%25/@example.com");
     assert_eq!(built.user_decoded().unwrap(), "a b@c%/");
-    assert!(Uri::sip(Some("a"), "b;lr", None).unwrap().is_loose_router());
+    assert!(Uri::sip(Some("a"), "b;lr", None).is_err());
+    assert!(Uri::sip(Some("a"), "b:5060", None).is_err());
     assert!(Uri::sip(Some("a"), "b\r\nX: y", None).is_err());
     let with = uri("sip:a@b;lr?x=1")
         .with_param("transport", Some("t p"))

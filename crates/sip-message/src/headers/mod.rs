@@ -43,7 +43,7 @@ pub use event::{EventRef, SubscriptionPhase, SubscriptionState, SubscriptionStat
 pub use feature::{Feature, FeatureValue};
 pub use history::{HistoryInfoRef, TargetChange};
 pub use identity::Privacy;
-pub(crate) use list::after_first;
+pub(crate) use list::first_element;
 pub use negotiation::{AcceptedRef, ContentDispositionRef};
 pub use number::RetryAfter;
 pub use preference::{ContactPreference, ContactPreferenceRef, Disposition};
@@ -125,6 +125,7 @@ impl<'a> Headers<'a> {
         self.lines
             .iter()
             .filter(move |line| {
+                scan::visit(1);
                 line.id == id && (id != OTHER || Header::of(bytes, line).is_called(name.as_str()))
             })
             .map(move |line| line.value.of(bytes))
@@ -244,6 +245,7 @@ impl<'a> Header<'a> {
 
     /// The same for one that knows the id already.
     fn is_filed(&self, id: u8, name: &HeaderName) -> bool {
+        scan::visit(1);
         self.line.id == id && (id != OTHER || self.is_called(name.as_str()))
     }
 

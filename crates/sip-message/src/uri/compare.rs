@@ -1,4 +1,4 @@
-//! Equality of URIs (RFC 3261 §19.1.4, RFC 3966 §4).
+//! Equality of URIs (RFC 3261 §19.1.4, RFC 3966 §4, RFC 8141 §3).
 
 use super::{Scheme, UriRef, escape};
 
@@ -14,9 +14,14 @@ pub(super) fn equivalent(one: UriRef<'_>, two: UriRef<'_>) -> bool {
     match one.scheme() {
         Scheme::Sip | Scheme::Sips => sip(one, two),
         Scheme::Tel => tel(one, two),
-        Scheme::Other => {
-            one.scheme_str().eq_ignore_ascii_case(two.scheme_str()) && one.opaque() == two.opaque()
-        }
+        Scheme::Other => match (one.urn(), two.urn()) {
+            (Some(one), Some(two)) => one.equivalent(&two),
+            (None, None) => {
+                one.scheme_str().eq_ignore_ascii_case(two.scheme_str())
+                    && one.opaque() == two.opaque()
+            }
+            _ => false,
+        },
     }
 }
 

@@ -11,7 +11,5 @@ mod lifecycle;
 mod loopback;
 mod manager;
 mod simulated;
-mod slow;
 mod stage;
-mod streams;
 mod torture;
