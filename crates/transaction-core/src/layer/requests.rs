@@ -97,6 +97,22 @@ impl TransactionLayer {
         self.advance(now, request.0, setback);
     }
 
+    /// Says whether a request of ours is still on its way.
+    pub(crate) fn has_request(&self, request: RequestId) -> bool {
+        self.exchanges.get(request.0).is_some()
+    }
+
+    /// Says whether an attempt is still to be made, or has been and has not ended.
+    pub(crate) fn has_attempt(&self, attempt: AttemptId) -> bool {
+        self.clients.get(attempt.0).is_some()
+    }
+
+    /// How many jobs may wait for their turn before it is looked which of them nobody wants: twice as many as are wanted at
+    /// most.
+    pub(crate) fn most_waiting(&self) -> usize {
+        64 + 2 * self.exchanges.len()
+    }
+
     /// Cancels a request.
     ///
     /// An INVITE that has a provisional answer gets a CANCEL (RFC 3261 §9.1), and one that has none yet gets it with its
