@@ -1,8 +1,9 @@
 //! Caps, and that nothing is left behind.
 
-use crate::bench::{Bench, OWNER, ack, incoming, outgoing, udp, udp_flow};
+use crate::bench::{Bench, OWNER, ack, incoming, outgoing, tcp, tcp_flow, udp, udp_flow};
 use sipora_message::{HeaderName, Method, StatusCode};
 use sipora_transaction_core::{Config, OutgoingRequest, SendError};
+use sipora_transport::{Flow, FlowId};
 
 #[test]
 fn a_full_table_of_server_transactions_answers_503_with_retry_after_and_keeps_nothing() {
@@ -147,4 +148,29 @@ fn malformed_requests_are_answered_where_they_can_be() {
         StatusCode::BAD_REQUEST
     );
     assert_eq!(bench.metrics().malformed_received, 2);
+}
+
+#[test]
+fn ten_thousand_connections_that_close_at_once_fail_each_its_own_request() {
+    let mut bench = Bench::new();
+    let flows: Vec<Flow> = (1..=10_000)
+        .map(|number| Flow {
+            id: FlowId::from_u64(1_000 + number),
+            ..tcp_flow(2)
+        })
+        .collect();
+    for flow in &flows {
+        let mut request = OutgoingRequest::new(outgoing(Method::Options), tcp(2), OWNER);
+        request.targets.clear();
+        request.flow = Some(*flow);
+        bench.layer.send_request(bench.now, request).unwrap();
+        bench.settle();
+    }
+    for (closed, flow) in flows.iter().enumerate() {
+        bench.layer.handle_flow_closed(bench.now, flow.id);
+        bench.settle();
+        assert_eq!(bench.metrics().requests as usize, flows.len() - closed - 1);
+    }
+    assert_eq!(bench.take_events().len(), flows.len());
+    bench.assert_empty();
 }
