@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Process, SIPORA, Server, password_of, run, sipora, write};
+use common::{PATIENCE, Process, SIPORA, Server, password_of, sipora, write};
 
 /// Runs `sipora` with these arguments, which it must refuse: status 2 and one line that names `culprit`.
 fn refused(arguments: &[&str], culprit: &str) {
