@@ -145,10 +145,10 @@ pub(crate) fn params_seen<'a>(
 /// anything that cannot begin the next part passes, because unquoted UTF-8, dots and brackets are common.
 #[inline]
 pub(crate) fn display_name(input: &[u8]) -> Parsed<'_, &[u8]> {
-    if input.first() == Some(&b'"') {
-        if let Ok(quoted) = quoted_string(input) {
-            return Ok(quoted);
-        }
+    if input.first() == Some(&b'"')
+        && let Ok(quoted) = quoted_string(input)
+    {
+        return Ok(quoted);
     }
     let length = scan::count_while(input, |byte| is_display(*byte));
     Ok(split(input, length))

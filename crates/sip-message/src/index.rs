@@ -459,10 +459,11 @@ fn byte_at(bytes: &[u8], at: usize) -> u8 {
 fn trimmed(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
     let value = bytes.get(start..end).unwrap_or_default();
     // The short way: one space in front and none behind.
-    if let [b' ', first, .., last] = value {
-        if !is_lws(*first) && !is_lws(*last) {
-            return (start + 1, end);
-        }
+    if let [b' ', first, .., last] = value
+        && !is_lws(*first)
+        && !is_lws(*last)
+    {
+        return (start + 1, end);
     }
     let value = trim(value);
     let start = offset_in(bytes, value);
