@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 /// Holds one thing that came in, and the flow that it came over.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Inbound {
     /// The flow. For UDP its remote is the datagram's source.
     pub flow: Flow,

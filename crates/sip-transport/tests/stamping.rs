@@ -5,13 +5,13 @@ use sipora_message::{Limits, Message, Request};
 use sipora_testkit::fixtures;
 use sipora_transport::stamp;
 
-fn shown(request: &Request) -> (String, Vec<(String, Vec<u8>)>, Vec<u8>) {
+fn shown(request: &Request) -> String {
     let headers = request.headers();
-    let lines = headers
+    let lines: Vec<_> = headers
         .iter()
-        .map(|header| (format!("{:?}", header.name()), header.value().to_vec()))
+        .map(|header| (header.name(), header.value()))
         .collect();
-    (request.uri_text().into(), lines, request.body().to_vec())
+    format!("{} {lines:?} {:?}", request.uri_text(), request.body())
 }
 
 #[test]
