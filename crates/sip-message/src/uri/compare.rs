@@ -7,6 +7,10 @@ use super::{Scheme, UriRef, escape};
 const NEVER_IGNORED: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
 
 pub(super) fn equivalent(one: UriRef<'_>, two: UriRef<'_>) -> bool {
+    // So that a URI equals itself even where it gives a parameter twice, which "MUST NOT appear more than once" (§19.1.1).
+    if one.as_str() == two.as_str() {
+        return true;
+    }
     // "A SIP and SIPS URI are never equivalent."
     if one.scheme() != two.scheme() {
         return false;
