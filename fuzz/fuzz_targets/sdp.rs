@@ -1,4 +1,4 @@
-//! Any bytes may be a session description: reading all of it ends, and what is printed of it reads the same.
+//! Any bytes may be a session description: reading all of it ends, and what is printed of it can be read and prints the same.
 #![no_main]
 
 use std::hint::black_box;
@@ -28,7 +28,8 @@ fuzz_target!(|data: &[u8]| {
     let printed = session.to_string();
     let again =
         SessionDescription::parse(printed.as_bytes()).expect("what was printed can be read");
-    assert_eq!(again, session, "{printed:?}");
+    // A `t=` that was missing is printed, so it is the prints that are compared.
+    assert_eq!(again.to_string(), printed);
 });
 
 fn read(session: &SessionDescription, media: &MediaDescription) {
