@@ -282,6 +282,7 @@ impl Shard {
                 tracing::debug!(peer = %flow.remote, reason = malformed.reason, "malformed message");
                 self.core.layer.handle_malformed(
                     malformed.request.as_ref(),
+                    malformed.status,
                     &malformed.reason,
                     flow,
                 );

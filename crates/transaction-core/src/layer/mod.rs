@@ -15,7 +15,7 @@ use crate::{
     Transmit, TransportFailure,
 };
 use bytes::Bytes;
-use sipora_message::{Message, Request};
+use sipora_message::{Message, Request, StatusCode};
 use sipora_transport::{Flow, FlowId, Now};
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -88,11 +88,18 @@ impl TransactionLayer {
         }
     }
 
-    /// Takes what could be read of a request that is no SIP message, and answers it with 400 where that is possible.
-    pub fn handle_malformed(&mut self, request: Option<&Request>, reason: &str, flow: Flow) {
+    /// Takes what could be read of a request that is no SIP message, and answers it where that is possible: with `status`,
+    /// or with what [`Request::check`] finds to be owed where that says more than 400.
+    pub fn handle_malformed(
+        &mut self,
+        request: Option<&Request>,
+        status: StatusCode,
+        reason: &str,
+        flow: Flow,
+    ) {
         self.metrics.malformed_received += 1;
         if let Some(request) = request {
-            self.reject_malformed(request, reason, flow);
+            self.reject_malformed(request, status, reason, flow);
         }
     }
 
