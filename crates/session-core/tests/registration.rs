@@ -305,11 +305,21 @@ async fn a_password_that_becomes_wrong_ends_the_registration() {
         "it loops: {}",
         scene.seen().count()
     );
-    assert!(matches!(registration.refresh().await, Err(Error::Closed)));
-    assert!(matches!(
-        registration.unregister().await,
-        Err(Error::Closed)
-    ));
+    scene.seen().clear();
+    let refreshed = registration.refresh().await.map(|_| ());
+    for outcome in [refreshed, registration.unregister().await] {
+        let ended = outcome.unwrap_err();
+        assert!(
+            matches!(ended, Error::RegistrationEnded { .. }),
+            "{ended:?}"
+        );
+        assert_eq!(
+            ended.to_string(),
+            format!("the registration has ended: {error}")
+        );
+        assert_eq!(ended.response().unwrap().status().as_u16(), 401);
+    }
+    assert_eq!(scene.seen().count(), 0);
     let mut states = registration.states();
     assert!(states.next().await.is_some_and(|state| state.is_terminal()));
     assert!(states.next().await.is_none());

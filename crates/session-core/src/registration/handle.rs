@@ -8,7 +8,7 @@ use sipora_dialog_core::TransactionId;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::inbox::Inbox;
+use super::inbox::{Answered, Inbox};
 use super::owner::Details;
 use super::registrant::now;
 use super::{RegistrationState, RegistrationStates};
@@ -22,7 +22,8 @@ use crate::{Error, Result, SipResponse};
 ///
 /// Dropped, it stops refreshing at once, sends nothing, and the binding expires by itself; what is under way is given up.
 /// [`unregister`](Self::unregister) removes the binding. Both end the registration, as do a refusal for good and the
-/// shutdown of the coordinator; [`state`](Self::state) tells which, and the operations then fail with [`Error::Closed`].
+/// shutdown of the coordinator; [`state`](Self::state) tells which, and the operations then fail:
+/// with [`Error::RegistrationEnded`] and its cause after a refusal for good, else with [`Error::Closed`].
 ///
 /// # Refreshing
 ///
@@ -116,7 +117,7 @@ impl RegistrationHandle {
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration takes the failure as one of its own
     /// refreshes: it tries again later, or ends.
     pub async fn refresh(&self) -> Result<u32> {
-        self.link.inbox.ask().await
+        self.ask().await
     }
 
     /// Asks the registrar for every binding of the address-of-record, ours and others. Changes nothing.
@@ -126,7 +127,7 @@ impl RegistrationHandle {
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration goes on, unless credentials were
     /// refused.
     pub async fn query(&self) -> Result<Vec<Binding>> {
-        self.link.inbox.ask().await
+        self.ask().await
     }
 
     /// Removes our contact at the registrar, and no other. Calling it again does nothing.
@@ -134,15 +135,27 @@ impl RegistrationHandle {
     /// # Errors
     ///
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration then goes on, since the contact may
-    /// still be bound: call again, or drop the handle. Credentials that were refused end it.
+    /// still be bound: call again, or drop the handle. Credentials that were refused end it. A registration that has
+    /// [failed](RegistrationState::Failed) removes nothing: a binding that is left expires by itself, or another
+    /// registration with the same contact and an expiry of 0 removes it.
     pub async fn unregister(&self) -> Result<()> {
         if self.is_unregistered() {
             return Ok(());
         }
-        match self.link.inbox.ask().await {
+        match self.ask().await {
             // Somebody else's call was first.
             Err(Error::Closed) if self.is_unregistered() => Ok(()),
             result => result,
+        }
+    }
+
+    /// Asks the task; where that has ended by itself, tells why.
+    async fn ask<T: Answered>(&self) -> Result<T> {
+        match (self.link.inbox.ask().await, self.state()) {
+            (Err(Error::Closed), RegistrationState::Failed(cause)) => {
+                Err(Error::RegistrationEnded { cause })
+            }
+            (result, _) => result,
         }
     }
 
