@@ -59,9 +59,9 @@ impl Device {
             .with_network(Arc::new(network.host(ip(address))))
             .with_bind_address(ip(address))
             .with_sip_port(5060)
-            .with_identity(format!("sip:{user}@example.com"))
+            .with_identity(&format!("sip:{user}@example.com"))
             .with_credentials(Credentials::new(user, password))
-            .with_outbound_proxy(format!("sip:{SERVER}"))
+            .with_outbound_proxy(&format!("sip:{SERVER}"))
             .with_id_source(IdSource::from_number(
                 network.seed() ^ u64::from(address.as_bytes()[8]),
             ))

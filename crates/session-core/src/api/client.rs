@@ -33,6 +33,7 @@ use crate::{Credentials, RegistrationHandle, Result, SipResponse};
 /// | [`Error::Timeout`] | no final answer in time | perhaps |
 /// | [`Error::Transport`] | the target cannot be resolved or reached | perhaps |
 /// | [`Error::Busy`] | too many requests are in flight | no |
+/// | [`Error::RegistrationEnded`] | a [`RegistrationHandle`] whose registration was refused for good; names the cause | no |
 /// | [`Error::Closed`] | the coordinator was shut down | perhaps |
 ///
 /// # URIs
@@ -60,6 +61,7 @@ use crate::{Credentials, RegistrationHandle, Result, SipResponse};
 /// [`Error::NotImplemented`]: crate::Error::NotImplemented
 /// [`Error::ProtocolError`]: crate::Error::ProtocolError
 /// [`Error::Busy`]: crate::Error::Busy
+/// [`Error::RegistrationEnded`]: crate::Error::RegistrationEnded
 /// [`Error::Closed`]: crate::Error::Closed
 /// [`Error::Rejected`]: crate::Error::Rejected
 /// [`Error::AuthenticationFailed`]: crate::Error::AuthenticationFailed
