@@ -28,15 +28,9 @@ pub(crate) enum Outcome {
     Listed(Result<Vec<Binding>, StoreError>),
     /// The secrets of those who claim to have sent it.
     Secrets(Result<Secrets, StoreError>),
-<<<<<<< HEAD
     /// The bindings of a user whom something is for; `None` where there is no such user.
     Found(Result<Option<Vec<Binding>>, StoreError>),
-    /// The work panicked.
-=======
-    /// The status of an OPTIONS to a user.
-    Answered(Result<StatusCode, StoreError>),
     /// The work panicked, or did not end in time.
->>>>>>> main
     Lost,
 }
 
