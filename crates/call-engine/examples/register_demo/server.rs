@@ -62,7 +62,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Tells what to enter into a phone that is in the same network.
 fn print_phone_settings(engine: &CallCenterEngine) {
     let host = address_in_the_network().unwrap_or(Ipv4Addr::LOCALHOST.into());
-    println!("phone: To register a phone in the same network, enter (bob, builder for a second one)");
+    println!(
+        "phone: To register a phone in the same network, enter (bob, builder for a second one)"
+    );
     println!("phone:   user name  alice");
     println!("phone:   password   wonderland");
     println!("phone:   domain     {host}");

@@ -9,18 +9,18 @@ mod context;
 mod forks;
 mod metrics;
 mod request;
+mod way;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sipora_auth::{Reason, Verdict};
-use sipora_message::{HeaderName, Method, Request, Response, Scheme, StatusCode, Uri};
+use sipora_message::{HeaderName, Method, Request, Response, Scheme, StatusCode};
 use sipora_transaction_core::{
     Claim, Context, Event, IncomingRequest, RequestError, RequestId, RequestOptions, SendError,
     Target, User,
 };
-use sipora_transport::{Destination, Flow, Transport};
 
 use crate::metrics::count;
 use crate::options;
@@ -32,6 +32,7 @@ use context::Final;
 use forks::{Branch, Forks};
 pub(crate) use metrics::RelayCounters;
 pub use metrics::RelayMetrics;
+use way::{belongs, way};
 
 /// Carries requests to users, inside an endpoint's task.
 pub(crate) struct Relay {
@@ -526,42 +527,6 @@ impl User for Relay {
     }
 }
 
-/// Finds the way to a contact, and the one that is left should that turn out to be gone.
-///
-/// The flow of the REGISTER comes first. A copy too large for a datagram goes to the same address over TCP if that can be
-/// had (§18.1.1), which the transaction layer sees to for addresses and not for flows.
-fn way(
-    binding: &Binding,
-    contact: &Uri,
-    copy: &Request,
-    is_open: impl Fn(&Flow) -> bool,
-) -> (Target, Option<Uri>) {
-    let Some(flow) = binding.flow().filter(is_open) else {
-        return (Target::Uri(contact.clone()), None);
-    };
-    let is_large = copy.as_bytes().len() + VIA_BYTES > DATAGRAM_LIMIT;
-    let target = match flow.transport {
-        Transport::Udp if is_large => Target::Destinations(vec![Destination::udp(flow.remote)]),
-        _ => Target::Flow(flow),
-    };
-    (target, Some(contact.clone()))
-}
-
-/// Says whether an answer, our Via taken off, would reach who sent the request: a contact may answer anything.
-fn belongs(response: &Response, request: &Request) -> bool {
-    let (given, asked) = (response.headers(), request.headers());
-    let via = given.vias().nth(1).and_then(Result::ok);
-    let same_branch = match (via, asked.via()) {
-        (Some(found), Ok(sent)) => found.branch() == sent.branch(),
-        _ => false,
-    };
-    let same_number = match (given.cseq(), asked.cseq()) {
-        (Ok(found), Ok(sent)) => found.number == sent.number,
-        _ => false,
-    };
-    same_branch && same_number
-}
-
 /// A user that is there, whether anything is bound or not, and the bindings.
 fn both(
     secret: Answer<Result<Option<sipora_auth::Secret>, StoreError>>,
@@ -607,9 +572,5 @@ fn unavailable() -> Refusal {
 const PATIENCE_IN_T1: u32 = 40;
 /// Time for one question to a store; there are two.
 const STORE_PATIENCE: Duration = Duration::from_secs(5);
-/// RFC 3261 §18.1.1.
-const DATAGRAM_LIMIT: usize = 1300;
-/// Room for the Via that is still to come.
-const VIA_BYTES: usize = 100;
 /// Requests that wait for contacts at once, unless the configuration says otherwise: two thousand a second over 5 s.
 pub(crate) const DEFAULT_LIMIT: usize = 10_000;
