@@ -51,17 +51,29 @@
 mod api;
 mod authorizer;
 mod check;
+mod dialog;
 mod error;
 mod exchange;
 mod next_hop;
+mod outbox;
+mod subscription;
 mod user;
 
 pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
+pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};
 pub use exchange::{Exchange, TransactionId};
 pub use next_hop::next_hop;
 pub use sipora_transaction_core::Target;
+pub use subscription::{
+    Body, BodyRefusal, Decision, EventPackage, EventSource, Forking, MessageSummaryPackage,
+    Notification, Notifier, NotifierApi, NotifierConfig, NotifierError, NotifierRequest,
+    NotifierSubscription, NotifyAnswer, Offer, PresencePackage, Resubscribe, Subscribe,
+    SubscribeError, Subscribed, Subscriber, SubscriberApi, SubscriberConfig, SubscriberEvent,
+    SubscriberRequest, Subscription, SubscriptionEnd, SubscriptionId, SubscriptionKey,
+    SubscriptionState, TerminationReason, refresh_after,
+};
 
 /// The program of this crate's README.
 #[cfg(doctest)]
