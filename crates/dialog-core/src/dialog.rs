@@ -116,7 +116,10 @@ impl Dialog {
             id: DialogId {
                 call_id: headers.call_id()?.into(),
                 local_tag: from.tag().unwrap_or_default().into(),
-                remote_tag: to.tag().ok_or(DialogError::Missing("the tag of To"))?.into(),
+                remote_tag: to
+                    .tag()
+                    .ok_or(DialogError::Missing("the tag of To"))?
+                    .into(),
             },
             local_uri: from.uri().as_str().into(),
             remote_uri: to.uri().as_str().into(),
@@ -326,16 +329,25 @@ mod tests {
 
     fn routes_of(request: &Request) -> Vec<String> {
         let routes = request.headers().routes();
-        routes.map(|route| route.unwrap().uri().to_string()).collect()
+        routes
+            .map(|route| route.unwrap().uri().to_string())
+            .collect()
     }
 
     #[test]
     fn the_side_that_asked_reverses_the_record_route_and_counts_on() {
         let mut dialog = asked();
-        let request = dialog.request(Method::Subscribe, 1).unwrap().build().unwrap();
+        let request = dialog
+            .request(Method::Subscribe, 1)
+            .unwrap()
+            .build()
+            .unwrap();
         assert_eq!(request.uri_text(), "sip:bob@192.0.2.2");
         assert_eq!(routes_of(&request), ["sip:p1;lr", "sip:p2;lr"]);
-        assert_eq!(request.headers().first(&HeaderName::Route), Some(&b"<sip:p1;lr>;q=1"[..]));
+        assert_eq!(
+            request.headers().first(&HeaderName::Route),
+            Some(&b"<sip:p1;lr>;q=1"[..])
+        );
         assert_eq!(request.headers().cseq().unwrap().number, 6);
         assert_eq!(request.headers().from().unwrap().tag(), Some("a"));
         assert_eq!(request.headers().to().unwrap().tag(), Some("b"));
@@ -350,7 +362,10 @@ mod tests {
         assert_eq!(routes_of(&request), ["sip:p2;lr", "sip:p1;lr"]);
         assert_eq!(request.headers().cseq().unwrap().number, 31);
         assert_eq!(request.headers().from().unwrap().tag(), Some("b"));
-        assert_eq!(request.headers().from().unwrap().uri().as_str(), "sip:bob@example.com");
+        assert_eq!(
+            request.headers().from().unwrap().uri().as_str(),
+            "sip:bob@example.com"
+        );
         assert_eq!(request.headers().to().unwrap().tag(), Some("a"));
     }
 
@@ -372,7 +387,11 @@ mod tests {
     fn numbers_may_be_left_out_and_must_go_up() {
         let mut dialog = Dialog::of_request(&subscribe(), "b").unwrap();
         let mut receive = |number: u32| {
-            dialog.receive(&request("SUBSCRIBE sip:bob@h", "", &format!("{number} SUBSCRIBE")))
+            dialog.receive(&request(
+                "SUBSCRIBE sip:bob@h",
+                "",
+                &format!("{number} SUBSCRIBE"),
+            ))
         };
         assert_eq!(receive(9), Ok(()));
         let late = |received| Err(DialogError::OutOfOrder { received, last: 9 });
@@ -381,7 +400,11 @@ mod tests {
         assert_eq!(receive(10), Ok(()));
         let mut dialog = asked();
         let any = request("NOTIFY sip:alice@h", "", "0 NOTIFY");
-        assert_eq!(dialog.receive(&any), Ok(()), "the peer begins where it likes");
+        assert_eq!(
+            dialog.receive(&any),
+            Ok(()),
+            "the peer begins where it likes"
+        );
     }
 
     #[test]
@@ -398,7 +421,11 @@ mod tests {
         let mut dialog = asked();
         dialog.refresh_target(request("NOTIFY sip:a@h", "", "1 NOTIFY").headers());
         assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.2");
-        let moved = request("NOTIFY sip:a@h", "Contact: <sip:bob@192.0.2.3>\r\n", "1 NOTIFY");
+        let moved = request(
+            "NOTIFY sip:a@h",
+            "Contact: <sip:bob@192.0.2.3>\r\n",
+            "1 NOTIFY",
+        );
         dialog.refresh_target(moved.headers());
         assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.3");
     }

@@ -118,7 +118,10 @@ mod tests {
             assert_eq!(reason.resubscribe(minute), with, "{text}");
             assert!(reason.as_str().eq_ignore_ascii_case(text));
         }
-        assert_eq!(TerminationReason::read(None), TerminationReason::Unspecified);
+        assert_eq!(
+            TerminationReason::read(None),
+            TerminationReason::Unspecified
+        );
         assert_eq!(TerminationReason::Unspecified.as_str(), "");
     }
 }

@@ -58,7 +58,11 @@ mod tests {
             (30, 60, 1800)
         );
         assert_eq!(
-            (seconds(1, Some(5)), seconds(1, Some(500)), seconds(1, Some(u32::MAX))),
+            (
+                seconds(1, Some(5)),
+                seconds(1, Some(500)),
+                seconds(1, Some(u32::MAX))
+            ),
             (30, 500, 86_400)
         );
     }

@@ -92,7 +92,8 @@ impl NotifierApi {
         reason: TerminationReason,
         retry_after: Option<u32>,
     ) -> ApiResult<()> {
-        self.send(Command::Terminate(key, reason, retry_after)).await
+        self.send(Command::Terminate(key, reason, retry_after))
+            .await
     }
 
     async fn send(&self, command: Command) -> ApiResult<()> {

@@ -639,9 +639,18 @@ fn is_acceptable(headers: Headers<'_>, offered: &[&str]) -> bool {
     }
     headers.list(&HeaderName::Accept).any(|value| {
         let value = String::from_utf8_lossy(value);
-        let wanted = value.split(';').next().unwrap_or_default().trim().to_owned();
+        let wanted = value
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         offered.iter().any(|one| {
-            let is_kind = |kind: &str| wanted.strip_suffix("/*").is_some_and(|want| want.eq_ignore_ascii_case(kind));
+            let is_kind = |kind: &str| {
+                wanted
+                    .strip_suffix("/*")
+                    .is_some_and(|want| want.eq_ignore_ascii_case(kind))
+            };
             let kind = one.split('/').next().unwrap_or_default();
             wanted == "*/*" || is_kind(kind) || wanted.eq_ignore_ascii_case(one)
         })

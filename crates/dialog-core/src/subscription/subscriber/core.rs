@@ -276,7 +276,9 @@ impl Subscriber {
                 .push_back(SubscriberEvent::Refreshed { id, result });
         }
         let is_first = self.usage(id).is_some_and(|usage| !usage.is_accepted);
-        let is_last = self.usage(id).is_some_and(|usage| usage.leaving == Leaving::Said);
+        let is_last = self
+            .usage(id)
+            .is_some_and(|usage| usage.leaving == Leaving::Said);
         if is_first || is_last || ends_the_usage(status) {
             let response = response.clone();
             return self.end(id, SubscriptionEnd::Refused { response, refusal });
@@ -369,7 +371,10 @@ impl Subscriber {
             NotifyAnswer {
                 status: refusal.status,
                 reason: (!refusal.reason.is_empty()).then_some(refusal.reason),
-                headers: is_type.then_some((HeaderName::Accept, accept)).into_iter().collect(),
+                headers: is_type
+                    .then_some((HeaderName::Accept, accept))
+                    .into_iter()
+                    .collect(),
             }
         })?;
         let id = self.place(number, place).ok_or_else(nobody)?;
@@ -516,7 +521,10 @@ impl Subscriber {
             Some(dialog) => dialog
                 .request(Method::Subscribe, 1)
                 .ok_or_else(|| "no CSeq number is left".to_owned())
-                .map(|builder| set.subscribe.complete(builder, expires, false, &*set.package))
+                .map(|builder| {
+                    set.subscribe
+                        .complete(builder, expires, false, &*set.package)
+                })
                 .and_then(|builder| builder.build().map_err(|error| error.to_string()))
                 .map(|request| (request, dialog.next_hop().clone())),
             None => set.initial().and_then(|request| {

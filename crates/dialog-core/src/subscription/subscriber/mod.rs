@@ -7,7 +7,7 @@ mod inbox;
 mod usage;
 mod user;
 
-pub use api::{Subscription, SubscriberApi};
+pub use api::{SubscriberApi, Subscription};
 pub use core::{Subscribe, SubscribeError, Subscriber, SubscriberConfig};
 pub use event::{
     Notification, NotifyAnswer, SubscriberEvent, SubscriberRequest, SubscriptionEnd,

@@ -371,7 +371,13 @@ impl User for SubscriberUser {
 /// A reason phrase without what it cannot hold.
 fn printable(text: &str) -> String {
     text.chars()
-        .map(|character| if character.is_control() { ' ' } else { character })
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
         .collect()
 }
 
