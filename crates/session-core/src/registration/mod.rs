@@ -14,16 +14,18 @@ use sipora_auth::Credentials;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
-pub(crate) use expiry::{Backoff, Jitter};
+pub(crate) use expiry::{Backoff, Jitter, expires_header, min_expires};
 pub use handle::{Binding, RegistrationHandle};
 pub use state::{RegistrationState, RegistrationStates};
 
 use crate::outgoing::Outbound;
 use crate::{Result, uri};
 use handle::Link;
-use machine::Machine;
+pub(crate) use machine::{Input, Machine};
+pub(crate) use owner::sleep_until;
 use owner::{Details, Owner, Publisher};
-use registrant::{Granted, Registrant, later, now};
+pub(crate) use registrant::{later, now};
+use registrant::{Granted, Registrant};
 
 /// What a caller wants registered, as text.
 pub(crate) struct Wish<'a> {
