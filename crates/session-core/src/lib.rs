@@ -73,9 +73,9 @@ mod subscription;
 mod uri;
 
 pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipClient};
-pub use bodies::{BodyError, MessageCount, MessageSummary};
 #[cfg(feature = "pidf")]
 pub use bodies::{Basic, Presence, Tuple};
+pub use bodies::{BodyError, MessageCount, MessageSummary};
 pub use error::{Error, Result};
 pub use handler::{Answer, Incoming, SessionHandler};
 pub use publication::{PublicationHandle, PublicationState, PublicationStates};

@@ -15,13 +15,13 @@ use crate::{
 ///
 /// Implemented for [`SessionCoordinator`](crate::SessionCoordinator) and for an `Arc` of whatever implements it, so that
 /// `Arc<SessionCoordinator>` and `Arc<dyn SipClient>` are clients too. On a coordinator that was built without
-/// [`enable_sip_client`], every method fails with [`Error::NotSupported`]. Later versions add methods (MESSAGE, SUBSCRIBE,
-/// PUBLISH), with default bodies, so that implementations of one's own keep compiling.
+/// [`enable_sip_client`], every method fails with [`Error::NotSupported`]. Methods that were added
+/// later have default bodies, so that implementations of one's own keep compiling.
 ///
 /// # Answers and errors
 ///
 /// The `send_*` methods give **any** final answer as `Ok`: a 404 is data, with its status, reason, headers and body.
-/// [`register`] gives `Ok` for a 2xx alone. What can go wrong:
+/// [`register`], `subscribe` and `publish` give `Ok` for a 2xx alone. What can go wrong:
 ///
 /// | error | when | was anything sent? |
 /// | --- | --- | --- |

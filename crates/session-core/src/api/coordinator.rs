@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 
 use super::SipClient;
 use crate::outgoing::Outbound;
-use crate::registration::{self, Wish};
 use crate::publication::{self, Document};
+use crate::registration::{self, Wish};
 use crate::{
     Error, PublicationHandle, RegistrationHandle, Result, SipResponse, SubscriptionHandle,
     subscription, uri,

@@ -66,7 +66,9 @@ impl MessageSummary {
                 summary.account = Some(value.to_owned());
             } else {
                 let count = MessageCount::read(name, value);
-                summary.counts.push(count.ok_or_else(|| wrong("a line that counts nothing"))?);
+                summary
+                    .counts
+                    .push(count.ok_or_else(|| wrong("a line that counts nothing"))?);
             }
         }
         Ok(summary)
@@ -83,9 +85,7 @@ impl MessageSummary {
 impl MessageCount {
     fn read(class: &str, value: &str) -> Option<Self> {
         let (plain, urgent) = match value.split_once('(') {
-            Some((plain, urgent)) => {
-                (plain, Some(pair(urgent.trim_end().strip_suffix(')')?)?))
-            }
+            Some((plain, urgent)) => (plain, Some(pair(urgent.trim_end().strip_suffix(')')?)?)),
             None => (value, None),
         };
         let (new, old) = pair(plain)?;
@@ -122,11 +122,18 @@ mod tests {
              Voice-Message: 2/8 (0/2)\r\nfax-message : 1/0\r\n\r\nTo: <alice@atlanta.example.com>\r\nSubject: x\r\n";
         let summary = MessageSummary::parse(body.as_bytes()).unwrap();
         assert!(summary.waiting);
-        assert_eq!(summary.account.as_deref(), Some("sip:alice@vmail.example.com"));
+        assert_eq!(
+            summary.account.as_deref(),
+            Some("sip:alice@vmail.example.com")
+        );
         assert_eq!(summary.class("Voice-message").unwrap().urgent, Some((0, 2)));
         assert_eq!(summary.class("fax-message").unwrap().new, 1);
         assert_eq!(summary.counts.len(), 2);
-        assert!(!MessageSummary::parse(b"messages-waiting: NO").unwrap().waiting);
+        assert!(
+            !MessageSummary::parse(b"messages-waiting: NO")
+                .unwrap()
+                .waiting
+        );
     }
 
     #[test]

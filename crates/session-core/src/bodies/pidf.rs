@@ -79,12 +79,15 @@ impl Presence {
             let (namespace, event) = reader
                 .read_resolved_event()
                 .map_err(|error| wrong(error.to_string()))?;
-            let is_ours = matches!(namespace, ResolveResult::Bound(name) if name.as_ref() == NAMESPACE);
+            let is_ours =
+                matches!(namespace, ResolveResult::Bound(name) if name.as_ref() == NAMESPACE);
             match event {
                 Event::Start(start) => builder.start(&start, is_ours)?,
                 Event::End(_) => builder.end()?,
                 Event::Text(text) => {
-                    let text = text.xml10_content().map_err(|error| wrong(error.to_string()))?;
+                    let text = text
+                        .xml10_content()
+                        .map_err(|error| wrong(error.to_string()))?;
                     builder.text.push_str(&text);
                 }
                 Event::CData(data) => {
@@ -92,10 +95,14 @@ impl Presence {
                     builder.text.push_str(&text);
                 }
                 Event::GeneralRef(reference) => {
-                    let name = reference.decode().map_err(|error| wrong(error.to_string()))?;
+                    let name = reference
+                        .decode()
+                        .map_err(|error| wrong(error.to_string()))?;
                     let escaped = format!("&{name};");
                     let text = quick_xml::escape::unescape(&escaped);
-                    builder.text.push_str(&text.map_err(|error| wrong(error.to_string()))?);
+                    builder
+                        .text
+                        .push_str(&text.map_err(|error| wrong(error.to_string()))?);
                 }
                 Event::DocType(_) => return Err(wrong("a document type has no place here")),
                 Event::Eof => return builder.finish(),
@@ -206,7 +213,9 @@ fn attribute(start: &BytesStart<'_>, name: &str) -> Result<Option<String>, BodyE
     found
         .map(|attribute| {
             let value = attribute.normalized_value(XmlVersion::Implicit1_0);
-            value.map(|value| value.into_owned()).map_err(|error| wrong(error.to_string()))
+            value
+                .map(|value| value.into_owned())
+                .map_err(|error| wrong(error.to_string()))
         })
         .transpose()
 }
@@ -266,7 +275,10 @@ mod tests {
         let tuple = &presence.tuples[0];
         assert_eq!(tuple.basic, Some(Basic::Open));
         assert_eq!(tuple.priority, Some(0.8));
-        assert_eq!(tuple.contact.as_deref(), Some("im:someone@mobilecarrier.net"));
+        assert_eq!(
+            tuple.contact.as_deref(),
+            Some("im:someone@mobilecarrier.net")
+        );
         assert_eq!(tuple.notes, ["Don't Disturb Please!"]);
         assert_eq!(tuple.timestamp.as_deref(), Some("2001-10-27T16:49:29Z"));
         assert_eq!(presence.tuples[1].basic, Some(Basic::Closed));

@@ -162,7 +162,9 @@ impl Publisher {
             .build()
             .map_err(|error| Error::request("PUBLISH", error.to_string()))?;
         let left = deadline.saturating_duration_since(now());
-        let result = outbound.send(request, outbound.authorizer.clone(), left).await;
+        let result = outbound
+            .send(request, outbound.authorizer.clone(), left)
+            .await;
         self.cseq = last_cseq(&result, self.cseq);
         result.map_err(|error| match Error::from(error) {
             Error::Timeout { .. } => Error::Timeout {

@@ -24,8 +24,8 @@ use handle::Link;
 pub(crate) use machine::{Input, Machine};
 pub(crate) use owner::sleep_until;
 use owner::{Details, Owner, Publisher};
-pub(crate) use registrant::{later, now};
 use registrant::{Granted, Registrant};
+pub(crate) use registrant::{later, now};
 
 /// What a caller wants registered, as text.
 pub(crate) struct Wish<'a> {
