@@ -82,8 +82,9 @@ impl CallCenterConfig {
 
     /// Serves a domain: its addresses-of-record are kept here. May be called again.
     ///
-    /// Any port matches. Without it, the domains are the addresses listened on, the advertised host, and for a listener on
-    /// every address (`0.0.0.0`, `[::]`) each address of the machine and `localhost`.
+    /// Any port matches. Without it, the domains are the addresses listened on, the advertised host, for a listener on every
+    /// address (`0.0.0.0`, `[::]`) each address of the machine, and `localhost` where a listener is on that or on every
+    /// address.
     pub fn with_domain(mut self, name: impl Into<String>) -> Self {
         self.domains.push(name.into());
         self
@@ -302,17 +303,21 @@ pub(crate) const ONE_HOUR: u32 = 3600;
 fn address_of(text: &str) -> Result<SocketAddr> {
     let wrong = |reason: String| Error::Configuration {
         setting: "listener",
-        reason: format!("{text:?} is no HOST:PORT: {reason}"),
+        reason,
     };
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
+    let name = match text.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => name,
+        _ => return Err(wrong(format!("{text:?} is no HOST:PORT"))),
+    };
     let mut found = text
         .to_socket_addrs()
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| wrong(format!("the host {name:?} does not resolve: {error}")))?;
     found
         .next()
-        .ok_or_else(|| wrong("the name has no address".to_owned()))
+        .ok_or_else(|| wrong(format!("the host {name:?} has no address")))
 }
 
 #[cfg(test)]
@@ -350,7 +355,12 @@ mod tests {
         assert!(refused(config().with_expires(30, 60, 7200)).contains("default"));
         assert!(refused(config().with_max_contacts(0)).contains("from 1"));
         assert!(refused(config().with_udp_listener("127.0.0.1")).contains("127.0.0.1"));
-        assert!(refused(config().with_tcp_listener("127.0.0.1:99999")).contains("99999"));
+        assert!(refused(config().with_tcp_listener("127.0.0.1:99999")).contains("no HOST:PORT"));
+        let unknown = refused(config().with_udp_listener("no such name:5060"));
+        assert!(
+            unknown.contains("\"no such name\" does not resolve"),
+            "{unknown}"
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::UserSource;
 use crate::domains::Domains;
 use crate::metrics::{Counters, RegistrarMetrics};
+use crate::pace::Pace;
 use crate::pending::Jobs;
 use crate::registrar::{Access, Registrar, Shared};
 use crate::{
@@ -122,6 +123,7 @@ impl CallCenterEngine {
             shared: Arc::clone(&shared),
             jobs,
             next_sweep: None,
+            wrong_credentials: Pace::default(),
         });
         let endpoint = builder.build().await.map_err(not_built)?;
         let listeners = endpoint

@@ -55,6 +55,7 @@ mod error;
 mod location;
 mod metrics;
 mod options;
+mod pace;
 mod pending;
 mod policy;
 mod refusal;

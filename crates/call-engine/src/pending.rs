@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use sipora_message::StatusCode;
 use sipora_transaction_core::{IncomingRequest, UserHandle};
 use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, timeout_at};
 
 use crate::location::{Applied, ChangeError};
 use crate::registrar::Secrets;
@@ -29,7 +31,7 @@ pub(crate) enum Outcome {
     Secrets(Result<Secrets, StoreError>),
     /// The status of an OPTIONS to a user.
     Answered(Result<StatusCode, StoreError>),
-    /// The work panicked.
+    /// The work panicked, or did not end in time.
     Lost,
 }
 
@@ -41,6 +43,7 @@ pub(crate) struct Jobs {
 struct Job {
     incoming: IncomingRequest,
     work: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    deadline: Instant,
 }
 
 /// There is no room for more work.
@@ -57,10 +60,12 @@ impl Jobs {
         incoming: IncomingRequest,
         work: impl Future<Output = Outcome> + Send + 'static,
     ) -> Result<(), Full> {
-        let work = Box::pin(work);
-        self.sender
-            .try_send(Job { incoming, work })
-            .map_err(|_| Full)
+        let job = Job {
+            incoming,
+            work: Box::pin(work),
+            deadline: Instant::now() + PATIENCE,
+        };
+        self.sender.try_send(job).map_err(|_| Full)
     }
 }
 
@@ -77,7 +82,8 @@ impl Worker {
             tokio::select! {
                 job = self.receiver.recv(), if running.len() < AT_ONCE => {
                     let Some(job) = job else { break };
-                    let started = running.spawn(job.work);
+                    let work = timeout_at(job.deadline, job.work);
+                    let started = running.spawn(async { work.await.unwrap_or(Outcome::Lost) });
                     waiting.insert(started.id(), job.incoming);
                 }
                 Some(ended) = running.join_next_with_id() => {
@@ -99,3 +105,5 @@ impl Worker {
 const QUEUE: usize = 1024;
 /// Work that runs at once: a database has fewer connections.
 const AT_ONCE: usize = 256;
+/// Time that work may take, waiting for its turn included: clients give up after 32 s (Timer F).
+const PATIENCE: Duration = Duration::from_secs(30);

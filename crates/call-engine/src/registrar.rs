@@ -13,6 +13,7 @@ use crate::domains::Domains;
 use crate::location::{Applied, Change, ChangeError, LocationStore};
 use crate::metrics::{Counters, add, count};
 use crate::options;
+use crate::pace::Pace;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::policy::{self, Expiry, MAX_CALL_ID_BYTES};
 use crate::refusal::Refusal;
@@ -24,6 +25,8 @@ pub(crate) struct Registrar {
     pub(crate) shared: Arc<Shared>,
     pub(crate) jobs: Jobs,
     pub(crate) next_sweep: Option<Instant>,
+    /// Of the log lines about wrong credentials.
+    pub(crate) wrong_credentials: Pace,
 }
 
 /// What the registrar and the engine's handle both use.
@@ -186,7 +189,8 @@ impl Registrar {
                 );
             }
             Verdict::Challenge { stale, reason, .. } => {
-                self.challenge(context, incoming, &address, stale, reason)
+                let claimed = secrets.first().map_or("", |(username, _)| username);
+                self.challenge(context, incoming, &address, claimed, stale, reason)
             }
             Verdict::Malformed { error } => {
                 self.refuse_stranger(context, incoming, &Refusal::bad_request(error.to_string()));
@@ -205,6 +209,7 @@ impl Registrar {
         context: &mut Context<'_>,
         incoming: &IncomingRequest,
         address: &AddressOfRecord,
+        claimed: &str,
         stale: bool,
         reason: Reason,
     ) {
@@ -212,7 +217,11 @@ impl Registrar {
         if reason.is_failure() {
             count(&counters.wrong_credentials);
             // For operators, and for programs that watch for guessing.
-            tracing::info!(peer = %incoming.flow.remote, %address, "wrong credentials");
+            if let Some(held_back) = self.wrong_credentials.admit(context.now().instant) {
+                let username: String = claimed.chars().take(MAX_LOGGED_CHARACTERS).collect();
+                let peer = incoming.flow.remote;
+                tracing::info!(%peer, %address, ?username, held_back, "wrong credentials");
+            }
         } else {
             count(&counters.challenges);
         }
@@ -504,6 +513,8 @@ fn user_of<'a>(username: &'a str, domain: &str) -> &'a str {
     }
 }
 
+/// Of a name that a stranger sent.
+const MAX_LOGGED_CHARACTERS: usize = 64;
 /// What has expired is never shown, so there is no haste.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// With [`SWEEP_BATCH`], a hundred thousand a second: faster than requests can bind them.

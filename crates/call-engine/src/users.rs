@@ -82,24 +82,16 @@ impl Users {
 
     /// Adds the users of a file: `user:password` a line.
     ///
-    /// The first colon ends the name; everything after it is the password, spaces included. Lines that are empty or begin
-    /// with `#` are skipped. Either the whole file is taken or nothing. Blocks while it reads.
+    /// The first colon ends the name, which spaces around it do not belong to; everything after the colon is the password,
+    /// spaces included. Lines that are empty or begin with `#` are skipped. Either the whole file is taken or nothing.
+    /// Blocks while it reads.
     ///
     /// # Errors
     ///
     /// [`Error::UsersFile`] when it cannot be read, [`Error::UsersLine`] with the first line that is wrong: no colon, an
     /// empty name or password, a name with `@`, a user that an earlier line of the file has, or bytes that are not UTF-8.
     pub fn load(&self, path: impl AsRef<Path>) -> Result<usize> {
-        let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|source| Error::UsersFile {
-            path: path.to_owned(),
-            source,
-        })?;
-        let loaded = parse(&bytes).map_err(|(line, reason)| Error::UsersLine {
-            path: path.to_owned(),
-            line,
-            reason,
-        })?;
+        let loaded = read(path.as_ref())?;
         let count = loaded.len();
         let mut passwords = self.write();
         if passwords.is_empty() {
@@ -107,6 +99,20 @@ impl Users {
         } else {
             passwords.extend(loaded);
         }
+        Ok(count)
+    }
+
+    /// Puts the users of a file in the place of all that are there: who is not in the file is a user no more.
+    ///
+    /// Bindings stay until they expire or are removed. Reads as [`load`](Self::load) does, and blocks as long.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load). Nothing is changed then.
+    pub fn reload(&self, path: impl AsRef<Path>) -> Result<usize> {
+        let loaded = read(path.as_ref())?;
+        let count = loaded.len();
+        *self.write() = loaded;
         Ok(count)
     }
 
@@ -144,6 +150,18 @@ impl std::fmt::Debug for Users {
 }
 
 type Passwords = HashMap<Box<str>, Box<str>>;
+
+fn read(path: &Path) -> Result<Passwords> {
+    let bytes = fs::read(path).map_err(|source| Error::UsersFile {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&bytes).map_err(|(line, reason)| Error::UsersLine {
+        path: path.to_owned(),
+        line,
+        reason,
+    })
+}
 
 fn parse(bytes: &[u8]) -> Result<Passwords, (usize, String)> {
     // Editors on Windows begin a file with a byte order mark.
@@ -242,6 +260,26 @@ mod tests {
         let users = Users::new();
         users.add("alice", "swordfish").unwrap();
         assert!(!format!("{users:?}").contains("swordfish"));
+    }
+
+    #[test]
+    fn a_file_that_is_read_again_replaces_everybody_or_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        fs::write(&path, "alice:one\nbob:two\n").unwrap();
+        let users = Users::new();
+        assert_eq!(users.load(&path).unwrap(), 2);
+        fs::write(&path, "alice:new\nbroken\n").unwrap();
+        assert!(matches!(
+            users.reload(&path),
+            Err(Error::UsersLine { line: 2, .. })
+        ));
+        assert!(users.contains("bob"));
+        assert_eq!(&*users.read()["alice"], "one");
+        fs::write(&path, "alice:new\n").unwrap();
+        assert_eq!(users.reload(&path).unwrap(), 1);
+        assert!(!users.contains("bob"));
+        assert_eq!(&*users.read()["alice"], "new");
     }
 
     #[test]

@@ -27,6 +27,7 @@ enum How {
     Well,
     Failing,
     Panicking,
+    Stuck,
 }
 
 impl Slow {
@@ -42,6 +43,7 @@ impl Slow {
                 How::Well => work(&inner).wait().await,
                 How::Failing => Err(StoreError::new("the disk is gone")),
                 How::Panicking => panic!("a store that breaks"),
+                How::Stuck => std::future::pending().await,
             }
         })
     }
@@ -137,6 +139,28 @@ async fn a_store_that_fails_or_breaks_is_answered_with_500() {
             200
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_is_given_up_before_the_client_gives_up() {
+    let mut lab = slow_lab(How::Stuck).await;
+    // More than may run at once: those that wait for their turn have waited as long.
+    for number in 0..300 {
+        let asked = register(1).call_id(&format!("call-{number}"));
+        let request = lab.phone.request(&asked);
+        lab.phone.send(request.as_bytes());
+    }
+    after(31).await;
+    let mut refused = 0;
+    while let Some(answer) = lab.phone.receive().await {
+        match status(&answer) {
+            100 => {}
+            500 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(refused, 300);
+    assert_eq!(lab.engine.metrics().registrar.store_failures, 300);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use sipora_call_engine::{Algorithm, CallCenterConfig, CallCenterEngine};
+use sipora_call_engine::{Algorithm, CallCenterConfig, CallCenterEngine, Users};
 
 use crate::arguments::EXIT_STATUSES;
 use crate::config::{ConfigFile, Digest, Expires, Listen};
@@ -61,6 +61,9 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let engine = CallCenterEngine::new(settings.into_config())
         .await
         .map_err(|error| Failure::Local(chain(&error)))?;
+    if engine.users().is_some_and(Users::is_empty) {
+        tracing::warn!("the users file names nobody, so nobody can register");
+    }
     announce(&engine)?;
     let signal = signals.next().await;
     tracing::info!("{signal}: ending");

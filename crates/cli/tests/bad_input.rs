@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Process, SIPORA, Server, password_of, run, sipora, write};
+use common::{PATIENCE, Process, SIPORA, Server, password_of, sipora, write};
 
 /// Runs `sipora` with these arguments, which it must refuse: status 2 and one line that names `culprit`.
 fn refused(arguments: &[&str], culprit: &str) {
@@ -130,6 +130,20 @@ fn a_users_file_that_cannot_be_read_is_refused() {
             users,
         );
     }
+}
+
+#[test]
+fn a_users_file_that_names_nobody_is_warned_about() {
+    let files = tempfile::tempdir().unwrap();
+    let users = write(files.path(), "users", "# nobody yet\n");
+    let mut command = Command::new(SIPORA);
+    command.args(["serve", "--listen", "udp:127.0.0.1:0", "--users"]);
+    let server = Process::start(command.arg(users));
+    server.wait_for("warning", PATIENCE, |line| {
+        (line.contains("WARN") && line.contains("nobody can register")).then_some(())
+    });
+    let outcome = server.terminate(PATIENCE);
+    assert_eq!(outcome.code(), 0, "{outcome}");
 }
 
 #[test]
@@ -346,12 +360,8 @@ fn a_refused_tcp_connection_is_no_answer() {
 #[test]
 fn a_silent_peer_is_no_answer() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let uri = format!("sip:{}", silent.local_addr().unwrap());
-    // Timer F gives up after 32 s (RFC 3261 §17.1.2.2).
-    let outcome = run(
-        Command::new(SIPORA).args(["options", &uri]),
-        Duration::from_secs(50),
-    );
+    let uri = format!("sip:alice@{}", silent.local_addr().unwrap());
+    let outcome = sipora(["register", &uri, "--timeout", "1"]);
     assert_eq!(outcome.code(), 3, "{outcome}");
     assert_eq!(outcome.error_lines().len(), 1, "{outcome}");
 }

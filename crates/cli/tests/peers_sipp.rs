@@ -11,9 +11,12 @@ mod common;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use common::{DOMAIN, Server, password_of, peer, peer_is_installed, run, write};
+use common::{DOMAIN, Server, free_port, password_of, peer, peer_is_installed, run, write};
+
+static TURN: Mutex<()> = Mutex::new(());
 
 const USERS: usize = 1_000;
 const SCENARIO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sipp/register.xml");
@@ -38,6 +41,8 @@ fn registers_all(mode: &str, address: impl Fn(&Server) -> SocketAddr) {
     if !peer_is_installed("sipp") {
         return;
     }
+    // One after the other: a port that is found free is held for a moment by whatever another thread forks just then.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::start(users());
     let files = tempfile::tempdir().unwrap();
     let injected: String = users()
@@ -73,6 +78,9 @@ fn registers_all(mode: &str, address: impl Fn(&Server) -> SocketAddr) {
                 "-i",
                 "127.0.0.1",
             ])
+            // Left to itself, SIPp binds 5060 with SO_REUSEADDR and listens later: of two that start at the same time
+            // on one machine both get it, and one fails when it listens.
+            .args(["-p", &free_port().to_string()])
             .args([
                 "-nostdin",
                 "-skip_rlimit",

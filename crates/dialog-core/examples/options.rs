@@ -1,6 +1,8 @@
 //! Asks a SIP server what it can do, and shows the whole answer.
 //!
-//! `cargo run -p sipora-dialog-core --example options -- sip:127.0.0.1:5060 [USER PASSWORD]`
+//! `cargo run -p sipora-dialog-core --example options -- sip:127.0.0.1:5060 [USER]`
+//!
+//! The password of USER comes from the environment variable `SIPORA_PASSWORD`, so that it stands in no process list.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
@@ -19,12 +21,18 @@ async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.as_slice() {
         [target] => run(target, None).await,
-        [target, user, password] => {
-            let credentials = Credentials::new(user.as_str(), password.as_str());
+        [target, user] => {
+            let Ok(password) = std::env::var("SIPORA_PASSWORD") else {
+                eprintln!("set SIPORA_PASSWORD to the password of {user}");
+                return ExitCode::from(2);
+            };
+            let credentials = Credentials::new(user.as_str(), password);
             run(target, DigestAuthorizer::new([credentials])).await
         }
         _ => {
-            eprintln!("usage: options URI [USER PASSWORD]");
+            eprintln!(
+                "usage: options URI [USER]\n\nThe password of USER is taken from SIPORA_PASSWORD."
+            );
             return ExitCode::from(2);
         }
     };

@@ -42,39 +42,31 @@ pub trait Authorizer: Send + Sync {
 /// let authorizer = DigestAuthorizer::new([Credentials::new("alice", "wonderland")]);
 /// # let _ = authorizer;
 /// ```
-pub struct DigestAuthorizer {
-    main: Mutex<ClientAuthenticator>,
-    proxies: Option<Mutex<ClientAuthenticator>>,
-}
+pub struct DigestAuthorizer(Mutex<ClientAuthenticator>);
 
 impl DigestAuthorizer {
     /// Makes an authorizer with these credentials; `None` when there are none.
     ///
-    /// Credentials kept for the realm that asks come before those for any realm; among equals the first wins.
+    /// Credentials kept for the realm that asks come before those for any realm, then those kept
+    /// [for proxies](Credentials::for_proxies) before those for everybody; among equals the first wins.
     pub fn new(credentials: impl IntoIterator<Item = Credentials>) -> Option<Self> {
-        Some(Self {
-            main: Mutex::new(authenticator(credentials)?),
-            proxies: None,
-        })
+        let mut credentials = credentials.into_iter();
+        let mut authenticator = ClientAuthenticator::new(credentials.next()?);
+        for more in credentials {
+            authenticator.add(more);
+        }
+        Some(Self(Mutex::new(authenticator)))
     }
 
-    /// Answers proxies (407) from other credentials, where those fit, than servers (401).
-    pub fn with_proxy_credentials(
-        mut self,
-        credentials: impl IntoIterator<Item = Credentials>,
-    ) -> Self {
-        self.proxies = authenticator(credentials).map(Mutex::new);
-        self
+    /// Nothing that panics runs under the lock, so a poisoned one holds what it held.
+    fn lock(&self) -> MutexGuard<'_, ClientAuthenticator> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Authorizer for DigestAuthorizer {
     fn preempt(&self, request: &Request, cnonce: &str) -> Vec<(HeaderName, String)> {
-        let mut headers = lock(&self.main).preempt(request, cnonce);
-        if let Some(proxies) = &self.proxies {
-            headers.extend(lock(proxies).preempt(request, cnonce));
-        }
-        headers
+        self.lock().preempt(request, cnonce)
     }
 
     fn authorize(
@@ -83,44 +75,18 @@ impl Authorizer for DigestAuthorizer {
         challenge: &Response,
         cnonce: &str,
     ) -> Result<Vec<(HeaderName, String)>, AuthError> {
-        if let (407, Some(proxies)) = (challenge.status().as_u16(), &self.proxies) {
-            let answer = lock(proxies).answer(request, challenge, cnonce);
-            if !matches!(answer, Err(AuthError::NoCredentials { .. })) {
-                return answer;
-            }
-        }
-        lock(&self.main).answer(request, challenge, cnonce)
+        self.lock().answer(request, challenge, cnonce)
     }
 
     fn learn(&self, request: &Request, response: &Response) {
-        lock(&self.main).learn(request, response);
-        if let Some(proxies) = &self.proxies {
-            lock(proxies).learn(request, response);
-        }
+        self.lock().learn(request, response);
     }
 }
 
 impl fmt::Debug for DigestAuthorizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DigestAuthorizer")
-            .field("main", &*lock(&self.main))
-            .field("proxies", &self.proxies.is_some())
+        f.debug_tuple("DigestAuthorizer")
+            .field(&*self.lock())
             .finish()
     }
-}
-
-fn authenticator(
-    credentials: impl IntoIterator<Item = Credentials>,
-) -> Option<ClientAuthenticator> {
-    let mut credentials = credentials.into_iter();
-    let mut authenticator = ClientAuthenticator::new(credentials.next()?);
-    for more in credentials {
-        authenticator.add(more);
-    }
-    Some(authenticator)
-}
-
-/// Nothing that panics runs under these locks, so a poisoned one holds what it held.
-fn lock(mutex: &Mutex<ClientAuthenticator>) -> MutexGuard<'_, ClientAuthenticator> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -36,7 +36,7 @@ pub enum ApiError {
     /// No final answer came in time.
     #[error("no final answer within {after:?}")]
     Timeout {
-        /// The time that was allowed.
+        /// How long was waited: the time allowed, or the time of the transactions, where that was shorter.
         after: Duration,
         /// The CSeq number last sent.
         cseq: Option<u32>,

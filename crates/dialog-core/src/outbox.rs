@@ -26,6 +26,16 @@ struct Waiting<K> {
     deadline: Instant,
 }
 
+impl<K> Waiting<K> {
+    /// Tells how long it has waited: all that was allowed, or whole seconds less where timer F was sooner.
+    fn waited(&self, now: Instant) -> Duration {
+        match self.deadline.saturating_duration_since(now) {
+            Duration::ZERO => self.timeout,
+            left => Duration::from_secs(self.timeout.saturating_sub(left).as_secs()),
+        }
+    }
+}
+
 /// A request on its way out.
 pub(crate) struct Outgoing<K> {
     pub(crate) key: K,
@@ -129,7 +139,8 @@ impl<K: Copy> Outbox<K> {
             }
             Event::Failed { request, error } => {
                 let waiting = self.waiting.remove(&request)?;
-                let error = ApiError::from_request(error, waiting.timeout, waiting.cseq);
+                let waited = waiting.waited(context.now().instant);
+                let error = ApiError::from_request(error, waited, waiting.cseq);
                 Some(Outcome {
                     key: waiting.key,
                     result: Err(error),

@@ -76,6 +76,16 @@ struct Pending {
     reply: oneshot::Sender<ApiResult<Exchange>>,
 }
 
+impl Pending {
+    /// Tells how long it has waited: all that was allowed, or whole seconds less where timer F was sooner.
+    fn waited(&self, now: Instant) -> Duration {
+        match self.deadline.saturating_duration_since(now) {
+            Duration::ZERO => self.timeout,
+            left => Duration::from_secs(self.timeout.saturating_sub(left).as_secs()),
+        }
+    }
+}
+
 impl DialogUser {
     pub(crate) fn new(abandoned: Arc<Abandoned>) -> Self {
         Self {
@@ -196,9 +206,9 @@ impl DialogUser {
         reply(pending.reply, Ok(exchange));
     }
 
-    fn on_failed(&mut self, id: RequestId, error: RequestError) {
+    fn on_failed(&mut self, now: Instant, id: RequestId, error: RequestError) {
         if let Some(pending) = self.take(id) {
-            let error = ApiError::from_request(error, pending.timeout, pending.cseq);
+            let error = ApiError::from_request(error, pending.waited(now), pending.cseq);
             reply(pending.reply, Err(error));
         }
     }
@@ -236,7 +246,9 @@ impl User for DialogUser {
             } => {
                 self.on_response(context, request, response, flow, destination);
             }
-            Event::Failed { request, error } => self.on_failed(request, error),
+            Event::Failed { request, error } => {
+                self.on_failed(context.now().instant, request, error);
+            }
             _ => {}
         }
     }

@@ -269,7 +269,7 @@ async fn a_transaction_ends_after_64_t1_however_long_the_wait_may_be() {
     let scene = Scene::new(|_| vec![]).await;
     let begun = tokio::time::Instant::now();
     let error = scene.send(options(), Duration::MAX).await.unwrap_err();
-    assert!(matches!(error, ApiError::Timeout { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "no final answer within 32s");
     assert_eq!(begun.elapsed().as_secs(), 32);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `cargo run -p sipora-session-core --example register -- sip:alice@127.0.0.1 --registrar sip:127.0.0.1:5060`
 //!
-//! The password comes from the environment variable `SIP_PASSWORD`, so that it stands in no process list.
+//! The password comes from the environment variable `SIPORA_PASSWORD`, so that it stands in no process list.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use sipora_session_core::{Credentials, Error, SessionManagerBuilder, SipClient};
 
 const USAGE: &str = "usage: register ADDRESS-OF-RECORD [--registrar URI] [--user NAME] [--expires SECONDS] [--proxy URI]
 
-The password is taken from the environment variable SIP_PASSWORD.";
+The password is taken from the environment variable SIPORA_PASSWORD.";
 
 struct Arguments {
     address: String,
@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<(), Error> {
     let mut builder = SessionManagerBuilder::new().enable_sip_client();
-    if let Ok(password) = std::env::var("SIP_PASSWORD") {
+    if let Ok(password) = std::env::var("SIPORA_PASSWORD") {
         builder = builder.with_credentials(Credentials::new(arguments.user.as_str(), password));
     }
     if let Some(proxy) = &arguments.proxy {

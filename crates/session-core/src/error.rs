@@ -1,5 +1,6 @@
 //! The error of this crate.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,13 +20,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// An argument is no URI of the kind that is needed. Nothing was sent.
-    #[error("{argument} `{uri}`: {reason}, at offset {offset}")]
+    #[error("{argument} `{uri}`: {reason}{}", Place(*.offset))]
     InvalidUri {
         /// The argument or setting.
         argument: &'static str,
-        /// The text that was given.
+        /// The text that was given; what may be a password in it is `***`.
         uri: String,
-        /// The byte of the text at which it is wrong.
+        /// The byte of the text that was given at which it is wrong; 0 also where it is wrong as a whole.
         offset: usize,
         /// What is wrong.
         reason: String,
@@ -81,7 +82,7 @@ pub enum Error {
     /// No final answer came in time.
     #[error("no final answer within {after:?}")]
     Timeout {
-        /// The time that was allowed.
+        /// How long was waited: the time allowed, or the time of the transactions, where that was shorter.
         after: Duration,
     },
     /// Credentials were there, and the peer did not take them or asked for others.
@@ -104,8 +105,14 @@ pub enum Error {
     /// Too many requests are in flight; later there may be room.
     #[error("too many requests in flight")]
     Busy,
+    /// The registration has ended by itself, for good: [`RegistrationState::Failed`](crate::RegistrationState::Failed).
+    #[error("the registration has ended: {cause}")]
+    RegistrationEnded {
+        /// What ended it.
+        cause: Arc<Error>,
+    },
     /// The coordinator was shut down, or the registration has ended.
-    #[error("closed")]
+    #[error("the coordinator was shut down, or the registration has ended")]
     Closed,
 }
 
@@ -116,6 +123,7 @@ impl Error {
             Error::Rejected(response)
             | Error::AuthenticationFailed { response, .. }
             | Error::ProtocolError { response, .. } => Some(response),
+            Error::RegistrationEnded { cause } => cause.response(),
             _ => None,
         }
     }
@@ -158,7 +166,7 @@ impl Error {
     ) -> Self {
         Error::InvalidUri {
             argument,
-            uri: uri.to_owned(),
+            uri: without_password(uri),
             offset,
             reason: reason.into(),
         }
@@ -192,6 +200,37 @@ impl From<ApiError> for Error {
             ApiError::Busy { .. } => Error::Busy,
             _ => Error::Closed,
         }
+    }
+}
+
+/// Prints where a text is wrong, if that is a place in it.
+struct Place(usize);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            offset => write!(f, ", at offset {offset}"),
+        }
+    }
+}
+
+/// Hides what stands between the user and the host of a text that is meant to be a URI, and perhaps is none.
+fn without_password(text: &str) -> String {
+    let Some((user_info, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let starts_with = |scheme: &str| {
+        let start = user_info.get(..scheme.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    let scheme = ["sip:", "sips:"]
+        .into_iter()
+        .find(|scheme| starts_with(scheme));
+    let (scheme, user_info) = user_info.split_at(scheme.map_or(0, str::len));
+    match user_info.split_once(':') {
+        Some((user, _)) => format!("{scheme}{user}:***@{host}"),
+        None => text.to_owned(),
     }
 }
 
@@ -251,6 +290,41 @@ mod tests {
         );
         assert_eq!(error.to_string(), "rejected: 403 No");
         assert!(Error::Closed.response().is_none());
+    }
+
+    #[test]
+    fn a_password_in_a_uri_is_not_repeated() {
+        for (text, shown) in [
+            ("sip:alice:secret@exa mple", "sip:alice:***@exa mple"),
+            ("SIPS:alice:se@cret@[::1", "SIPS:alice:***@[::1"),
+            ("alice:secret@example.com", "alice:***@example.com"),
+            ("sip:alice@[::1", "sip:alice@[::1"),
+            ("sip:[::1]:x", "sip:[::1]:x"),
+            ("é:ü@x", "é:***@x"),
+        ] {
+            let error = Error::uri("from_uri", text, 4, "wrong");
+            assert_eq!(
+                error.to_string(),
+                format!("from_uri `{shown}`: wrong, at offset 4")
+            );
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_wrong_as_a_whole_names_no_place() {
+        let error = Error::uri("contact_uri", "*", 0, "no contact");
+        assert_eq!(error.to_string(), "contact_uri `*`: no contact");
+    }
+
+    #[test]
+    fn the_end_of_a_registration_names_its_cause() {
+        let cause = Arc::new(rejected(403, ""));
+        let error = Error::RegistrationEnded { cause };
+        assert_eq!(
+            error.to_string(),
+            "the registration has ended: rejected: 403 No"
+        );
+        assert!(error.response().is_some() && !error.is_temporary());
     }
 
     #[test]

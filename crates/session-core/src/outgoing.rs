@@ -1,6 +1,6 @@
 //! Requests on their way out: what they all carry, and where they go.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sipora_auth::{AuthError, Credentials};
@@ -186,44 +186,33 @@ impl Outbound {
     /// Credentials given for the registration come first. Kept for a realm, they stand before the coordinator's; for any
     /// realm, they answer the registrar whatever the coordinator has, and proxies are answered from the coordinator's.
     pub(crate) fn authorizer_for(&self, own: Option<Credentials>) -> (Arc<dyn Authorizer>, bool) {
-        let Some(own) = own else {
-            let authorizer = authorizer(self.credentials.iter().cloned());
-            return (authorizer, !self.credentials.is_empty());
-        };
-        if own.realm().is_some() {
-            let all = std::iter::once(own).chain(self.credentials.iter().cloned());
-            return (authorizer(all), true);
+        let shared = self.credentials.iter().cloned();
+        match own {
+            None => (authorizer(shared), !self.credentials.is_empty()),
+            Some(own) if own.realm().is_some() => {
+                (authorizer(std::iter::once(own).chain(shared)), true)
+            }
+            Some(own) => {
+                let proxies = shared.map(Credentials::for_proxies);
+                (authorizer(std::iter::once(own).chain(proxies)), true)
+            }
         }
-        let Some(authorizer) = DigestAuthorizer::new([own]) else {
-            return (Arc::new(NoCredentials), false);
-        };
-        (
-            Arc::new(authorizer.with_proxy_credentials(self.credentials.iter().cloned())),
-            true,
-        )
     }
 
     pub(crate) fn tag(&self) -> Tag {
-        self.ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tag()
+        self.ids().tag()
     }
 
     pub(crate) fn call_id(&self) -> CallId {
-        self.ids
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .call_id()
+        self.ids().call_id()
     }
 
     pub(crate) fn jitter(&self) -> Jitter {
-        Jitter::new(
-            self.ids
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .number(),
-        )
+        Jitter::new(self.ids().number())
+    }
+
+    fn ids(&self) -> MutexGuard<'_, IdSource> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

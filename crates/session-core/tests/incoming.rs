@@ -5,6 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sipora_message::{Method, Uri};
@@ -217,4 +218,24 @@ async fn requests_are_answered_until_the_shutdown_and_not_after() {
     let scene = Scene::new(|builder| builder).await;
     scene.asked.shutdown().await;
     assert!(scene.asker.send_options("sip:192.0.2.2").await.is_err());
+}
+
+struct Pondering;
+
+#[async_trait]
+impl SessionHandler for Pondering {
+    async fn on_options(&self, _: &Incoming<'_>) -> Answer {
+        pass(seconds(1)).await;
+        Answer::ok()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_application_is_answering_is_answered_before_the_end() {
+    let scene = Scene::new(|builder| builder.with_handler(Arc::new(Pondering))).await;
+    let (answer, ()) = tokio::join!(scene.options(), async {
+        pass(Duration::from_millis(500)).await;
+        scene.asked.shutdown().await;
+    });
+    assert_eq!(answer.status(), StatusCode::OK);
 }

@@ -1,4 +1,5 @@
 //! Subscriptions of a client to a notifier over a simulated network, in virtual time.
+#![cfg(feature = "pidf")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

@@ -91,7 +91,8 @@ impl ClientAuthenticator {
     /// Gives credentials for a request that nobody has challenged yet, where a session fits it.
     ///
     /// A server's session fits requests to the same host or with the same Call-ID; a proxy's, requests with the same
-    /// Call-ID, and any request when the credentials are kept for its realm (RFC 3261 §22.3). Nothing fits ACK, which
+    /// Call-ID, and when the credentials are kept for its realm (RFC 3261 §22.3), those that begin on the same way, by the
+    /// first Route or else the host: a stranger learns nothing to guess a password from. Nothing fits ACK, which
     /// repeats the credentials of its INVITE, and CANCEL, which nobody may challenge (§22.1).
     pub fn preempt(&mut self, request: &Request, cnonce: &str) -> Vec<(HeaderName, String)> {
         if matches!(request.method(), Method::Ack | Method::Cancel) || !is_quotable(cnonce) {
@@ -191,6 +192,7 @@ impl ClientAuthenticator {
         }
         let scope = Scope {
             host: asked.host.clone(),
+            first_hop: asked.first_hop.clone(),
             call_id: asked.call_id.to_owned(),
             configured: credentials.realm().is_some(),
         };
@@ -271,6 +273,8 @@ impl fmt::Debug for ClientAuthenticator {
 struct Asked<'a> {
     covered: Covered<'a>,
     host: String,
+    /// The host of the first Route, or the same as `host`.
+    first_hop: String,
     call_id: &'a str,
     carried: Vec<Carried>,
 }
@@ -304,6 +308,11 @@ impl<'a> Asked<'a> {
             Ok(uri) => uri.host_str().to_ascii_lowercase(),
             Err(_) => String::new(),
         };
+        let first_hop = match request.headers().routes().next() {
+            Some(Ok(route)) => route.uri().host_str().to_ascii_lowercase(),
+            Some(Err(_)) => String::new(),
+            None => host.clone(),
+        };
         Asked {
             covered: Covered {
                 method: request.method().as_str(),
@@ -311,6 +320,7 @@ impl<'a> Asked<'a> {
                 body: request.body(),
             },
             host,
+            first_hop,
             call_id: request.headers().call_id().unwrap_or_default(),
             carried,
         }
@@ -327,10 +337,12 @@ impl<'a> Asked<'a> {
     fn is_within(&self, session: &Session) -> bool {
         let scope = &session.scope;
         let same_call = !self.call_id.is_empty() && scope.call_id == self.call_id;
-        match session.challenger {
-            Challenger::Server => same_call || (!self.host.is_empty() && scope.host == self.host),
-            Challenger::Proxy => same_call || scope.configured,
-        }
+        let same = |one: &str, other: &str| !one.is_empty() && one == other;
+        let same_way = match session.challenger {
+            Challenger::Server => same(&scope.host, &self.host),
+            Challenger::Proxy => scope.configured && same(&scope.first_hop, &self.first_hop),
+        };
+        same_call || same_way
     }
 }
 

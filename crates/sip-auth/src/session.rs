@@ -25,6 +25,8 @@ pub(crate) struct Session {
 pub(crate) struct Scope {
     /// The Request-URI's host, in lower case.
     pub(crate) host: String,
+    /// The host of the first Route, else the Request-URI's.
+    pub(crate) first_hop: String,
     pub(crate) call_id: String,
     /// The credentials name this realm, so a proxy's may cross dialogs (RFC 3261 §22.3).
     pub(crate) configured: bool,

@@ -424,6 +424,40 @@ fn a_proxys_credentials_cross_dialogs_only_when_kept_for_its_realm() {
 }
 
 #[test]
+fn a_proxys_credentials_go_unasked_by_the_same_first_hop_only() {
+    let through = |uri: &'static str, proxy: &str| {
+        let route = (HeaderName::Route, format!("<sip:{proxy};lr>"));
+        let draft = Draft {
+            uri,
+            call_id: "other",
+            ..REGISTER
+        };
+        draft.with(&[route])
+    };
+    let credentials = Credentials::new("alice", "wonderland").for_realm(REALM);
+    let challenge = response(407, &[proxy(MD5)]);
+
+    let mut direct = ClientAuthenticator::new(credentials.clone());
+    direct
+        .answer(&REGISTER.bare(), &challenge, "c")
+        .expect("an answer");
+    let stranger = Draft {
+        uri: "sip:bob@stranger.example",
+        call_id: "other",
+        ..REGISTER
+    };
+    assert_eq!(direct.preempt(&stranger.bare(), "c"), []);
+    assert_eq!(direct.preempt(&through(URI, "elsewhere.example"), "c"), []);
+
+    let mut routed = ClientAuthenticator::new(credentials);
+    routed
+        .answer(&through(URI, "proxy.example"), &challenge, "c")
+        .expect("an answer");
+    let same_proxy = through("sip:bob@stranger.example", "PROXY.example:5060");
+    assert_eq!(routed.preempt(&same_proxy, "c").len(), 1);
+}
+
+#[test]
 fn nextnonce_replaces_the_nonce_and_starts_the_count_again() {
     let mut client = client();
     let lines = client

@@ -1,17 +1,19 @@
 //! Copies with changes.
 
 use std::fmt::Display;
+use std::io::Write;
 
 use bytes::Bytes;
 
 use crate::builder::{is_injection, print_body, print_checked, request_of, response_of};
-use crate::classes::trim;
+use crate::classes::offset_in;
 use crate::error::BuildError;
 use crate::header_name::HeaderName;
-use crate::headers::after_first;
+use crate::headers::first_element;
 use crate::message::Raw;
 use crate::request::Request;
 use crate::response::Response;
+use crate::scan;
 use crate::uri::UriRef;
 
 /// A copy of a message with changes: lines that are not changed keep their bytes, order and spelling.
@@ -34,6 +36,31 @@ enum Piece {
     Kept(usize),
     /// A line as it is printed, its end included.
     New(HeaderName, Vec<u8>),
+}
+
+/// The first value of a comma list in its line.
+struct FirstValue {
+    /// The line's place in the message.
+    place: usize,
+    line: Vec<u8>,
+    start: usize,
+    len: usize,
+    /// Where the second value begins.
+    rest: Option<usize>,
+}
+
+impl FirstValue {
+    fn replaced_by(&self, value: &[u8]) -> Vec<u8> {
+        let before = self.line.get(..self.start).unwrap_or_default();
+        let after = self.line.get(self.start + self.len..).unwrap_or_default();
+        [before, value, after].concat()
+    }
+
+    fn removed(&self) -> Option<Vec<u8>> {
+        let before = self.line.get(..self.start)?;
+        let after = self.line.get(self.rest?..)?;
+        Some([before, after].concat())
+    }
 }
 
 impl<M> Edit<M> {
@@ -99,39 +126,37 @@ impl<M> Edit<M> {
     }
 
     /// Replaces the first value of a comma list, wherever its commas and lines are: how the receiver stamps the top
-    /// Via (RFC 3261 §18.2.1). Nothing happens where there is no such header field.
+    /// Via (RFC 3261 §18.2.1). All around the value keeps its bytes. Nothing happens where there is no such header
+    /// field.
     pub fn set_first_value(mut self, name: impl Into<HeaderName>, value: impl Display) -> Edit<M> {
         let name = name.into();
-        let Some((place, rest)) = self.split_first(&name) else {
+        let Some(first) = self.first_value(&name) else {
             return self;
         };
-        let mut line = Vec::new();
-        if let Err(error) = print_checked(&mut line, &name, value) {
-            self.fail(error);
+        let mut printed = Vec::new();
+        // Writing to a vector cannot fail, a value of the caller's can.
+        let result = write!(printed, "{value}");
+        if result.is_err() || printed.iter().copied().any(is_injection) {
+            self.fail(BuildError::Injection(name));
             return self;
         }
-        if !rest.is_empty() {
-            line.truncate(line.len() - 2);
-            line.extend_from_slice(b", ");
-            line.extend_from_slice(&rest);
-            line.extend_from_slice(b"\r\n");
-        }
-        self.put(place, Piece::New(name, line));
+        let line = first.replaced_by(&printed);
+        self.put(first.place, Piece::New(name, line));
         self
     }
 
-    /// Removes the first value of a comma list: how a proxy takes off its own Via or Route.
+    /// Removes the first value of a comma list: how a proxy takes off its own Via or Route. All around the value keeps
+    /// its bytes; a line that is left without values goes too.
     pub fn remove_first_value(mut self, name: impl Into<HeaderName>) -> Edit<M> {
         let name = name.into();
-        let Some((place, rest)) = self.split_first(&name) else {
+        let Some(first) = self.first_value(&name) else {
             return self;
         };
-        if rest.is_empty() {
-            self.lines.remove(place);
-            return self;
+        let place = first.place;
+        match first.removed() {
+            Some(line) => self.put(place, Piece::New(name, line)),
+            None => drop(self.lines.remove(place)),
         }
-        let line = [name.as_str().as_bytes(), b": ", &rest, b"\r\n"].concat();
-        self.put(place, Piece::New(name, line));
         self
     }
 
@@ -141,14 +166,34 @@ impl<M> Edit<M> {
         self.set(HeaderName::ContentType, content_type)
     }
 
-    /// The place of the first line of that name, and what follows the first value in it.
-    fn split_first(&self, name: &HeaderName) -> Option<(usize, Vec<u8>)> {
+    /// Where the first value of that name is.
+    fn first_value(&self, name: &HeaderName) -> Option<FirstValue> {
         let place = self.lines.iter().position(|line| self.is(line, name))?;
-        let value = match self.lines.get(place)? {
-            Piece::Kept(at) => self.raw.headers().nth(*at)?.value(),
-            Piece::New(name, line) => trim(line.get(name.as_str().len() + 1..)?),
+        let line = match self.lines.get(place)? {
+            Piece::New(_, line) => line.as_slice(),
+            Piece::Kept(at) => self.raw.bytes.get(self.kept(*at))?,
         };
-        Some((place, after_first(value).to_vec()))
+        let value_at = scan::find(b':', line)? + 1;
+        let (element, rest) = first_element(line.get(value_at..)?);
+        let (start, len) = match element {
+            // Nothing but commas: all of it up to the line end.
+            [] => (value_at, line.len().saturating_sub(value_at + 2)),
+            element => (offset_in(line, element), element.len()),
+        };
+        Some(FirstValue {
+            place,
+            start,
+            len,
+            rest: (!rest.is_empty()).then(|| offset_in(line, rest)),
+            line: line.to_vec(),
+        })
+    }
+
+    /// The bytes of a line of the source, its end included.
+    fn kept(&self, at: usize) -> std::ops::Range<usize> {
+        let end = self.raw.body.saturating_sub(2);
+        let start = |at: usize| self.raw.lines.get(at).map_or(end, |line| line.start) as usize;
+        start(at)..start(at + 1)
     }
 
     fn put(&mut self, place: usize, piece: Piece) {
@@ -193,24 +238,21 @@ impl<M> Edit<M> {
         }
         let source = &self.raw.bytes;
         let lines = &self.raw.lines;
-        let end = self.raw.body.saturating_sub(2);
-        let start = |at: usize| lines.get(at).map_or(end, |line| line.start);
         let body = self.body.as_deref().unwrap_or(self.raw.body());
         let mut out = Vec::with_capacity(source.len() + body.len() + 256);
         match &self.start_line {
             Some(line) => out.extend_from_slice(line),
-            None => out.extend_from_slice(source.get(..start(0) as usize).unwrap_or_default()),
+            None => out.extend_from_slice(source.get(..self.kept(0).start).unwrap_or_default()),
         }
         for piece in &self.lines {
             match piece {
                 Piece::New(_, line) => out.extend_from_slice(line),
                 Piece::Kept(at) => {
-                    let line = start(*at) as usize..start(*at + 1) as usize;
                     let is_length = lines
                         .get(*at)
                         .is_some_and(|line| line.id == HeaderName::ContentLength.id());
                     if !is_length || self.body.is_none() {
-                        out.extend_from_slice(source.get(line).unwrap_or_default());
+                        out.extend_from_slice(source.get(self.kept(*at)).unwrap_or_default());
                     }
                 }
             }

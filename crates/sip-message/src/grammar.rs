@@ -2,27 +2,49 @@
 //!
 //! A value is what the index cut out: folds are still in it, and count as linear white space.
 
-use nom::branch::alt;
-use nom::bytes::complete::{take_while, take_while1};
 use nom::character::complete::char;
-use nom::combinator::{opt, recognize};
 use nom::error::{Error, ErrorKind};
-use nom::sequence::{delimited, preceded};
+use nom::sequence::delimited;
 use nom::{IResult, Parser};
 
-use crate::classes::{is_lws, is_token};
+use crate::classes::{TOKEN, is_lws, run, value_run};
 use crate::scan;
 
 /// What a parser of this module gives: the rest and a value.
 pub(crate) type Parsed<'a, T> = IResult<&'a [u8], T>;
 
 /// `SWS`: any white space, folds included, or none.
+#[inline]
 pub(crate) fn lws(input: &[u8]) -> Parsed<'_, &[u8]> {
-    take_while(is_lws)(input)
+    let length = scan::count_while(input, |byte| is_lws(*byte));
+    Ok(split(input, length))
 }
 
+/// What stands behind any white space.
+#[inline]
+pub(crate) fn skip_lws(mut input: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = input {
+        if !is_lws(*first) {
+            break;
+        }
+        input = rest;
+    }
+    input
+}
+
+#[inline]
 pub(crate) fn token(input: &[u8]) -> Parsed<'_, &[u8]> {
-    take_while1(is_token)(input)
+    match run(input, TOKEN) {
+        0 => fail(input, ErrorKind::TakeWhile1),
+        length => Ok(split(input, length)),
+    }
+}
+
+/// The rest behind the first `length` bytes, and those.
+#[inline]
+fn split(input: &[u8], length: usize) -> (&[u8], &[u8]) {
+    let (first, rest) = input.split_at_checked(length).unwrap_or((input, &[]));
+    (rest, first)
 }
 
 /// A quoted string, quotes included. Quoted pairs may hold anything but CR and LF.
@@ -53,18 +75,34 @@ pub(crate) fn separator(which: char) -> impl Fn(&[u8]) -> Parsed<'_, char> {
 ///
 /// Values are read more liberally than `token / host / quoted-string`: any run without separators of the next level
 /// passes, since implementations write `/`, `@` or `:` there.
+#[inline]
 pub(crate) fn param(input: &[u8]) -> Parsed<'_, (&[u8], Option<&[u8]>)> {
     let (rest, name) = token(input)?;
-    // The short way: no white space around the equals sign, which is how everybody writes it.
-    match rest.first() {
-        Some(b'=') => {}
-        Some(b' ' | b'\t' | b'\r') => {
-            let value = opt(preceded(separator('='), param_value));
-            return value.map(|value| (name, value)).parse(rest);
-        }
+    let value = match rest {
+        // The short way: no white space around the equals sign, which is how everybody writes it.
+        [b'=', value @ ..] => value,
+        [b' ' | b'\t' | b'\r', ..] => return long_param(name, rest),
         _ => return Ok((rest, (name, None))),
+    };
+    match value_run(value) {
+        0 => long_param(name, rest),
+        length => {
+            let (rest, value) = split(value, length);
+            Ok((rest, (name, Some(value))))
+        }
     }
-    let (rest, value) = preceded(separator('='), param_value).parse(rest)?;
+}
+
+/// White space around the equals sign, or a quoted string behind it.
+fn long_param<'a>(name: &'a [u8], rest: &'a [u8]) -> Parsed<'a, (&'a [u8], Option<&'a [u8]>)> {
+    let [b'=', after @ ..] = skip_lws(rest) else {
+        return Ok((rest, (name, None)));
+    };
+    let (rest, value) = match (param_value(skip_lws(after)), rest.first()) {
+        (Ok(found), _) => found,
+        (Err(error), Some(b'=')) => return Err(error),
+        (Err(_), _) => return Ok((rest, (name, None))),
+    };
     Ok((rest, (name, Some(value))))
 }
 
@@ -72,31 +110,48 @@ fn param_value(input: &[u8]) -> Parsed<'_, &[u8]> {
     if input.first() == Some(&b'"') {
         return quoted_string(input);
     }
-    take_while1(is_value)(input)
-}
-
-fn is_value(byte: u8) -> bool {
-    scan::visit(1);
-    byte > b' ' && byte != 0x7f && !matches!(byte, b';' | b',' | b'"' | b'<' | b'>')
+    match value_run(input) {
+        0 => fail(input, ErrorKind::TakeWhile1),
+        length => Ok(split(input, length)),
+    }
 }
 
 /// `*( SEMI generic-param )`: all of it, as one slice that [`Params`](crate::Params) can walk again.
+#[inline]
 pub(crate) fn params(input: &[u8]) -> Parsed<'_, &[u8]> {
+    params_seen(input, |_, _| {})
+}
+
+/// The same; `see` is given each name and value on the way.
+#[inline]
+pub(crate) fn params_seen<'a>(
+    input: &'a [u8],
+    mut see: impl FnMut(&'a [u8], Option<&'a [u8]>),
+) -> Parsed<'a, &'a [u8]> {
     let mut rest = input;
     loop {
-        let (after, _) = lws(rest)?;
-        if after.first() != Some(&b';') {
-            let length = input.len() - rest.len();
-            return Ok((after, input.get(..length).unwrap_or_default()));
-        }
-        (rest, _) = preceded(separator(';'), param).parse(after)?;
+        let after = skip_lws(rest);
+        let [b';', after @ ..] = after else {
+            let (_, seen) = split(input, input.len() - rest.len());
+            return Ok((after, seen));
+        };
+        let (next, (name, value)) = param(skip_lws(after))?;
+        see(name, value);
+        rest = next;
     }
 }
 
 /// The display name of a `name-addr`, as written: a quoted string, or words. Between words RFC 3261 has tokens only;
 /// anything that cannot begin the next part passes, because unquoted UTF-8, dots and brackets are common.
+#[inline]
 pub(crate) fn display_name(input: &[u8]) -> Parsed<'_, &[u8]> {
-    alt((quoted_string, recognize(take_while(is_display)))).parse(input)
+    if input.first() == Some(&b'"')
+        && let Ok(quoted) = quoted_string(input)
+    {
+        return Ok(quoted);
+    }
+    let length = scan::count_while(input, |byte| is_display(*byte));
+    Ok(split(input, length))
 }
 
 fn is_display(byte: u8) -> bool {

@@ -207,12 +207,26 @@ pub(crate) fn id_of(name: &[u8]) -> u8 {
         let Some((candidate, id)) = NAMES.get(usize::from(entry)) else {
             return OTHER;
         };
-        if candidate.eq_ignore_ascii_case(name) {
+        // Mostly names are spelled as their RFC has them, and that is cheaper to find out.
+        if *candidate == name || candidate.eq_ignore_ascii_case(name) {
             return *id;
         }
         slot = (slot + 1) & (SLOT_COUNT - 1);
     }
 }
+
+/// The length of the longest known name.
+pub(crate) const LONGEST: usize = {
+    let mut longest = 0;
+    let mut at = 0;
+    while at < NAMES.len() {
+        if NAMES[at].0.len() > longest {
+            longest = NAMES[at].0.len();
+        }
+        at += 1;
+    }
+    longest
+};
 
 const SLOT_COUNT: usize = 512;
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::classes::{decimal, is_token, offset_in, trim};
+use crate::classes::{decimal, is_lws, is_token, offset_in, trim};
 use crate::error::ParseErrorKind;
-use crate::header_name::{HeaderName, id_of};
+use crate::header_name::{self, HeaderName, OTHER, id_of};
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::scan;
@@ -310,17 +310,13 @@ impl Indexer<'_> {
             self.ambiguous = true;
             return false;
         }
-        let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
-        let mut name_end = start;
-        while is_token(byte(name_end)) {
-            name_end += 1;
-        }
-        let mut colon = name_end;
-        while matches!(byte(colon), b' ' | b'\t') {
-            colon += 1;
-        }
+        let Name {
+            length: name_len,
+            colon,
+            id,
+        } = Name::at(bytes, start);
         let named =
-            byte(colon) == b':' && name_end > start && name_end - start <= usize::from(u16::MAX);
+            byte_at(bytes, colon) == b':' && (1..=usize::from(u16::MAX)).contains(&name_len);
         let Some((end, clean)) = self.line_end(if named { colon + 1 } else { start }) else {
             self.note(Defect::new(ParseErrorKind::NoBlankLine, bytes.len()));
             self.ambiguous = true;
@@ -336,7 +332,6 @@ impl Indexer<'_> {
             // What is copied into an answer must hold no line end of its own.
             return true;
         }
-        let id = id_of(bytes.get(start..name_end).unwrap_or_default());
         if end - start > self.limits.header_line {
             self.note(Defect::within(ParseErrorKind::HeaderLineTooLong, start, id));
             return true;
@@ -346,26 +341,38 @@ impl Indexer<'_> {
             self.ambiguous = true;
             return false;
         }
-        let value = trim(bytes.get(colon + 1..end).unwrap_or_default());
-        let value_start = offset_in(bytes, value);
+        let (value_start, value_end) = trimmed(bytes, colon + 1, end);
         if id == HeaderName::ContentLength.known_id() {
+            let value = bytes.get(value_start..value_end).unwrap_or_default();
             self.content_length(value, value_start);
         }
         self.lines.push(Line {
             start: start as u32,
-            value: Span::new(value_start, value_start + value.len()),
-            name_len: (name_end - start) as u16,
+            value: Span::new(value_start, value_end),
+            name_len: name_len as u16,
             id,
         });
         true
     }
 
     /// Where the CR LF stands that ends the line and its folds, and whether no other CR or LF stands before it.
+    #[inline]
     fn line_end(&mut self, from: usize) -> Option<(usize, bool)> {
-        let mut at = from;
+        let rest = self.bytes.get(from..)?;
+        let length = scan::find2(b'\r', b'\n', rest)?;
+        match rest.get(length..)? {
+            [b'\r', b'\n', next, ..] if !matches!(next, b' ' | b'\t') => {
+                Some((from + length, true))
+            }
+            _ => self.odd_line_end(from + length),
+        }
+    }
+
+    /// The same, where the first CR or LF does not end the line, or ends the message.
+    #[cold]
+    fn odd_line_end(&mut self, mut at: usize) -> Option<(usize, bool)> {
         let mut clean = true;
         loop {
-            at += scan::find2(b'\r', b'\n', self.bytes.get(at..)?)?;
             match self.bytes.get(at..) {
                 Some([b'\r', b'\n', b' ' | b'\t', ..]) => at += 3,
                 Some([b'\r', b'\n', ..]) => return Some((at, clean)),
@@ -377,6 +384,7 @@ impl Indexer<'_> {
                     at += 1;
                 }
             }
+            at += scan::find2(b'\r', b'\n', self.bytes.get(at..)?)?;
         }
     }
 
@@ -397,6 +405,69 @@ impl Indexer<'_> {
     fn note(&mut self, defect: Defect) {
         self.defect.get_or_insert(defect);
     }
+}
+
+/// The name of a header field, as it was found in front of its colon.
+struct Name {
+    length: usize,
+    /// Where the colon is, or what stands in its place.
+    colon: usize,
+    id: u8,
+}
+
+impl Name {
+    #[inline]
+    fn at(bytes: &[u8], start: usize) -> Name {
+        // The short way: a name that is known, and no white space in front of the colon.
+        let near = start
+            .saturating_add(header_name::LONGEST + 1)
+            .min(bytes.len());
+        if let Some(length) = scan::find(b':', bytes.get(start..near).unwrap_or_default()) {
+            let id = id_of(bytes.get(start..start + length).unwrap_or_default());
+            if id != OTHER {
+                let colon = start + length;
+                return Name { length, colon, id };
+            }
+        }
+        Name::of_any(bytes, start)
+    }
+
+    fn of_any(bytes: &[u8], start: usize) -> Name {
+        let mut end = start;
+        while is_token(byte_at(bytes, end)) {
+            end += 1;
+        }
+        let mut colon = end;
+        while matches!(byte_at(bytes, colon), b' ' | b'\t') {
+            colon += 1;
+        }
+        Name {
+            length: end - start,
+            colon,
+            id: id_of(bytes.get(start..end).unwrap_or_default()),
+        }
+    }
+}
+
+#[inline]
+fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+/// The same range without white space at its ends.
+#[inline]
+fn trimmed(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
+    let value = bytes.get(start..end).unwrap_or_default();
+    // The short way: one space in front and none behind.
+    if let [b' ', first, .., last] = value
+        && !is_lws(*first)
+        && !is_lws(*last)
+    {
+        return (start + 1, end);
+    }
+    let value = trim(value);
+    let start = offset_in(bytes, value);
+    (start, start + value.len())
 }
 
 /// Lines are gathered on the stack, so that a message of up to [`INLINE`] lines costs one allocation of its exact size.

@@ -36,12 +36,13 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | none yet | everything described here is always there |
+//! | `sdp` | `sdp`: session descriptions (RFC 8866) with the attributes that calls need typed. Off by default: it takes the crate sdp-types |
 //!
 //! # Where the RFCs are
 //!
 //! | section | where |
 //! | --- | --- |
+//! | RFC 2046 §5.1, RFC 5621 multipart bodies | [`Multipart`], [`MultipartBuilder`] |
 //! | RFC 3261 §7.1, §7.2 start lines | [`Request`], [`Response`], [`Method`], [`StatusCode`] |
 //! | RFC 3261 §7.3 header fields | [`Headers`], [`HeaderName`] |
 //! | RFC 3261 §7.5, §18.3 framing; RFC 5626 §3.5.1 keep-alive | [`Message::parse`], [`StreamFramer`] |
@@ -49,16 +50,35 @@
 //! | RFC 3261 §8.2.6 responses | [`Response::for_request`] |
 //! | RFC 3261 §10.3 address-of-record | [`Aor`] |
 //! | RFC 3261 §16.6 what proxies change | [`Request::edit`], [`Edit`] |
-//! | RFC 3261 §19.1 URIs, §19.1.4 equality; RFC 3966 `tel:` | [`Uri`], [`UriRef`] |
-//! | RFC 3261 §20.10, RFC 5626 §4 Contact | [`ContactRef`] |
-//! | RFC 3261 §20.42, RFC 3581 Via | [`Via`] |
-//! | RFC 3261 §20.7, §20.44, RFC 7235 §2.1 challenges and credentials | [`AuthValue`] |
+//! | RFC 3261 §19.1 URIs, §19.1.2 escaping, §19.1.4 equality | [`Uri`], [`UriRef`], [`UriBuilder`] |
+//! | RFC 3261 §20 header fields | [`Headers`], one method each; [`HeaderValue`], [`Address`], [`AuthBuf`], [`ViaBuf`] print them |
+//! | RFC 3261 §20.7, §20.44, RFC 7235 §2.1 challenges and credentials; RFC 7615 | [`AuthValue`], [`AuthenticationInfo`] |
+//! | RFC 3261 §20.10, RFC 3840 feature tags, RFC 5626 §4, RFC 5627 §5.1 GRUUs | [`ContactRef`], [`Feature`] |
+//! | RFC 3261 §20.42, RFC 3581 Via | [`Via`], [`ViaBuf`] |
+//! | RFC 3262 RAck, RSeq | [`RAck`], [`Headers::rseq`] |
+//! | RFC 3323, RFC 3325 privacy and identity | [`Privacy`], [`Headers::p_asserted_identity`] |
+//! | RFC 3326 Reason | [`ReasonRef`], [`Reason`] |
 //! | RFC 3327 Path, RFC 3608 Service-Route | [`Headers::path`], [`Headers::service_route`] |
+//! | RFC 3420 `message/sipfrag` | [`Fragment`] |
+//! | RFC 3515 Refer-To, RFC 3892 Referred-By | [`Headers::refer_to`], [`Headers::referred_by`] |
+//! | RFC 3841 caller preferences | [`ContactPreferenceRef`], [`Disposition`] |
+//! | RFC 3891 Replaces, RFC 3911 Join, RFC 4538 Target-Dialog | [`DialogIdRef`], [`DialogId`], [`TargetDialogRef`] |
+//! | RFC 3903 SIP-ETag, SIP-If-Match | [`Headers::sip_etag`], [`Headers::sip_if_match`] |
+//! | RFC 3966 `tel:` | [`TelRef`], [`Uri::tel`] |
+//! | RFC 4028 session timers | [`SessionExpires`], [`Headers::min_se`] |
 //! | RFC 4475, RFC 5118 torture messages | `tests/torture.rs` |
+//! | RFC 5626 §5.4 Flow-Timer | [`Headers::flow_timer`] |
 //! | RFC 5954 IPv6 in URIs | [`Host`] |
+//! | RFC 6665 events | [`EventRef`], [`SubscriptionState`], [`SubscriptionStateRef`] |
+//! | RFC 7044 History-Info | [`HistoryInfoRef`] |
+//! | RFC 7989 Session-ID | [`SessionId`] |
+//! | RFC 8141 `urn:` | [`UrnRef`] |
+//! | RFC 8866 session descriptions | `sdp`, with the feature of that name |
 #![forbid(unsafe_code)]
 
 mod body;
+#[cfg(test)]
+mod bounded;
 mod builder;
 mod check;
 mod classes;
@@ -75,6 +95,8 @@ mod params;
 mod request;
 mod response;
 mod scan;
+#[cfg(feature = "sdp")]
+pub mod sdp;
 mod status;
 mod stream;
 mod uri;
@@ -103,7 +125,7 @@ pub use request::Request;
 pub use response::Response;
 pub use status::{InvalidStatusCode, StatusCode};
 pub use stream::{Frame, FrameError, StreamFramer};
-pub use uri::{Aor, Host, Scheme, Uri, UriError, UriRef};
+pub use uri::{Aor, Host, Scheme, TelRef, Uri, UriBuilder, UriError, UriRef, UrnRef};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

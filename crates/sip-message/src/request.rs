@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::builder::RequestBuilder;
+use crate::classes::offset_in;
 use crate::edit::Edit;
 use crate::error::{ParseError, ParseErrorKind, Rejection};
 use crate::headers::Headers;
@@ -117,14 +118,7 @@ impl Request {
         let mut out = Vec::with_capacity(source.len() + value.len() + 7);
         out.extend_from_slice(before);
         out.extend_from_slice(b"Via: ");
-        let clean = |byte: u8| {
-            if matches!(byte, b'\r' | b'\n' | 0) {
-                b' '
-            } else {
-                byte
-            }
-        };
-        out.extend(value.bytes().map(clean));
+        out.extend(value.bytes().map(without_line_end));
         out.extend_from_slice(b"\r\n");
         let added = (out.len() - before.len()) as u32;
         out.extend_from_slice(after);
@@ -156,6 +150,57 @@ impl Request {
         }
     }
 
+    /// The same request with its top Via replaced, other values of its line untouched: how a receiver stamps it (RFC 3261
+    /// §18.2.1, RFC 3581 §4). The index moves along, so that nothing is parsed again. `None` where the top Via cannot be
+    /// read.
+    ///
+    /// A line end or NUL in `value` would make it two header fields; each becomes a space.
+    ///
+    /// ```
+    /// # use sipora_message::{HeaderName, Limits, Request};
+    /// let text = "OPTIONS sip:b@b SIP/2.0\r\nv: SIP/2.0/UDP a;rport, SIP/2.0/UDP b\r\nCall-ID: x\r\n\r\n";
+    /// let request = Request::parse(text, &Limits::default())?;
+    /// let stamped = request.with_top_via_replaced(b"SIP/2.0/UDP a;rport=5070").unwrap();
+    /// assert_eq!(stamped.headers().via()?.rport(), Some(Some(5070)));
+    /// assert_eq!(stamped.headers().vias().count(), 2);
+    /// assert_eq!(stamped.headers().call_id()?, "x");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_top_via_replaced(&self, value: &[u8]) -> Option<Request> {
+        let source = &self.raw.bytes;
+        let headers = self.headers();
+        let via = headers.via().ok()?;
+        let old = via.as_bytes();
+        let start = offset_in(source, old);
+        let (before, rest) = source.split_at_checked(start)?;
+        let after = rest.get(old.len()..)?;
+        let mut out = Vec::with_capacity(source.len() + value.len());
+        out.extend_from_slice(before);
+        out.extend(value.iter().copied().map(without_line_end));
+        out.extend_from_slice(after);
+        let (removed, added) = (old.len() as u32, value.len() as u32);
+        let moved = |offset: u32| match offset as usize > start {
+            true => offset.saturating_sub(removed).saturating_add(added),
+            false => offset,
+        };
+        let line = |line: &Line| Line {
+            start: moved(line.start),
+            value: Span {
+                start: moved(line.value.start),
+                end: moved(line.value.end),
+            },
+            ..*line
+        };
+        Some(Request {
+            raw: Raw {
+                bytes: Bytes::from(out),
+                lines: self.raw.lines.iter().map(line).collect(),
+                body: moved(self.raw.body),
+            },
+            ..self.clone()
+        })
+    }
+
     /// Begins a copy with changes; what is not changed keeps its bytes.
     pub fn edit(&self) -> Edit<Request> {
         Edit::new(self.clone(), self.raw.clone())
@@ -164,5 +209,13 @@ impl Request {
     /// The owned Request-URI.
     pub fn to_uri(&self) -> Result<Uri, UriError> {
         Uri::parse(self.uri_text())
+    }
+}
+
+/// Keeps a value in its line.
+fn without_line_end(byte: u8) -> u8 {
+    match byte {
+        b'\r' | b'\n' | 0 => b' ',
+        byte => byte,
     }
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use allocation_counter::measure;
-use sipora_message::{Limits, Request, Response, StatusCode};
+use sipora_message::{HeaderName, Limits, Request, Response, StatusCode};
 
 const REGISTER: &[u8] = b"REGISTER sip:example.com SIP/2.0\r\n\
     Via: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bK74b43;rport\r\n\
@@ -45,12 +45,26 @@ fn a_clone_and_its_parts_allocate_nothing() {
 #[test]
 fn an_answer_costs_its_bytes_and_its_index() {
     let request = Request::parse(REGISTER, &Limits::default()).unwrap();
+    let challenge =
+        "Digest realm=\"example.com\", nonce=\"NzQ5ZTk3ZDI5ZmQ5\", qop=\"auth\", algorithm=MD5";
     let counted = measure(|| {
-        let answer = Response::for_request(&request, StatusCode::UNAUTHORIZED).build();
+        let answer = Response::for_request(&request, StatusCode::UNAUTHORIZED)
+            .to_tag("2493k59kd")
+            .header(HeaderName::WwwAuthenticate, challenge)
+            .build();
         assert!(answer.is_ok());
     });
-    // The bytes, the same at their exact size, the index.
-    assert!(counted.count_total <= 3, "{counted:?}");
+    assert_eq!(counted.count_total, 2, "{counted:?}");
+    let counted = measure(|| {
+        let answer = Response::for_request(&request, StatusCode::OK)
+            .to_tag("2493k59kd")
+            .contact("<sip:alice@192.0.2.7:5060;transport=udp>;expires=3600")
+            .contact("<sip:alice@192.0.2.8:5060;transport=tcp>;expires=1800")
+            .header(HeaderName::Date, "Sat, 13 Nov 2010 23:29:00 GMT")
+            .build();
+        assert!(answer.is_ok());
+    });
+    assert_eq!(counted.count_total, 2, "{counted:?}");
 }
 
 #[test]

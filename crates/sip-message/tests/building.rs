@@ -177,12 +177,64 @@ fn a_proxy_changes_what_it_has_to_and_nothing_else() {
         .replace("INVITE sip:bob@example.com SIP", "INVITE sip:bob@192.0.2.4 SIP")
         .replace(
             "v:SIP/2.0/UDP a;branch=z9hG4bK1 ,\r\n SIP/2.0/UDP b\r\n",
-            "Via: SIP/2.0/UDP proxy;branch=z9hG4bK2\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1;received=192.0.2.1, SIP/2.0/UDP b\r\n",
+            "Via: SIP/2.0/UDP proxy;branch=z9hG4bK2\r\nv:SIP/2.0/UDP a;branch=z9hG4bK1;received=192.0.2.1 ,\r\n SIP/2.0/UDP b\r\n",
         )
         .replace("<sip:p1;lr>, <sip:p2;lr>", "<sip:p2;lr>")
         .replace("Record-Route: <", "Record-Route: <sip:proxy;lr>\r\nRecord-Route: <")
         .replace("Max-Forwards: 070", "Max-Forwards: 69");
     assert_eq!(text(forwarded.as_bytes()), expected);
+}
+
+#[test]
+fn the_first_value_of_a_list_is_changed_and_its_surroundings_are_not() {
+    let edited =
+        |line: &str,
+         edit: &dyn Fn(sipora_message::Edit<Request>) -> sipora_message::Edit<Request>| {
+            let source = format!("OPTIONS sip:a SIP/2.0\r\nX:  1\r\n{line}\r\nY:2\t\r\n\r\n");
+            let request = Request::parse(source, &Limits::default()).unwrap();
+            let edited = edit(request.edit()).build().unwrap();
+            let text = text(edited.as_bytes()).to_owned();
+            let inner = text
+                .strip_prefix("OPTIONS sip:a SIP/2.0\r\nX:  1\r\n")
+                .unwrap();
+            inner.strip_suffix("Y:2\t\r\n\r\n").unwrap().to_owned()
+        };
+    for (line, replaced, removed) in [
+        (
+            "v : a;b=\"1,2\" ,\r\n\tc , d",
+            "v : NEW ,\r\n\tc , d\r\n",
+            "v : c , d\r\n",
+        ),
+        ("Via:<x,y>;z,c", "Via:NEW,c\r\n", "Via:c\r\n"),
+        ("VIA: a ", "VIA: NEW \r\n", ""),
+        ("Via: , a,, b,", "Via: , NEW,, b,\r\n", "Via: , b,\r\n"),
+        ("Via:", "Via:NEW\r\n", ""),
+        ("Via: ,\r\n ,", "Via:NEW\r\n", ""),
+        ("Via: a\r\nv: b", "Via: NEW\r\nv: b\r\n", "v: b\r\n"),
+    ] {
+        assert_eq!(
+            edited(line, &|edit| edit.set_first_value("Via", "NEW")),
+            replaced,
+            "{line:?}"
+        );
+        assert_eq!(
+            edited(line, &|edit| edit.remove_first_value("v")),
+            removed,
+            "{line:?}"
+        );
+    }
+    let twice = |edit: sipora_message::Edit<Request>| {
+        edit.remove_first_value("Via").set_first_value("Via", "NEW")
+    };
+    assert_eq!(edited("v: a, b ,c", &twice), "v: NEW ,c\r\n");
+    let failed = received()
+        .edit()
+        .set_first_value("Via", "a\r\nX: y")
+        .build();
+    assert_eq!(
+        failed.map(drop),
+        Err(BuildError::Injection(HeaderName::Via))
+    );
 }
 
 #[test]

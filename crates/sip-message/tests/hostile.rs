@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use sipora_message::{
-    Frame, HeaderName, Headers, Limits, Message, Request, Response, StatusCode, StreamFramer, Uri,
+    FeatureValue, Fragment, Frame, HeaderName, Headers, Limits, Message, Request, Response,
+    StatusCode, StreamFramer, Uri,
 };
 
 static FIXTURES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -98,6 +99,7 @@ fn read_headers(headers: Headers<'_>) {
         ));
     }
     black_box((headers.user_agent(), headers.server()));
+    read_extensions(headers);
     for header in headers.iter() {
         let name = header.name();
         black_box((
@@ -114,6 +116,68 @@ fn read_headers(headers: Headers<'_>) {
             ));
         }
     }
+}
+
+/// What a registrar does not look at.
+fn read_extensions(headers: Headers<'_>) {
+    black_box(headers.event().ok().flatten().map(|event| event.id()));
+    let state = headers.subscription_state().ok().flatten();
+    black_box(state.map(|state| (state.phase(), state.expires(), state.retry_after())));
+    let target = headers.refer_to().ok().flatten();
+    black_box(target.map(|target| target.uri().header("Replaces")));
+    black_box((headers.referred_by().is_ok(), headers.reply_to().is_ok()));
+    black_box((
+        headers.replaces().is_ok(),
+        headers.join().is_ok(),
+        headers.target_dialog().is_ok(),
+    ));
+    black_box(
+        (
+            headers.session_expires().is_ok(),
+            headers.min_se(),
+            headers.flow_timer(),
+        )
+            .0,
+    );
+    black_box((
+        headers.rack().is_ok(),
+        headers.rseq().is_ok(),
+        headers.session_id().is_ok(),
+    ));
+    black_box((
+        headers.p_asserted_identity().count(),
+        headers.privacy().count(),
+    ));
+    for reason in headers.reasons().flatten() {
+        black_box((reason.cause(), reason.text()));
+    }
+    for preference in headers
+        .accept_contact()
+        .chain(headers.reject_contact())
+        .flatten()
+    {
+        for feature in preference.features() {
+            black_box(FeatureValue::list(&feature.value()).count());
+        }
+    }
+    for entry in headers.history_info().flatten() {
+        black_box((entry.path().count(), entry.change(), entry.reason()));
+    }
+    black_box((
+        headers.accept_encoding().count(),
+        headers.accept_language().count(),
+    ));
+    black_box((
+        headers.timestamp().is_ok(),
+        headers.mime_version().is_ok(),
+        headers.priority().is_ok(),
+    ));
+    black_box((
+        headers.sip_etag().is_ok(),
+        headers.in_reply_to().count(),
+        headers.call_info().count(),
+    ));
+    let _ = black_box(headers.authentication_info(&HeaderName::AuthenticationInfo));
 }
 
 fn read_request(request: &Request) {
@@ -159,6 +223,9 @@ fn read(bytes: &[u8]) {
                 assert!(Response::parse(answer.to_bytes(), &Limits::default()).is_ok());
             }
         }
+    }
+    if let Ok(fragment) = Fragment::parse(bytes.to_vec(), &Limits::default()) {
+        read_headers(fragment.headers());
     }
     let mut framer = StreamFramer::new(Limits::default());
     framer.push(bytes);

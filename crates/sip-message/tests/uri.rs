@@ -199,7 +199,8 @@ fn building_escapes_for_each_position() {
     let built = Uri::sip(Some("a b@c%/"), "example.com", None).unwrap();
     assert_eq!(built.as_str(), "sip:a%20b%40c%25/@example.com");
     assert_eq!(built.user_decoded().unwrap(), "a b@c%/");
-    assert!(Uri::sip(Some("a"), "b;lr", None).unwrap().is_loose_router());
+    assert!(Uri::sip(Some("a"), "b;lr", None).is_err());
+    assert!(Uri::sip(Some("a"), "b:5060", None).is_err());
     assert!(Uri::sip(Some("a"), "b\r\nX: y", None).is_err());
     let with = uri("sip:a@b;lr?x=1")
         .with_param("transport", Some("t p"))
@@ -282,4 +283,97 @@ proptest! {
             Err(error) => prop_assert!(error.offset() <= text.len()),
         }
     }
+}
+
+#[test]
+fn telephone_numbers_are_read_wherever_they_stand() {
+    // RFC 3966 §6, RFC 3261 §19.1.6.
+    let local = uri("tel:863-1234;Phone-Context=+1-914-555;isub=1%2F2;ext=5");
+    let tel = local.telephone().unwrap();
+    assert_eq!((tel.digits().as_str(), tel.is_global()), ("8631234", false));
+    assert_eq!(
+        (tel.context(), tel.isdn_subaddress(), tel.extension()),
+        (Some("+1-914-555"), Some("1%2F2"), Some("5"))
+    );
+    assert_eq!(uri("tel:*1a-#").telephone().unwrap().digits(), "*1A#");
+    let gateway = uri("sip:+358-555-1234567;postd=pp22@foo.com;user=Phone");
+    let tel = gateway.telephone().unwrap();
+    assert_eq!(
+        (tel.number(), tel.param("POSTD")),
+        ("+358-555-1234567", Some(Some("pp22")))
+    );
+    assert!(
+        uri("sip:+358@foo.com").telephone().is_none()
+            && uri("sip:foo.com;user=phone").telephone().is_none()
+    );
+    let extended = uri("tel:+1;ext=2").with_param("ext", Some("3")).unwrap();
+    assert_eq!(extended.as_str(), "tel:+1;ext=3");
+    assert!(uri("tel:+1-201-555").equivalent(&uri("TEL:+1.(201)555")));
+    for (number, context) in [
+        ("7042", None),
+        ("", Some("a")),
+        ("+1;ext=2", None),
+        ("+1 2", None),
+        ("+12x", None),
+    ] {
+        assert!(Uri::tel(number, context).is_err(), "{number}");
+    }
+}
+
+#[test]
+fn names_compare_as_their_namespace_says() {
+    let same = [
+        ("urn:service:sos", "URN:Service:sos"),
+        ("urn:uuid:F81D4FAE-7DEC", "urn:UUID:f81d4fae-7dec"),
+        ("urn:example:a%2cz", "urn:example:a%2Cz"),
+        ("urn:example:a?=q#f", "urn:example:a?+r"),
+    ];
+    for (one, two) in same {
+        assert!(uri(one).equivalent(&uri(two)), "{one} {two}");
+    }
+    for (one, two) in [
+        ("urn:service:sos", "urn:service:SOS"),
+        ("urn:a:b", "urn:b:b"),
+        ("urn:a:b", "x:a:b"),
+    ] {
+        assert!(!uri(one).equivalent(&uri(two)), "{one} {two}");
+    }
+    for text in ["urn:a", "urn::b", "urn:a:", "http:a:b", "sip:a"] {
+        assert!(uri(text).urn().is_none(), "{text}");
+    }
+}
+
+#[test]
+fn a_host_brings_nothing_of_its_own() {
+    for host in [
+        "",
+        "a b",
+        "a;lr",
+        "a:5060",
+        "a@b",
+        "a?x=y",
+        "[::1",
+        "::1]",
+        "a\r\n",
+        "[::1]:5060",
+    ] {
+        assert!(Uri::builder(host).user("u").build().is_err(), "{host:?}");
+    }
+    for host in ["::1", "[::1]"] {
+        assert_eq!(
+            Uri::builder(host)
+                .secure()
+                .port(5061)
+                .build()
+                .unwrap()
+                .as_str(),
+            "sips:[::1]:5061"
+        );
+    }
+    let escaped = Uri::builder("h")
+        .param("a;b", Some("c=d?"))
+        .header("e&f", "\r\nX: y")
+        .build()
+        .unwrap();
+    assert_eq!(escaped.as_str(), "sip:h;a%3Bb=c%3Dd%3F?e%26f=%0D%0AX:%20y");
 }

@@ -42,7 +42,7 @@ async fn serve() -> Result<SocketAddr, Box<dyn Error>> {
 }
 
 async fn answer(transports: &Transports, inbound: Inbound) -> Result<(), Box<dyn Error>> {
-    let Inbound { flow, payload } = inbound;
+    let Inbound { flow, payload, .. } = inbound;
     let (request, status) = match payload {
         Payload::Message(Message::Request(request)) if *request.method() == Method::Options => {
             (request, StatusCode::OK)

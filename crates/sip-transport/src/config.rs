@@ -27,6 +27,12 @@ pub struct TransportConfig {
     /// Time without a byte in either direction after which a connection is closed. Default 2 h 10 min: longer than the
     /// longest registration that registrars grant by default, so that a client that only refreshes keeps its connection.
     pub idle_timeout: Duration,
+    /// Time in which a peer that connected to us has to send its first byte. Default 30 s: whoever connects has something
+    /// to say.
+    pub first_byte_timeout: Duration,
+    /// Time that a connection is kept for the answers to its requests once its peer has said that no more will come, and
+    /// only listens (TCP's half-close). Default 32 s: an answer to any request but INVITE comes by then, or never.
+    pub half_closed_timeout: Duration,
     /// Time in which a peer must take some of what waits for it. Default 10 s.
     pub write_timeout: Duration,
     /// Time that a connection is kept after a message whose end is unknown, for a 400 to leave and the peer to read it.
@@ -63,6 +69,8 @@ impl Default for TransportConfig {
             connect_timeout: Duration::from_secs(8),
             partial_message_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(7_800),
+            first_byte_timeout: Duration::from_secs(30),
+            half_closed_timeout: Duration::from_secs(32),
             write_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(1),
             out_buffer_bytes: 2 * 1024 * 1024,

@@ -5,7 +5,7 @@ use crate::shared::Shared;
 use crate::table::Permit;
 use crate::{CloseReason, Flow, Inbound, Malformed, Payload, SendError, Stream};
 use bytes::{Buf, Bytes};
-use sipora_message::{Frame, StreamFramer};
+use sipora_message::{Frame, Message, Method, StreamFramer};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,6 +24,9 @@ pub(crate) struct Connection {
     /// Bytes in the queue and in the write that is under way.
     waiting: AtomicUsize,
     limit: usize,
+    /// Requests that came, less the final answers that were queued.
+    unanswered: AtomicUsize,
+    answered: Notify,
     end: OnceLock<CloseReason>,
     ended: Notify,
 }
@@ -35,6 +38,7 @@ impl Connection {
             return Err(SendError::Closed);
         }
         let length = message.len();
+        let is_final = is_final_response(&message);
         let waiting = self
             .waiting
             .fetch_add(length, Ordering::AcqRel)
@@ -44,7 +48,12 @@ impl Connection {
             return Err(SendError::Full);
         }
         match self.queue.try_send(message) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if is_final {
+                    self.count_answer();
+                }
+                Ok(())
+            }
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.end(CloseReason::SlowReader);
                 Err(SendError::Full)
@@ -57,6 +66,24 @@ impl Connection {
     pub(crate) fn end(&self, reason: CloseReason) {
         if self.end.set(reason).is_ok() {
             self.ended.notify_one();
+        }
+    }
+
+    fn count_answer(&self) {
+        let fewer = |unanswered: usize| unanswered.checked_sub(1);
+        let before = self
+            .unanswered
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
+        // A user may repeat its 2xx, so that there are more answers than requests.
+        if before == Ok(1) {
+            self.answered.notify_one();
+        }
+    }
+
+    /// Waits until every request that came has its final answer in the queue.
+    async fn all_answered(&self) {
+        while self.unanswered.load(Ordering::Acquire) > 0 {
+            self.answered.notified().await;
         }
     }
 
@@ -96,6 +123,8 @@ impl ConnectionTask {
             queue: sender,
             waiting: AtomicUsize::new(0),
             limit: shared.config.out_buffer_bytes,
+            unanswered: AtomicUsize::new(0),
+            answered: Notify::new(),
             end: OnceLock::new(),
             ended: Notify::new(),
         });
@@ -135,7 +164,7 @@ impl ConnectionTask {
         let reason = tokio::select! {
             // In this order, so that a message which has come is seen before what was asked for later.
             biased;
-            reason = read(&shared, &connection, reader, &activity) => reason,
+            reason = receive(&shared, &connection, reader, &activity, permit.is_accepted()) => reason,
             reason = write(&shared, &connection, &mut writer, &mut queue, &mut writing, &activity) => reason,
             reason = connection.end_asked() => reason,
         };
@@ -145,7 +174,11 @@ impl ConnectionTask {
         connection.end(reason.clone());
         if matches!(
             reason,
-            CloseReason::ByUs | CloseReason::ByPeer | CloseReason::Framing | CloseReason::Idle
+            CloseReason::ByUs
+                | CloseReason::ByPeer
+                | CloseReason::InMessage
+                | CloseReason::Framing
+                | CloseReason::Idle
         ) {
             let _ = timeout(
                 shared.config.linger,
@@ -157,10 +190,9 @@ impl ConnectionTask {
         count_end(&shared, &reason);
         debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %reason, "connection closed");
         // Nobody to tell when the receiver is gone; and a shutdown does not wait for a driver that has stopped to listen.
-        let report = shared.inbound.send(Inbound {
-            flow,
-            payload: Payload::Closed(reason),
-        });
+        let report = shared
+            .inbound
+            .send(Inbound::new(flow, Payload::Closed(reason)));
         if shared.is_stopping() {
             let _ = timeout(shared.config.linger, report).await;
         } else {
@@ -169,12 +201,34 @@ impl ConnectionTask {
     }
 }
 
+/// Reads until nothing more will come, and then waits for the answers to what came: a peer that has sent all it wants to
+/// say (TCP's half-close) may still listen.
+async fn receive<R>(
+    shared: &Shared,
+    connection: &Connection,
+    reader: R,
+    activity: &Activity,
+    is_accepted: bool,
+) -> CloseReason
+where
+    R: AsyncRead + Unpin,
+{
+    let reason = read(shared, connection, reader, activity, is_accepted).await;
+    if matches!(reason, CloseReason::ByPeer | CloseReason::InMessage) {
+        // Whoever wants to send a request to this peer opens another connection.
+        shared.table.remove_route(connection);
+        let _ = timeout(shared.config.half_closed_timeout, connection.all_answered()).await;
+    }
+    reason
+}
+
 /// Divides what comes into messages, and hands them on. While the driver has no room, nothing more is read.
 async fn read<R>(
     shared: &Shared,
     connection: &Connection,
     mut reader: R,
     activity: &Activity,
+    is_accepted: bool,
 ) -> CloseReason
 where
     R: AsyncRead + Unpin,
@@ -184,10 +238,15 @@ where
     let mut buffer = vec![0; READ_BUFFER].into_boxed_slice();
     // Since when a message has been unfinished.
     let mut partial: Option<Instant> = None;
+    // A peer that connected has something to say; one that we connected to waits for us.
+    let mut patience = match is_accepted {
+        true => config.first_byte_timeout.min(config.idle_timeout),
+        false => config.idle_timeout,
+    };
     loop {
         let deadline = match partial {
             Some(since) => since + config.partial_message_timeout,
-            None => activity.last() + config.idle_timeout,
+            None => activity.last() + patience,
         };
         let length = match timeout_at(deadline, reader.read(&mut buffer)).await {
             Ok(Ok(0)) if framer.is_partial() => return CloseReason::InMessage,
@@ -196,10 +255,11 @@ where
             Ok(Err(error)) => return CloseReason::Io(error.kind()),
             Err(_) if partial.is_some() => return CloseReason::PartialMessage,
             // Something has been written meanwhile: idle is silence both ways.
-            Err(_) if activity.last() + config.idle_timeout > Instant::now() => continue,
+            Err(_) if activity.last() + patience > Instant::now() => continue,
             Err(_) => return CloseReason::Idle,
         };
         activity.touch();
+        patience = config.idle_timeout;
         trace!(peer = %connection.flow.remote, flow = %connection.flow.id, length, "received");
 
         framer.push(buffer.get(..length).unwrap_or_default());
@@ -222,11 +282,11 @@ where
 /// Deals with one frame. `Err`: nothing can be framed any more.
 async fn take(shared: &Shared, connection: &Connection, frame: Frame) -> Result<(), CloseReason> {
     let flow = connection.flow;
-    let payload = match frame {
+    let inbound = match frame {
         Frame::Message(message) => {
             count(&shared.counters.stream_messages_received);
             match shared.enter(message, &flow, connection.local) {
-                Some(message) => Payload::Message(message),
+                Some(inbound) => inbound,
                 None => return Ok(()),
             }
         }
@@ -241,16 +301,24 @@ async fn take(shared: &Shared, connection: &Connection, frame: Frame) -> Result<
             count(&shared.counters.malformed);
             let malformed = Malformed::new(error.error(), flow.remote, !error.is_recoverable());
             debug!(peer = %flow.remote, flow = %flow.id, reason = %malformed.reason, "malformed message");
-            Payload::Malformed(malformed)
+            Inbound::new(flow, Payload::Malformed(malformed))
         }
         // An answer to a ping: it has done its work by coming.
         _ => return Ok(()),
     };
-    let closes = matches!(&payload, Payload::Malformed(malformed) if malformed.closes);
+    let closes = matches!(&inbound.payload, Payload::Malformed(malformed) if malformed.closes);
+    let request = match &inbound.payload {
+        Payload::Message(Message::Request(request)) => Some(request),
+        Payload::Malformed(malformed) => malformed.request.as_ref(),
+        _ => None,
+    };
+    if request.is_some_and(|request| *request.method() != Method::Ack) {
+        connection.unanswered.fetch_add(1, Ordering::AcqRel);
+    }
     // The driver is gone: whoever reads on reads for nobody.
     shared
         .inbound
-        .send(Inbound { flow, payload })
+        .send(inbound)
         .await
         .map_err(|_| CloseReason::ByUs)?;
     if closes {
@@ -314,6 +382,14 @@ where
         writer.write_all(&message).await?;
     }
     writer.shutdown().await
+}
+
+/// Tells a final response by its first bytes: what leaves was printed by us, or by a proxy's peer and checked.
+fn is_final_response(message: &[u8]) -> bool {
+    message
+        .strip_prefix(b"SIP/2.0 ")
+        .and_then(|rest| rest.first())
+        .is_some_and(|class| *class != b'1')
 }
 
 fn count_end(shared: &Shared, reason: &CloseReason) {

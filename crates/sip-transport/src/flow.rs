@@ -50,13 +50,15 @@ impl fmt::Display for Flow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer closed the connection between two messages.
+    /// The peer closed the connection between two messages. Reported once the requests that it sent have their answers, or
+    /// after [`half_closed_timeout`](crate::TransportConfig::half_closed_timeout).
     ByPeer,
     /// The peer closed the connection in the middle of a message.
     InMessage,
     /// We closed it: [`Transports::close`](crate::Transports::close) or a shutdown.
     ByUs,
-    /// Nothing came or went for [`idle_timeout`](crate::TransportConfig::idle_timeout).
+    /// Nothing came or went for [`idle_timeout`](crate::TransportConfig::idle_timeout), or a peer that connected to us did
+    /// not begin within [`first_byte_timeout`](crate::TransportConfig::first_byte_timeout).
     Idle,
     /// A message was begun and not finished within
     /// [`partial_message_timeout`](crate::TransportConfig::partial_message_timeout).

@@ -1,6 +1,7 @@
 //! What comes in.
 
 use crate::{CloseReason, Flow, stamp};
+use bytes::Bytes;
 use sipora_message::{Message, ParseError, Request, StatusCode};
 use std::io;
 use std::net::SocketAddr;
@@ -9,11 +10,24 @@ use tokio::sync::mpsc;
 
 /// Holds one thing that came in, and the flow that it came over.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Inbound {
     /// The flow. For UDP its remote is the datagram's source.
     pub flow: Flow,
     /// What came.
     pub payload: Payload,
+    /// A request as it stood on the wire, where it has been stamped since.
+    pub unstamped: Option<Bytes>,
+}
+
+impl Inbound {
+    pub(crate) fn new(flow: Flow, payload: Payload) -> Inbound {
+        Inbound {
+            flow,
+            payload,
+            unstamped: None,
+        }
+    }
 }
 
 /// Tells what came in over a flow.

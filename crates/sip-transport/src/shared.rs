@@ -3,7 +3,7 @@
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::table::{Admission, Resolved, Table};
-use crate::{Flow, Inbound, Network, SentBy, Transport, TransportConfig, via};
+use crate::{Flow, Inbound, Network, Payload, SentBy, Transport, TransportConfig, via};
 use sipora_message::{Message, Response};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,18 +41,24 @@ impl Shared {
         message: Message,
         flow: &Flow,
         local: SocketAddr,
-    ) -> Option<Message> {
-        match message {
-            Message::Request(request) => Some(Message::Request(via::stamp(request, flow.remote))),
-            Message::Response(response) if self.is_ours(&response, flow.transport, local) => {
-                Some(Message::Response(response))
-            }
-            Message::Response(_) => {
+    ) -> Option<Inbound> {
+        let (message, unstamped) = match message {
+            Message::Request(request) => match via::stamped(&request, flow.remote) {
+                Some(stamped) => (Message::Request(stamped), Some(request.to_bytes())),
+                None => (Message::Request(request), None),
+            },
+            Message::Response(response) if !self.is_ours(&response, flow.transport, local) => {
                 count(&self.counters.responses_misdirected);
                 debug!(peer = %flow.remote, flow = %flow.id, "response discarded: its top Via is not ours");
-                None
+                return None;
             }
-        }
+            response => (response, None),
+        };
+        Some(Inbound {
+            flow: *flow,
+            payload: Payload::Message(message),
+            unstamped,
+        })
     }
 
     /// RFC 3261 §18.1.2: a response whose top sent-by is not what we insert MUST be discarded silently.

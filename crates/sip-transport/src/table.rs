@@ -155,12 +155,17 @@ impl Table {
         self.routes.insert((flow.transport, flow.remote), flow.id);
     }
 
-    /// Makes a connection's id resolve no more. True for the first caller.
-    pub(crate) fn remove_connection(&self, connection: &Connection) -> bool {
+    /// Makes a connection's id resolve no more.
+    pub(crate) fn remove_connection(&self, connection: &Connection) {
+        self.remove_route(connection);
+        self.flows.remove(&connection.flow.id);
+    }
+
+    /// Makes a connection be used for nothing new, while its id still resolves.
+    pub(crate) fn remove_route(&self, connection: &Connection) {
         let flow = connection.flow;
         self.routes
             .remove_if(&(flow.transport, flow.remote), |_, id| *id == flow.id);
-        self.flows.remove(&flow.id).is_some()
     }
 
     pub(crate) fn connection_to(&self, route: Route) -> Option<Arc<Connection>> {
@@ -263,6 +268,13 @@ pub(crate) enum Refusal {
 pub(crate) struct Permit {
     table: Arc<Table>,
     source: Option<IpAddr>,
+}
+
+impl Permit {
+    /// Tells whether the peer connected to us.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.source.is_some()
+    }
 }
 
 impl Drop for Permit {

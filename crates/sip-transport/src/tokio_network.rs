@@ -122,6 +122,12 @@ const RECEIVE_BUFFER: usize = 1024 * 1024;
 /// Time without traffic after which the kernel probes whether the peer is still there, and the time between probes.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(30));
 
+/// Time for which a peer may leave unacknowledged what was sent, before its connection counts as broken. Keep-alive does
+/// not run then, and the kernel's own patience of a quarter of an hour would let request after request time out on a
+/// connection that a NAT has forgotten: so it is less than the 32 s of a transaction.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+
 fn wildcard(like: SocketAddr) -> SocketAddr {
     match like {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -307,8 +313,10 @@ fn prepare(stream: &TcpStream) {
     // Best effort, both: a connection that refuses has been reset and fails when it is read.
     let _ = stream.set_nodelay(true);
     let (time, interval) = KEEPALIVE;
-    let _ = SockRef::from(stream)
-        .set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(interval));
+    let socket = SockRef::from(stream);
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(interval));
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
 }
 
 impl Stream for TcpStream {
@@ -318,5 +326,25 @@ impl Stream for TcpStream {
 
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         TcpStream::peer_addr(self)
+    }
+}
+
+#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_a_nat_forgot_ends_before_its_transaction_does() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        prepare(&stream);
+        let patience = SockRef::from(&stream).tcp_user_timeout().unwrap();
+        assert!(
+            patience.is_some_and(|patience| patience < Duration::from_secs(32)),
+            "{patience:?}"
+        );
+        assert!(SockRef::from(&stream).keepalive().unwrap());
     }
 }

@@ -235,7 +235,7 @@ impl Transports {
         match queued {
             Ok(()) => count(&shared.counters.stream_messages_sent),
             // Cut off: from now on its id resolves no more. The task reports the end.
-            Err(_) => drop(shared.table.remove_connection(connection)),
+            Err(_) => shared.table.remove_connection(connection),
         }
         queued
     }

@@ -137,10 +137,7 @@ impl UdpListener {
             Datagram::Unreachable { remote, kind } => {
                 count(&counters.unreachable);
                 debug!(peer = %remote, flow = %self.id, %kind, "datagram did not arrive");
-                return Some(Inbound {
-                    flow: self.flow(remote),
-                    payload: Payload::Unreachable(kind),
-                });
+                return Some(Inbound::new(self.flow(remote), Payload::Unreachable(kind)));
             }
         };
         count(&counters.datagrams_received);
@@ -151,16 +148,15 @@ impl UdpListener {
             return None;
         }
         let flow = self.flow(source);
-        let payload =
-            match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
-                Ok(message) => Payload::Message(self.shared.enter(message, &flow, self.local)?),
-                Err(error) => {
-                    count(&counters.malformed);
-                    debug!(peer = %source, flow = %self.id, %error, "malformed datagram");
-                    Payload::Malformed(Malformed::new(&error, source, false))
-                }
-            };
-        Some(Inbound { flow, payload })
+        match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
+            Ok(message) => self.shared.enter(message, &flow, self.local),
+            Err(error) => {
+                count(&counters.malformed);
+                debug!(peer = %source, flow = %self.id, %error, "malformed datagram");
+                let malformed = Malformed::new(&error, source, false);
+                Some(Inbound::new(flow, Payload::Malformed(malformed)))
+            }
+        }
     }
 }
 

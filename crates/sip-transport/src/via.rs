@@ -1,7 +1,7 @@
 //! What a server does to the top Via of a request, and reads from it for the response.
 
 use crate::{Destination, Flow, Transport};
-use sipora_message::{Limits, Message, Request, Response, Via};
+use sipora_message::{Request, Response, Via};
 use std::net::{IpAddr, SocketAddr};
 
 /// Stamps the top Via with where the request came from.
@@ -12,71 +12,47 @@ use std::net::{IpAddr, SocketAddr};
 ///
 /// Gives the request back untouched where there is nothing to stamp, or where its top Via cannot be read.
 pub fn stamp(request: Request, source: SocketAddr) -> Request {
-    let Some(stamped) = stamped_bytes(&request, source) else {
-        return request;
-    };
-    match Message::parse(stamped, &STAMPED) {
-        Ok(Message::Request(stamped)) => stamped,
-        // A request that was malformed elsewhere is so still; what can be read of it now has its stamp.
-        Err(error) => error.request().cloned().unwrap_or(request),
-        Ok(Message::Response(_)) => request,
-    }
+    stamped(&request, source).unwrap_or(request)
 }
 
-/// A message that was within its limits and grew by a stamp is not measured again.
-const STAMPED: Limits = Limits {
-    start_line: usize::MAX,
-    header_line: usize::MAX,
-    header_count: usize::MAX,
-    header_bytes: usize::MAX,
-    body: usize::MAX,
-};
-
-fn stamped_bytes(request: &Request, source: SocketAddr) -> Option<Vec<u8>> {
+/// The stamped request, where there is something to stamp.
+pub(crate) fn stamped(request: &Request, source: SocketAddr) -> Option<Request> {
     let headers = request.headers();
     let via = headers.via().ok()?;
     let ip = source.ip().to_canonical();
     let asks_port = via.params().contains("rport");
-    if !asks_port && !via.params().contains("received") && via.host().ip() == Some(ip) {
+    let is_elsewhere = via.host().ip() != Some(ip);
+    if !asks_port && !is_elsewhere && !via.params().contains("received") {
         return None;
     }
 
-    let message = request.as_bytes();
-    let start = offset(message, via.as_bytes())?;
-    let end = start + via.as_bytes().len();
+    let whole = via.as_bytes();
     let params = via.params().as_bytes();
-    let params_start = if params.is_empty() {
-        end
-    } else {
-        offset(message, params)?
+    let before = match params {
+        [] => whole,
+        params => whole.get(..(params.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?)?,
     };
-
-    let mut stamp = Vec::with_capacity(params.len() + 64);
+    let mut value = Vec::with_capacity(whole.len() + 64);
+    value.extend_from_slice(before);
     for param in via
         .params()
         .iter()
         .filter(|param| !param.name().eq_ignore_ascii_case("received"))
     {
-        stamp.push(b';');
-        stamp.extend_from_slice(param.name().as_bytes());
+        value.push(b';');
+        value.extend_from_slice(param.name().as_bytes());
         if param.name().eq_ignore_ascii_case("rport") {
-            stamp.extend_from_slice(format!("={}", source.port()).as_bytes());
-        } else if let Some(value) = param.raw_value() {
-            stamp.push(b'=');
-            stamp.extend_from_slice(value);
+            value.extend_from_slice(format!("={}", source.port()).as_bytes());
+        } else if let Some(raw) = param.raw_value() {
+            value.push(b'=');
+            value.extend_from_slice(raw);
         }
     }
-    if asks_port || via.host().ip() != Some(ip) {
+    if asks_port || is_elsewhere {
         // RFC 3261 §25.1, `via-received`: an IPv6 address stands without brackets.
-        stamp.extend_from_slice(format!(";received={ip}").as_bytes());
+        value.extend_from_slice(format!(";received={ip}").as_bytes());
     }
-    Some([message.get(..params_start)?, &stamp, message.get(end..)?].concat())
-}
-
-/// Tells where a slice of a message begins in it.
-fn offset(message: &[u8], part: &[u8]) -> Option<usize> {
-    let offset = (part.as_ptr() as usize).checked_sub(message.as_ptr() as usize)?;
-    (offset.checked_add(part.len())? <= message.len()).then_some(offset)
+    request.with_top_via_replaced(&value)
 }
 
 /// Tells where a response goes by its top Via (RFC 3261 §18.2.2, RFC 3581 §4): for UDP always, for a stream when its
@@ -136,6 +112,15 @@ pub fn response_route(request: &Request, flow: &Flow) -> ResponseRoute {
         .via()
         .ok()
         .and_then(|via| destination(&via, flow.transport));
+    // The way back to a link-local address needs the zone that it came from.
+    let to = to.map(|mut to| {
+        if let (SocketAddr::V6(to), SocketAddr::V6(from)) = (&mut to, flow.remote)
+            && to.ip() == from.ip()
+        {
+            to.set_scope_id(from.scope_id());
+        }
+        to
+    });
     if flow.transport == Transport::Udp {
         // RFC 3581 §4: from the socket that the request came to.
         return ResponseRoute {
@@ -156,6 +141,7 @@ pub fn response_route(request: &Request, flow: &Flow) -> ResponseRoute {
 mod tests {
     use super::*;
     use crate::FlowId;
+    use sipora_message::Limits;
 
     fn request(via: &str) -> Request {
         let text = format!(
@@ -326,6 +312,14 @@ mod tests {
             ),
             "[2001:db8::1]:5070"
         );
+    }
+
+    #[test]
+    fn a_link_local_address_keeps_its_zone() {
+        let via = "SIP/2.0/UDP [fe80::1]:5070;branch=z9hG4bK1";
+        assert_eq!(goes_to(via, "[fe80::1%3]:9988"), "[fe80::1%3]:5070");
+        let elsewhere = "SIP/2.0/UDP a.example;rport;branch=z9hG4bK1";
+        assert_eq!(goes_to(elsewhere, "[fe80::1%3]:9988"), "[fe80::1%3]:9988");
     }
 
     #[test]

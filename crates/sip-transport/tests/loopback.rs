@@ -468,3 +468,28 @@ async fn the_system_resolver_reads_numbers_and_knows_localhost() {
             .all(|destination| destination.address.port() == 5060)
     );
 }
+
+#[tokio::test]
+async fn a_peer_that_has_shut_down_its_sending_side_gets_its_answer() {
+    let (server, mut inbound) = transports();
+    let address = server.listen_tcp(any_port()).unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let message = "OPTIONS sip:c@d SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+                   To: <sip:c@d>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(message.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let (flow, received) = request(inbound.recv().await.unwrap());
+    // The end of the stream has come before the answer goes.
+    while server.existing(&Destination::tcp(flow.remote)).is_some() {
+        tokio::task::yield_now().await;
+    }
+    server.try_send(&flow, ok(&received)).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("SIP/2.0 200 OK"), "{answer}");
+    let closed = inbound.recv().await.unwrap();
+    assert!(matches!(
+        closed.payload,
+        Payload::Closed(CloseReason::ByPeer)
+    ));
+}

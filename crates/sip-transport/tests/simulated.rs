@@ -495,6 +495,7 @@ fn where_a_message_ends_nobody_knows_a_400_can_be_sent_before_the_connection_clo
             let Some(Inbound {
                 flow,
                 payload: Payload::Malformed(malformed),
+                ..
             }) = inbound.into_iter().next()
             else {
                 panic!("{name} is malformed");

@@ -182,7 +182,7 @@ pub(crate) struct Client {
     pub(crate) repeat: Option<Instant>,
     pub(crate) end: Option<Instant>,
     pub(crate) queued: Option<Instant>,
-    /// The request has gone on to another target. Only INVITEs live on like this, to be cancelled should they ring.
+    /// The request has gone on to another target, or is over. Only INVITEs live on like this, to be cancelled should they ring.
     pub(crate) superseded: bool,
     /// A CANCEL was sent for it.
     pub(crate) cancelled: bool,
@@ -218,6 +218,12 @@ impl Client {
             superseded: false,
             cancelled: false,
         }
+    }
+
+    /// The request goes on without it. It is not sent again, lest it ring only now; should it ring, it is cancelled.
+    pub(crate) fn set_aside(&mut self) {
+        self.superseded = true;
+        self.repeat = None;
     }
 
     pub(crate) fn next_alarm(&self) -> Option<Instant> {

@@ -18,6 +18,10 @@ pub struct Timers {
     pub d: Duration,
     /// How long the transaction user may stay silent before an INVITE is answered with 100. Default 200 ms (§17.2.1).
     pub trying: Duration,
+    /// How long an INVITE waits for its user's next answer before the core refuses it with 408. Default 30 minutes: no
+    /// phone rings for longer, and a user that queues calls answers 182 every minute (§13.3.1.1). A user that forgets a
+    /// call must not cost memory for ever.
+    pub forgotten: Duration,
 }
 
 impl Default for Timers {
@@ -28,6 +32,7 @@ impl Default for Timers {
             t4: Duration::from_secs(5),
             d: Duration::from_secs(32),
             trying: Duration::from_millis(200),
+            forgotten: Duration::from_secs(30 * 60),
         }
     }
 }

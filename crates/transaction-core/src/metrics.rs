@@ -42,7 +42,8 @@ pub struct Metrics {
     pub timeouts: u64,
     /// Failures to hand bytes to a flow.
     pub transport_errors: u64,
-    /// Requests that no user answered before their client gave up.
+    /// Requests that no user answered before their client gave up, or an INVITE within
+    /// [`Timers::forgotten`](crate::Timers::forgotten).
     pub never_answered: u64,
     /// Answers given too late.
     pub gone: u64,

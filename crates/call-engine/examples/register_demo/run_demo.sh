@@ -61,15 +61,20 @@ logs=$(mktemp -d "${TMPDIR:-/tmp}/sipora-demo.XXXXXX") || die "cannot make a fol
 echo "logs in $logs"
 
 server=
-stop_server() {
-    [ -n "$server" ] || return 0
-    kill -TERM "$server" 2>/dev/null
-    wait "$server" 2>/dev/null
+client=
+stop() {
+    for process in $client $server; do
+        kill -TERM "$process" 2>/dev/null
+        wait "$process" 2>/dev/null
+    done
+    client=
     server=
+    rm -f "$logs/client.pipe"
 }
-trap stop_server EXIT
+trap stop EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+trap 'exit 143' TERM
 
 address=127.0.0.1
 [ $keep = no ] || address=0.0.0.0
@@ -89,8 +94,17 @@ if [ -z "$port" ]; then
     die "the server did not start"
 fi
 
-"$client_program" --transport "$transport" "127.0.0.1:$port" 2>&1 | tee "$logs/client.log"
-status=${PIPESTATUS[0]}
+# In the background, since a signal to this script takes effect at once only while it waits.
+mkfifo "$logs/client.pipe" || die "cannot make a pipe in $logs"
+tee "$logs/client.log" <"$logs/client.pipe" &
+copier=$!
+"$client_program" --transport "$transport" "127.0.0.1:$port" </dev/null >"$logs/client.pipe" 2>&1 &
+client=$!
+wait "$client"
+status=$?
+client=
+wait "$copier"
+rm -f "$logs/client.pipe"
 
 if ! kill -0 "$server" 2>/dev/null; then
     cat "$logs/server.log" >&2

@@ -76,7 +76,8 @@ pub trait LocationStore: Send + Sync + 'static {
 pub enum Answer<T> {
     /// The answer.
     Now(T),
-    /// A future that gives the answer. It runs on the runtime, outside the task that moves messages.
+    /// A future that gives the answer. It runs on the runtime, outside the task that moves messages. Where a request waits
+    /// for it, it is dropped after 30 s and the request fails with 500.
     Later(Pin<Box<dyn Future<Output = T> + Send>>),
 }
 

@@ -161,14 +161,14 @@ impl SessionManagerBuilder {
     }
 
     /// Bounds each call but `send_raw_request`, which has a bound of its own: resolving, connecting, every target, every
-    /// retry. A transaction never lasts longer than 64 × T1 all the same.
+    /// retry. A transaction never lasts longer than 64 × T1 all the same. More than a day counts as a day.
     pub fn with_request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = Some(timeout);
         self
     }
 
     /// Sets the wait after a failed refresh, which doubles up to `max`: between `base` and twice `base` after the first
-    /// failure.
+    /// failure. More than thirty days counts as thirty.
     pub fn with_registration_backoff(mut self, base: Duration, max: Duration) -> Self {
         self.backoff = Backoff { base, max };
         self
@@ -387,7 +387,8 @@ impl SessionManagerBuilder {
         if timeout.is_zero() {
             return Err(Error::setting("with_request_timeout", "must be above zero"));
         }
-        Ok(timeout)
+        // So that times never overflow.
+        Ok(timeout.min(Duration::from_secs(86_400)))
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
 /// | [`Error::Timeout`] | no final answer in time | perhaps |
 /// | [`Error::Transport`] | the target cannot be resolved or reached | perhaps |
 /// | [`Error::Busy`] | too many requests are in flight | no |
+/// | [`Error::RegistrationEnded`] | a [`RegistrationHandle`] whose registration was refused for good; names the cause | no |
 /// | [`Error::Closed`] | the coordinator was shut down | perhaps |
 ///
 /// # URIs
@@ -62,6 +63,7 @@ use crate::{
 /// [`Error::NotImplemented`]: crate::Error::NotImplemented
 /// [`Error::ProtocolError`]: crate::Error::ProtocolError
 /// [`Error::Busy`]: crate::Error::Busy
+/// [`Error::RegistrationEnded`]: crate::Error::RegistrationEnded
 /// [`Error::Closed`]: crate::Error::Closed
 /// [`Error::Rejected`]: crate::Error::Rejected
 /// [`Error::AuthenticationFailed`]: crate::Error::AuthenticationFailed

@@ -126,15 +126,17 @@ impl SessionCoordinator {
     /// Ends everything, and waits for the end.
     ///
     /// Registrations stop being refreshed and expire by themselves; [`unregister`](RegistrationHandle::unregister) before,
-    /// to have them removed. Requests in flight get up to 5 s to finish; then their callers are told
-    /// [`Error::Closed`], as everybody who calls later. Calling it again waits for the same end.
+    /// to have them removed. Requests in flight, those of registrations and those that the handler is answering among
+    /// them, get up to 5 s to finish; then their callers are told [`Error::Closed`], as everybody who calls later, and as a
+    /// `register` that is granted in the meantime: nobody would refresh it. Calling it again waits for the same end.
     pub async fn shutdown(&self) {
         let running = self.inner.lock().take();
         if let Some(mut running) = running {
             // Told even if this future is dropped half-way: dropping ends everything too.
             let _ended = Ended(&self.inner.ended);
-            running.tasks.shutdown().await;
+            // First the endpoint, which lets nothing new begin, so that the tasks see the end of what they have in flight.
             running.owner.shutdown().await;
+            running.tasks.shutdown().await;
             return;
         }
         let mut ended = self.inner.ended.subscribe();

@@ -128,7 +128,13 @@ impl Owner {
     }
 
     async fn remove(&mut self) -> Result<()> {
-        self.publisher.remove(&self.outbound).await?;
+        if let Err(error) = self.publisher.remove(&self.outbound).await {
+            // Servers that count failures would ban us for the next refresh.
+            if matches!(error, Error::AuthenticationFailed { .. }) {
+                self.step(Input::Refused(Arc::new(error.clone())));
+            }
+            return Err(error);
+        }
         self.step(Input::Removed);
         Ok(())
     }

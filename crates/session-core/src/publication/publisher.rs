@@ -167,8 +167,9 @@ impl Publisher {
             .await;
         self.cseq = last_cseq(&result, self.cseq);
         result.map_err(|error| match Error::from(error) {
-            Error::Timeout { .. } => Error::Timeout {
-                after: outbound.timeout,
+            // What a first answer took, a 412 say, belongs to the wait.
+            Error::Timeout { after } => Error::Timeout {
+                after: after.saturating_add(outbound.timeout.saturating_sub(left)),
             },
             other => other,
         })

@@ -9,7 +9,9 @@ use sipora_message::{HeaderName, Q, Response, Uri};
 /// 1. our Contact among those listed (§19.1.4), or the only Contact listed where none equals ours, as registrars exist
 ///    that rewrite it: its `expires` parameter;
 /// 2. else the Expires header field;
-/// 3. else what was asked for.
+/// 3. else, where several others are listed, the longest of them that is no longer than what was asked for: the newest
+///    binding lasts longest as a rule, and a refresh too many does no harm;
+/// 4. else what was asked for.
 pub(crate) fn granted(response: &Response, contact: &Uri, asked: u32) -> u32 {
     let bindings = bindings(response);
     let ours = bindings
@@ -19,7 +21,12 @@ pub(crate) fn granted(response: &Response, contact: &Uri, asked: u32) -> u32 {
             [only] => Some(only),
             _ => None,
         });
-    ours.and_then(|binding| binding.expires)
+    let Some(ours) = ours else {
+        let listed = bindings.iter().filter_map(|binding| binding.expires);
+        let longest = || listed.filter(|expires| (1..=asked).contains(expires)).max();
+        return expires_header(response).or_else(longest).unwrap_or(asked);
+    };
+    ours.expires
         .or_else(|| expires_header(response))
         .unwrap_or(asked)
 }
@@ -131,7 +138,8 @@ impl Backoff {
         let bound = 1u32
             .checked_shl(failures)
             .and_then(|factor| self.base.checked_mul(factor))
-            .map_or(self.max, |bound| bound.min(self.max));
+            .map_or(self.max, |bound| bound.min(self.max))
+            .min(MAX_BACKOFF);
         let wait = jitter.between(bound / 2, bound);
         let asked = retry_after.map_or(Duration::ZERO, |asked| {
             let asked = asked.min(MAX_RETRY_AFTER);
@@ -140,6 +148,9 @@ impl Backoff {
         wait.max(asked)
     }
 }
+
+/// Thirty days: an application that wants more means never, and times must not overflow.
+const MAX_BACKOFF: Duration = Duration::from_secs(30 * 86_400);
 
 /// A day: a registrar that wants more has made a mistake.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
@@ -175,6 +186,15 @@ mod tests {
             ),
             // The only one listed, rewritten by the registrar.
             ("Contact: <sip:alice@203.0.113.5:1024>;expires=62\r\n", 62),
+            // Several that registrars rewrote, ours among them.
+            (
+                "Contact: <sip:a@192.0.2.8>;expires=10, <sip:b@192.0.2.9>;expires=20, <sip:c@192.0.2.7>;expires=7200\r\n",
+                20,
+            ),
+            (
+                "Contact: <sip:a@192.0.2.8>;expires=0, <sip:b@192.0.2.9>\r\n",
+                3600,
+            ),
             // Two strangers, and nothing of ours.
             (
                 "Contact: <sip:a@192.0.2.8>;expires=10, <sip:b@192.0.2.9>;expires=20\r\nExpires: 70\r\n",

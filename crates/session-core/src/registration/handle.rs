@@ -1,13 +1,15 @@
 //! [`RegistrationHandle`]: what a caller holds of a registration.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sipora_dialog_core::TransactionId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::owner::{Details, Operation};
+use super::inbox::{Answered, Inbox};
+use super::owner::Details;
 use super::registrant::now;
 use super::{RegistrationState, RegistrationStates};
 use crate::{Error, Result, SipResponse};
@@ -20,7 +22,8 @@ use crate::{Error, Result, SipResponse};
 ///
 /// Dropped, it stops refreshing at once, sends nothing, and the binding expires by itself; what is under way is given up.
 /// [`unregister`](Self::unregister) removes the binding. Both end the registration, as do a refusal for good and the
-/// shutdown of the coordinator; [`state`](Self::state) tells which, and the operations then fail with [`Error::Closed`].
+/// shutdown of the coordinator; [`state`](Self::state) tells which, and the operations then fail:
+/// with [`Error::RegistrationEnded`] and its cause after a refusal for good, else with [`Error::Closed`].
 ///
 /// # Refreshing
 ///
@@ -33,8 +36,10 @@ use crate::{Error, Result, SipResponse};
 ///
 /// # Order
 ///
-/// One REGISTER at a time: what is asked for while another is under way waits for its end (RFC 3261 §10.2). A future of
-/// the operations below that is dropped gives up the wait alone: what was asked for still happens.
+/// One REGISTER at a time: what is asked for while another is under way waits for its end (RFC 3261 §10.2), in the order
+/// of asking. Who asks for what others wait for shares its outcome; a refresh that is under way serves who asks for one
+/// meanwhile. A future of the operations below that is dropped gives up the wait alone: what was asked for still
+/// happens, unless the registration ends before its turn.
 #[must_use = "a registration is refreshed as long as its handle lives"]
 #[derive(Debug)]
 #[non_exhaustive]
@@ -42,7 +47,8 @@ pub struct RegistrationHandle {
     /// The transaction of the first 2xx, by the branch of its Via.
     pub transaction_id: TransactionId,
     /// How many seconds the first 2xx granted: the `expires` of our Contact in it, else of the only Contact in it, else its
-    /// Expires header field, else what was asked for. [`granted`](Self::granted) follows refreshes.
+    /// Expires header field, else the longest of several other Contacts that is no longer than what was asked for, else
+    /// what was asked for. [`granted`](Self::granted) follows refreshes.
     pub expires: u32,
     /// The contact that is bound.
     pub contact_uri: String,
@@ -53,7 +59,7 @@ pub struct RegistrationHandle {
 
 /// The way to the task. A field of its own, so that the public fields can be moved out of the handle.
 pub(crate) struct Link {
-    pub(crate) operations: mpsc::Sender<Operation>,
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) states: watch::Receiver<RegistrationState>,
     pub(crate) details: watch::Receiver<Details>,
     /// `None`: there never was a task.
@@ -111,16 +117,17 @@ impl RegistrationHandle {
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration takes the failure as one of its own
     /// refreshes: it tries again later, or ends.
     pub async fn refresh(&self) -> Result<u32> {
-        self.ask(Operation::Refresh).await
+        self.ask().await
     }
 
     /// Asks the registrar for every binding of the address-of-record, ours and others. Changes nothing.
     ///
     /// # Errors
     ///
-    /// Those of [`SipClient::register`](crate::SipClient::register). The registration goes on.
+    /// Those of [`SipClient::register`](crate::SipClient::register). The registration goes on, unless credentials were
+    /// refused.
     pub async fn query(&self) -> Result<Vec<Binding>> {
-        self.ask(Operation::Query).await
+        self.ask().await
     }
 
     /// Removes our contact at the registrar, and no other. Calling it again does nothing.
@@ -128,30 +135,32 @@ impl RegistrationHandle {
     /// # Errors
     ///
     /// Those of [`SipClient::register`](crate::SipClient::register). The registration then goes on, since the contact may
-    /// still be bound: call again, or drop the handle.
+    /// still be bound: call again, or drop the handle. Credentials that were refused end it. A registration that has
+    /// [failed](RegistrationState::Failed) removes nothing: a binding that is left expires by itself, or another
+    /// registration with the same contact and an expiry of 0 removes it.
     pub async fn unregister(&self) -> Result<()> {
         if self.is_unregistered() {
             return Ok(());
         }
-        match self.ask(Operation::Unregister).await {
+        match self.ask().await {
             // Somebody else's call was first.
             Err(Error::Closed) if self.is_unregistered() => Ok(()),
             result => result,
         }
     }
 
-    fn is_unregistered(&self) -> bool {
-        matches!(*self.link.states.borrow(), RegistrationState::Unregistered)
+    /// Asks the task; where that has ended by itself, tells why.
+    async fn ask<T: Answered>(&self) -> Result<T> {
+        match (self.link.inbox.ask().await, self.state()) {
+            (Err(Error::Closed), RegistrationState::Failed(cause)) => {
+                Err(Error::RegistrationEnded { cause })
+            }
+            (result, _) => result,
+        }
     }
 
-    async fn ask<T>(
-        &self,
-        operation: impl FnOnce(oneshot::Sender<Result<T>>) -> Operation,
-    ) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let sent = self.link.operations.send(operation(reply)).await;
-        sent.map_err(|_| Error::Closed)?;
-        answer.await.unwrap_or(Err(Error::Closed))
+    fn is_unregistered(&self) -> bool {
+        matches!(*self.link.states.borrow(), RegistrationState::Unregistered)
     }
 }
 

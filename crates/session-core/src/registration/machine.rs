@@ -23,7 +23,8 @@ use crate::Error;
 ///                 v                v                       +--------+
 ///          +--------------------------+      Stop in any state
 ///          |       Unregistered       |   --------------------> Stopped
-///          +--------------------------+
+///          +--------------------------+      Refused in any state
+///                                          --------------------> Failed
 /// ```
 ///
 /// Failed, Unregistered and Stopped end it: no input changes them, and no timer runs.
@@ -60,6 +61,8 @@ pub(crate) enum Input {
     },
     /// It failed.
     Failed(Arc<Error>),
+    /// The registrar refused our credentials to a query or a removal: it would to a REGISTER for our contact as well.
+    Refused(Arc<Error>),
     /// Our binding was removed, at our wish.
     Removed,
     /// The coordinator or the handle is going away.
@@ -110,6 +113,7 @@ impl Machine {
         match (self.phase, input) {
             (Phase::Ended, _) => None,
             (_, Input::Stop) => Some(self.end(RegistrationState::Stopped)),
+            (_, Input::Refused(error)) => Some(self.end(RegistrationState::Failed(error))),
             (_, Input::Removed) => {
                 self.bound_until = now;
                 Some(self.end(RegistrationState::Unregistered))

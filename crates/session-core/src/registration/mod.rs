@@ -2,6 +2,7 @@
 
 mod expiry;
 mod handle;
+mod inbox;
 mod machine;
 mod owner;
 mod registrant;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipora_auth::Credentials;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 pub(crate) use expiry::{Backoff, Jitter, expires_header, min_expires};
@@ -21,9 +22,10 @@ pub use state::{RegistrationState, RegistrationStates};
 use crate::outgoing::Outbound;
 use crate::{Result, uri};
 use handle::Link;
+use inbox::Inbox;
 pub(crate) use machine::{Input, Machine};
 pub(crate) use owner::sleep_until;
-use owner::{Details, Owner, Publisher};
+use owner::{Details, OpenInbox, Owner, Publisher};
 use registrant::{Granted, Registrant};
 pub(crate) use registrant::{later, now};
 
@@ -62,9 +64,6 @@ pub(crate) async fn register(
     keep(outbound, registrant, granted, wish, spawn)
 }
 
-/// Operations that wait for one registration; more wait outside.
-const OPERATIONS: usize = 4;
-
 fn keep(
     outbound: &Arc<Outbound>,
     registrant: Registrant,
@@ -78,7 +77,7 @@ fn keep(
         response,
         transaction_id,
     } = granted;
-    let (operations, receiver) = mpsc::channel(OPERATIONS);
+    let inbox = Arc::new(Inbox::default());
     let (details, details_receiver) = watch::channel(Details {
         granted: seconds,
         bound_until: later(asked_at, Duration::from_secs(seconds.into())),
@@ -101,8 +100,8 @@ fn keep(
         registrant,
         machine,
         outbound: outbound.clone(),
-        operations: receiver,
         publisher: Publisher { states, details },
+        inbox: OpenInbox(inbox.clone()),
     };
     // A binding that was removed has nothing to keep alive.
     let task = if wish.expires == 0 {
@@ -116,7 +115,7 @@ fn keep(
         contact_uri: wish.contact_uri.to_owned(),
         registrar_uri: wish.registrar_uri.to_owned(),
         link: Link {
-            operations,
+            inbox,
             states: states_receiver,
             details: details_receiver,
             task,

@@ -3,20 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
+use super::RegistrationState;
+use super::inbox::{Inbox, Operation, tell};
 use super::machine::{Input, Machine};
 use super::registrant::{Granted, Registrant, later, now};
-use super::{Binding, RegistrationState};
 use crate::outgoing::Outbound;
 use crate::{Error, Result, SipResponse};
-
-/// What the handle asks of its task.
-pub(crate) enum Operation {
-    Refresh(oneshot::Sender<Result<u32>>),
-    Query(oneshot::Sender<Result<Vec<Binding>>>),
-    Unregister(oneshot::Sender<Result<()>>),
-}
 
 /// What the handle shows.
 #[derive(Debug, Clone)]
@@ -56,44 +50,53 @@ pub(crate) struct Owner {
     pub(crate) registrant: Registrant,
     pub(crate) machine: Machine,
     pub(crate) outbound: Arc<Outbound>,
-    pub(crate) operations: mpsc::Receiver<Operation>,
     pub(crate) publisher: Publisher,
+    pub(crate) inbox: OpenInbox,
+}
+
+/// The inbox of a task that runs: closed when it ends, however it does.
+pub(crate) struct OpenInbox(pub(crate) Arc<Inbox>);
+
+impl Drop for OpenInbox {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Owner {
-    /// Runs until the registration ends, or the handle is dropped, or the task is aborted.
+    /// Runs until the registration ends, or the task is aborted because its handle or its coordinator is gone.
     ///
     /// One loop serialises everything: RFC 3261 §10.2, "UAs MUST NOT send a new registration […] until they have received
-    /// a final response from the registrar for the previous one or the previous REGISTER request has timed out". A caller
-    /// that no longer waits changes nothing: what it asked for is done.
+    /// a final response from the registrar for the previous one or the previous REGISTER request has timed out".
     pub(crate) async fn run(mut self) {
+        let inbox = self.inbox.0.clone();
         while let Some(due) = self.machine.poll_timeout() {
             let operation = tokio::select! {
                 biased;
-                operation = self.operations.recv() => match operation {
-                    Some(operation) => Some(operation),
-                    None => break,
-                },
-                () = sleep_until(due) => None,
+                // First, so that no flood of queries keeps a binding from being refreshed.
+                () = sleep_until(due) => Operation::Refresh,
+                operation = inbox.next() => operation,
             };
             match operation {
-                None if now() < due => {}
-                None => {
-                    let _ = self.refresh().await;
+                Operation::Refresh => {
+                    let outcome = self.refresh().await;
+                    // Who asked while it was under way wanted nothing else.
+                    tell(inbox.take(), &outcome);
                 }
-                Some(Operation::Refresh(reply)) => {
-                    let _ = reply.send(self.refresh().await);
+                Operation::Query => {
+                    // Who asks from here on wants to know what is bound then.
+                    let waiters = inbox.take();
+                    let outcome = self.registrant.query(&self.outbound).await;
+                    self.heed(&outcome);
+                    tell(waiters, &outcome);
                 }
-                Some(Operation::Query(reply)) => {
-                    let _ = reply.send(self.registrant.query(&self.outbound).await);
-                }
-                Some(Operation::Unregister(reply)) => {
-                    let _ = reply.send(self.unregister().await);
+                Operation::Unregister => {
+                    let outcome = self.unregister().await;
+                    self.heed(&outcome);
+                    tell(inbox.take(), &outcome);
                 }
             }
         }
-        let stopped = self.machine.on(now(), Input::Stop, self.outbound.jitter());
-        self.publisher.tell(stopped);
     }
 
     async fn refresh(&mut self) -> Result<u32> {
@@ -132,6 +135,13 @@ impl Owner {
         Ok(())
     }
 
+    /// Ends the registration where credentials were refused: servers that count failures would ban us for the next refresh.
+    fn heed<T>(&mut self, outcome: &Result<T>) {
+        if let Err(error @ Error::AuthenticationFailed { .. }) = outcome {
+            self.step(Input::Refused(Arc::new(error.clone())));
+        }
+    }
+
     fn step(&mut self, input: Input) {
         // A coordinator that is closed will send nothing later either.
         let input = match input {
@@ -143,8 +153,10 @@ impl Owner {
     }
 }
 
-/// Sleeps a day at most: timers are not made for centuries, and a grant may be one.
+/// Sleeps a day at a time: timers are not made for centuries, and a grant may be one.
 pub(crate) async fn sleep_until(due: Instant) {
-    let latest = later(now(), Duration::from_secs(86_400));
-    tokio::time::sleep_until(due.min(latest).into()).await;
+    while now() < due {
+        let latest = later(now(), Duration::from_secs(86_400));
+        tokio::time::sleep_until(due.min(latest).into()).await;
+    }
 }

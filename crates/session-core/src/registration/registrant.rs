@@ -130,8 +130,9 @@ impl Registrant {
         let result = outbound.send(request, self.authorizer.clone(), left).await;
         self.cseq = last_cseq(&result, self.cseq);
         result.map_err(|error| match Error::from(error) {
-            Error::Timeout { .. } => Error::Timeout {
-                after: outbound.timeout,
+            // What a first answer took, a 423 say, belongs to the wait.
+            Error::Timeout { after } => Error::Timeout {
+                after: after.saturating_add(outbound.timeout.saturating_sub(left)),
             },
             other => other,
         })

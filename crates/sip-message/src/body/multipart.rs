@@ -290,7 +290,8 @@ impl Delimiters<'_> {
             let rest = if closes { rest.get(2..)? } else { rest };
             let blank = scan::count_while(rest, |byte| matches!(byte, b' ' | b'\t'));
             let rest = rest.get(blank..)?;
-            if !rest.starts_with(b"\r\n") && !(closes && rest.is_empty()) {
+            let ends_line = rest.starts_with(b"\r\n") || (closes && rest.is_empty());
+            if !ends_line {
                 continue;
             }
             let line_end = self.body.len() - rest.len();

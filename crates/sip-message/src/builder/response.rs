@@ -5,7 +5,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 
-use super::{Parts, index_own, is_injection, print_line};
+use super::{Inline, Parts, index_own, is_injection, print_line};
 use crate::classes::is_token;
 use crate::error::BuildError;
 use crate::header_name::HeaderName;
@@ -23,7 +23,8 @@ pub struct ResponseBuilder {
     status: StatusCode,
     reason: Option<Box<str>>,
     request: Option<Request>,
-    to_tag: Option<Box<str>>,
+    /// Empty where none is given.
+    to_tag: Inline<TAG>,
     record_route: bool,
     parts: Parts,
 }
@@ -34,7 +35,7 @@ impl ResponseBuilder {
             status,
             reason: None,
             request,
-            to_tag: None,
+            to_tag: Inline::default(),
             record_route: false,
             parts: Parts::default(),
         }
@@ -55,7 +56,8 @@ impl ResponseBuilder {
         if tag.is_empty() || !tag.bytes().all(is_token) {
             self.parts.fail(BuildError::Injection(HeaderName::To));
         }
-        self.to_tag = Some(tag.into());
+        self.to_tag.clear();
+        self.to_tag.push(tag.as_bytes());
         self
     }
 
@@ -89,23 +91,33 @@ impl ResponseBuilder {
             .reason
             .as_deref()
             .unwrap_or(self.status.default_reason());
-        let copied = self
-            .request
-            .as_ref()
-            .map_or(0, |request| request.as_bytes().len());
-        let mut out = Vec::with_capacity(self.parts.size() + copied + reason.len() + 64);
+        let status = self.status;
+        let adds_tag = self.adds_tag();
+        // Printed twice, first for its size: what is kept for retransmissions is kept at its size.
+        let mut size = Size(self.parts.size());
+        self.copy(&mut size, adds_tag)?;
+        let mut out = Vec::with_capacity(size.0 + START_LINE + reason.len());
         // Writing to a vector cannot fail.
-        let _ = write!(out, "SIP/2.0 {} {reason}\r\n", self.status);
-        if let Some(request) = &self.request {
-            self.copy(request, &mut out)?;
-        }
+        let _ = write!(out, "SIP/2.0 {status} {reason}\r\n");
+        self.copy(&mut out, adds_tag)?;
         self.parts.print(&mut out);
-        // What is kept for retransmissions is kept at its size.
-        out.shrink_to_fit();
         response_of(out)
     }
 
-    fn copy(&self, request: &Request, out: &mut Vec<u8>) -> Result<(), BuildError> {
+    /// Whether the copied To gets a tag.
+    fn adds_tag(&self) -> bool {
+        let to = |request: &Request| match request.headers().first(&HeaderName::To) {
+            Some(value) => !has_tag(request, value),
+            None => false,
+        };
+        self.to_tag.len() > 0 && self.request.as_ref().is_some_and(to)
+    }
+
+    /// The lines that come from the request.
+    fn copy(&self, out: &mut impl Write, adds_tag: bool) -> Result<(), BuildError> {
+        let Some(request) = &self.request else {
+            return Ok(());
+        };
         let headers = request.headers();
         let mut copy_all = |name: HeaderName| {
             for value in headers.all(&name) {
@@ -131,16 +143,36 @@ impl ResponseBuilder {
             let Some(value) = headers.first(&name) else {
                 continue;
             };
-            match &self.to_tag {
-                Some(tag) if name == HeaderName::To && !has_tag(request, value) => {
-                    print_line(out, name.as_str(), &[value, b";tag=", tag.as_bytes()]);
-                }
-                _ => print_line(out, name.as_str(), &[value]),
+            if name == HeaderName::To && adds_tag {
+                let tag = self.to_tag.as_slice();
+                print_line(out, name.as_str(), &[value, b";tag=", tag]);
+            } else {
+                print_line(out, name.as_str(), &[value]);
             }
         }
         Ok(())
     }
 }
+
+/// Counts what is printed.
+struct Size(usize);
+
+impl Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `SIP/2.0 200 ` and the line end.
+const START_LINE: usize = 14;
+
+/// Room for a tag on the stack; 64 bits in hexadecimal take 16.
+const TAG: usize = 48;
 
 /// A To that its grammar refuses is searched as text: to answer it with two tags would be worse than with none.
 fn has_tag(request: &Request, value: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Headers;
 use crate::classes::{is_lws, trim};
 use crate::error::HeaderError;
-use crate::grammar::{self, lws};
+use crate::grammar::{self, skip_lws};
 use crate::header_name::HeaderName;
 use crate::params::Params;
 use crate::scan;
@@ -18,6 +18,7 @@ pub struct NameAddr<'a> {
     display: Option<&'a [u8]>,
     uri: UriRef<'a>,
     params: Params<'a>,
+    tag: Option<&'a [u8]>,
 }
 
 /// A refusal: why, and the bytes at which.
@@ -41,7 +42,7 @@ impl<'a> NameAddr<'a> {
 
     /// The `tag` parameter of From and To (RFC 3261 §19.3). An empty or unreadable one is none.
     pub fn tag(&self) -> Option<&'a str> {
-        self.params.token("tag").filter(|tag| !tag.is_empty())
+        scan::text(self.tag?).filter(|tag| !tag.is_empty())
     }
 
     /// The whole value as written.
@@ -51,13 +52,13 @@ impl<'a> NameAddr<'a> {
 
     /// Reads one address at the start of `input`; gives the rest, which is empty or begins with a comma.
     pub(super) fn read(input: &'a [u8]) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
-        let (start, _) = lws(input).unwrap_or((input, &[]));
+        let start = skip_lws(input);
         let (display, rest) = match start.first() {
             Some(b'<') => (None, start),
             _ => match grammar::display_name(start) {
                 Ok((rest, name)) if rest.first() == Some(&b'<') => (Some(trim(name)), rest),
-                Ok((rest, name)) if name.first() == Some(&b'"') => match lws(rest) {
-                    Ok((rest, _)) if rest.first() == Some(&b'<') => (Some(name), rest),
+                Ok((rest, name)) if name.first() == Some(&b'"') => match skip_lws(rest) {
+                    rest if rest.first() == Some(&b'<') => (Some(name), rest),
                     _ => return Err(("no < behind the display name", rest)),
                 },
                 Ok((rest, _)) if rest.first() == Some(&b':') => {
@@ -91,6 +92,7 @@ impl<'a> NameAddr<'a> {
         NameAddr::finish(start, None, uri, after)
     }
 
+    #[inline]
     fn finish(
         start: &'a [u8],
         display: Option<&'a [u8]>,
@@ -104,7 +106,14 @@ impl<'a> NameAddr<'a> {
                 uri.get(error.offset()..).unwrap_or_default(),
             )
         })?;
-        let (rest, params) = grammar::params(after).map_err(|_| ("malformed parameters", after))?;
+        let mut tag = None;
+        let see = |name: &[u8], value: Option<&'a [u8]>| {
+            if tag.is_none() && name.eq_ignore_ascii_case(b"tag") {
+                tag = Some(value);
+            }
+        };
+        let (rest, params) =
+            grammar::params_seen(after, see).map_err(|_| ("malformed parameters", after))?;
         if !matches!(rest.first(), None | Some(b',')) {
             return Err(("something behind the address", rest));
         }
@@ -114,6 +123,7 @@ impl<'a> NameAddr<'a> {
             display,
             uri,
             params: Params::new(params),
+            tag: tag.flatten(),
         };
         Ok((rest, address))
     }
@@ -166,12 +176,15 @@ impl<'a> Headers<'a> {
         name: &HeaderName,
     ) -> impl Iterator<Item = Result<NameAddr<'a>, HeaderError>> + use<'a> {
         let headers = *self;
-        let name = name.clone();
+        let (id, name) = (name.id(), name.clone());
         let mut lines = self.iter();
         let mut rest: &'a [u8] = &[];
         std::iter::from_fn(move || {
             while rest.is_empty() {
-                rest = lines.by_ref().find(|line| line.is(&name))?.value();
+                rest = lines
+                    .by_ref()
+                    .find(|line| line.is_filed(id, &name))?
+                    .value();
                 if rest.is_empty() {
                     return Some(Err(headers.error(name.clone(), "empty", rest)));
                 }
@@ -198,10 +211,11 @@ impl<'a> Headers<'a> {
     }
 
     fn address(&self, name: HeaderName) -> Result<NameAddr<'a>, HeaderError> {
-        let value = self.required(name.clone())?;
+        let value = self.required(&name)?;
         self.read_address(name, value)
     }
 
+    #[inline]
     fn read_address(&self, name: HeaderName, value: &'a [u8]) -> Result<NameAddr<'a>, HeaderError> {
         match NameAddr::read(value) {
             Ok(([], address)) => Ok(address),

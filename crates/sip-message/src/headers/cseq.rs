@@ -8,6 +8,7 @@ use crate::error::HeaderError;
 use crate::grammar::{lws, token};
 use crate::header_name::HeaderName;
 use crate::method::Method;
+use crate::scan;
 
 /// The place of a request in its sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,7 +28,10 @@ impl fmt::Display for CSeq {
 impl<'a> Headers<'a> {
     /// The sequence number and method.
     pub fn cseq(&self) -> Result<CSeq, HeaderError> {
-        let value = self.required(HeaderName::CSeq)?;
+        let value = self.required(&HeaderName::CSeq)?;
+        if let Some(cseq) = plain(value) {
+            return Ok(cseq);
+        }
         let (number, method) = self.cseq_parts(value)?;
         let number = decimal(number).ok_or_else(|| {
             self.error(HeaderName::CSeq, "a number that is not below 2^32", value)
@@ -48,4 +52,19 @@ impl<'a> Headers<'a> {
         }
         Ok((number, method))
     }
+}
+
+/// How everybody writes it: digits, one space, a method that is known.
+#[inline]
+fn plain(value: &[u8]) -> Option<CSeq> {
+    let digits = scan::count_while(value, u8::is_ascii_digit);
+    let (number, rest) = value.split_at_checked(digits)?;
+    let (space, method) = rest.split_first()?;
+    if *space != b' ' {
+        return None;
+    }
+    Some(CSeq {
+        number: decimal(number)?,
+        method: Method::from_bytes(method)?,
+    })
 }

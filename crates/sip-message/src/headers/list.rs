@@ -1,6 +1,6 @@
 //! Comma lists (RFC 3261 §7.3.1).
 
-use crate::classes::trim;
+use crate::classes::{is_lws, trim};
 use crate::scan;
 
 /// The elements of a comma list: commas in quotes and in angle brackets separate nothing, empty elements are skipped.
@@ -19,9 +19,18 @@ pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What follows the first element and its comma.
-pub(crate) fn after_first(value: &[u8]) -> &[u8] {
-    trim(value.get(element_len(value) + 1..).unwrap_or_default())
+/// The first element that is not empty, and what follows its comma from the next such element on.
+pub(crate) fn first_element(value: &[u8]) -> (&[u8], &[u8]) {
+    let value = without_commas(value);
+    let (element, rest) = value
+        .split_at_checked(element_len(value))
+        .unwrap_or((value, &[]));
+    (trim(element), without_commas(rest))
+}
+
+fn without_commas(value: &[u8]) -> &[u8] {
+    let start = scan::count_while(value, |byte| *byte == b',' || is_lws(*byte));
+    value.get(start..).unwrap_or_default()
 }
 
 fn element_len(value: &[u8]) -> usize {
@@ -55,5 +64,8 @@ mod tests {
         assert_eq!(found, [&br#""a, \"b" <sip:x,y@h>;p=1"#[..], b"<sip:c@d>"]);
         assert_eq!(elements(b"\"open, <").count(), 1);
         assert_eq!(elements(b"").count(), 0);
+        assert_eq!(first_element(b" , a ,, b, "), (&b"a"[..], &b"b, "[..]));
+        assert_eq!(first_element(b" a\r\n"), (&b"a"[..], &b""[..]));
+        assert_eq!(first_element(b", ,"), (&b""[..], &b""[..]));
     }
 }

@@ -43,7 +43,7 @@ pub use event::{EventRef, SubscriptionPhase, SubscriptionState, SubscriptionStat
 pub use feature::{Feature, FeatureValue};
 pub use history::{HistoryInfoRef, TargetChange};
 pub use identity::Privacy;
-pub(crate) use list::after_first;
+pub(crate) use list::first_element;
 pub use negotiation::{AcceptedRef, ContentDispositionRef};
 pub use number::RetryAfter;
 pub use preference::{ContactPreference, ContactPreferenceRef, Disposition};
@@ -121,12 +121,14 @@ impl<'a> Headers<'a> {
 
     /// The values of all lines of that name.
     pub fn all<'n>(&self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let id = name.id();
-        self.iter()
-            .filter(move |header| {
-                header.line.id == id && (id != OTHER || header.is_called(name.as_str()))
+        let (id, bytes) = (name.id(), self.bytes);
+        self.lines
+            .iter()
+            .filter(move |line| {
+                scan::visit(1);
+                line.id == id && (id != OTHER || Header::of(bytes, line).is_called(name.as_str()))
             })
-            .map(|header| header.value())
+            .map(move |line| line.value.of(bytes))
     }
 
     /// The values of all lines of that name, cut at each comma that is neither in quotes nor in angle brackets.
@@ -161,10 +163,11 @@ impl<'a> Headers<'a> {
 
     /// The Call-ID (RFC 3261 §20.8). Compared octet by octet.
     pub fn call_id(&self) -> Result<&'a str, HeaderError> {
-        let value = self.required(HeaderName::CallId)?;
-        if value.is_empty()
-            || scan::position(value, |byte| *byte <= b' ' || *byte == 0x7f).is_some()
-        {
+        let value = self.required(&HeaderName::CallId)?;
+        // Without an early end, so that it is done many bytes at a time.
+        let has_space = |found, byte: &u8| found | (*byte <= b' ') | (*byte == 0x7f);
+        scan::visit(value.len());
+        if value.is_empty() || value.iter().fold(false, has_space) {
             return Err(self.error(HeaderName::CallId, "empty, or with white space", value));
         }
         scan::text(value).ok_or_else(|| self.error(HeaderName::CallId, "not UTF-8", value))
@@ -172,23 +175,28 @@ impl<'a> Headers<'a> {
 
     /// The value of a field that may be there only once: `None` if absent, an error if twice.
     fn single(&self, name: HeaderName) -> Result<Option<&'a [u8]>, HeaderError> {
-        let mut values = self.all(&name);
+        self.only(&name)
+    }
+
+    #[inline]
+    fn only(&self, name: &HeaderName) -> Result<Option<&'a [u8]>, HeaderError> {
+        let mut values = self.all(name);
         let first = values.next();
-        let second = values.next();
-        drop(values);
-        match second {
-            Some(second) => Err(self.error(name, "given twice", second)),
+        match values.next() {
+            Some(second) => Err(self.error(name.clone(), "given twice", second)),
             None => Ok(first),
         }
     }
 
-    fn required(&self, name: HeaderName) -> Result<&'a [u8], HeaderError> {
-        match self.single(name.clone())? {
+    #[inline]
+    fn required(&self, name: &HeaderName) -> Result<&'a [u8], HeaderError> {
+        match self.only(name)? {
             Some(value) => Ok(value),
-            None => Err(HeaderError::missing(name, self.end)),
+            None => Err(HeaderError::missing(name.clone(), self.end)),
         }
     }
 
+    #[cold]
     fn error(&self, header: HeaderName, reason: &'static str, at: &[u8]) -> HeaderError {
         HeaderError {
             header,
@@ -217,8 +225,7 @@ impl<'a> Header<'a> {
 
     /// Whether this is the field of that name.
     pub fn is(&self, name: &HeaderName) -> bool {
-        let id = name.id();
-        self.line.id == id && (id != OTHER || self.is_called(name.as_str()))
+        self.is_filed(name.id(), name)
     }
 
     /// The value, white space around it cut off, folds still in it.
@@ -234,6 +241,16 @@ impl<'a> Header<'a> {
     /// The byte of the message at which the line starts.
     pub fn offset(&self) -> usize {
         self.line.start as usize
+    }
+
+    /// The same for one that knows the id already.
+    fn is_filed(&self, id: u8, name: &HeaderName) -> bool {
+        scan::visit(1);
+        self.line.id == id && (id != OTHER || self.is_called(name.as_str()))
+    }
+
+    fn of(bytes: &'a [u8], line: &Line) -> Header<'a> {
+        Header { bytes, line: *line }
     }
 
     fn is_called(&self, name: &str) -> bool {

@@ -9,7 +9,7 @@ use super::Headers;
 use super::address::Refused;
 use crate::classes::{decimal, trim};
 use crate::error::HeaderError;
-use crate::grammar::{self, lws, separator, token};
+use crate::grammar::{self, lws, separator, skip_lws, token};
 use crate::header_name::HeaderName;
 use crate::params::Params;
 use crate::scan;
@@ -22,33 +22,33 @@ pub(crate) const MAGIC_COOKIE: &str = "z9hG4bK";
 #[derive(Clone, Copy)]
 pub struct Via<'a> {
     raw: &'a [u8],
-    version: &'a str,
-    transport: &'a str,
-    host: &'a str,
+    version: &'a [u8],
+    transport: &'a [u8],
+    host: &'a [u8],
     port: Option<u16>,
     params: Params<'a>,
-    branch: Option<&'a str>,
+    branch: Option<&'a [u8]>,
 }
 
 impl<'a> Via<'a> {
     /// The protocol version, `2.0`.
     pub fn version(&self) -> &'a str {
-        self.version
+        text(self.version)
     }
 
     /// The transport as written: `UDP`, `TCP`, `TLS`, `WS` and so on.
     pub fn transport(&self) -> &'a str {
-        self.transport
+        text(self.transport)
     }
 
     /// The host of sent-by.
     pub fn host(&self) -> Host<'a> {
-        Host::read(self.host)
+        Host::read(self.host_str())
     }
 
     /// The host of sent-by as written, brackets included.
     pub fn host_str(&self) -> &'a str {
-        self.host
+        text(self.host)
     }
 
     /// The port of sent-by.
@@ -58,12 +58,12 @@ impl<'a> Via<'a> {
 
     /// The branch: with the cookie `z9hG4bK` in front it names the transaction (RFC 3261 §17.1.3).
     pub fn branch(&self) -> Option<&'a str> {
-        self.branch
+        scan::text(self.branch?)
     }
 
     /// Whether the branch was made by the rules of RFC 3261 and so is unique. The bare cookie is not (RFC 4475 §3.2.1).
     pub fn has_unique_branch(&self) -> bool {
-        self.branch.is_some_and(|branch| {
+        self.branch().is_some_and(|branch| {
             branch.len() > MAGIC_COOKIE.len()
                 && branch
                     .get(..MAGIC_COOKIE.len())
@@ -113,41 +113,69 @@ impl<'a> Via<'a> {
 
     /// Reads one value at the start of `input`; gives the rest, which is empty or begins with a comma.
     pub(super) fn read(input: &'a [u8]) -> Result<(&'a [u8], Via<'a>), Refused<'a>> {
-        let sent_protocol = (
-            preceded(lws, token),
-            preceded(separator('/'), token),
-            preceded(separator('/'), token),
-            lws,
-        )
-            .parse(input);
-        let Ok((rest, (protocol, version, transport, space))) = sent_protocol else {
-            return Err(("no protocol, version and transport", input));
+        let (rest, version, transport) = match input {
+            // How everybody writes it.
+            [b'S', b'I', b'P', b'/', b'2', b'.', b'0', b'/', rest @ ..] => {
+                let (rest, transport) = token(rest).map_err(|_| (NO_PROTOCOL, input))?;
+                (rest, input.get(4..7).unwrap_or_default(), transport)
+            }
+            _ => sent_protocol(input)?,
         };
-        if !protocol.eq_ignore_ascii_case(b"SIP") {
-            return Err(("a protocol that is not SIP", protocol));
-        }
-        if space.is_empty() {
+        let host = skip_lws(rest);
+        if host.len() == rest.len() {
             return Err(("no space behind the transport", rest));
         }
-        let (rest, host, port) = sent_by(rest)?;
-        let (after, params) = grammar::params(rest).map_err(|_| ("malformed parameters", rest))?;
+        let (rest, host, port) = sent_by(host)?;
+        let mut branch = None;
+        let see = |name: &[u8], value: Option<&'a [u8]>| {
+            if branch.is_none() && name.eq_ignore_ascii_case(b"branch") {
+                branch = Some(value);
+            }
+        };
+        let (after, params) =
+            grammar::params_seen(rest, see).map_err(|_| ("malformed parameters", rest))?;
         if !matches!(after.first(), None | Some(b',')) {
             return Err(("something behind the parameters", after));
         }
         let length = input.len() - after.len();
-        let params = Params::new(params);
-        let text = |bytes: &'a [u8]| scan::text(bytes).unwrap_or("");
         let via = Via {
             raw: trim(input.get(..length).unwrap_or_default()),
-            version: text(version),
-            transport: text(transport),
-            host: text(host),
+            version,
+            transport,
+            host,
             port,
-            params,
-            branch: params.token("branch"),
+            params: Params::new(params),
+            branch: branch.flatten(),
         };
         Ok((after, via))
     }
+}
+
+const NO_PROTOCOL: &str = "no protocol, version and transport";
+
+/// What follows, the version and the transport.
+type SentProtocol<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// `protocol-name SLASH protocol-version SLASH transport`, with white space wherever it is allowed.
+fn sent_protocol(input: &[u8]) -> Result<SentProtocol<'_>, Refused<'_>> {
+    let sent_protocol = (
+        preceded(lws, token),
+        preceded(separator('/'), token),
+        preceded(separator('/'), token),
+    )
+        .parse(input);
+    let Ok((rest, (protocol, version, transport))) = sent_protocol else {
+        return Err((NO_PROTOCOL, input));
+    };
+    if !protocol.eq_ignore_ascii_case(b"SIP") {
+        return Err(("a protocol that is not SIP", protocol));
+    }
+    Ok((rest, version, transport))
+}
+
+/// The text of bytes that are ASCII by their grammar.
+fn text(bytes: &[u8]) -> &str {
+    scan::text(bytes).unwrap_or("")
 }
 
 /// What follows, the host and the port.
@@ -176,7 +204,8 @@ fn sent_by(input: &[u8]) -> Result<SentBy<'_>, Refused<'_>> {
         Err(error) => return Err((error.reason(), place(error.offset()))),
     };
     let host = input.get(..host_len).unwrap_or_default();
-    if port.is_some() {
+    // Mostly it is the first parameter that follows.
+    if port.is_some() || matches!(place(len).first(), None | Some(b';')) {
         return Ok((place(len), host, port));
     }
     let Ok((rest, _)) = separator(':')(place(len)) else {

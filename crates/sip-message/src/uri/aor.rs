@@ -99,11 +99,17 @@ impl Aor {
 
     /// The URI that this key stands for, escaped again.
     pub fn to_uri(&self) -> Result<Uri, UriError> {
-        let scheme = match self.scheme() {
-            Scheme::Sips => "sips",
-            _ => "sip",
-        };
-        Uri::build(scheme, self.user(), self.host(), self.port())
+        let mut builder = Uri::builder(self.host());
+        if self.scheme() == Scheme::Sips {
+            builder = builder.secure();
+        }
+        if let Some(user) = self.user() {
+            builder = builder.user(user);
+        }
+        if let Some(port) = self.port() {
+            builder = builder.port(port);
+        }
+        builder.build()
     }
 
     fn after_scheme(&self) -> &str {

@@ -1,4 +1,4 @@
-//! Equality of URIs (RFC 3261 §19.1.4, RFC 3966 §4).
+//! Equality of URIs (RFC 3261 §19.1.4, RFC 3966 §4, RFC 8141 §3).
 
 use super::{Scheme, UriRef, escape};
 
@@ -7,6 +7,10 @@ use super::{Scheme, UriRef, escape};
 const NEVER_IGNORED: [&str; 5] = ["user", "ttl", "method", "maddr", "transport"];
 
 pub(super) fn equivalent(one: UriRef<'_>, two: UriRef<'_>) -> bool {
+    // So that a URI equals itself even where it gives a parameter twice, which "MUST NOT appear more than once" (§19.1.1).
+    if one.as_str() == two.as_str() {
+        return true;
+    }
     // "A SIP and SIPS URI are never equivalent."
     if one.scheme() != two.scheme() {
         return false;
@@ -14,9 +18,14 @@ pub(super) fn equivalent(one: UriRef<'_>, two: UriRef<'_>) -> bool {
     match one.scheme() {
         Scheme::Sip | Scheme::Sips => sip(one, two),
         Scheme::Tel => tel(one, two),
-        Scheme::Other => {
-            one.scheme_str().eq_ignore_ascii_case(two.scheme_str()) && one.opaque() == two.opaque()
-        }
+        Scheme::Other => match (one.urn(), two.urn()) {
+            (Some(one), Some(two)) => one.equivalent(&two),
+            (None, None) => {
+                one.scheme_str().eq_ignore_ascii_case(two.scheme_str())
+                    && one.opaque() == two.opaque()
+            }
+            _ => false,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::classes::{RESERVED, is};
+use crate::scan;
 
 /// Writes `text` with every byte outside `class` escaped.
 pub(super) fn encode(text: &str, class: u8, out: &mut String) {
@@ -58,6 +59,7 @@ struct Unit {
 fn units(text: &str) -> impl Iterator<Item = Unit> + '_ {
     let mut rest = text.as_bytes();
     std::iter::from_fn(move || {
+        scan::visit(1);
         let (unit, after) = match rest {
             [] => return None,
             [b'%', high, low, after @ ..]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::UriError;
-use crate::classes::{HOST, decimal, is};
+use crate::classes::{HOST, decimal, run};
 use crate::scan;
 
 /// The host of a URI or of a Via: a name or an address.
@@ -77,6 +77,7 @@ pub(crate) struct HostPort {
 }
 
 /// Reads `host [ ":" port ]` at the start of `bytes`; what follows is the caller's.
+#[inline]
 pub(crate) fn host_port(bytes: &[u8]) -> Result<HostPort, UriError> {
     let host_len = host_len(bytes)?;
     let none = HostPort {
@@ -101,6 +102,7 @@ pub(crate) fn host_port(bytes: &[u8]) -> Result<HostPort, UriError> {
     })
 }
 
+#[inline]
 fn host_len(bytes: &[u8]) -> Result<usize, UriError> {
     if bytes.first() == Some(&b'[') {
         let Some(end) = scan::find(b']', bytes) else {
@@ -112,7 +114,7 @@ fn host_len(bytes: &[u8]) -> Result<usize, UriError> {
             None => Err(UriError::new("invalid IPv6 address", 1)),
         };
     }
-    let len = scan::count_while(bytes, |byte| is(*byte, HOST));
+    let len = run(bytes, HOST);
     if len == 0 {
         return Err(UriError::new("empty host", 0));
     }

@@ -1,19 +1,26 @@
 //! URIs: one text and the places of its parts, owned ([`Uri`]) or borrowed ([`UriRef`]).
 
 mod aor;
+mod builder;
 mod compare;
 mod escape;
 mod host;
+mod owned;
 mod parse;
+mod tel;
+mod urn;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
 pub use aor::Aor;
+pub use builder::UriBuilder;
 pub use host::Host;
 pub(crate) use host::{HostPort, host_port};
+pub use owned::Uri;
 pub(crate) use parse::Parts;
+pub use tel::TelRef;
+pub use urn::UrnRef;
 
 /// The scheme of a URI, compared without case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,23 +43,6 @@ pub enum Scheme {
 #[derive(Clone, Copy)]
 pub struct UriRef<'a> {
     text: &'a str,
-    parts: Parts,
-}
-
-/// A URI that owns its text.
-///
-/// ```
-/// use sipora_message::{Host, Uri};
-///
-/// let uri = Uri::parse("sip:alice%40home@[2001:db8::1]:5070;transport=tcp")?;
-/// assert_eq!(uri.user_decoded().as_deref(), Some("alice@home"));
-/// assert_eq!(uri.host(), Host::V6("2001:db8::1".parse()?));
-/// assert_eq!((uri.port(), uri.transport()), (Some(5070), Some("tcp")));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone)]
-pub struct Uri {
-    text: Box<str>,
     parts: Parts,
 }
 
@@ -201,234 +191,25 @@ impl<'a> UriRef<'a> {
         compare::equivalent(*self, other.into())
     }
 
+    /// The telephone number of a `tel:` URI, or of a SIP URI whose user part is one (`user=phone`, RFC 3261 §19.1.6).
+    pub fn telephone(&self) -> Option<TelRef<'a>> {
+        TelRef::of(*self)
+    }
+
+    /// The namespace and name of a `urn:` URI (RFC 8141).
+    pub fn urn(&self) -> Option<UrnRef<'a>> {
+        UrnRef::of(*self)
+    }
+
     /// An owned copy.
     pub fn to_owned(&self) -> Uri {
-        Uri {
-            text: self.text.into(),
-            parts: self.parts,
-        }
-    }
-}
-
-impl Uri {
-    /// Parses a whole text as a URI.
-    pub fn parse(text: &str) -> Result<Uri, UriError> {
-        UriRef::parse(text).map(|uri| uri.to_owned())
-    }
-
-    /// Makes a SIP URI of a user that is not escaped yet, a host (IPv6 with or without brackets) and a port.
-    ///
-    /// ```
-    /// use sipora_message::Uri;
-    /// assert_eq!(Uri::sip(Some("a b@c"), "::1", Some(5070))?.as_str(), "sip:a%20b%40c@[::1]:5070");
-    /// # Ok::<(), sipora_message::UriError>(())
-    /// ```
-    pub fn sip(user: Option<&str>, host: &str, port: Option<u16>) -> Result<Uri, UriError> {
-        Uri::build("sip", user, host, port)
-    }
-
-    fn build(
-        scheme: &str,
-        user: Option<&str>,
-        host: &str,
-        port: Option<u16>,
-    ) -> Result<Uri, UriError> {
-        let mut text = String::with_capacity(scheme.len() + host.len() + 32);
-        text.push_str(scheme);
-        text.push(':');
-        if let Some(user) = user {
-            escape::encode(user, crate::classes::USER, &mut text);
-            text.push('@');
-        }
-        if host.contains(':') && !host.starts_with('[') {
-            text.push('[');
-            text.push_str(host);
-            text.push(']');
-        } else {
-            text.push_str(host);
-        }
-        if let Some(port) = port {
-            text.push(':');
-            text.push_str(&port.to_string());
-        }
-        Uri::parse(&text)
-    }
-
-    /// The same URI with a parameter set: replaced where it stands, else appended. The value is escaped here.
-    /// URIs of other schemes come back unchanged.
-    pub fn with_param(&self, name: &str, value: Option<&str>) -> Result<Uri, UriError> {
-        let uri = self.as_ref();
-        if !uri.is_sip() {
-            return Ok(self.clone());
-        }
-        let mut text = uri
-            .text
-            .get(..uri.parts.params_start() as usize)
-            .unwrap_or("")
-            .to_owned();
-        for (found, kept) in uri
-            .params()
-            .filter(|(found, _)| !escape::eq_ignore_case(found, name))
-        {
-            text.push(';');
-            text.push_str(found);
-            if let Some(kept) = kept {
-                text.push('=');
-                text.push_str(kept);
-            }
-        }
-        text.push(';');
-        escape::encode(name, crate::classes::URI_PARAM, &mut text);
-        if let Some(value) = value {
-            text.push('=');
-            escape::encode(value, crate::classes::URI_PARAM, &mut text);
-        }
-        if let Some(headers) = uri.parts.headers.of(uri.text) {
-            text.push('?');
-            text.push_str(headers);
-        }
-        Uri::parse(&text)
-    }
-
-    /// The borrowed view.
-    pub fn as_ref(&self) -> UriRef<'_> {
-        UriRef {
-            text: &self.text,
-            parts: self.parts,
-        }
-    }
-
-    /// See [`UriRef::as_str`].
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// See [`UriRef::scheme`].
-    pub fn scheme(&self) -> Scheme {
-        self.parts.scheme
-    }
-
-    /// See [`UriRef::scheme_str`].
-    pub fn scheme_str(&self) -> &str {
-        self.as_ref().scheme_str()
-    }
-
-    /// See [`UriRef::is_sip`].
-    pub fn is_sip(&self) -> bool {
-        self.as_ref().is_sip()
-    }
-
-    /// See [`UriRef::opaque`].
-    pub fn opaque(&self) -> &str {
-        self.as_ref().opaque()
-    }
-
-    /// See [`UriRef::user`].
-    pub fn user(&self) -> Option<&str> {
-        self.as_ref().user()
-    }
-
-    /// See [`UriRef::user_decoded`].
-    pub fn user_decoded(&self) -> Option<Cow<'_, str>> {
-        self.as_ref().user_decoded()
-    }
-
-    /// See [`UriRef::password`].
-    pub fn password(&self) -> Option<&str> {
-        self.as_ref().password()
-    }
-
-    /// See [`UriRef::host`].
-    pub fn host(&self) -> Host<'_> {
-        self.as_ref().host()
-    }
-
-    /// See [`UriRef::host_str`].
-    pub fn host_str(&self) -> &str {
-        self.as_ref().host_str()
-    }
-
-    /// See [`UriRef::port`].
-    pub fn port(&self) -> Option<u16> {
-        self.parts.port
-    }
-
-    /// See [`UriRef::param`].
-    pub fn param(&self, name: &str) -> Option<Option<&str>> {
-        self.as_ref().param(name)
-    }
-
-    /// See [`UriRef::params`].
-    pub fn params(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.as_ref().params()
-    }
-
-    /// See [`UriRef::headers`].
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.as_ref().headers()
-    }
-
-    /// See [`UriRef::has_headers`].
-    pub fn has_headers(&self) -> bool {
-        self.as_ref().has_headers()
-    }
-
-    /// See [`UriRef::transport`].
-    pub fn transport(&self) -> Option<&str> {
-        self.as_ref().transport()
-    }
-
-    /// See [`UriRef::maddr`].
-    pub fn maddr(&self) -> Option<&str> {
-        self.as_ref().maddr()
-    }
-
-    /// See [`UriRef::is_loose_router`].
-    pub fn is_loose_router(&self) -> bool {
-        self.as_ref().is_loose_router()
-    }
-
-    /// See [`UriRef::equivalent`].
-    pub fn equivalent<'b>(&self, other: impl Into<UriRef<'b>>) -> bool {
-        self.as_ref().equivalent(other)
-    }
-}
-
-impl<'a> From<&'a Uri> for UriRef<'a> {
-    fn from(uri: &'a Uri) -> UriRef<'a> {
-        uri.as_ref()
+        Uri::from_parts(self.text, self.parts)
     }
 }
 
 impl<'a> From<&UriRef<'a>> for UriRef<'a> {
     fn from(uri: &UriRef<'a>) -> UriRef<'a> {
         *uri
-    }
-}
-
-impl From<UriRef<'_>> for Uri {
-    fn from(uri: UriRef<'_>) -> Uri {
-        uri.to_owned()
-    }
-}
-
-impl FromStr for Uri {
-    type Err = UriError;
-
-    fn from_str(text: &str) -> Result<Uri, UriError> {
-        Uri::parse(text)
-    }
-}
-
-impl fmt::Display for Uri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for Uri {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Uri").field(&self.text).finish()
     }
 }
 
@@ -469,5 +250,7 @@ impl UriError {
 }
 
 fn pairs(text: Option<&str>, separator: char) -> impl Iterator<Item = &str> {
-    text.into_iter().flat_map(move |text| text.split(separator))
+    text.into_iter()
+        .flat_map(move |text| text.split(separator))
+        .inspect(|piece| crate::scan::visit(piece.len() + 1))
 }

@@ -1,7 +1,7 @@
 //! Where the parts of a URI are (RFC 3261 §19.1.1 and §25.1, RFC 3966 §3).
 
 use super::{HostPort, Scheme, UriError, host_port};
-use crate::classes::{PASSWORD, URI_HEADER, URI_PARAM, USER, is};
+use crate::classes::{self, PASSWORD, URI_HEADER, URI_PARAM, USER};
 use crate::scan;
 
 /// A piece of the text that may be absent.
@@ -51,27 +51,26 @@ impl Parts {
 
     pub(crate) fn parse(text: &str) -> Result<Parts, UriError> {
         let bytes = text.as_bytes();
-        let Some(colon) = scan::find(b':', bytes) else {
-            return Err(UriError::new("no scheme", 0));
-        };
         // Offsets are 32 bits wide; a URI of 4 GiB is none.
         if u32::try_from(bytes.len()).is_err() {
             return Err(UriError::new("too long", 0));
         }
-        let scheme = match bytes.get(..colon).unwrap_or_default() {
-            name if name.eq_ignore_ascii_case(b"sip") => Scheme::Sip,
-            name if name.eq_ignore_ascii_case(b"sips") => Scheme::Sips,
-            name if name.eq_ignore_ascii_case(b"tel") => Scheme::Tel,
-            name => {
-                check_scheme(name)?;
-                Scheme::Other
+        match bytes {
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b':', ..] => return sip(bytes, Scheme::Sip, 3),
+            [b's' | b'S', b'i' | b'I', b'p' | b'P', b's' | b'S', b':', ..] => {
+                return sip(bytes, Scheme::Sips, 4);
             }
-        };
-        match scheme {
-            Scheme::Sip | Scheme::Sips => sip(bytes, scheme, colon),
-            Scheme::Tel => tel(bytes, colon),
-            Scheme::Other => opaque(bytes, colon),
+            _ => {}
         }
+        let Some(colon) = scan::find(b':', bytes) else {
+            return Err(UriError::new("no scheme", 0));
+        };
+        let name = bytes.get(..colon).unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"tel") {
+            return tel(bytes, colon);
+        }
+        check_scheme(name)?;
+        opaque(bytes, colon)
     }
 
     fn new(scheme: Scheme, colon: usize, end: usize) -> Parts {
@@ -91,30 +90,26 @@ impl Parts {
 }
 
 /// `sip:[user[:password]@]host[:port][;params][?headers]`
+#[inline]
 fn sip(bytes: &[u8], scheme: Scheme, colon: usize) -> Result<Parts, UriError> {
     let mut parts = Parts::new(scheme, colon, bytes.len());
     let mut at = colon + 1;
     // No part but the user information may hold an unescaped `@`, and it holds none itself.
-    if let Some(length) = scan::find(b'@', rest(bytes, at)) {
-        let end = at + length;
-        let password =
-            scan::find(b':', bytes.get(at..end).unwrap_or_default()).map(|length| at + length);
-        parts.user = span(at, password.unwrap_or(end));
-        if password == Some(at) || length == 0 {
+    let user_end = run(bytes, at, USER);
+    if let Some(length) = scan::find(b'@', rest(bytes, user_end)) {
+        let end = user_end + length;
+        parts.user = span(at, user_end);
+        if user_end == at && matches!(bytes.get(at), Some(b':' | b'@')) {
             return Err(UriError::new("empty user", at));
         }
-        check(
-            bytes,
-            at,
-            password.unwrap_or(end),
-            USER,
-            "character not allowed in user",
-        )?;
-        if let Some(colon) = password {
-            parts.password = span(colon + 1, end);
+        if user_end < end {
+            if bytes.get(user_end) != Some(&b':') {
+                return Err(UriError::new("character not allowed in user", user_end));
+            }
+            parts.password = span(user_end + 1, end);
             check(
                 bytes,
-                colon + 1,
+                user_end + 1,
                 end,
                 PASSWORD,
                 "character not allowed in password",
@@ -134,9 +129,8 @@ fn sip(bytes: &[u8], scheme: Scheme, colon: usize) -> Result<Parts, UriError> {
     at += len;
     parts.tail = at as u32;
     if bytes.get(at) == Some(&b';') {
-        let end = scan::find(b'?', rest(bytes, at)).map_or(bytes.len(), |length| at + length);
+        let end = check_params(bytes, at + 1)?;
         parts.params = span(at + 1, end);
-        check_params(bytes, at + 1, end)?;
         at = end;
     }
     match bytes.get(at) {
@@ -172,7 +166,10 @@ fn tel(bytes: &[u8], colon: usize) -> Result<Parts, UriError> {
     parts.tail = end as u32;
     if end < bytes.len() {
         parts.params = span(end + 1, bytes.len());
-        check_params(bytes, end + 1, bytes.len())?;
+        let end = check_params(bytes, end + 1)?;
+        if end < bytes.len() {
+            return Err(UriError::new(BAD_PARAMETER, end));
+        }
     }
     Ok(parts)
 }
@@ -202,38 +199,26 @@ fn check_scheme(name: &[u8]) -> Result<(), UriError> {
     }
 }
 
-fn check_params(bytes: &[u8], mut at: usize, end: usize) -> Result<(), UriError> {
+/// Where the parameters that begin at `at` end: at a `?` or with the text.
+fn check_params(bytes: &[u8], mut at: usize) -> Result<usize, UriError> {
     for _ in 0..MAX_PAIRS {
-        let piece = bytes.get(at..end).unwrap_or_default();
-        let next = scan::find(b';', piece).map_or(end, |length| at + length);
-        let name_end = scan::find(b'=', bytes.get(at..next).unwrap_or_default())
-            .map_or(next, |length| at + length);
-        if name_end == at {
+        let mut end = run(bytes, at, URI_PARAM);
+        if end == at && matches!(bytes.get(at), None | Some(b';' | b'=' | b'?')) {
             return Err(UriError::new("empty parameter", at));
         }
-        check(
-            bytes,
-            at,
-            name_end,
-            URI_PARAM,
-            "character not allowed in a parameter",
-        )?;
-        if name_end < next {
-            check(
-                bytes,
-                name_end + 1,
-                next,
-                URI_PARAM,
-                "character not allowed in a parameter",
-            )?;
+        if bytes.get(end) == Some(&b'=') {
+            end = run(bytes, end + 1, URI_PARAM);
         }
-        if next == end {
-            return Ok(());
+        match bytes.get(end) {
+            None | Some(b'?') => return Ok(end),
+            Some(b';') => at = end + 1,
+            Some(_) => return Err(UriError::new(BAD_PARAMETER, end)),
         }
-        at = next + 1;
     }
     Err(UriError::new("too many parameters", at))
 }
+
+const BAD_PARAMETER: &str = "character not allowed in a parameter";
 
 fn check_headers(bytes: &[u8], mut at: usize) -> Result<(), UriError> {
     let end = bytes.len();
@@ -268,27 +253,27 @@ fn check_headers(bytes: &[u8], mut at: usize) -> Result<(), UriError> {
 /// Each byte is of the class, or begins a `%HH`.
 fn check(
     bytes: &[u8],
-    mut at: usize,
+    at: usize,
     end: usize,
     class: u8,
     reason: &'static str,
 ) -> Result<(), UriError> {
-    while at < end {
-        let byte = bytes.get(at).copied().unwrap_or(0);
-        if is(byte, class) {
-            at += 1;
-            continue;
-        }
-        let escaped = byte == b'%'
-            && end - at > 2
-            && bytes.get(at + 1).is_some_and(u8::is_ascii_hexdigit)
-            && bytes.get(at + 2).is_some_and(u8::is_ascii_hexdigit);
-        if !escaped {
-            return Err(UriError::new(reason, at));
-        }
-        at += 3;
+    match run(bytes.get(..end).unwrap_or_default(), at, class) {
+        bad if bad < end => Err(UriError::new(reason, bad)),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Where the run ends that begins at `at`, of bytes of the class and of `%HH`.
+#[inline]
+fn run(bytes: &[u8], mut at: usize, class: u8) -> usize {
+    loop {
+        at += classes::run(rest(bytes, at), class);
+        match rest(bytes, at) {
+            [b'%', one, two, ..] if one.is_ascii_hexdigit() && two.is_ascii_hexdigit() => at += 3,
+            _ => return at,
+        }
+    }
 }
 
 fn span(start: usize, end: usize) -> Span {

@@ -28,7 +28,9 @@ pub struct EndpointConfig {
     pub batch: usize,
     /// Commands that wait for one user before [`CommandError::Full`](crate::CommandError::Full). Default 1024.
     pub command_queue: usize,
-    /// Names being resolved and connections being opened at once; more wait their turn. Default 256.
+    /// Names being resolved and connections being opened at once; more wait their turn. Default 10,000, as many as
+    /// connections: each is a small task, and some hundred requests to a peer that does not answer must not keep others
+    /// waiting.
     pub slow_tasks: usize,
     /// Time that a shutdown leaves to what is in flight. Default 5 s.
     pub drain: Duration,
@@ -41,7 +43,7 @@ impl Default for EndpointConfig {
             transport: TransportConfig::default(),
             batch: 64,
             command_queue: 1024,
-            slow_tasks: 256,
+            slow_tasks: 10_000,
             drain: Duration::from_secs(5),
         }
     }

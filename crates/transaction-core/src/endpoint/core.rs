@@ -22,7 +22,7 @@ pub(super) struct Core {
     pub(super) observer: Option<Arc<dyn MessageObserver>>,
     slow: JoinSet<Done>,
     slow_limit: usize,
-    /// Jobs for which there was no room. Each belongs to a request or answer, whose own caps bound this queue.
+    /// Jobs for which there was no room. Each belongs to a request, whose own cap bounds this queue.
     waiting: VecDeque<Job>,
 }
 
@@ -35,6 +35,17 @@ pub(super) enum Job {
     Connect(AttemptId, Destination),
     /// Open a flow for an answer whose connection is gone (RFC 3261 §18.2.2).
     Answer(Destination, Bytes, Purpose),
+}
+
+impl Job {
+    /// Says whether anybody waits for the outcome.
+    fn is_wanted(&self, layer: &TransactionLayer) -> bool {
+        match self {
+            Job::Resolve(request, _) => layer.has_request(*request),
+            Job::Connect(attempt, _) => layer.has_attempt(*attempt),
+            Job::Answer(..) => true,
+        }
+    }
 }
 
 /// Its outcome.
@@ -67,6 +78,11 @@ impl Core {
     /// Starts a job, or lets it wait for its turn.
     pub(super) fn begin(&mut self, job: Job) {
         if self.slow.len() >= self.slow_limit {
+            // Those whose request has ended meanwhile must not pile up behind names that take long.
+            if self.waiting.len() >= self.layer.most_waiting() {
+                let layer = &self.layer;
+                self.waiting.retain(|job| job.is_wanted(layer));
+            }
             self.waiting.push_back(job);
             return;
         }
@@ -79,8 +95,11 @@ impl Core {
         let Poll::Ready(Some(outcome)) = self.slow.poll_join_next(cx) else {
             return false;
         };
-        if let Some(job) = self.waiting.pop_front() {
-            self.begin(job);
+        while let Some(job) = self.waiting.pop_front() {
+            if job.is_wanted(&self.layer) {
+                self.begin(job);
+                break;
+            }
         }
         match outcome {
             Ok(Done::Resolved(request, targets)) => {

@@ -13,8 +13,8 @@ pub enum Direction {
 
 /// Sees every message of an endpoint, for logs and tests. Its bytes may hold credentials.
 ///
-/// A request that was received has its top Via stamped already. Bytes that are no message are not shown. It runs inside
-/// the endpoint's task and must not block.
+/// Bytes are shown as they stand on the wire; those that are no message are not shown. It runs inside the endpoint's task
+/// and must not block.
 pub trait MessageObserver: Send + Sync + 'static {
     /// Sees one message.
     fn on_message(&self, now: Now, direction: Direction, flow: &Flow, bytes: &[u8]);
@@ -41,8 +41,7 @@ pub(super) fn log(direction: Direction, flow: &Flow, bytes: &[u8]) {
         "{start_line}"
     );
     if tracing::enabled!(tracing::Level::TRACE) {
-        let shown: Vec<&str> = text.lines().map(without_credentials).collect();
-        tracing::trace!(?direction, call_id, "{}", shown.join("\n"));
+        tracing::trace!(?direction, call_id, "{}", without_credentials(&text));
     }
 }
 
@@ -58,18 +57,23 @@ fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         })
 }
 
-fn without_credentials(line: &str) -> &str {
-    match line.split_once(':') {
-        Some((name, _))
-            if name
-                .trim_end()
-                .to_ascii_lowercase()
-                .ends_with("authorization") =>
-        {
-            name
+/// Leaves out the values of Authorization and Proxy-Authorization, folded lines (RFC 3261 §7.3.1) too.
+fn without_credentials(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut hides = false;
+    for line in text.lines() {
+        let is_folded = line.starts_with([' ', '\t']);
+        if is_folded && hides {
+            continue;
         }
-        _ => line,
+        let name = line.split_once(':').map_or("", |(name, _)| name.trim_end());
+        hides = !is_folded && name.to_ascii_lowercase().ends_with("authorization");
+        if !shown.is_empty() {
+            shown.push('\n');
+        }
+        shown.push_str(if hides { name } else { line });
     }
+    shown
 }
 
 #[cfg(test)]
@@ -78,15 +82,12 @@ mod tests {
 
     #[test]
     fn credentials_are_not_logged() {
+        let text = "REGISTER sip:a SIP/2.0\r\nAuthorization: Digest username=\"a\",\r\n response=\"5ec2e7\",\r\n\tnc=1\r\n\
+                    Proxy-Authorization : Digest response=5ec2e7\r\nSubject: a\r\n b\r\n\r\nbody";
         assert_eq!(
-            without_credentials("Authorization: Digest response=1"),
-            "Authorization"
+            without_credentials(text),
+            "REGISTER sip:a SIP/2.0\nAuthorization\nProxy-Authorization\nSubject: a\n b\n\nbody"
         );
-        assert_eq!(
-            without_credentials("Proxy-Authorization : Digest"),
-            "Proxy-Authorization "
-        );
-        assert_eq!(without_credentials("From: <sip:a@b>"), "From: <sip:a@b>");
     }
 
     #[test]

@@ -260,13 +260,19 @@ impl Shard {
 
     /// Deals with one thing that came in.
     fn take(&mut self, inbound: Inbound) {
-        let Inbound { flow, payload } = inbound;
+        let Inbound {
+            flow,
+            payload,
+            unstamped,
+            ..
+        } = inbound;
         let now = self.core.now;
         match payload {
             Payload::Message(message) => {
-                observer::log(Direction::In, &flow, message.as_bytes());
+                let bytes = unstamped.as_deref().unwrap_or(message.as_bytes());
+                observer::log(Direction::In, &flow, bytes);
                 if let Some(observer) = &self.core.observer {
-                    observer.on_message(now, Direction::In, &flow, message.as_bytes());
+                    observer.on_message(now, Direction::In, &flow, bytes);
                 }
                 if let Some(request) = self.core.layer.handle_message(now, message, flow) {
                     self.offer(request);
@@ -276,6 +282,7 @@ impl Shard {
                 tracing::debug!(peer = %flow.remote, reason = malformed.reason, "malformed message");
                 self.core.layer.handle_malformed(
                     malformed.request.as_ref(),
+                    malformed.status,
                     &malformed.reason,
                     flow,
                 );

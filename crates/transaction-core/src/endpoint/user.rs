@@ -19,8 +19,8 @@ pub trait User: Send + 'static {
     /// Decides whether a request is its own. Called for each request that matches no transaction, ACK included, in the
     /// order in which users were added, until one of them takes it.
     ///
-    /// What it takes it has to answer in the end: an INVITE waits for as long as it takes, any other request until its
-    /// client has given up (64*T1).
+    /// What it takes it has to answer in the end: an INVITE within [`Timers::forgotten`](crate::Timers::forgotten) of its
+    /// last answer, any other request before its client has given up (64*T1).
     fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim;
 
     /// Hears about a request or transaction of its own, or about a closed flow.

@@ -196,6 +196,8 @@ impl TransactionLayer {
         };
         if let Some(running) = client.running {
             self.client_keys.remove(&running.key);
+            let flow = running.flow;
+            self.clients_on.remove(&(flow.id, flow.remote, id));
         }
         trim(&mut self.clients, &mut self.client_keys);
     }
@@ -205,9 +207,11 @@ impl TransactionLayer {
             return;
         };
         self.client_keys.insert(running.key, id);
+        let flow = running.flow;
+        self.clients_on.insert((flow.id, flow.remote, id));
         set(&mut client.repeat, reaction.repeat, now.instant);
         set(&mut client.end, reaction.end, now.instant);
-        let (flow, bytes) = (running.flow, running.bytes.clone());
+        let bytes = running.bytes.clone();
         client.running = Some(running);
         self.arm(Holder::client(id));
         self.transmit(flow, bytes, Purpose::Attempt(AttemptId(id)));

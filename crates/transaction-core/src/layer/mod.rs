@@ -15,9 +15,10 @@ use crate::{
     Transmit, TransportFailure,
 };
 use bytes::Bytes;
-use sipora_message::{Message, Request};
+use sipora_message::{Message, Request, StatusCode};
 use sipora_transport::{Flow, FlowId, Now};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 /// Runs the transactions of RFC 3261 §17: messages and time go in, bytes and events come out.
@@ -32,6 +33,8 @@ pub struct TransactionLayer {
     exchanges: Slab<Exchange>,
     clients: Slab<Client>,
     client_keys: KeyMap,
+    /// The client transactions on each flow, to be found when it fails.
+    clients_on: BTreeSet<(FlowId, SocketAddr, u64)>,
     servers: Slab<Server>,
     server_keys: KeyMap,
     timers: TimerQueue,
@@ -52,6 +55,7 @@ impl TransactionLayer {
             exchanges: Slab::new(),
             clients: Slab::new(),
             client_keys: KeyMap::default(),
+            clients_on: BTreeSet::new(),
             servers: Slab::new(),
             server_keys: KeyMap::default(),
             timers: TimerQueue::default(),
@@ -84,11 +88,18 @@ impl TransactionLayer {
         }
     }
 
-    /// Takes what could be read of a request that is no SIP message, and answers it with 400 where that is possible.
-    pub fn handle_malformed(&mut self, request: Option<&Request>, reason: &str, flow: Flow) {
+    /// Takes what could be read of a request that is no SIP message, and answers it where that is possible: with `status`,
+    /// or with what [`Request::check`] finds to be owed where that says more than 400.
+    pub fn handle_malformed(
+        &mut self,
+        request: Option<&Request>,
+        status: StatusCode,
+        reason: &str,
+        flow: Flow,
+    ) {
         self.metrics.malformed_received += 1;
         if let Some(request) = request {
-            self.reject_malformed(request, reason, flow);
+            self.reject_malformed(request, status, reason, flow);
         }
     }
 
@@ -115,16 +126,12 @@ impl TransactionLayer {
 
     /// Takes the news that a connection has ended: requests that wait for an answer over it go on to their next target.
     pub fn handle_flow_closed(&mut self, now: Now, flow: FlowId) {
+        let whole = (flow, LOWEST_ADDRESS, 0);
         let lost: Vec<u64> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| {
-                client
-                    .running
-                    .as_ref()
-                    .is_some_and(|running| running.flow.id == flow)
-            })
-            .map(|(id, _)| id)
+            .clients_on
+            .range(whole..)
+            .take_while(|(on, ..)| *on == flow)
+            .map(|(.., id)| *id)
             .collect();
         for id in lost {
             self.client_transport_error(now, id, TransportFailure::Closed);
@@ -134,15 +141,9 @@ impl TransactionLayer {
     /// Takes the news that the network could not deliver a datagram to a peer (RFC 3261 §18.4: ICMP errors).
     pub fn handle_unreachable(&mut self, now: Now, flow: Flow, error: TransportFailure) {
         let lost: Vec<u64> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| {
-                client
-                    .running
-                    .as_ref()
-                    .is_some_and(|running| running.flow == flow)
-            })
-            .map(|(id, _)| id)
+            .clients_on
+            .range((flow.id, flow.remote, 0)..=(flow.id, flow.remote, u64::MAX))
+            .map(|(.., id)| *id)
             .collect();
         for id in lost {
             self.client_transport_error(now, id, error.clone());
@@ -281,3 +282,6 @@ fn trim<T>(slab: &mut Slab<T>, keys: &mut KeyMap) {
         keys.shrink_to(keys.len() * 2);
     }
 }
+
+/// Sorts before all others.
+const LOWEST_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

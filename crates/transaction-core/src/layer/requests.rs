@@ -97,6 +97,22 @@ impl TransactionLayer {
         self.advance(now, request.0, setback);
     }
 
+    /// Says whether a request of ours is still on its way.
+    pub(crate) fn has_request(&self, request: RequestId) -> bool {
+        self.exchanges.get(request.0).is_some()
+    }
+
+    /// Says whether an attempt is still to be made, or has been and has not ended.
+    pub(crate) fn has_attempt(&self, attempt: AttemptId) -> bool {
+        self.clients.get(attempt.0).is_some()
+    }
+
+    /// How many jobs may wait for their turn before it is looked which of them nobody wants: twice as many as are wanted at
+    /// most.
+    pub(crate) fn most_waiting(&self) -> usize {
+        64 + 2 * self.exchanges.len()
+    }
+
     /// Cancels a request.
     ///
     /// An INVITE that has a provisional answer gets a CANCEL (RFC 3261 §9.1), and one that has none yet gets it with its
@@ -219,7 +235,7 @@ impl TransactionLayer {
         let current = std::mem::take(&mut exchange.current);
         let lives_on = exchange.kind == Kind::Invite;
         match self.clients.get_mut(current) {
-            Some(client) if lives_on && client.running.is_some() => client.superseded = true,
+            Some(client) if lives_on && client.running.is_some() => client.set_aside(),
             Some(_) => self.remove_client(current),
             None => {}
         }
@@ -266,12 +282,15 @@ impl TransactionLayer {
             return;
         }
         if exchange.kind == Kind::Invite && status.is_success() {
-            exchange.accepted = true;
+            // Who accepts after another has is told of as well, and ends nothing.
+            let is_first = !std::mem::replace(&mut exchange.accepted, true);
             exchange.deadline = None;
             exchange.silence = None;
             let rival = exchange.current;
             let provisional = exchange.provisional;
-            exchange.current = client_id;
+            if is_first {
+                exchange.current = client_id;
+            }
             let event = Event::Response {
                 request: RequestId(id),
                 response,
@@ -279,7 +298,7 @@ impl TransactionLayer {
                 destination: hop.destination().cloned(),
             };
             self.events.push_back((exchange.owner, event));
-            if rival != client_id && rival != 0 {
+            if is_first && rival != client_id && rival != 0 {
                 self.drop_rival(now, rival, provisional);
             }
             return;
@@ -355,7 +374,7 @@ impl TransactionLayer {
             self.remove_client(rival);
             return;
         }
-        client.superseded = true;
+        client.set_aside();
         if provisional {
             self.send_cancel(now, rival);
         }
@@ -391,7 +410,17 @@ impl TransactionLayer {
         let Some(exchange) = self.remove_exchange(id) else {
             return;
         };
-        self.remove_client(exchange.current);
+        match self.clients.get_mut(exchange.current) {
+            // It was sent and may ring yet: it is cancelled then. Its Timer B ends it else.
+            Some(client)
+                if exchange.kind == Kind::Invite
+                    && client.running.is_some()
+                    && !exchange.provisional =>
+            {
+                client.set_aside()
+            }
+            _ => self.remove_client(exchange.current),
+        }
         if error == RequestError::Timeout {
             self.metrics.timeouts += 1;
         }

@@ -102,7 +102,7 @@ impl TransactionLayer {
     ) -> Option<IncomingRequest> {
         let Some(found) = self.keys.of_request(&request) else {
             self.metrics.malformed_received += 1;
-            self.reject_malformed(&request, "unreadable Via", flow);
+            self.reject_malformed(&request, StatusCode::BAD_REQUEST, "unreadable Via", flow);
             return None;
         };
         let is_ack = *request.method() == Method::Ack;
@@ -121,8 +121,7 @@ impl TransactionLayer {
         if let Err(rejection) = request.check() {
             self.metrics.malformed_received += 1;
             if !is_ack {
-                let builder = self.answer(&request, rejection.status);
-                self.send_stateless(&request, flow, builder);
+                self.reject(&request, rejection.status, &rejection.reason, flow);
             }
             tracing::debug!(peer = %flow.remote, reason = %rejection, "request rejected");
             return None;
@@ -138,7 +137,13 @@ impl TransactionLayer {
         self.begin_server(now, ServerKey { key, ..found }, request, flow)
     }
 
-    pub(super) fn reject_malformed(&mut self, request: &Request, reason: &str, flow: Flow) {
+    pub(super) fn reject_malformed(
+        &mut self,
+        request: &Request,
+        status: StatusCode,
+        reason: &str,
+        flow: Flow,
+    ) {
         // A Via that cannot be read is copied all the same, and the answer goes to where the request came from. Without
         // any there is nothing that an answer could be matched by.
         let has_via = request.headers().contains(&HeaderName::Via);
@@ -146,13 +151,25 @@ impl TransactionLayer {
             tracing::debug!(peer = %flow.remote, reason, "malformed request dropped");
             return;
         }
-        // What cannot be parsed may still name a version that nobody speaks (RFC 3261 §21.5.6).
-        let status = match request.check() {
-            Err(rejection) => rejection.status,
-            Ok(()) => StatusCode::BAD_REQUEST,
-        };
         tracing::debug!(peer = %flow.remote, reason, "malformed request rejected");
-        let builder = self.answer(request, status);
+        // What cannot be parsed may still name a version that nobody speaks (RFC 3261 §21.5.6).
+        match request.check() {
+            Err(rejection) if status == StatusCode::BAD_REQUEST => {
+                self.reject(request, rejection.status, &rejection.reason, flow);
+            }
+            _ => self.reject(request, status, reason, flow),
+        }
+    }
+
+    /// Refuses a request that is wrong in itself. "The Reason-Phrase SHOULD identify the syntax problem in more detail"
+    /// (RFC 3261 §21.4.1).
+    fn reject(&mut self, request: &Request, status: StatusCode, reason: &str, flow: Flow) {
+        let mut builder = self.answer(request, status);
+        let is_phrase = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        if status == StatusCode::BAD_REQUEST && reason.len() <= 200 && reason.bytes().all(is_phrase)
+        {
+            builder = builder.reason(&format!("{} ({reason})", status.default_reason()));
+        }
         self.send_stateless(request, flow, builder);
     }
 
@@ -189,12 +206,34 @@ impl TransactionLayer {
         let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
         if due(server.end) {
             server.end = None;
-            self.server_input(now, id, Input::End, None);
+            if server.is_invite() && server.is_unanswered() {
+                self.refuse_forgotten(now, id);
+            } else {
+                self.server_input(now, id, Input::End, None);
+            }
         } else if let Some(live) = server.live.as_mut().filter(|live| due(live.repeat)) {
             live.repeat = None;
             self.server_input(now, id, Input::Repeat, None);
         }
         self.arm(Holder::server(id));
+    }
+
+    /// Answers an INVITE for its user, who has had [`Timers::forgotten`](crate::Timers::forgotten) for it.
+    fn refuse_forgotten(&mut self, now: Now, id: u64) {
+        self.metrics.never_answered += 1;
+        let server = self.servers.get(id);
+        let request = server.and_then(|server| server.live.as_ref()?.request.clone());
+        let tag = server.and_then(|server| tag_of(&server.answer));
+        let response = request.and_then(|request| {
+            let builder = Response::for_request(&request, StatusCode::REQUEST_TIMEOUT);
+            let tag = tag.unwrap_or_else(|| self.keyed_tag(&request).as_str().to_owned());
+            builder.to_tag(&tag).build().ok()
+        });
+        match response {
+            // It is unanswered, so that it cannot be gone.
+            Some(response) => drop(self.respond(now, ServerTransactionId(id), response)),
+            None => self.remove_server(id),
+        }
     }
 
     /// A request that is known: a retransmission, or the ACK of a refusal.

@@ -95,6 +95,7 @@ impl Machine {
             Reaction {
                 deliver: true,
                 repeat,
+                end: Alarm::After(timers.forgotten),
                 ..Reaction::NOTHING
             },
         )
@@ -115,6 +116,7 @@ impl Machine {
             (State::Proceeding, Input::Provisional) => Reaction {
                 send: true,
                 repeat: Alarm::Off,
+                end: Alarm::After(timers.forgotten),
                 ..Reaction::NOTHING
             },
             // RFC 6026 §7.1: "MUST transition to the Accepted state and set Timer L to 64*T1".

@@ -419,3 +419,60 @@ fn an_invite_that_goes_on_ringing_after_it_moved_on_is_cancelled_once() {
     }
     assert!(bench.one_sent().is(Method::Cancel));
 }
+
+#[test]
+fn a_second_2xx_from_another_target_cancels_nobody_who_has_accepted() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Invite), &[udp(2), udp(3)]);
+    bench.pass_ms(4_000);
+    let sent = bench.take_sent();
+    let (first, second) = (sent[0].clone(), sent.last().unwrap().clone());
+    bench.answer(&second, 180);
+    bench.answer(&first, 200);
+    assert!(bench.one_sent().is(Method::Cancel), "the one that rings");
+    bench.answer(&second, 200);
+    bench.answer(&first, 200);
+    assert_eq!(bench.statuses(), [180, 200, 200, 200]);
+    // The CANCEL goes on being sent until it is answered; there is no other.
+    let cancels = bench.take_sent();
+    assert!(cancels.is_empty(), "{cancels:#?}");
+    bench.pass_ms(64_000);
+    bench.assert_empty();
+}
+
+#[test]
+fn an_invite_that_rings_after_its_deadline_is_cancelled() {
+    let mut bench = Bench::new();
+    let mut request = OutgoingRequest::new(outgoing(Method::Invite), udp(2), crate::bench::OWNER);
+    request.deadline = Some(Duration::from_millis(2_000));
+    bench.layer.send_request(bench.now, request).unwrap();
+    bench.settle();
+    bench.pass_ms(2_000);
+    assert_eq!(bench.statuses(), [0]);
+    let first = bench.take_sent().remove(0);
+    assert_eq!(bench.metrics().requests, 0);
+    bench.pass_ms(2_000);
+    assert!(bench.take_sent().is_empty(), "nobody wants it any more");
+    bench.answer(&first, 180);
+    assert!(bench.one_sent().is(Method::Cancel));
+    bench.answer(&first, 487);
+    assert!(bench.one_sent().is(Method::Ack));
+    assert!(bench.take_events().is_empty());
+    bench.pass_ms(64_000);
+    bench.assert_empty();
+}
+
+#[test]
+fn an_invite_that_moved_on_is_not_sent_to_its_earlier_target_again() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Invite), &[udp(2), udp(3)]);
+    bench.pass_ms(4_000);
+    bench.take_sent();
+    bench.pass_ms(20_000);
+    let sent = bench.take_sent();
+    assert!(!sent.is_empty());
+    assert!(
+        sent.iter().all(|sent| sent.flow == udp_flow(3)),
+        "{sent:#?}"
+    );
+}

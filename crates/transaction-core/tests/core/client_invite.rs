@@ -1,6 +1,6 @@
 //! RFC 3261 §17.1.1, RFC 6026 §8.4.
 
-use crate::bench::{Bench, outgoing, tcp, udp, udp_flow};
+use crate::bench::{Bench, outgoing, parse, tcp, udp, udp_flow};
 use sipora_message::{HeaderName, Message, Method, Request, Response, StatusCode};
 use sipora_transaction_core::{Config, Event, RequestError, Timers};
 use std::time::Duration;
@@ -249,5 +249,27 @@ impl Bench {
     fn assert_no_request_but_client(&self) {
         assert_eq!(self.metrics().requests, 0);
         assert_eq!(self.metrics().client_transactions, 1);
+    }
+}
+
+#[test]
+fn a_refusal_is_acknowledged_however_its_to_is_written() {
+    for to in [
+        "<sip:bob@example.com>\r\n\t;tag=x",
+        "\"B\u{f6}b\" <sip:bob@example.com>;tag=x",
+    ] {
+        let mut bench = Bench::new();
+        bench.send(outgoing(Method::Invite), &[udp(2)]);
+        let invite = bench.one_sent();
+        let headers = invite.request().headers();
+        let via = headers.text(&HeaderName::Via).unwrap();
+        let from = headers.text(&HeaderName::From).unwrap();
+        let call_id = headers.call_id().unwrap();
+        let refusal = format!(
+            "SIP/2.0 486 Busy\r\nVia: {via}\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\r\n"
+        );
+        bench.receive(parse(&refusal), udp_flow(2));
+        let ack = bench.one_sent();
+        assert!(ack.is(Method::Ack), "{to:?}");
     }
 }

@@ -1,8 +1,9 @@
 //! Caps, and that nothing is left behind.
 
-use crate::bench::{Bench, OWNER, ack, incoming, outgoing, udp, udp_flow};
+use crate::bench::{Bench, OWNER, ack, incoming, outgoing, parse, tcp, tcp_flow, udp, udp_flow};
 use sipora_message::{HeaderName, Method, StatusCode};
 use sipora_transaction_core::{Config, OutgoingRequest, SendError};
+use sipora_transport::{Flow, FlowId};
 
 #[test]
 fn a_full_table_of_server_transactions_answers_503_with_retry_after_and_keeps_nothing() {
@@ -137,14 +138,82 @@ fn malformed_requests_are_answered_where_they_can_be() {
         &Default::default(),
     )
     .unwrap_err();
-    bench
-        .layer
-        .handle_malformed(error.request(), "body too short", udp_flow(9));
-    bench.layer.handle_malformed(None, "rubbish", udp_flow(9));
+    let layer = &mut bench.layer;
+    layer.handle_malformed(
+        error.request(),
+        error.status(),
+        "body too short",
+        udp_flow(9),
+    );
+    layer.handle_malformed(None, StatusCode::BAD_REQUEST, "rubbish", udp_flow(9));
+    bench.settle();
+    let sent = bench.one_sent();
+    let answer = sent.response();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(answer.reason(), "Bad Request (body too short)");
+    assert_eq!(bench.metrics().malformed_received, 2);
+}
+
+#[test]
+fn a_request_with_a_broken_header_field_is_told_which() {
+    let mut bench = Bench::new();
+    let text = incoming("OPTIONS", "z9hG4bK-1").replace("CSeq: ", "CSeq: x");
+    // The bench wants messages that are whole, and the answer copies the broken field: so the layer is asked directly.
+    let now = bench.now;
+    let unclaimed = bench.layer.handle_message(now, parse(&text), udp_flow(9));
+    assert!(unclaimed.is_none());
+    let answer = bench.layer.poll_transmit().unwrap();
+    let line = answer.bytes.split(|byte| *byte == b'\r').next().unwrap();
+    let line = std::str::from_utf8(line).unwrap();
+    assert!(
+        line.starts_with("SIP/2.0 400 Bad Request (CSeq: "),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_message_past_a_limit_gets_the_status_of_that_limit() {
+    let mut bench = Bench::new();
+    let text = incoming("OPTIONS", "z9hG4bK-1");
+    let request = sipora_message::Request::parse(
+        text.replace('\n', "\r\n").into_bytes(),
+        &Default::default(),
+    )
+    .unwrap();
+    bench.layer.handle_malformed(
+        Some(&request),
+        StatusCode::MESSAGE_TOO_LARGE,
+        "header section too long",
+        udp_flow(9),
+    );
     bench.settle();
     assert_eq!(
         bench.one_sent().response().status(),
-        StatusCode::BAD_REQUEST
+        StatusCode::MESSAGE_TOO_LARGE
     );
-    assert_eq!(bench.metrics().malformed_received, 2);
+}
+
+#[test]
+fn ten_thousand_connections_that_close_at_once_fail_each_its_own_request() {
+    let mut bench = Bench::new();
+    let flows: Vec<Flow> = (1..=10_000)
+        .map(|number| Flow {
+            id: FlowId::from_u64(1_000 + number),
+            ..tcp_flow(2)
+        })
+        .collect();
+    for flow in &flows {
+        let mut request = OutgoingRequest::new(outgoing(Method::Options), tcp(2), OWNER);
+        request.targets.clear();
+        request.flow = Some(*flow);
+        bench.layer.send_request(bench.now, request).unwrap();
+        bench.settle();
+    }
+    for (closed, flow) in flows.iter().enumerate() {
+        bench.layer.handle_flow_closed(bench.now, flow.id);
+        bench.settle();
+        assert_eq!(bench.metrics().requests as usize, flows.len() - closed - 1);
+    }
+    assert_eq!(bench.take_events().len(), flows.len());
+    bench.assert_empty();
 }

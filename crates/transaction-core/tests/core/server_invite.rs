@@ -197,3 +197,29 @@ fn an_ack_that_matches_nothing_goes_to_the_users_and_takes_no_answer() {
     assert!(bench.take_sent().is_empty());
     bench.assert_empty();
 }
+
+#[test]
+fn an_invite_that_its_user_forgets_is_answered_408_in_the_end_and_leaves_nothing() {
+    let mut bench = Bench::new();
+    let invite = bench
+        .receive_request(&incoming("INVITE", "z9hG4bK1"), udp_flow(2))
+        .unwrap();
+    bench.pass_ms(20 * 60_000);
+    assert!(bench.respond(&invite, 180));
+    bench.take_sent();
+    bench.pass_ms(29 * 60_000);
+    assert_eq!(bench.metrics().unanswered, 1, "it may ring for long");
+    bench.pass_ms(2 * 60_000);
+    let statuses: Vec<u16> = bench
+        .take_sent()
+        .iter()
+        .map(|sent| sent.response().status().as_u16())
+        .collect();
+    assert!(
+        !statuses.is_empty() && statuses.iter().all(|status| *status == 408),
+        "{statuses:?}"
+    );
+    assert_eq!(bench.metrics().never_answered, 1);
+    assert!(!bench.respond(&invite, 200), "too late");
+    bench.assert_empty();
+}

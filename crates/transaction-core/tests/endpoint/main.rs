@@ -11,5 +11,7 @@ mod lifecycle;
 mod loopback;
 mod manager;
 mod simulated;
+mod slow;
 mod stage;
+mod streams;
 mod torture;
