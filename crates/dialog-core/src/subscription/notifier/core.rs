@@ -174,7 +174,7 @@ impl Notifier {
     ) -> Subscribed {
         match self.subscribe(now, request, source) {
             Ok(offer) => Subscribed::Offer(Box::new(offer)),
-            Err(answer) => Subscribed::Answer(*answer),
+            Err(answer) => Subscribed::Answer(answer),
         }
     }
 

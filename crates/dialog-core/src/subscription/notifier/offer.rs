@@ -12,7 +12,7 @@ use crate::Dialog;
 #[non_exhaustive]
 pub enum Subscribed {
     /// Answer with this, with a To tag where there is none. A refresh that was accepted owes its NOTIFY.
-    Answer(ResponseBuilder),
+    Answer(Box<ResponseBuilder>),
     /// Somebody wants a new subscription; the application decides.
     Offer(Box<Offer>),
 }

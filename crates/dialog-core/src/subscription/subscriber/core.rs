@@ -281,6 +281,7 @@ impl Subscriber {
             .is_some_and(|usage| usage.leaving == Leaving::Said);
         if is_first || is_last || ends_the_usage(status) {
             let response = response.clone();
+            let refusal = refusal.map(Box::new);
             return self.end(id, SubscriptionEnd::Refused { response, refusal });
         }
         let wait = headers.retry_after().ok().flatten();

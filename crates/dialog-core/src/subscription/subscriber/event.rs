@@ -55,7 +55,7 @@ pub enum SubscriptionEnd {
         /// The answer.
         response: Response,
         /// Why a 401 or 407 was not answered.
-        refusal: Option<AuthError>,
+        refusal: Option<Box<AuthError>>,
     },
     /// The first SUBSCRIBE, or the one that was to end it, got no answer.
     NoAnswer(ApiError),
