@@ -216,6 +216,29 @@ async fn terminate_ends_without_a_last_notify_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn terminate_before_the_first_notify_waits_for_it_and_its_dialog() {
+    let scene = Scene::new(|request| match expires_of(request) {
+        Some(0) => plain(request),
+        _ => vec![ok(600)],
+    })
+    .await;
+    let subscription = Arc::new(scene.subscribe("presence", 600).await.unwrap());
+    let ending = subscription.clone();
+    let ended = tokio::spawn(async move { ending.terminate().await });
+    pass(5000).await;
+    assert_eq!(
+        scene.peer.seen.requests().len(),
+        1,
+        "there is no dialog yet"
+    );
+    let first = Notify::to(&scene.peer.seen.last(), "n", 1, "active;expires=600").build();
+    assert_eq!(scene.peer.says(first).await, 200);
+    let ended = ended.await.unwrap();
+    assert!(matches!(ended, SubscriptionEnd::Unsubscribed), "{ended:?}");
+    assert_eq!(expires_of(&scene.peer.seen.last()), Some(0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_expiry_of_zero_fetches_the_present_state() {
     let scene = Scene::new(plain).await;
     let subscription = scene.subscribe("presence", 0).await.unwrap();

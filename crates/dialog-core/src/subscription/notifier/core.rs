@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ pub struct NotifierConfig {
     /// Subscriptions at once; beyond, 503 with Retry-After. Default 100,000.
     pub max_subscriptions: usize,
     /// Subscriptions from one address at once; beyond, 503 with Retry-After. Default 5,000: an office behind one address
-    /// fits, a flood does not. Proxies in front want more.
+    /// fits, a flood does not. Proxies in front want more. IPv6 addresses count by their first 64 bits.
     pub max_per_source: usize,
 }
 
@@ -172,7 +172,7 @@ impl Notifier {
         request: &Request,
         source: IpAddr,
     ) -> Subscribed {
-        match self.subscribe(now, request, source) {
+        match self.subscribe(now, request, network(source)) {
             Ok(offer) => Subscribed::Offer(Box::new(offer)),
             Err(answer) => Subscribed::Answer(answer),
         }
@@ -603,6 +603,17 @@ impl fmt::Debug for Notifier {
             .field("config", &self.config)
             .field("subscriptions", &self.subscriptions.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// What one subscriber has of IPv6 is a whole network of 64 bits.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
     }
 }
 

@@ -50,7 +50,7 @@ impl Offer {
         self.granted
     }
 
-    /// The address that it came from.
+    /// The address that it came from; of an IPv6 address the network of 64 bits.
     pub fn source(&self) -> IpAddr {
         self.source
     }

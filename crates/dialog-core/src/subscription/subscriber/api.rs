@@ -77,8 +77,12 @@ impl SubscriberApi {
             abandoned: self.abandoned.clone(),
             word: join(key, 0),
         };
-        let sent = self.user.send(Command::Open(Box::new(open))).await;
-        sent.map_err(|_| closed())?;
+        let send = self.user.send(Command::Open(Box::new(open)));
+        match tokio::time::timeout(timeout, send).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(closed()),
+            Err(_) => return Err(SubscriptionEnd::NoAnswer(ApiError::Busy { cseq: None })),
+        }
         let opened = answer.await.unwrap_or_else(|_| Err(closed()))?;
         Ok(Subscription::new(opened, guard))
     }
