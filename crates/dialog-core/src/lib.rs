@@ -2,7 +2,8 @@
 //!
 //! The two main types are [`UnifiedDialogApi`], which sends a request through an
 //! [`Endpoint`](sipora_transaction_core::Endpoint) and waits for its final answer, and [`Authorizer`], which answers the
-//! challenges on the way; [`DigestAuthorizer`] does so with digest credentials.
+//! challenges on the way; [`DigestAuthorizer`] does so with digest credentials. Within dialogs ([`Dialog`]) there are
+//! subscriptions: [`SubscriberApi`] asks, [`NotifierApi`] tells.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -45,23 +46,39 @@
 //! | RFC 3261 §8.1.1, what a request must have | [`ApiError::InvalidRequest`] |
 //! | RFC 3261 §8.1.2, where it goes | [`next_hop`] |
 //! | RFC 3261 §8.1.3.5 and §22.2, retry with credentials | [`UnifiedDialogApi::send_authorized`] |
+//! | RFC 3261 §12, dialogs | [`Dialog`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`DigestAuthorizer`] |
+//! | RFC 6665 §4.1, subscribers | [`Subscriber`], [`SubscriberApi`] |
+//! | RFC 6665 §4.2, notifiers | [`Notifier`], [`NotifierApi`] |
+//! | RFC 6665 §5, event packages | [`EventPackage`] |
 #![forbid(unsafe_code)]
 
 mod api;
 mod authorizer;
 mod check;
+mod dialog;
 mod error;
 mod exchange;
 mod next_hop;
+mod outbox;
+mod subscription;
 mod user;
 
 pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
+pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};
 pub use exchange::{Exchange, TransactionId};
 pub use next_hop::next_hop;
 pub use sipora_transaction_core::Target;
+pub use subscription::{
+    Body, BodyRefusal, Decision, EventPackage, EventSource, Forking, MessageSummaryPackage,
+    Notification, Notifier, NotifierApi, NotifierConfig, NotifierError, NotifierRequest,
+    NotifierSubscription, NotifyAnswer, Offer, PresencePackage, Resubscribe, Subscribe,
+    SubscribeError, Subscribed, Subscriber, SubscriberApi, SubscriberConfig, SubscriberEvent,
+    SubscriberRequest, Subscription, SubscriptionEnd, SubscriptionId, SubscriptionKey,
+    SubscriptionState, TerminationReason, refresh_after,
+};
 
 /// The program of this crate's README.
 #[cfg(doctest)]

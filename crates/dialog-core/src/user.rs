@@ -59,7 +59,7 @@ impl Abandoned {
             .push(key);
     }
 
-    fn take(&self) -> Vec<u64> {
+    pub(crate) fn take(&self) -> Vec<u64> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -168,7 +168,14 @@ impl DialogUser {
         let mut refusal = None;
         if let Some(authorizer) = pending.authorizer.clone() {
             authorizer.learn(&pending.request, &response);
-            match retry(&pending, &*authorizer, &response, &cnonce(context)) {
+            match retry(
+                &pending.request,
+                pending.cseq,
+                pending.retries,
+                &*authorizer,
+                &response,
+                &cnonce(context),
+            ) {
                 Retry::Send(request) => {
                     let call_id = request.headers().call_id().unwrap_or_default();
                     tracing::debug!(call_id, peer = %flow, "a challenge is answered");
@@ -255,14 +262,16 @@ impl User for DialogUser {
     }
 }
 
-enum Retry {
+pub(crate) enum Retry {
     Send(Box<Request>),
     No(Option<AuthError>),
 }
 
 /// Decides whether an answer is a challenge to answer, and makes the request for it.
-fn retry(
-    pending: &Pending,
+pub(crate) fn retry(
+    request: &Request,
+    cseq: u32,
+    retries: u8,
     authorizer: &dyn Authorizer,
     response: &Response,
     cnonce: &str,
@@ -271,14 +280,14 @@ fn retry(
     if status != StatusCode::UNAUTHORIZED && status != StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         return Retry::No(None);
     }
-    if pending.retries >= MAX_RETRIES || pending.cseq >= MAX_CSEQ {
+    if retries >= MAX_RETRIES || cseq >= MAX_CSEQ {
         return Retry::No(None);
     }
-    let headers = match authorizer.authorize(&pending.request, response, cnonce) {
+    let headers = match authorizer.authorize(request, response, cnonce) {
         Ok(headers) => headers,
         Err(refusal) => return Retry::No(Some(refusal)),
     };
-    match with_credentials(&pending.request, &headers, Some(pending.cseq + 1)) {
+    match with_credentials(request, &headers, Some(cseq + 1)) {
         Ok(request) => Retry::Send(Box::new(request)),
         Err(_) => Retry::No(None),
     }
@@ -286,7 +295,7 @@ fn retry(
 
 /// Replaces the credentials of a request, and its CSeq number where one is given; Call-ID and From tag stay
 /// (RFC 3261 §8.1.3.5, §22.2).
-fn with_credentials(
+pub(crate) fn with_credentials(
     request: &Request,
     headers: &[(HeaderName, String)],
     cseq: Option<u32>,
@@ -305,7 +314,7 @@ fn with_credentials(
         .map_err(|error| ApiError::invalid("Authorization", error.to_string()))
 }
 
-fn cnonce(context: &mut Context<'_>) -> String {
+pub(crate) fn cnonce(context: &mut Context<'_>) -> String {
     context.ids().tag().as_str().to_owned()
 }
 

@@ -38,7 +38,7 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | none yet | | |
+//! | `pidf` | yes | [`Presence`], read with quick-xml; NOTIFYs of `presence` whose document makes no sense get 400 |
 //!
 //! # Where the RFCs are
 //!
@@ -51,6 +51,9 @@
 //! | RFC 3261 §11, OPTIONS, both ways | [`SipClient::send_options`], [`SessionHandler::on_options`] |
 //! | RFC 3428, MESSAGE, both ways | [`SipClient::send_message`], [`SessionHandler::on_message`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
+//! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
+//! | RFC 3903, publishing | [`SipClient::publish`], [`PublicationHandle`] |
+//! | RFC 3842, message summaries; RFC 3863, presence documents | [`MessageSummary`], [`Presence`] |
 //! | RFC 5626 §4.5, back-off | [`SessionManagerBuilder::with_registration_backoff`] |
 //!
 //! Transactions are `sipora-transaction-core`'s, flows `sipora-transport`'s, the grammar `sipora-message`'s, which is
@@ -58,23 +61,35 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod bodies;
 mod error;
 mod handler;
 mod incoming;
 mod outgoing;
+mod publication;
 mod registration;
 mod response;
+mod states;
+mod subscription;
 mod turns;
 mod uri;
 
 pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipClient};
+#[cfg(feature = "pidf")]
+pub use bodies::{Basic, Presence, Tuple};
+pub use bodies::{BodyError, MessageCount, MessageSummary};
 pub use error::{Error, Result};
 pub use handler::{Answer, Incoming, SessionHandler};
+pub use publication::{PublicationHandle, PublicationState, PublicationStates};
 pub use registration::{Binding, RegistrationHandle, RegistrationState, RegistrationStates};
 pub use response::SipResponse;
+pub use states::{Life, States};
+pub use subscription::{Notification, Notifications, SubscriptionHandle, SubscriptionStates};
 
 pub use sipora_auth::Credentials;
-pub use sipora_dialog_core::TransactionId;
+pub use sipora_dialog_core::{
+    ApiError, Resubscribe, SubscriptionEnd, SubscriptionState, TerminationReason, TransactionId,
+};
 pub use sipora_message as message;
 pub use sipora_message::{HeaderName, Method, Request, StatusCode, Uri};
 pub use sipora_transaction_core::{

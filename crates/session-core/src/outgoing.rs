@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sipora_auth::{AuthError, Credentials};
 use sipora_dialog_core::{
-    ApiError, ApiResult, Authorizer, DigestAuthorizer, Exchange, Target, UnifiedDialogApi, next_hop,
+    ApiError, ApiResult, Authorizer, DigestAuthorizer, Exchange, SubscriberApi, Target,
+    UnifiedDialogApi, next_hop,
 };
 use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Uri};
 use sipora_transaction_core::{CallId, IdSource, Tag};
@@ -17,6 +18,8 @@ use crate::{Error, Result, uri};
 /// What every request of one coordinator shares.
 pub(crate) struct Outbound {
     pub(crate) dialogs: UnifiedDialogApi,
+    /// `None`: the client was not enabled.
+    pub(crate) subscriber: Option<SubscriberApi>,
     pub(crate) user_agent: String,
     /// From of requests that name nobody.
     pub(crate) identity: Uri,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sipora_auth::Credentials;
-use sipora_dialog_core::UnifiedDialogApi;
+use sipora_dialog_core::{SubscriberApi, SubscriberConfig, UnifiedDialogApi};
 use sipora_message::Uri;
 use sipora_transaction_core::{
     Endpoint, EndpointBuilder, EndpointConfig, EndpointError, IdSource, MessageObserver, Timers,
@@ -23,7 +23,7 @@ use crate::incoming::{self, SessionUser, WAITING};
 use crate::outgoing::{Outbound, authorizer};
 use crate::registration::Backoff;
 use crate::turns::Turns;
-use crate::{Error, Result, SessionHandler, uri};
+use crate::{Error, Result, SessionHandler, subscription, uri};
 
 /// Builds a [`SessionCoordinator`]: sockets, timers, identity, credentials.
 ///
@@ -232,6 +232,7 @@ impl SessionManagerBuilder {
         let Started {
             owner,
             dialogs,
+            subscriber,
             jobs,
         } = started;
         let endpoint = owner.handle();
@@ -251,6 +252,7 @@ impl SessionManagerBuilder {
             .collect();
         let outbound = Outbound {
             dialogs,
+            subscriber,
             user_agent: self.user_agent,
             identity,
             proxy,
@@ -298,6 +300,13 @@ impl SessionManagerBuilder {
             builder = builder.observer(observer.clone());
         }
         let dialogs = UnifiedDialogApi::add_to(&mut builder);
+        let subscriber = self.is_client.then(|| {
+            let config = SubscriberConfig {
+                timer_n: self.timers.transaction_timeout(),
+                ..SubscriberConfig::default()
+            };
+            SubscriberApi::add_to(&mut builder, config, subscription::packages())
+        });
         let (sender, jobs) = match self.handler {
             Some(_) => {
                 let (sender, receiver) = mpsc::channel(WAITING);
@@ -310,6 +319,7 @@ impl SessionManagerBuilder {
         Ok(Started {
             owner,
             dialogs,
+            subscriber,
             jobs,
         })
     }
@@ -406,6 +416,7 @@ impl fmt::Debug for SessionManagerBuilder {
 struct Started {
     owner: Endpoint,
     dialogs: UnifiedDialogApi,
+    subscriber: Option<SubscriberApi>,
     jobs: Option<mpsc::Receiver<incoming::Job>>,
 }
 

@@ -6,20 +6,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sipora_message::Request;
 
-use crate::{Credentials, RegistrationHandle, Result, SipResponse};
+use crate::{
+    Credentials, Error, PublicationHandle, RegistrationHandle, Result, SipResponse,
+    SubscriptionHandle,
+};
 
 /// Does what a SIP client does outside calls: it registers, asks for capabilities, and sends messages and requests of its
 /// own making.
 ///
 /// Implemented for [`SessionCoordinator`](crate::SessionCoordinator) and for an `Arc` of whatever implements it, so that
 /// `Arc<SessionCoordinator>` and `Arc<dyn SipClient>` are clients too. On a coordinator that was built without
-/// [`enable_sip_client`], every method fails with [`Error::NotSupported`]. Later versions add methods (SUBSCRIBE, PUBLISH),
-/// with default bodies, so that implementations of one's own keep compiling.
+/// [`enable_sip_client`], every method fails with [`Error::NotSupported`]. Methods that were added
+/// later have default bodies, so that implementations of one's own keep compiling.
 ///
 /// # Answers and errors
 ///
 /// The `send_*` methods give **any** final answer as `Ok`: a 404 is data, with its status, reason, headers and body.
-/// [`register`] gives `Ok` for a 2xx alone. What can go wrong:
+/// [`register`], `subscribe` and `publish` give `Ok` for a 2xx alone. What can go wrong:
 ///
 /// | error | when | was anything sent? |
 /// | --- | --- | --- |
@@ -194,6 +197,68 @@ pub trait SipClient: Send + Sync {
     /// answer; for a request that has a Via, which belongs to the transaction; for a CSeq that names another method; and
     /// for a next hop that is no SIP URI. Else those of the table above.
     async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse>;
+
+    /// Subscribes to `event` at `target_uri` for `expires` seconds, and keeps the subscription alive (RFC 6665 §4.1).
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: &sipora_session_core::SessionCoordinator) -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::SipClient;
+    ///
+    /// let mut mailbox = coordinator.subscribe("sip:alice@example.com", "message-summary", 3600).await?;
+    /// while let Some(notification) = mailbox.next().await {
+    ///     if let Some(Ok(summary)) = notification.message_summary() {
+    ///         println!("{:?}", summary.class("voice-message"));
+    ///     }
+    /// }
+    /// println!("over: {:?}", mailbox.state());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// It returns when the notifier has accepted, with a 2xx or, where that is lost, a NOTIFY; the state may still be
+    /// [pending](crate::SubscriptionState::Pending). From is the builder's identity, Contact leads to this coordinator.
+    /// Challenges are answered with the builder's credentials, a 423 with its Min-Expires, once. An expiry of zero asks for
+    /// the present state alone. 10,000 subscriptions may live at once; then [`Busy`](crate::Error::Busy).
+    ///
+    /// # Errors
+    ///
+    /// Those of the table above; a refusal is [`Rejected`](crate::Error::Rejected), or
+    /// [`AuthenticationFailed`](crate::Error::AuthenticationFailed). The default body gives
+    /// [`NotImplemented`](crate::Error::NotImplemented).
+    async fn subscribe(
+        &self,
+        target_uri: &str,
+        event: &str,
+        expires: u32,
+    ) -> Result<SubscriptionHandle> {
+        let _ = (target_uri, event, expires);
+        let what = "subscribe".to_owned();
+        Err(Error::NotImplemented { what })
+    }
+
+    /// Publishes `body` as the state of `target_uri` in `event` for `expires` seconds, and keeps it published (RFC 3903).
+    ///
+    /// From is the builder's identity. Challenges are answered with the builder's credentials, a 423 with its Min-Expires,
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// Those of the table above; a refusal is [`Rejected`](crate::Error::Rejected), or
+    /// [`AuthenticationFailed`](crate::Error::AuthenticationFailed); an expiry of zero is
+    /// [`InvalidRequest`](crate::Error::InvalidRequest); a 2xx without entity tag, or that grants nothing,
+    /// [`ProtocolError`](crate::Error::ProtocolError). The default body gives
+    /// [`NotImplemented`](crate::Error::NotImplemented).
+    async fn publish(
+        &self,
+        target_uri: &str,
+        event: &str,
+        content_type: &str,
+        body: &str,
+        expires: u32,
+    ) -> Result<PublicationHandle> {
+        let _ = (target_uri, event, content_type, body, expires);
+        let what = "publish".to_owned();
+        Err(Error::NotImplemented { what })
+    }
 }
 
 #[async_trait]
@@ -238,5 +303,27 @@ impl<T: SipClient + ?Sized> SipClient for Arc<T> {
 
     async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse> {
         (**self).send_raw_request(request, timeout).await
+    }
+
+    async fn subscribe(
+        &self,
+        target_uri: &str,
+        event: &str,
+        expires: u32,
+    ) -> Result<SubscriptionHandle> {
+        (**self).subscribe(target_uri, event, expires).await
+    }
+
+    async fn publish(
+        &self,
+        target_uri: &str,
+        event: &str,
+        content_type: &str,
+        body: &str,
+        expires: u32,
+    ) -> Result<PublicationHandle> {
+        (**self)
+            .publish(target_uri, event, content_type, body, expires)
+            .await
     }
 }

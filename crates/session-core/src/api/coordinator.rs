@@ -15,8 +15,12 @@ use tokio::task::JoinSet;
 
 use super::SipClient;
 use crate::outgoing::Outbound;
+use crate::publication::{self, Document};
 use crate::registration::{self, Wish};
-use crate::{Error, RegistrationHandle, Result, SipResponse, uri};
+use crate::{
+    Error, PublicationHandle, RegistrationHandle, Result, SipResponse, SubscriptionHandle,
+    subscription, uri,
+};
 
 /// A running client: it owns the sockets, the transactions and the tasks of its registrations.
 ///
@@ -290,6 +294,45 @@ impl SipClient for SessionCoordinator {
     async fn send_raw_request(&self, request: Request, timeout: Duration) -> Result<SipResponse> {
         let outbound = self.client("send_raw_request")?;
         Ok(outbound.raw(request, timeout).await?.into())
+    }
+
+    async fn subscribe(
+        &self,
+        target_uri: &str,
+        event: &str,
+        expires: u32,
+    ) -> Result<SubscriptionHandle> {
+        let outbound = self.client("subscribe")?;
+        let target = uri::target("target_uri", target_uri)?;
+        let user = outbound.identity.user_decoded();
+        let user = user.unwrap_or_default().into_owned();
+        let contact = self.contact_uri(&user, target_uri).await?;
+        let contact = uri::contact("with_identity", &contact)?;
+        subscription::subscribe(outbound, target, contact, event, expires).await
+    }
+
+    async fn publish(
+        &self,
+        target_uri: &str,
+        event: &str,
+        content_type: &str,
+        body: &str,
+        expires: u32,
+    ) -> Result<PublicationHandle> {
+        let outbound = self.client("publish")?;
+        let target = uri::target("target_uri", target_uri)?;
+        outbound.check_next_hop(&target)?;
+        let document = Document {
+            content_type: content_type.to_owned(),
+            body: body.to_owned(),
+        };
+        publication::publish(outbound, target, event, document, expires, |owner| {
+            let mut running = self.inner.lock();
+            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.tasks;
+            while tasks.try_join_next().is_some() {}
+            Ok(tasks.spawn(owner.run()))
+        })
+        .await
     }
 }
 

@@ -15,7 +15,7 @@ use sipora_auth::Credentials;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-pub(crate) use expiry::{Backoff, Jitter};
+pub(crate) use expiry::{Backoff, Jitter, expires_header, min_expires};
 pub use handle::{Binding, RegistrationHandle};
 pub use state::{RegistrationState, RegistrationStates};
 
@@ -23,9 +23,11 @@ use crate::outgoing::Outbound;
 use crate::{Result, uri};
 use handle::Link;
 use inbox::Inbox;
-use machine::Machine;
+pub(crate) use machine::{Input, Machine};
+pub(crate) use owner::sleep_until;
 use owner::{Details, OpenInbox, Owner, Publisher};
-use registrant::{Granted, Registrant, later, now};
+use registrant::{Granted, Registrant};
+pub(crate) use registrant::{later, now};
 
 /// What a caller wants registered, as text.
 pub(crate) struct Wish<'a> {

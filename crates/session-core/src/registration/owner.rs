@@ -154,7 +154,7 @@ impl Owner {
 }
 
 /// Sleeps a day at a time: timers are not made for centuries, and a grant may be one.
-async fn sleep_until(due: Instant) {
+pub(crate) async fn sleep_until(due: Instant) {
     while now() < due {
         let latest = later(now(), Duration::from_secs(86_400));
         tokio::time::sleep_until(due.min(latest).into()).await;

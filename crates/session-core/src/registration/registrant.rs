@@ -157,11 +157,11 @@ impl Registrant {
 }
 
 /// The time by tokio's clock, which is virtual in tests.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 /// Adds nothing where the sum would overflow.
-pub(super) fn later(from: Instant, by: Duration) -> Instant {
+pub(crate) fn later(from: Instant, by: Duration) -> Instant {
     from.checked_add(by).unwrap_or(from)
 }

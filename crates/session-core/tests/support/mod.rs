@@ -175,6 +175,7 @@ impl User for Scripted {
             Method::Options,
             Method::Message,
             Method::Info,
+            Method::Publish,
         ]
     }
 }

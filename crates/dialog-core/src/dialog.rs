@@ -1,0 +1,446 @@
+//! [`Dialog`]: what two user agents remember of each other (RFC 3261 §12).
+
+use sipora_message::{
+    CSeq, HeaderError, HeaderName, Headers, Method, NameAddr, Request, RequestBuilder, Response,
+    Uri,
+};
+
+use crate::check::MAX_CSEQ;
+
+/// Names a dialog, as one side sees it (RFC 3261 §12): on the other side local and remote tag change places.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialogId {
+    /// Call-ID.
+    pub call_id: Box<str>,
+    /// Our tag.
+    pub local_tag: Box<str>,
+    /// The peer's tag; empty where an RFC 2543 peer has none.
+    pub remote_tag: Box<str>,
+}
+
+impl DialogId {
+    /// Reads the dialog that a request from the peer names: its To tag is ours. `None` where To has no tag, so that it
+    /// stands outside any dialog, or where a field cannot be read.
+    pub fn of_incoming(request: &Request) -> Option<Self> {
+        let headers = request.headers();
+        Some(Self {
+            call_id: headers.call_id().ok()?.into(),
+            local_tag: headers.to().ok()?.tag()?.into(),
+            remote_tag: headers.from().ok()?.tag().unwrap_or_default().into(),
+        })
+    }
+}
+
+/// Holds the state of a dialog (RFC 3261 §12): ids, sequence numbers, route set, remote target. No I/O, no clock.
+///
+/// Made from the message that creates the dialog: by the side that asked, from a response ([`of_response`]) or, as
+/// subscriptions want it, from a NOTIFY ([`of_notify`]); by the side that was asked, from the request ([`of_request`]).
+/// Requests within it begin with [`request`], go to [`next_hop`], and what comes in passes [`receive`].
+///
+/// [`of_response`]: Dialog::of_response
+/// [`of_notify`]: Dialog::of_notify
+/// [`of_request`]: Dialog::of_request
+/// [`request`]: Dialog::request
+/// [`next_hop`]: Dialog::next_hop
+/// [`receive`]: Dialog::receive
+///
+/// ```
+/// use sipora_dialog_core::Dialog;
+/// use sipora_message::{Method, Request};
+///
+/// let invite = "INVITE sip:bob@192.0.2.2 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+///     From: <sip:alice@example.com>;tag=a\r\nTo: <sip:bob@example.com>\r\nCall-ID: c\r\nCSeq: 7 INVITE\r\n\
+///     Max-Forwards: 70\r\nRecord-Route: <sip:proxy.example.com;lr>\r\nContact: <sip:alice@192.0.2.1>\r\n\r\n";
+/// let invite = Request::parse(invite, &Default::default())?;
+/// let mut dialog = Dialog::of_request(&invite, "b")?;
+/// let bye = dialog.request(Method::Bye, 1).expect("numbers are left").build()?;
+/// assert_eq!(bye.uri_text(), "sip:alice@192.0.2.1");
+/// assert_eq!(dialog.next_hop().as_str(), "sip:proxy.example.com;lr");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Dialog {
+    id: DialogId,
+    local_uri: Box<str>,
+    remote_uri: Box<str>,
+    /// The number last sent, or promised to a request.
+    local_cseq: Option<u32>,
+    /// The number last received.
+    remote_cseq: Option<u32>,
+    remote_target: Uri,
+    route_set: Vec<Route>,
+}
+
+/// One entry of a route set: as it is printed, parameters and all, and its URI.
+#[derive(Debug, Clone)]
+struct Route {
+    text: Box<str>,
+    uri: Uri,
+}
+
+/// Says why a message makes no dialog, or has no place in one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialogError {
+    /// A header field that a dialog needs cannot be read: 400.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// A header field that a dialog needs is missing: 400.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// The CSeq number is not above that of the request before: 500 (RFC 3261 §12.2.2).
+    #[error("CSeq {received} is not above {last}")]
+    OutOfOrder {
+        /// The number that came.
+        received: u32,
+        /// The number that came before.
+        last: u32,
+    },
+}
+
+impl Dialog {
+    /// Makes the dialog of the side that sent `request` and got `response` (RFC 3261 §12.1.2).
+    ///
+    /// The route set is Record-Route in reverse order; the remote target is Contact.
+    ///
+    /// # Errors
+    ///
+    /// [`DialogError`] when To, From, Contact or Record-Route of the response cannot be read or, To tag and Contact, are
+    /// not there.
+    pub fn of_response(request: &Request, response: &Response) -> Result<Self, DialogError> {
+        let headers = response.headers();
+        let (from, to) = (headers.from()?, headers.to()?);
+        let mut route_set = routes(headers)?;
+        route_set.reverse();
+        Ok(Self {
+            id: DialogId {
+                call_id: headers.call_id()?.into(),
+                local_tag: from.tag().unwrap_or_default().into(),
+                remote_tag: to
+                    .tag()
+                    .ok_or(DialogError::Missing("the tag of To"))?
+                    .into(),
+            },
+            local_uri: from.uri().as_str().into(),
+            remote_uri: to.uri().as_str().into(),
+            local_cseq: Some(request.headers().cseq()?.number),
+            remote_cseq: None,
+            remote_target: target(headers)?,
+            route_set,
+        })
+    }
+
+    /// Makes the dialog of the side that got `request` and answers it with `local_tag` in To (RFC 3261 §12.1.1).
+    ///
+    /// The route set is Record-Route in its order; the remote target is Contact.
+    ///
+    /// # Errors
+    ///
+    /// [`DialogError`] when From, To, CSeq, Contact or Record-Route cannot be read, or Contact is not there.
+    pub fn of_request(request: &Request, local_tag: &str) -> Result<Self, DialogError> {
+        let headers = request.headers();
+        let (from, to) = (headers.from()?, headers.to()?);
+        Ok(Self {
+            id: DialogId {
+                call_id: headers.call_id()?.into(),
+                local_tag: local_tag.into(),
+                remote_tag: from.tag().unwrap_or_default().into(),
+            },
+            local_uri: to.uri().as_str().into(),
+            remote_uri: from.uri().as_str().into(),
+            local_cseq: None,
+            remote_cseq: Some(headers.cseq()?.number),
+            remote_target: target(headers)?,
+            route_set: routes(headers)?,
+        })
+    }
+
+    /// Makes the dialog of a subscriber, which is the one that the first NOTIFY names (RFC 6665 §4.4.1): "the route set at
+    /// the subscriber is taken from the NOTIFY request itself". `cseq` is the number last sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_request`](Self::of_request), and when To has no tag.
+    pub fn of_notify(notify: &Request, cseq: u32) -> Result<Self, DialogError> {
+        let to = notify.headers().to()?;
+        let tag = to.tag().ok_or(DialogError::Missing("the tag of To"))?;
+        let mut dialog = Self::of_request(notify, tag)?;
+        dialog.local_cseq = Some(cseq);
+        Ok(dialog)
+    }
+
+    /// The name of the dialog.
+    pub fn id(&self) -> &DialogId {
+        &self.id
+    }
+
+    /// The number last sent.
+    pub fn local_cseq(&self) -> Option<u32> {
+        self.local_cseq
+    }
+
+    /// Where requests of the dialog end up: the peer's newest Contact.
+    pub fn remote_target(&self) -> &Uri {
+        &self.remote_target
+    }
+
+    /// The first URI of the route set, else the remote target: what a request of this dialog is sent to, whether its first
+    /// router is loose or strict (RFC 3261 §12.2.1.1, §8.1.2).
+    pub fn next_hop(&self) -> &Uri {
+        self.route_set
+            .first()
+            .map_or(&self.remote_target, |route| &route.uri)
+    }
+
+    /// Tells whether the peer is reached directly, by no route.
+    pub fn is_direct(&self) -> bool {
+        self.route_set.is_empty()
+    }
+
+    /// Begins a request within the dialog, with the next CSeq number (RFC 3261 §12.2.1.1); the first of a side that was
+    /// asked has `first_cseq`. `None` when the numbers are used up.
+    pub fn request(&mut self, method: Method, first_cseq: u32) -> Option<RequestBuilder> {
+        let cseq = match self.local_cseq {
+            Some(last) => last.checked_add(1)?,
+            None => first_cseq,
+        };
+        if cseq > MAX_CSEQ {
+            return None;
+        }
+        self.local_cseq = Some(cseq);
+        let DialogId {
+            call_id,
+            local_tag,
+            remote_tag,
+        } = &self.id;
+        let remote = match remote_tag.is_empty() {
+            true => format!("<{}>", self.remote_uri),
+            false => format!("<{}>;tag={remote_tag}", self.remote_uri),
+        };
+        let mut builder = match self.route_set.split_first() {
+            // §12.2.1.1: "If the route set is not empty, and its first URI does not contain the lr parameter, the UAC MUST
+            // place the first URI from the route set into the Request-URI", the rest and then the target into Route.
+            Some((strict, rest)) if !strict.uri.is_loose_router() => {
+                let mut builder = Request::builder(method, &strict.uri);
+                for route in rest {
+                    builder = builder.route(&route.text);
+                }
+                builder.route(format!("<{}>", self.remote_target))
+            }
+            _ => {
+                let mut builder = Request::builder(method, &self.remote_target);
+                for route in &self.route_set {
+                    builder = builder.route(&route.text);
+                }
+                builder
+            }
+        };
+        builder = builder
+            .from(format!("<{}>;tag={local_tag}", self.local_uri))
+            .to(remote)
+            .call_id(call_id)
+            .cseq(cseq);
+        Some(builder)
+    }
+
+    /// Tells that requests up to this number were sent: a retry with credentials uses numbers of its own.
+    pub fn sent(&mut self, cseq: u32) {
+        self.local_cseq = self.local_cseq.max(Some(cseq));
+    }
+
+    /// Checks the order of a request from the peer (RFC 3261 §12.2.2): numbers may be left out, but must go up.
+    ///
+    /// ACK and CANCEL repeat the number of their INVITE and are not checked. A number that is repeated by another request is
+    /// refused as one that is lower: retransmissions end in their transaction and are not seen here.
+    ///
+    /// # Errors
+    ///
+    /// [`DialogError::OutOfOrder`], to be answered with 500; [`DialogError::Header`], with 400.
+    pub fn receive(&mut self, request: &Request) -> Result<(), DialogError> {
+        let CSeq { number, method } = request.headers().cseq()?;
+        if matches!(method, Method::Ack | Method::Cancel) {
+            return Ok(());
+        }
+        if let Some(last) = self.remote_cseq
+            && number <= last
+        {
+            let received = number;
+            return Err(DialogError::OutOfOrder { received, last });
+        }
+        self.remote_cseq = Some(number);
+        Ok(())
+    }
+
+    /// Takes the Contact of a target refresh request or of its 2xx as the remote target (RFC 3261 §12.2.1.2, §12.2.2);
+    /// without a Contact that can be read, the target stays. The route set never changes.
+    pub fn refresh_target(&mut self, headers: Headers<'_>) {
+        if let Ok(target) = target(headers) {
+            self.remote_target = target;
+        }
+    }
+}
+
+fn target(headers: Headers<'_>) -> Result<Uri, DialogError> {
+    let contact = headers.contact()?.ok_or(DialogError::Missing("Contact"))?;
+    Ok(contact.uri().to_owned())
+}
+
+fn routes(headers: Headers<'_>) -> Result<Vec<Route>, DialogError> {
+    let route = |address: NameAddr<'_>| Route {
+        text: String::from_utf8_lossy(address.as_bytes()).into(),
+        uri: address.uri().to_owned(),
+    };
+    Ok(headers
+        .addresses(&HeaderName::RecordRoute)
+        .map(|address| address.map(route))
+        .collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sipora_message::StatusCode;
+
+    fn request(start: &str, extra: &str, cseq: &str) -> Request {
+        let text = format!(
+            "{start} SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: \"A\" <sip:alice@example.com>;tag=a\r\n\
+             To: <sip:bob@example.com>\r\nCall-ID: c\r\nCSeq: {cseq}\r\nMax-Forwards: 70\r\n{extra}\r\n"
+        );
+        Request::parse(text, &Default::default()).unwrap()
+    }
+
+    fn subscribe() -> Request {
+        request(
+            "SUBSCRIBE sip:bob@example.com",
+            "Contact: <sip:alice@192.0.2.1;x=y>\r\nRecord-Route: <sip:p2;lr>, <sip:p1;lr>;q=1\r\n",
+            "5 SUBSCRIBE",
+        )
+    }
+
+    fn asked() -> Dialog {
+        let response = Response::for_request(&subscribe(), StatusCode::OK)
+            .to_tag("b")
+            .record_route()
+            .contact("<sip:bob@192.0.2.2>")
+            .build()
+            .unwrap();
+        Dialog::of_response(&subscribe(), &response).unwrap()
+    }
+
+    fn routes_of(request: &Request) -> Vec<String> {
+        let routes = request.headers().routes();
+        routes
+            .map(|route| route.unwrap().uri().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn the_side_that_asked_reverses_the_record_route_and_counts_on() {
+        let mut dialog = asked();
+        let request = dialog
+            .request(Method::Subscribe, 1)
+            .unwrap()
+            .build()
+            .unwrap();
+        assert_eq!(request.uri_text(), "sip:bob@192.0.2.2");
+        assert_eq!(routes_of(&request), ["sip:p1;lr", "sip:p2;lr"]);
+        assert_eq!(
+            request.headers().first(&HeaderName::Route),
+            Some(&b"<sip:p1;lr>;q=1"[..])
+        );
+        assert_eq!(request.headers().cseq().unwrap().number, 6);
+        assert_eq!(request.headers().from().unwrap().tag(), Some("a"));
+        assert_eq!(request.headers().to().unwrap().tag(), Some("b"));
+        assert_eq!(dialog.next_hop().as_str(), "sip:p1;lr");
+    }
+
+    #[test]
+    fn the_side_that_was_asked_keeps_the_order_and_begins_its_own_numbers() {
+        let mut dialog = Dialog::of_request(&subscribe(), "b").unwrap();
+        let request = dialog.request(Method::Notify, 31).unwrap().build().unwrap();
+        assert_eq!(request.uri_text(), "sip:alice@192.0.2.1;x=y");
+        assert_eq!(routes_of(&request), ["sip:p2;lr", "sip:p1;lr"]);
+        assert_eq!(request.headers().cseq().unwrap().number, 31);
+        assert_eq!(request.headers().from().unwrap().tag(), Some("b"));
+        assert_eq!(
+            request.headers().from().unwrap().uri().as_str(),
+            "sip:bob@example.com"
+        );
+        assert_eq!(request.headers().to().unwrap().tag(), Some("a"));
+    }
+
+    #[test]
+    fn a_strict_router_takes_the_request_uri_and_the_target_ends_the_route() {
+        let subscribe = request(
+            "SUBSCRIBE sip:bob@example.com",
+            "Contact: <sip:alice@192.0.2.1>\r\nRecord-Route: <sip:strict>\r\nRecord-Route: <sip:loose;lr>\r\n",
+            "5 SUBSCRIBE",
+        );
+        let mut dialog = Dialog::of_request(&subscribe, "b").unwrap();
+        let request = dialog.request(Method::Notify, 1).unwrap().build().unwrap();
+        assert_eq!(request.uri_text(), "sip:strict");
+        assert_eq!(routes_of(&request), ["sip:loose;lr", "sip:alice@192.0.2.1"]);
+        assert_eq!(dialog.next_hop().as_str(), "sip:strict");
+    }
+
+    #[test]
+    fn numbers_may_be_left_out_and_must_go_up() {
+        let mut dialog = Dialog::of_request(&subscribe(), "b").unwrap();
+        let mut receive = |number: u32| {
+            dialog.receive(&request(
+                "SUBSCRIBE sip:bob@h",
+                "",
+                &format!("{number} SUBSCRIBE"),
+            ))
+        };
+        assert_eq!(receive(9), Ok(()));
+        let late = |received| Err(DialogError::OutOfOrder { received, last: 9 });
+        assert_eq!(receive(9), late(9));
+        assert_eq!(receive(8), late(8));
+        assert_eq!(receive(10), Ok(()));
+        let mut dialog = asked();
+        let any = request("NOTIFY sip:alice@h", "", "0 NOTIFY");
+        assert_eq!(
+            dialog.receive(&any),
+            Ok(()),
+            "the peer begins where it likes"
+        );
+    }
+
+    #[test]
+    fn numbers_end_at_2_to_the_31() {
+        let mut dialog = asked();
+        dialog.sent(MAX_CSEQ - 1);
+        dialog.sent(7);
+        assert!(dialog.request(Method::Subscribe, 1).is_some());
+        assert!(dialog.request(Method::Subscribe, 1).is_none());
+    }
+
+    #[test]
+    fn a_contact_moves_the_target_and_its_absence_does_not() {
+        let mut dialog = asked();
+        dialog.refresh_target(request("NOTIFY sip:a@h", "", "1 NOTIFY").headers());
+        assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.2");
+        let moved = request(
+            "NOTIFY sip:a@h",
+            "Contact: <sip:bob@192.0.2.3>\r\n",
+            "1 NOTIFY",
+        );
+        dialog.refresh_target(moved.headers());
+        assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.3");
+    }
+
+    #[test]
+    fn what_lacks_contact_or_tag_makes_no_dialog() {
+        let bare = request("SUBSCRIBE sip:bob@h", "", "1 SUBSCRIBE");
+        assert_eq!(
+            Dialog::of_request(&bare, "b").unwrap_err(),
+            DialogError::Missing("Contact")
+        );
+        assert_eq!(
+            Dialog::of_notify(&bare, 1).unwrap_err(),
+            DialogError::Missing("the tag of To")
+        );
+        assert!(DialogId::of_incoming(&bare).is_none());
+    }
+}

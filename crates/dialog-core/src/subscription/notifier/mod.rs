@@ -1,0 +1,9 @@
+//! The side that notifies (RFC 6665 §4.2).
+
+mod api;
+mod core;
+mod offer;
+
+pub use api::{EventSource, NotifierApi};
+pub use core::{Notifier, NotifierConfig, NotifierRequest, NotifierSubscription, SubscriptionKey};
+pub use offer::{Body, Decision, NotifierError, Offer, Subscribed};

@@ -1,0 +1,97 @@
+//! What goes into and out of a [`Notifier`](super::Notifier).
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use sipora_message::{Request, ResponseBuilder, StatusCode, Uri};
+
+use crate::Dialog;
+
+/// What to do with a SUBSCRIBE.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Subscribed {
+    /// Answer with this, with a To tag where there is none. A refresh that was accepted owes its NOTIFY.
+    Answer(Box<ResponseBuilder>),
+    /// Somebody wants a new subscription; the application decides.
+    Offer(Box<Offer>),
+}
+
+/// A new subscription that the rules allow, for the application to decide on: see [`Decision`].
+#[derive(Debug)]
+pub struct Offer {
+    pub(super) request: Request,
+    pub(super) event: String,
+    pub(super) resource: Uri,
+    pub(super) granted: u32,
+    pub(super) source: IpAddr,
+    pub(super) dialog: Dialog,
+    pub(super) tag: String,
+}
+
+impl Offer {
+    /// The SUBSCRIBE.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The event, without parameters.
+    pub fn package(&self) -> &str {
+        self.event.split(';').next().unwrap_or_default()
+    }
+
+    /// What is to be watched: the Request-URI.
+    pub fn resource(&self) -> &Uri {
+        &self.resource
+    }
+
+    /// For how many seconds it will be granted; 0 for the present state alone.
+    pub fn expires(&self) -> u32 {
+        self.granted
+    }
+
+    /// The address that it came from; of an IPv6 address the network of 64 bits.
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+}
+
+/// What an application says to an [`Offer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// Allowed: `active`.
+    Active,
+    /// Somebody else has to say: `pending`, and a NOTIFY that tells nothing.
+    Pending,
+    /// No: 403, 404, 603 and the like (RFC 6665 §4.2.1.3).
+    Refuse(StatusCode),
+}
+
+/// What a NOTIFY tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// Its media type.
+    pub content_type: String,
+    /// Its octets.
+    pub bytes: Bytes,
+}
+
+impl Body {
+    /// Makes a body.
+    pub fn new(content_type: &str, bytes: impl Into<Bytes>) -> Self {
+        Self {
+            content_type: content_type.to_owned(),
+            bytes: bytes.into(),
+        }
+    }
+}
+
+/// Refuses to do something with a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotifierError {
+    /// There is none of this name, or no more.
+    #[error("no such subscription")]
+    Unknown,
+}

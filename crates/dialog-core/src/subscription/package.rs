@@ -1,0 +1,123 @@
+//! What an event package adds to the framework (RFC 6665 §5).
+
+use sipora_message::{MediaType, Request, StatusCode};
+
+/// Says what is particular to one event package. [`PresencePackage`] and [`MessageSummaryPackage`] are two; an event
+/// without a package of its own is treated as one that takes any body and makes one dialog.
+pub trait EventPackage: Send + Sync + 'static {
+    /// Its name, as in Event: `presence`. Compared byte by byte (RFC 6665 §8.2.1).
+    fn name(&self) -> &str;
+
+    /// The content types that notifications may have, as in Accept; none for any.
+    fn accept(&self) -> &[&str] {
+        &[]
+    }
+
+    /// What a SUBSCRIBE that was forked makes (RFC 6665 §5.4.9).
+    fn forking(&self) -> Forking {
+        Forking::OneDialog
+    }
+
+    /// Looks at the body of a NOTIFY, which is there and of an accepted type, before it is answered.
+    ///
+    /// It runs inside the endpoint's task: it computes and never waits.
+    ///
+    /// # Errors
+    ///
+    /// The status that a body which makes no sense gets; the subscription goes on as if the NOTIFY had not come.
+    fn check(&self, content_type: &str, body: &[u8]) -> Result<(), BodyRefusal> {
+        let _ = (content_type, body);
+        Ok(())
+    }
+}
+
+/// How many subscriptions one SUBSCRIBE may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forking {
+    /// One: the notifier that is heard first; NOTIFYs of others get 481.
+    OneDialog,
+    /// One for each notifier that answers in time.
+    EveryDialog,
+}
+
+/// Refuses the body of a NOTIFY.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodyRefusal {
+    /// The status, as a rule 400.
+    pub status: StatusCode,
+    /// What is wrong, for the reason phrase.
+    pub reason: String,
+}
+
+/// `presence` (RFC 3856): PIDF bodies, one dialog (§6.9).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PresencePackage;
+
+impl EventPackage for PresencePackage {
+    fn name(&self) -> &str {
+        "presence"
+    }
+
+    fn accept(&self) -> &[&str] {
+        &["application/pidf+xml"]
+    }
+}
+
+/// `message-summary` (RFC 3842): who waits in a mailbox; every notifier counts (§3.10).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MessageSummaryPackage;
+
+impl EventPackage for MessageSummaryPackage {
+    fn name(&self) -> &str {
+        "message-summary"
+    }
+
+    fn accept(&self) -> &[&str] {
+        &["application/simple-message-summary"]
+    }
+
+    fn forking(&self) -> Forking {
+        Forking::EveryDialog
+    }
+}
+
+/// The package of an event that nobody described.
+pub(super) struct Undescribed(pub(super) Box<str>);
+
+impl EventPackage for Undescribed {
+    fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Checks type and body of a NOTIFY: 415 for a type that was not asked for.
+pub(super) fn check(package: &dyn EventPackage, notify: &Request) -> Result<(), BodyRefusal> {
+    let body = notify.body();
+    if body.is_empty() {
+        return Ok(());
+    }
+    let content_type = match notify.headers().content_type() {
+        Ok(Some(content_type)) => content_type,
+        Ok(None) => return refuse(StatusCode::BAD_REQUEST, "Content-Type is missing"),
+        Err(_) => return refuse(StatusCode::BAD_REQUEST, "Content-Type cannot be read"),
+    };
+    let accepted = package.accept();
+    if !accepted.is_empty() && !accepted.iter().any(|one| is(&content_type, one)) {
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "");
+    }
+    let name = format!("{}/{}", content_type.kind(), content_type.subtype()).to_lowercase();
+    package.check(&name, body)
+}
+
+fn is(content_type: &MediaType<'_>, accepted: &str) -> bool {
+    accepted
+        .split_once('/')
+        .is_some_and(|(kind, subtype)| content_type.is(kind, subtype))
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Result<(), BodyRefusal> {
+    Err(BodyRefusal {
+        status,
+        reason: reason.to_owned(),
+    })
+}

@@ -1,0 +1,320 @@
+//! Presence documents (RFC 3863).
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::name::ResolveResult;
+use quick_xml::{NsReader, XmlVersion};
+
+use super::BodyError;
+
+/// A body of type `application/pidf+xml`: where somebody can be reached, and how.
+///
+/// ```
+/// use sipora_session_core::{Basic, Presence};
+///
+/// let document = r#"<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="pres:bob@example.com">
+///   <tuple id="phone"><status><basic>open</basic></status><contact priority="0.8">sip:bob@192.0.2.4</contact></tuple>
+/// </presence>"#;
+/// let presence = Presence::parse(document.as_bytes())?;
+/// assert_eq!(presence.entity, "pres:bob@example.com");
+/// assert_eq!(presence.basic(), Some(Basic::Open));
+/// assert_eq!(presence.tuples[0].contact.as_deref(), Some("sip:bob@192.0.2.4"));
+/// # Ok::<(), sipora_session_core::BodyError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Presence {
+    /// Who.
+    pub entity: String,
+    /// The ways in which the presentity can be reached.
+    pub tuples: Vec<Tuple>,
+    /// Remarks about the whole.
+    pub notes: Vec<String>,
+}
+
+/// One way to reach somebody.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Tuple {
+    /// Tells tuples of one document apart.
+    pub id: String,
+    /// Whether messages are accepted, where that is told.
+    pub basic: Option<Basic>,
+    /// The address.
+    pub contact: Option<String>,
+    /// The preference of the address, 0 to 1.
+    pub priority: Option<f32>,
+    /// Remarks.
+    pub notes: Vec<String>,
+    /// When the state was noted, as written (RFC 3339).
+    pub timestamp: Option<String>,
+}
+
+/// Whether a tuple accepts messages (RFC 3863 §4.1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Basic {
+    /// `open`
+    Open,
+    /// `closed`
+    Closed,
+}
+
+impl Presence {
+    /// Reads a document. Extensions in other namespaces are passed over; nothing outside of it is ever fetched, and entities
+    /// of its own making are refused.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`] when it is no well-formed XML, is larger or deeper than a presence document is, its root is no
+    /// `presence` of PIDF's namespace with an `entity`, or a `basic` is neither open nor closed.
+    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
+        if body.len() > MAX_BYTES {
+            return Err(wrong("too large"));
+        }
+        let text = std::str::from_utf8(body).map_err(|_| wrong("no UTF-8"))?;
+        let mut reader = NsReader::from_str(text.trim_start_matches('\u{feff}'));
+        reader.config_mut().expand_empty_elements = true;
+        let mut builder = Builder::default();
+        loop {
+            let (namespace, event) = reader
+                .read_resolved_event()
+                .map_err(|error| wrong(error.to_string()))?;
+            let is_ours =
+                matches!(namespace, ResolveResult::Bound(name) if name.as_ref() == NAMESPACE);
+            match event {
+                Event::Start(start) => builder.start(&start, is_ours)?,
+                Event::End(_) => builder.end()?,
+                Event::Text(text) => {
+                    let text = text
+                        .xml10_content()
+                        .map_err(|error| wrong(error.to_string()))?;
+                    builder.text.push_str(&text);
+                }
+                Event::CData(data) => {
+                    let text = data.decode().map_err(|error| wrong(error.to_string()))?;
+                    builder.text.push_str(&text);
+                }
+                Event::GeneralRef(reference) => {
+                    let name = reference
+                        .decode()
+                        .map_err(|error| wrong(error.to_string()))?;
+                    let escaped = format!("&{name};");
+                    let text = quick_xml::escape::unescape(&escaped);
+                    builder
+                        .text
+                        .push_str(&text.map_err(|error| wrong(error.to_string()))?);
+                }
+                Event::DocType(_) => return Err(wrong("a document type has no place here")),
+                Event::Eof => return builder.finish(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether any tuple is open: `None` where none tells.
+    pub fn basic(&self) -> Option<Basic> {
+        let mut told = self.tuples.iter().filter_map(|tuple| tuple.basic);
+        let first = told.next()?;
+        let is_open = first == Basic::Open || told.any(|basic| basic == Basic::Open);
+        Some(if is_open { Basic::Open } else { Basic::Closed })
+    }
+}
+
+/// Puts a document together. An element that is not understood hides what is within it.
+#[derive(Default)]
+struct Builder {
+    presence: Option<Presence>,
+    /// The elements that are open: their names, empty for those that are not understood.
+    path: Vec<&'static str>,
+    tuple: Tuple,
+    text: String,
+    is_over: bool,
+}
+
+impl Builder {
+    fn start(&mut self, start: &BytesStart<'_>, is_ours: bool) -> Result<(), BodyError> {
+        self.text.clear();
+        let local = start.local_name();
+        let name = NAMES
+            .iter()
+            .find(|(name, parent)| {
+                name.as_bytes() == local.as_ref() && self.path.last() == parent.as_ref()
+            })
+            .filter(|_| is_ours)
+            .map_or("", |(name, _)| *name);
+        if self.path.is_empty() {
+            if name != "presence" || self.is_over {
+                return Err(wrong("the root is no PIDF presence"));
+            }
+            self.presence = Some(Presence {
+                entity: attribute(start, "entity")?.ok_or_else(|| wrong("no entity"))?,
+                tuples: Vec::new(),
+                notes: Vec::new(),
+            });
+        }
+        if self.path.len() >= MAX_DEPTH {
+            return Err(wrong("too deep"));
+        }
+        match name {
+            "tuple" => {
+                self.tuple = Tuple {
+                    id: attribute(start, "id")?.ok_or_else(|| wrong("a tuple without id"))?,
+                    ..Tuple::default()
+                }
+            }
+            "contact" => {
+                let priority = attribute(start, "priority")?;
+                self.tuple.priority = priority.and_then(|text| text.trim().parse().ok());
+            }
+            _ => {}
+        }
+        self.path.push(name);
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), BodyError> {
+        let text = std::mem::take(&mut self.text);
+        let text = text.trim();
+        let name = self.path.pop().unwrap_or_default();
+        let Some(presence) = &mut self.presence else {
+            return Ok(());
+        };
+        match (self.path.last().copied(), name) {
+            (None, _) => self.is_over = true,
+            (Some("presence"), "tuple") => presence.tuples.push(std::mem::take(&mut self.tuple)),
+            (Some("presence"), "note") => presence.notes.push(text.to_owned()),
+            (Some("tuple"), "note") => self.tuple.notes.push(text.to_owned()),
+            (Some("tuple"), "contact") => self.tuple.contact = Some(text.to_owned()),
+            (Some("tuple"), "timestamp") => self.tuple.timestamp = Some(text.to_owned()),
+            (Some("status"), "basic") => {
+                self.tuple.basic = match text {
+                    "open" => Some(Basic::Open),
+                    "closed" => Some(Basic::Closed),
+                    _ => return Err(wrong("basic is neither open nor closed")),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Presence, BodyError> {
+        match self.presence {
+            Some(presence) if self.is_over => Ok(presence),
+            _ => Err(wrong("it ends too early")),
+        }
+    }
+}
+
+fn attribute(start: &BytesStart<'_>, name: &str) -> Result<Option<String>, BodyError> {
+    let found = start
+        .try_get_attribute(name)
+        .map_err(|error| wrong(error.to_string()))?;
+    found
+        .map(|attribute| {
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0);
+            value
+                .map(|value| value.into_owned())
+                .map_err(|error| wrong(error.to_string()))
+        })
+        .transpose()
+}
+
+fn wrong(reason: impl Into<String>) -> BodyError {
+    BodyError::new("PIDF", reason)
+}
+
+/// The elements that are understood, each with the one that it stands in.
+const NAMES: &[(&str, Option<&str>)] = &[
+    ("presence", None),
+    ("tuple", Some("presence")),
+    ("note", Some("presence")),
+    ("status", Some("tuple")),
+    ("contact", Some("tuple")),
+    ("note", Some("tuple")),
+    ("timestamp", Some("tuple")),
+    ("basic", Some("status")),
+];
+
+const NAMESPACE: &[u8] = b"urn:ietf:params:xml:ns:pidf";
+
+/// Far more than a presence document has.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// The same.
+const MAX_DEPTH: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Presence, BodyError> {
+        Presence::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn the_example_of_rfc_3863_is_read() {
+        let presence = parse(
+            r#"<?xml version="1.0" encoding="UTF-8"?>
+            <impp:presence xmlns:impp="urn:ietf:params:xml:ns:pidf" xmlns:local="urn:example-com:pidf-status-type"
+                entity="pres:someone@example.com">
+              <impp:tuple id="ub93s3">
+                <impp:status><impp:basic>open</impp:basic><local:location><impp:basic>x</impp:basic></local:location></impp:status>
+                <impp:contact priority="0.8">im:someone@mobilecarrier.net</impp:contact>
+                <impp:note xml:lang="en">Don&apos;t Disturb &#x50;lease!</impp:note>
+                <impp:timestamp>2001-10-27T16:49:29Z</impp:timestamp>
+              </impp:tuple>
+              <impp:tuple id="eg92n8"><impp:status><impp:basic>closed</impp:basic></impp:status></impp:tuple>
+              <impp:note>I'll be in Tokyo next week</impp:note>
+              <local:empty/>
+            </impp:presence>"#,
+        )
+        .unwrap();
+        assert_eq!(presence.entity, "pres:someone@example.com");
+        assert_eq!(presence.tuples.len(), 2);
+        let tuple = &presence.tuples[0];
+        assert_eq!(tuple.basic, Some(Basic::Open));
+        assert_eq!(tuple.priority, Some(0.8));
+        assert_eq!(
+            tuple.contact.as_deref(),
+            Some("im:someone@mobilecarrier.net")
+        );
+        assert_eq!(tuple.notes, ["Don't Disturb Please!"]);
+        assert_eq!(tuple.timestamp.as_deref(), Some("2001-10-27T16:49:29Z"));
+        assert_eq!(presence.tuples[1].basic, Some(Basic::Closed));
+        assert_eq!(presence.notes, ["I'll be in Tokyo next week"]);
+        assert_eq!(presence.basic(), Some(Basic::Open));
+    }
+
+    #[test]
+    fn what_is_no_presence_document_is_refused() {
+        let deep = format!(
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'>{}",
+            "<a>".repeat(100)
+        );
+        for text in [
+            "",
+            "hello",
+            "<presence entity='e'/>",
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf'/>",
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'>",
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'></tuple>",
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'><tuple/></presence>",
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'/><presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'/>",
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'><tuple id='1'><status><basic>ajar</basic></status></tuple></presence>",
+            "<!DOCTYPE p [<!ENTITY a 'b'>]><presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'/>",
+            "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'><note>&a;</note></presence>",
+            &deep,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(Presence::parse(b"\xff\xfe").is_err());
+        assert!(parse(&" ".repeat(MAX_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn a_document_without_tuples_tells_nothing() {
+        let presence = parse("<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='e'/>").unwrap();
+        assert_eq!(presence.basic(), None);
+    }
+}
