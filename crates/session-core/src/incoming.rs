@@ -20,6 +20,8 @@ pub(crate) struct SessionUser {
     server: String,
     /// `None`: there is no handler, and the answer is made here.
     jobs: Option<mpsc::Sender<Job>>,
+    /// The client is enabled: NOTIFY is taken by its subscriptions.
+    is_client: bool,
 }
 
 /// A request for the application.
@@ -31,11 +33,16 @@ pub(crate) struct Job {
     /// The tag of its answers: the same for every copy of the request.
     tag: Tag,
     has_handler: bool,
+    is_client: bool,
 }
 
 impl SessionUser {
-    pub(crate) fn new(server: String, jobs: Option<mpsc::Sender<Job>>) -> Self {
-        Self { server, jobs }
+    pub(crate) fn new(server: String, jobs: Option<mpsc::Sender<Job>>, is_client: bool) -> Self {
+        Self {
+            server,
+            jobs,
+            is_client,
+        }
     }
 }
 
@@ -52,6 +59,7 @@ impl User for SessionUser {
             flow: incoming.flow,
             tag: context.keyed_tag(&incoming.request),
             has_handler: self.jobs.is_some(),
+            is_client: self.is_client,
         };
         let (job, answer) = match &self.jobs {
             None => (job, Answer::ok()),
@@ -112,12 +120,12 @@ fn printed(job: &Job, answer: Answer, server: &str) -> Option<Response> {
     let is_options = *job.request.method() == Method::Options;
     match answer.status {
         StatusCode::OK if is_options => {
-            let allow = if job.has_handler { WITH_MESSAGE } else { ALONE };
+            let allow = allowed(job.has_handler, job.is_client);
             builder = with_capabilities(builder, allow, &answer.headers);
         }
         // RFC 3261 §21.4.6: "The response MUST include an Allow header field".
         StatusCode::METHOD_NOT_ALLOWED if !has(&answer.headers, &HeaderName::Allow) => {
-            builder = builder.header(HeaderName::Allow, ALONE);
+            builder = builder.header(HeaderName::Allow, allowed(false, job.is_client));
         }
         _ => {}
     }
@@ -216,10 +224,15 @@ fn finished(result: Result<(Id, Answer), JoinError>) -> (Id, Answer) {
     }
 }
 
-/// What is allowed without a handler, or where the handler takes nothing.
-const ALONE: &str = "OPTIONS";
-
-const WITH_MESSAGE: &str = "OPTIONS, MESSAGE";
+/// Lists what is taken: MESSAGE by an application, NOTIFY by the client's subscriptions.
+fn allowed(takes_messages: bool, is_client: bool) -> &'static str {
+    match (takes_messages, is_client) {
+        (false, false) => "OPTIONS",
+        (true, false) => "OPTIONS, MESSAGE",
+        (false, true) => "OPTIONS, NOTIFY",
+        (true, true) => "OPTIONS, MESSAGE, NOTIFY",
+    }
+}
 
 /// Requests that wait for the application: four rounds of what runs at once.
 pub(crate) const WAITING: usize = 128;

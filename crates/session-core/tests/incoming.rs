@@ -86,6 +86,13 @@ async fn options_is_answered_with_what_the_client_can_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_can_subscribe_says_that_it_takes_notify() {
+    let scene = Scene::new(SessionManagerBuilder::enable_sip_client).await;
+    let answer = scene.options().await;
+    assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS, NOTIFY"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_options_gets_the_status_that_is_owed() {
     let scene = Scene::new(|builder| builder).await;
     let answer = scene.raw(Method::Message, None).await;

@@ -314,7 +314,11 @@ impl SessionManagerBuilder {
             }
             None => (None, None),
         };
-        builder.add_user(SessionUser::new(self.user_agent.clone(), sender));
+        builder.add_user(SessionUser::new(
+            self.user_agent.clone(),
+            sender,
+            self.is_client,
+        ));
         let owner = builder.build().await.map_err(listen_error)?;
         Ok(Started {
             owner,
