@@ -11,6 +11,7 @@ mod client;
 mod config;
 mod exit;
 mod log;
+mod open_files;
 mod options;
 mod output;
 mod register;
