@@ -530,7 +530,7 @@ pub(crate) fn user_of<'a>(username: &'a str, domain: &str) -> &'a str {
 }
 
 /// Of a name that a stranger sent.
-const MAX_LOGGED_CHARACTERS: usize = 64;
+pub(crate) const MAX_LOGGED_CHARACTERS: usize = 64;
 /// What has expired is never shown, so there is no haste.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// With [`SWEEP_BATCH`], a hundred thousand a second: faster than requests can bind them.

@@ -45,7 +45,8 @@ impl Addresses {
         };
         if registrar.user().is_some() {
             return Err(Failure::Local(format!(
-                "--registrar '{registrar}' names a user: a registrar is like sip:example.com"
+                "--registrar '{}' names a user: a registrar is like sip:example.com",
+                client::without_password(registrar.as_str())
             )));
         }
         let registrar = client::with_transport(registrar, arguments.client.transport)?;

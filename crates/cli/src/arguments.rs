@@ -33,7 +33,7 @@ pub(crate) enum Command {
 /// What the client commands share.
 #[derive(Debug, Args)]
 pub(crate) struct ClientArguments {
-    /// User name for digest authentication
+    /// User name for digest authentication; register takes the user of URI unless given
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
@@ -93,7 +93,12 @@ Exit status:
   0  success
   1  the final answer was not a 2xx
   2  wrong usage, or a local error
-  3  no answer";
+  3  no answer, or stopped by a signal before it came";
+
+pub(crate) const SERVER_EXIT_STATUSES: &str = "\
+Exit status:
+  0  ended by SIGTERM or SIGINT
+  2  wrong usage, a local error, or a second signal";
 
 #[cfg(test)]
 mod tests {

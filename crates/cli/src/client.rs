@@ -119,27 +119,57 @@ impl Client {
                 "; give --user and --password-file or {PASSWORD_VARIABLE}"
             ));
         }
+        let reason = response.reason().to_ascii_lowercase();
+        if response.status().as_u16() == 403 && reason.contains("too many contacts") {
+            text.push_str(
+                "; each run without --contact binds a port of its own until that expires: \
+                 --remove removes them all, --keep its own at the end",
+            );
+        }
         Failure::Refused(text)
     }
 }
 
 /// Reads a SIP or SIPS URI; `what` names the argument that it came from.
 pub(crate) fn parse_uri(what: &str, text: &str) -> Result<Uri, Failure> {
+    let shown = without_password(text);
     let wrong =
-        |reason: &str| Failure::Local(format!("{what} '{text}' is not a SIP URI: {reason}"));
-    let uri = Uri::parse(text).map_err(|error| {
+        |reason: &str| Failure::Local(format!("{what} '{shown}' is not a SIP URI: {reason}"));
+    if !SCHEMES.iter().any(|scheme| begins_with(text, scheme)) {
+        let meant = format!("sip:{text}");
+        let example = match Uri::parse(&meant) {
+            Ok(_) => without_password(&meant),
+            Err(_) => "sip:alice@example.com".to_owned(),
+        };
+        return Err(wrong(&format!(
+            "it begins with sip: or sips:, as in {example}"
+        )));
+    }
+    Uri::parse(text).map_err(|error| {
         wrong(&format!(
             "{} at character {}",
             error.reason(),
             error.offset() + 1
         ))
-    })?;
-    if !uri.is_sip() {
-        return Err(wrong(
-            "it begins with sip: or sips:, as in sip:alice@example.com",
-        ));
+    })
+}
+
+/// Hides what may be a password in a text that is meant to be a URI.
+pub(crate) fn without_password(text: &str) -> String {
+    let Some((user_info, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let scheme = SCHEMES.iter().find(|scheme| begins_with(user_info, scheme));
+    let (scheme, user_info) = user_info.split_at(scheme.map_or(0, |scheme| scheme.len()));
+    match user_info.split_once(':') {
+        Some((user, _)) => format!("{scheme}{user}:***@{host}"),
+        None => text.to_owned(),
     }
-    Ok(uri)
+}
+
+fn begins_with(text: &str, scheme: &str) -> bool {
+    let start = text.get(..scheme.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
 }
 
 /// Gives the address-of-record of `--user` in the domain of whom the request is for: a server relays requests of its own
@@ -225,6 +255,7 @@ fn any_address(next_hop: &Uri) -> IpAddr {
     }
 }
 
+const SCHEMES: [&str; 2] = ["sip:", "sips:"];
 const PASSWORD_VARIABLE: &str = "SIPORA_PASSWORD";
 const USER_AGENT: &str = concat!("sipora/", env!("CARGO_PKG_VERSION"));
 
@@ -278,6 +309,31 @@ mod tests {
                 failure.to_string().contains(&format!("'{text}'")),
                 "{failure}"
             );
+        }
+    }
+
+    #[test]
+    fn a_scheme_that_is_missing_is_shown_where_it_belongs() {
+        for (text, end) in [
+            ("127.0.0.1", "as in sip:127.0.0.1"),
+            ("alice@127.0.0.1:5070", "as in sip:alice@127.0.0.1:5070"),
+            ("tel:+123", "as in sip:alice@example.com"),
+        ] {
+            let line = parse_uri("URI", text).unwrap_err().to_string();
+            assert!(line.ends_with(end), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_a_uri_that_is_none_is_not_repeated() {
+        for text in [
+            "sip:alice:secret@exa mple",
+            "alice:secret@example.com",
+            "SIPS:a:b@secret@[::1",
+        ] {
+            let line = parse_uri("URI", text).unwrap_err().to_string();
+            assert!(!line.contains("secret"), "{line}");
+            assert!(line.contains(":***@"), "{line}");
         }
     }
 

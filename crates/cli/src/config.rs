@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use sipora_call_engine::Algorithm;
+use sipora_call_engine::message::Uri;
 
 use crate::exit::Failure;
 
@@ -15,13 +17,18 @@ use crate::exit::Failure;
 #[derive(Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ConfigFile {
+    #[serde(deserialize_with = "at_least_one")]
     pub(crate) listen: Vec<Listen>,
+    #[serde(deserialize_with = "host")]
     pub(crate) advertise: Option<String>,
+    #[serde(deserialize_with = "hosts")]
     pub(crate) domain: Vec<String>,
     pub(crate) users: Option<PathBuf>,
     pub(crate) no_auth: bool,
+    #[serde(deserialize_with = "digests")]
     pub(crate) digest: Vec<Digest>,
     pub(crate) expires: Expires,
+    #[serde(deserialize_with = "contacts")]
     pub(crate) maximum_contacts: Option<usize>,
 }
 
@@ -57,7 +64,7 @@ impl ConfigFile {
 
 /// Bounds of what a client may ask for, in seconds.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "ExpiresTable")]
 pub(crate) struct Expires {
     /// Granted where the client names no expiry.
     pub(crate) default: u32,
@@ -74,6 +81,63 @@ impl Default for Expires {
             minimum: 60,
             maximum: 7200,
         }
+    }
+}
+
+/// What stands in the file, whether or not it can be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ExpiresTable {
+    default: u32,
+    minimum: u32,
+    maximum: u32,
+}
+
+impl Default for ExpiresTable {
+    fn default() -> ExpiresTable {
+        let Expires {
+            default,
+            minimum,
+            maximum,
+        } = Expires::default();
+        ExpiresTable {
+            default,
+            minimum,
+            maximum,
+        }
+    }
+}
+
+impl TryFrom<ExpiresTable> for Expires {
+    type Error = String;
+
+    fn try_from(table: ExpiresTable) -> Result<Expires, String> {
+        let ExpiresTable {
+            default,
+            minimum,
+            maximum,
+        } = table;
+        // RFC 3261 §10.3 lets nobody refuse an hour.
+        if !(1..=3600).contains(&minimum) {
+            return Err(format!(
+                "expires.minimum is from 1 to 3600, and not {minimum}"
+            ));
+        }
+        if maximum < minimum {
+            return Err(format!(
+                "expires.maximum is {maximum}, below expires.minimum, which is {minimum}"
+            ));
+        }
+        if !(minimum..=maximum).contains(&default) {
+            return Err(format!(
+                "expires.default lies between minimum ({minimum}) and maximum ({maximum}), and is {default}"
+            ));
+        }
+        Ok(Expires {
+            default,
+            minimum,
+            maximum,
+        })
     }
 }
 
@@ -132,6 +196,82 @@ impl From<Digest> for Algorithm {
             Digest::Sha512_256 => Algorithm::Sha512_256,
         }
     }
+}
+
+/// Checks that no algorithm is there twice: two challenges with it would contradict each other.
+pub(crate) fn distinct(digests: &[Digest]) -> Result<(), String> {
+    for (index, digest) in digests.iter().enumerate() {
+        if digests.iter().take(index).any(|earlier| earlier == digest) {
+            let name = digest.to_possible_value();
+            let name = name.as_ref().map_or("an algorithm", |name| name.get_name());
+            return Err(format!("{name} is there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that `text` is a host name or an address, and gives it back.
+pub(crate) fn host_name(text: &str) -> Result<String, String> {
+    let uri = Uri::sip(None, text, None).ok();
+    match uri.filter(|uri| uri.port().is_none() && uri.params().next().is_none()) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected a host name or an address, without a port".to_owned()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct HostName(String);
+
+impl TryFrom<String> for HostName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<HostName, String> {
+        match host_name(&text) {
+            Ok(name) => Ok(HostName(name)),
+            Err(problem) => Err(format!("'{text}': {problem}")),
+        }
+    }
+}
+
+fn host<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(HostName::deserialize(value)?.0))
+}
+
+fn hosts<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<String>, D::Error> {
+    let names: Vec<HostName> = at_least_one(list)?;
+    Ok(names.into_iter().map(|name| name.0).collect())
+}
+
+fn digests<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<Digest>, D::Error> {
+    let digests: Vec<Digest> = at_least_one(list)?;
+    distinct(&digests).map_err(D::Error::custom)?;
+    Ok(digests)
+}
+
+/// Reads the one limit that has no flag; the server has the same bounds.
+fn contacts<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
+    match usize::deserialize(value)? {
+        limit @ 1..=100 => Ok(Some(limit)),
+        other => Err(D::Error::custom(format!(
+            "maximum_contacts is from 1 to 100, and not {other}"
+        ))),
+    }
+}
+
+/// Reads a list. An empty one is refused: it would mean the default, which is the opposite of nothing.
+fn at_least_one<'de, D, T>(list: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list = Vec::deserialize(list)?;
+    if list.is_empty() {
+        return Err(D::Error::custom(
+            "the list is empty; without the key, the default holds",
+        ));
+    }
+    Ok(list)
 }
 
 /// Checks that `text` is `HOST:PORT`, with brackets around an IPv6 address, and gives it back.
@@ -253,6 +393,48 @@ mod tests {
             problem.starts_with("1:11: unknown variant `SHA-1`"),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_named_with_line_and_column() {
+        for (text, start) in [
+            ("listen = []", "1:10: the list is empty"),
+            ("\ndomain = []", "2:10: the list is empty"),
+            ("digest = []", "1:10: the list is empty"),
+            (
+                "digest = [\"MD5\", \"SHA-256\", \"MD5\"]",
+                "1:10: MD5 is there twice",
+            ),
+            (
+                "domain = [\"a.example\", \"b:5060\"]",
+                "1:10: 'b:5060': expected a host name",
+            ),
+            ("advertise = \"a b\"", "1:13: 'a b': expected a host name"),
+            (
+                "maximum_contacts = 0",
+                "1:20: maximum_contacts is from 1 to 100",
+            ),
+            (
+                "maximum_contacts = 101",
+                "1:20: maximum_contacts is from 1 to 100",
+            ),
+            (
+                "\n[expires]\nminimum = 4000",
+                "2:1: expires.minimum is from 1",
+            ),
+            ("[expires]\nminimum = 0", "1:1: expires.minimum is from 1"),
+            (
+                "[expires]\nmaximum = 59",
+                "1:1: expires.maximum is 59, below",
+            ),
+            (
+                "[expires]\nmaximum = 100",
+                "1:1: expires.default lies between",
+            ),
+        ] {
+            let problem = ConfigFile::parse(text).unwrap_err();
+            assert!(problem.starts_with(start), "{text}: {problem}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod config;
 mod exit;
 mod log;
 mod message;
+mod open_files;
 mod options;
 mod output;
 mod register;

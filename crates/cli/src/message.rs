@@ -8,6 +8,8 @@ use sipora_session_core::SipClient;
 use crate::arguments::{ClientArguments, EXIT_STATUSES};
 use crate::client::{self, Client};
 use crate::exit::Failure;
+use crate::output::Report;
+use crate::signals::Signals;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUSES)]
@@ -44,14 +46,16 @@ pub(crate) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
         "-" => read(io::stdin().lock())?,
         text => text.to_owned(),
     };
+    let mut signals = Signals::listen()?;
     let client = Client::start(&arguments.client, target.clone(), identity.as_ref()).await?;
-    let sent = client
-        .coordinator
-        .send_message(target.as_str(), &text, Some(&arguments.content_type))
-        .await;
-    let report = match sent {
-        Ok(response) => client.answered(&response),
-        Err(error) => client.failed(&error),
+    let sent =
+        client
+            .coordinator
+            .send_message(target.as_str(), &text, Some(&arguments.content_type));
+    let report = match signals.or(sent).await {
+        Ok(Ok(response)) => client.answered(&response),
+        Ok(Err(error)) => client.failed(&error),
+        Err(stopped) => Report::failure(stopped, None),
     };
     let result = report.print(arguments.client.json, |report, out| {
         report.write_answer(out)

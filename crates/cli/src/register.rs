@@ -1,7 +1,7 @@
 //! `sipora register`: registers an address-of-record, lists its bindings, or removes them.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use sipora_session_core::message::{ContactRef, HeaderName, Method};
@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::exit::{Failure, chain};
 use crate::output::{BindingRow, Report};
 use crate::signals::Signals;
+use crate::wire::time_of_day;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUSES)]
@@ -57,12 +58,8 @@ pub(crate) struct RegisterArguments {
 /// Runs `sipora register`.
 pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
     let addresses = Addresses::from_arguments(&arguments)?;
-    // Before anything is bound: a signal from here on means to unregister.
-    let mut signals = if arguments.keep {
-        Some(Signals::listen()?)
-    } else {
-        None
-    };
+    // Before anything is bound: with --keep, a signal from here on means to unregister.
+    let mut signals = Signals::listen()?;
     let client = Client::start(
         &arguments.client,
         addresses.registrar.clone(),
@@ -74,11 +71,12 @@ pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
         addresses: &addresses,
         client: &client,
     };
-    let result = match &mut signals {
-        Some(signals) => session.keep(signals).await,
-        None if arguments.query => session.query().await,
-        None if arguments.remove => session.remove().await,
-        None => session.register().await,
+    let signals = &mut signals;
+    let result = match &arguments {
+        RegisterArguments { keep: true, .. } => session.keep(signals).await,
+        RegisterArguments { query: true, .. } => session.query(signals).await,
+        RegisterArguments { remove: true, .. } => session.remove(signals).await,
+        _ => session.register(signals).await,
     };
     client.close().await;
     result
@@ -92,23 +90,21 @@ struct Session<'a> {
 
 impl Session<'_> {
     /// Binds the contact and leaves it bound until it expires.
-    async fn register(&self) -> Result<(), Failure> {
-        let report = match self.bind().await {
-            Ok(registration) => self.bound(&registration),
-            Err(error) => self.client.failed(&error),
+    async fn register(&self, signals: &mut Signals) -> Result<(), Failure> {
+        let report = match signals.or(self.bind()).await {
+            Ok(Ok(registration)) => self.bound(&registration),
+            Ok(Err(error)) => self.client.failed(&error),
+            Err(stopped) => Report::failure(stopped, None),
         };
         self.print_bound(report)
     }
 
     /// Binds the contact, keeps it bound until a signal comes, and removes it.
     async fn keep(&self, signals: &mut Signals) -> Result<(), Failure> {
-        let registration = tokio::select! {
-            registration = self.bind() => registration,
-            _ = signals.next() => return Err(Failure::NoAnswer("stopped before the registrar answered".to_owned())),
-        };
-        let registration = match registration {
-            Ok(registration) => registration,
-            Err(error) => return self.print_bound(self.client.failed(&error)),
+        let registration = match signals.or(self.bind()).await {
+            Ok(Ok(registration)) => registration,
+            Ok(Err(error)) => return self.print_bound(self.client.failed(&error)),
+            Err(stopped) => return self.print_bound(Report::failure(stopped, None)),
         };
         self.print_bound(self.bound(&registration))?;
         let mut states = registration.states();
@@ -136,8 +132,8 @@ impl Session<'_> {
     }
 
     /// Lists the bindings, by a REGISTER without Contact (RFC 3261 §10.2.3).
-    async fn query(&self) -> Result<(), Failure> {
-        let report = self.send(None).await;
+    async fn query(&self, signals: &mut Signals) -> Result<(), Failure> {
+        let report = self.send(None, signals).await;
         self.print(report, |report, out| {
             let count = report.bindings.as_ref().map_or(0, Vec::len);
             let noun = if count == 1 { "binding" } else { "bindings" };
@@ -147,10 +143,10 @@ impl Session<'_> {
     }
 
     /// Removes one contact, or all of them by `*` (RFC 3261 §10.2.2).
-    async fn remove(&self) -> Result<(), Failure> {
+    async fn remove(&self, signals: &mut Signals) -> Result<(), Failure> {
         let contact = self.addresses.contact.as_ref();
         let removal = contact.map_or("*".to_owned(), |contact| format!("<{contact}>"));
-        let report = self.send(Some(&removal)).await;
+        let report = self.send(Some(&removal), signals).await;
         self.print(report, |report, out| {
             let record = &self.addresses.record;
             match contact {
@@ -184,7 +180,7 @@ impl Session<'_> {
     }
 
     /// Sends a REGISTER that binds nothing: without `removal` it only asks, with it that contact is removed.
-    async fn send(&self, removal: Option<&str>) -> Report {
+    async fn send(&self, removal: Option<&str>, signals: &mut Signals) -> Report {
         let Addresses {
             record, registrar, ..
         } = self.addresses;
@@ -203,15 +199,19 @@ impl Session<'_> {
             Err(error) => return Report::failure(Failure::Local(chain(&error)), None),
         };
         let timeout = self.arguments.client.timeout;
-        match coordinator.send_raw_request(request, timeout).await {
-            Ok(response) => {
+        match signals
+            .or(coordinator.send_raw_request(request, timeout))
+            .await
+        {
+            Ok(Ok(response)) => {
                 let mut report = self.client.answered(&response);
                 if report.is_success() {
                     report.bindings = bindings(&response);
                 }
                 report
             }
-            Err(error) => self.client.failed(&error),
+            Ok(Err(error)) => self.client.failed(&error),
+            Err(stopped) => Report::failure(stopped, None),
         }
     }
 
@@ -255,8 +255,9 @@ impl Session<'_> {
         }
     }
 
-    /// Says something beside the report; with --json that goes to standard error.
+    /// Says something beside the report, and when; with --json that goes to standard error.
     fn note(&self, text: &str) -> Result<(), Failure> {
+        let text = format!("{} {text}", time_of_day(SystemTime::now()));
         if self.arguments.client.json {
             writeln!(io::stderr(), "{text}")?;
         } else {

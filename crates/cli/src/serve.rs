@@ -1,18 +1,20 @@
 //! `sipora serve`: runs a registrar until it is told to stop.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use sipora_call_engine::{Algorithm, CallCenterConfig, CallCenterEngine, Users};
+use sipora_call_engine::{Algorithm, CallCenterConfig, CallCenterEngine, TransportConfig, Users};
 
-use crate::arguments::EXIT_STATUSES;
-use crate::config::{ConfigFile, Digest, Expires, Listen};
+use crate::arguments::SERVER_EXIT_STATUSES;
+use crate::config::{self, ConfigFile, Digest, Expires, Listen};
 use crate::exit::{Failure, chain};
-use crate::signals::Signals;
+use crate::open_files;
+use crate::signals::{Hangups, Signals};
 
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUSES)]
+#[command(after_help = SERVER_EXIT_STATUSES)]
 pub(crate) struct ServeArguments {
     /// Configuration file in TOML; flags come before what it says
     #[arg(long, value_name = "FILE")]
@@ -24,14 +26,14 @@ pub(crate) struct ServeArguments {
     listen: Vec<Listen>,
 
     /// Host that clients reach this server by, for its Via headers
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", value_parser = config::host_name)]
     advertise: Option<String>,
 
     /// Domain to serve, whatever the port, may repeat [default: the addresses it listens at]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = config::host_name)]
     domain: Vec<String>,
 
-    /// Users who may register, a line each: user:password
+    /// Users who may register, a line each: user:password; read again on SIGHUP
     #[arg(long, value_name = "FILE", conflicts_with = "no_auth")]
     users: Option<PathBuf>,
 
@@ -56,20 +58,66 @@ pub(crate) struct ServeArguments {
 /// Runs `sipora serve`.
 pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let settings = Settings::from_arguments(arguments)?;
+    let users_file = settings.users.clone();
     // From the first line of output on, a signal is an orderly end.
     let mut signals = Signals::listen()?;
+    let mut hangups = Hangups::listen()?;
+    let open_files = open_files::raise_limit();
     let engine = CallCenterEngine::new(settings.into_config())
         .await
         .map_err(|error| Failure::Local(chain(&error)))?;
-    if engine.users().is_some_and(Users::is_empty) {
-        tracing::warn!("the users file names nobody, so nobody can register");
-    }
+    warn(&engine, users_file.is_none(), open_files);
     announce(&engine)?;
-    let signal = signals.next().await;
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => break signal,
+            () = hangups.next() => read_users_again(&engine, users_file.as_deref()).await,
+        }
+    };
     tracing::info!("{signal}: ending");
     tokio::select! {
         () = engine.shutdown() => Ok(()),
         signal = signals.next() => Err(Failure::Local(format!("{signal} again: ended at once"))),
+    }
+}
+
+/// Says what is allowed, and yet seldom meant.
+fn warn(engine: &CallCenterEngine, is_open: bool, open_files: Option<u64>) {
+    if engine.users().is_some_and(Users::is_empty) {
+        tracing::warn!("the users file names nobody, so nobody can register");
+    }
+    let listeners = engine.listeners();
+    let mut reachable = listeners
+        .iter()
+        .filter(|listener| !listener.address.ip().is_loopback());
+    if let Some(listener) = reachable.next().filter(|_| is_open) {
+        tracing::warn!(
+            "without authentication, whoever reaches {listener} may register as anybody"
+        );
+    }
+    let connections = TransportConfig::default().max_connections;
+    if let Some(limit) = open_files.filter(|_| !open_files::suffice(open_files, connections)) {
+        tracing::warn!(
+            "{limit} open files are too few for {connections} connections: raise the hard limit (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
+}
+
+/// Puts the users file, as it is now, in the place of the users that there are; one that is wrong changes nothing.
+async fn read_users_again(engine: &Arc<CallCenterEngine>, file: Option<&Path>) {
+    let Some(file) = file.map(Path::to_owned) else {
+        tracing::info!("SIGHUP: there is no users file to read again");
+        return;
+    };
+    let engine = Arc::clone(engine);
+    let read = tokio::task::spawn_blocking(move || engine.users().map(|users| users.reload(file)));
+    match read.await {
+        Ok(Some(Ok(0))) => tracing::warn!("SIGHUP: the users file names nobody any more"),
+        Ok(Some(Ok(count))) => tracing::info!("SIGHUP: users read again, there are {count}"),
+        Ok(Some(Err(error))) => {
+            tracing::error!("SIGHUP: the users stay as they were: {}", chain(&error));
+        }
+        Ok(None) | Err(_) => tracing::error!("SIGHUP: the users stay as they were"),
     }
 }
 
@@ -119,6 +167,8 @@ impl Settings {
                 }
             },
         };
+        config::distinct(&arguments.digest)
+            .map_err(|problem| Failure::Local(format!("--digest: {problem}")))?;
         Ok(Settings {
             listen: first_given(arguments.listen, file.listen),
             advertise: arguments.advertise.or(file.advertise),
@@ -223,7 +273,7 @@ mod tests {
     fn the_file_counts_where_no_flag_is_given() {
         let settings = Settings::merge(
             arguments(&[]),
-            file("listen = [\"tcp:127.0.0.1:2\"]\nusers = \"u.txt\"\nmaximum_contacts = 2\nexpires.maximum = 600\n"),
+            file("listen = [\"tcp:127.0.0.1:2\"]\nusers = \"u.txt\"\nmaximum_contacts = 2\nexpires = { default = 300, maximum = 600 }\n"),
         )
         .unwrap();
         assert_eq!(settings.listen, [Listen::Tcp("127.0.0.1:2".to_owned())]);
@@ -250,6 +300,14 @@ mod tests {
     fn users_and_no_auth_together_are_wrong_usage() {
         let words = ["sipora", "serve", "--users", "u.txt", "--no-auth"];
         assert!(Arguments::try_parse_from(words).is_err());
+    }
+
+    #[test]
+    fn a_digest_named_twice_is_wrong_usage() {
+        let twice = arguments(&["--no-auth", "--digest", "MD5,md5"]);
+        let failure = Settings::merge(twice, file("")).unwrap_err();
+        assert_eq!(failure.status(), 2);
+        assert_eq!(failure.to_string(), "--digest: MD5 is there twice");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The signals that end the program.
+//! The signals that end the program, and the one that makes a server read its users again.
 
 use crate::exit::Failure;
 
@@ -29,6 +29,53 @@ impl Signals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
+    }
+}
+
+impl Signals {
+    /// Waits for an answer, but no longer than until a signal comes.
+    pub(crate) async fn or<T>(&mut self, answer: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            answer = answer => Ok(answer),
+            signal = self.next() => Err(Failure::NoAnswer(format!("{signal}: stopped before an answer came"))),
+        }
+    }
+}
+
+/// Listens for SIGHUP. From here on it does not kill the process.
+#[cfg(unix)]
+pub(crate) struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    pub(crate) fn listen() -> Result<Hangups, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        signal(SignalKind::hangup())
+            .map(Hangups)
+            .map_err(|error| Failure::Local(format!("cannot listen for signals: {error}")))
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Is never told anything.
+#[cfg(not(unix))]
+pub(crate) struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    pub(crate) fn listen() -> Result<Hangups, Failure> {
+        Ok(Hangups)
+    }
+
+    /// Waits for ever.
+    pub(crate) async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 

@@ -40,7 +40,7 @@ fn shown(title: &str, bytes: &[u8]) -> String {
 }
 
 /// Gives the time of day in UTC, to the millisecond.
-fn time_of_day(time: SystemTime) -> String {
+pub(crate) fn time_of_day(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (seconds, milliseconds) = (since.as_secs() % 86_400, since.subsec_millis());
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

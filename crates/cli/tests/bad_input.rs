@@ -263,6 +263,98 @@ fn a_digest_algorithm_that_is_unknown_is_refused() {
     );
 }
 
+#[test]
+fn a_value_of_the_configuration_that_cannot_be_used_is_named_with_file_line_and_key() {
+    let files = tempfile::tempdir().unwrap();
+    for (text, culprit) in [
+        (
+            "[expires]\nminimum = 4000\nmaximum = 100\n",
+            "1:1: expires.minimum",
+        ),
+        ("\nmaximum_contacts = 0\n", "2:20: maximum_contacts"),
+        ("listen = []\n", "1:10: the list is empty"),
+        ("digest = [\"MD5\", \"MD5\"]\n", "1:10: MD5 is there twice"),
+    ] {
+        let path = write(files.path(), "sipora.toml", text);
+        let path = path.to_str().unwrap();
+        refused(
+            &["serve", "--no-auth", "--config", path],
+            &format!("{path}:{culprit}"),
+        );
+    }
+}
+
+#[test]
+fn a_listener_whose_name_does_not_resolve_says_so() {
+    let listen = ["serve", "--no-auth", "--listen", "udp:nosuch.invalid:5062"];
+    refused(&listen, "\"nosuch.invalid\" does not resolve");
+}
+
+#[test]
+fn a_digest_algorithm_named_twice_is_refused() {
+    refused(
+        &["serve", "--no-auth", "--digest", "MD5,MD5"],
+        "MD5 is there twice",
+    );
+}
+
+// ---- what is allowed, and seldom meant ----
+
+#[test]
+fn a_server_without_authentication_that_others_can_reach_warns_once() {
+    let warned = |address: &str| {
+        let mut command = Command::new(SIPORA);
+        let listen = ["udp", "tcp"].map(|transport| format!("{transport}:{address}:0"));
+        command.args([
+            "serve",
+            "--no-auth",
+            "--listen",
+            &listen[0],
+            "--listen",
+            &listen[1],
+        ]);
+        let server = Process::start(&mut command);
+        common::listener(&server, "tcp");
+        let outcome = server.terminate(PATIENCE);
+        assert_eq!(outcome.code(), 0, "{outcome}");
+        let lines = outcome.error_lines();
+        let warnings = lines
+            .iter()
+            .filter(|line| line.contains("without authentication"));
+        warnings.count()
+    };
+    assert_eq!(warned("0.0.0.0"), 1);
+    assert_eq!(warned("127.0.0.1"), 0);
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_and_one_that_is_too_low_is_warned_about() {
+    let serve = "exec \"$0\" serve --no-auth --listen udp:127.0.0.1:0";
+    for (limits, warns) in [("ulimit -Sn 64", false), ("ulimit -n 512", true)] {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limits} && {serve}"), SIPORA]);
+        let server = Process::start(&mut command);
+        common::listener(&server, "udp");
+        let path = format!("/proc/{}/limits", server.id());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if let Some(line) = text.lines().find(|line| line.starts_with("Max open files")) {
+            let numbers: Vec<&str> = line.split_whitespace().skip(3).take(2).collect();
+            assert_eq!(numbers[0], numbers[1], "soft and hard limit: {line}");
+            if !warns && numbers[1].parse().is_ok_and(|limit: u64| limit < 10_064) {
+                eprintln!("skipped: the hard limit of this machine is low");
+                continue;
+            }
+        }
+        let outcome = server.terminate(PATIENCE);
+        assert_eq!(outcome.code(), 0, "{outcome}");
+        assert_eq!(
+            outcome.stderr.contains("open files are too few"),
+            warns,
+            "{outcome}"
+        );
+    }
+}
+
 // ---- flags ----
 
 #[test]
@@ -321,7 +413,8 @@ fn a_uri_that_cannot_be_read_is_refused() {
         "sip:alice@",
         "sip:alice@[::1",
         "sip:alice@127.0.0.1:99999",
-        "mailto:alice@x",
+        "mailto:alice",
+        "127.0.0.1",
     ] {
         refused(&["options", uri], uri);
         refused(&["register", uri], uri);
@@ -468,6 +561,84 @@ fn the_port_is_free_again_after_sigterm() {
     assert_eq!(common::listener(&again, "udp"), udp);
     assert_eq!(common::listener(&again, "tcp"), tcp);
     assert_eq!(again.terminate(PATIENCE).code(), 0);
+}
+
+#[test]
+fn sighup_reads_the_users_file_again_and_a_broken_one_changes_nothing() {
+    let mut server = Server::start(["alice"]);
+    let users = server.files.path().join("users");
+    let secret = write(server.files.path(), "secret", "secret");
+    let uri = format!("sip:bob@{}", server.udp);
+    let bob = || {
+        let secret = secret.to_str().unwrap();
+        sipora(["register", &uri, "--query", "--password-file", secret]).code()
+    };
+    assert_eq!(bob(), 1);
+    std::fs::write(&users, "bob:secret\n").unwrap();
+    server.process.signal("HUP");
+    server.process.wait_for("the reload", PATIENCE, |line| {
+        line.contains("users read again, there are 1").then_some(())
+    });
+    assert_eq!(bob(), 0);
+    std::fs::write(&users, "nobody at all\n").unwrap();
+    server.process.signal("HUP");
+    server.process.wait_for("the complaint", PATIENCE, |line| {
+        (line.contains("users stay as they were") && line.contains("users:1:")).then_some(())
+    });
+    assert_eq!(bob(), 0);
+    assert_eq!(server.process.terminate(PATIENCE).code(), 0);
+}
+
+#[test]
+fn wrong_credentials_are_logged_with_the_username_that_was_sent() {
+    let server = Server::start(["alice"]);
+    let wrong = write(server.files.path(), "wrong", "wrong");
+    let uri = format!("sip:alice@{}", server.udp);
+    let wrong = wrong.to_str().unwrap();
+    let outcome = sipora([
+        "register",
+        &uri,
+        "--user",
+        "ali ce",
+        "--password-file",
+        wrong,
+    ]);
+    assert_eq!(outcome.code(), 1, "{outcome}");
+    server.process.wait_for("the line", PATIENCE, |line| {
+        (line.contains("wrong credentials") && line.contains("ali ce")).then_some(())
+    });
+}
+
+#[test]
+fn a_client_that_is_stopped_says_so_in_one_line_with_status_3() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_read_timeout(Some(PATIENCE)).unwrap();
+    let uri = format!("sip:alice@{}", silent.local_addr().unwrap());
+    for (signal, arguments) in [
+        ("INT", ["options", &uri].as_slice()),
+        ("TERM", &["register", &uri]),
+        ("INT", &["register", &uri, "--query"]),
+        ("TERM", &["register", &uri, "--remove"]),
+        ("TERM", &["register", &uri, "--keep"]),
+    ] {
+        let mut client = Process::start(Command::new(SIPORA).args(arguments));
+        silent.recv(&mut [0; 2048]).expect("a request");
+        client.signal(signal);
+        let outcome = client.wait(PATIENCE);
+        assert_eq!(outcome.code(), 3, "{arguments:?}: {outcome}");
+        let lines = outcome.error_lines();
+        assert_eq!(
+            lines,
+            [format!(
+                "sipora: SIG{signal}: stopped before an answer came"
+            )]
+        );
+        assert!(outcome.stdout.is_empty(), "{outcome}");
+        // What it sent again meanwhile is not what the next one sends.
+        silent.set_nonblocking(true).unwrap();
+        while silent.recv(&mut [0; 2048]).is_ok() {}
+        silent.set_nonblocking(false).unwrap();
+    }
 }
 
 #[test]

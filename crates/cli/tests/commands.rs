@@ -238,6 +238,21 @@ fn what_is_too_brief_is_registered_for_the_least_that_is_granted() {
 }
 
 #[test]
+fn who_has_too_many_contacts_is_told_how_to_get_rid_of_them() {
+    let alice = Alice::of(Server::start_with(["alice"], "maximum_contacts = 2\n", &[]));
+    for contact in ["sip:alice@192.0.2.1", "sip:alice@192.0.2.2"] {
+        assert_eq!(alice.register(&["--contact", contact]).code(), 0);
+    }
+    let outcome = alice.register(&[]);
+    assert_eq!(outcome.code(), 1, "{outcome}");
+    let lines = outcome.error_lines();
+    assert_eq!(lines.len(), 1, "{outcome}");
+    for part in ["403 Too Many Contacts", "--remove", "--keep"] {
+        assert!(lines[0].contains(part), "{part}: {outcome}");
+    }
+}
+
+#[test]
 fn a_registrar_and_a_proxy_can_be_other_than_the_domain() {
     let alice = Alice::start();
     let server = format!("sip:{}", alice.server.udp);
@@ -329,7 +344,7 @@ fn a_registration_that_is_kept_is_refreshed_and_in_the_end_removed() {
             line.starts_with("registered sip:").then_some(())
         });
         kept.wait_for("a refresh", PATIENCE, |line| {
-            line.starts_with("registered for 3 s").then_some(())
+            line.contains("Z registered for 3 s").then_some(())
         });
         assert_eq!(alice.bound().len(), 1);
         kept.signal(signal);
@@ -338,7 +353,7 @@ fn a_registration_that_is_kept_is_refreshed_and_in_the_end_removed() {
         assert!(
             outcome
                 .stdout
-                .ends_with(&format!("unregistered {}\n", alice.address())),
+                .ends_with(&format!("Z unregistered {}\n", alice.address())),
             "{outcome}"
         );
         assert_eq!(alice.bound(), Vec::<String>::new(), "{signal}");
@@ -350,7 +365,7 @@ fn a_registration_that_is_kept_prints_one_json_object() {
     let alice = Alice::of(Server::start_with(["alice"], common::SHORT_EXPIRES, &[]));
     let mut kept = Process::start(&mut alice.command(&["--keep", "--expires", "3", "--json"]));
     kept.wait_for("a refresh", PATIENCE, |line| {
-        line.starts_with("registered for 3 s").then_some(())
+        line.contains("Z registered for 3 s").then_some(())
     });
     kept.signal("TERM");
     let outcome = kept.wait(Duration::from_secs(6));

@@ -204,9 +204,11 @@ impl<M> Edit<M> {
 
     fn piece(&mut self, name: &HeaderName, value: impl Display) -> Option<Piece> {
         let mut line = Vec::new();
-        let result = match *name {
-            HeaderName::ContentLength => Err(BuildError::Reserved(name.clone())),
-            _ => print_checked(&mut line, name, value),
+        // Compared, not matched: `Other("l")` is a Content-Length too.
+        let result = if *name == HeaderName::ContentLength {
+            Err(BuildError::Reserved(name.clone()))
+        } else {
+            print_checked(&mut line, name, value)
         };
         match result {
             Ok(()) => Some(Piece::New(name.clone(), line)),
@@ -239,7 +241,14 @@ impl<M> Edit<M> {
         let source = &self.raw.bytes;
         let lines = &self.raw.lines;
         let body = self.body.as_deref().unwrap_or(self.raw.body());
-        let mut out = Vec::with_capacity(source.len() + body.len() + 256);
+        let added = self.lines.iter().map(|piece| match piece {
+            Piece::New(_, line) => line.len(),
+            Piece::Kept(_) => 0,
+        });
+        let replaced = self.body.as_deref().map_or(0, |body| body.len() + 32);
+        let start_line = self.start_line.as_ref().map_or(0, Vec::len);
+        let size = source.len() + start_line + added.sum::<usize>() + replaced;
+        let mut out = Vec::with_capacity(size);
         match &self.start_line {
             Some(line) => out.extend_from_slice(line),
             None => out.extend_from_slice(source.get(..self.kept(0).start).unwrap_or_default()),
@@ -264,6 +273,8 @@ impl<M> Edit<M> {
                 out.extend_from_slice(body);
             }
         }
+        // What was replaced or removed leaves room that nobody needs.
+        out.shrink_to_fit();
         Ok((self.message, out))
     }
 }

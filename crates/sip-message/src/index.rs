@@ -326,6 +326,8 @@ impl Indexer<'_> {
         self.at = end + 2;
         if !named {
             self.note(Defect::new(ParseErrorKind::HeaderLine, colon));
+            // A fold of nothing: another reader could take it for a header field, Content-Length among them.
+            self.ambiguous |= is_lws(byte_at(bytes, start));
             return true;
         }
         if !clean {
@@ -334,6 +336,7 @@ impl Indexer<'_> {
         }
         if end - start > self.limits.header_line {
             self.note(Defect::within(ParseErrorKind::HeaderLineTooLong, start, id));
+            self.ambiguous |= id == HeaderName::ContentLength.known_id();
             return true;
         }
         if self.lines.len() >= self.limits.header_count {

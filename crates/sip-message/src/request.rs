@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::builder::RequestBuilder;
-use crate::classes::offset_in;
+use crate::classes::{offset_in, trim};
 use crate::edit::Edit;
 use crate::error::{ParseError, ParseErrorKind, Rejection};
 use crate::headers::Headers;
@@ -11,6 +11,7 @@ use crate::index::{Line, Span};
 use crate::limits::Limits;
 use crate::message::{Message, Raw, text};
 use crate::method::Method;
+use crate::scan;
 use crate::uri::{Uri, UriError, UriRef};
 
 /// A request (RFC 3261 §7.1).
@@ -107,18 +108,18 @@ impl Request {
     /// A line end or NUL in `value` would make it two header fields; each becomes a space.
     pub fn with_top_via(&self, value: &str) -> Request {
         let source = &self.raw.bytes;
-        let first = self
-            .raw
-            .lines
-            .first()
-            .map_or(self.raw.body.saturating_sub(2), |line| line.start);
+        let value = trim(value.as_bytes());
+        let first = match self.raw.lines.first() {
+            Some(line) => line.start,
+            None => self.start_line_end(),
+        };
         let (before, after) = source
             .split_at_checked(first as usize)
             .unwrap_or((source, &[]));
         let mut out = Vec::with_capacity(source.len() + value.len() + 7);
         out.extend_from_slice(before);
         out.extend_from_slice(b"Via: ");
-        out.extend(value.bytes().map(without_line_end));
+        out.extend(value.iter().copied().map(without_line_end));
         out.extend_from_slice(b"\r\n");
         let added = (out.len() - before.len()) as u32;
         out.extend_from_slice(after);
@@ -167,6 +168,7 @@ impl Request {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_top_via_replaced(&self, value: &[u8]) -> Option<Request> {
+        let value = trim(value);
         let source = &self.raw.bytes;
         let headers = self.headers();
         let via = headers.via().ok()?;
@@ -174,7 +176,7 @@ impl Request {
         let start = offset_in(source, old);
         let (before, rest) = source.split_at_checked(start)?;
         let after = rest.get(old.len()..)?;
-        let mut out = Vec::with_capacity(source.len() + value.len());
+        let mut out = Vec::with_capacity(source.len() - old.len() + value.len());
         out.extend_from_slice(before);
         out.extend(value.iter().copied().map(without_line_end));
         out.extend_from_slice(after);
@@ -199,6 +201,13 @@ impl Request {
             },
             ..self.clone()
         })
+    }
+
+    /// Where the header section begins. What could be read of a broken request may not have its blank line.
+    fn start_line_end(&self) -> u32 {
+        let end = self.version.end;
+        let rest = self.raw.bytes.get(end as usize..).unwrap_or_default();
+        scan::find(b'\n', rest).map_or(end, |length| end + length as u32 + 1)
     }
 
     /// Begins a copy with changes; what is not changed keeps its bytes.

@@ -6,7 +6,7 @@ use crate::limits::Limits;
 use crate::message::{Message, assemble};
 use crate::request::Request;
 use crate::scan;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Cuts a stream of bytes into messages and keep-alives.
 ///
@@ -253,7 +253,7 @@ impl StreamFramer {
         let State::Body(head) = std::mem::replace(&mut self.state, State::Head) else {
             return None;
         };
-        let bytes = self.buffer.split_to(end).freeze();
+        let bytes = self.take(end);
         self.scanned = 0;
         self.line = 0;
         self.half_ping = false;
@@ -266,9 +266,20 @@ impl StreamFramer {
         })
     }
 
+    /// Takes a message out at its exact size: one that is kept for long keeps no neighbours, and a connection that has
+    /// fallen silent does not keep the room that its largest message took.
+    fn take(&mut self, end: usize) -> Bytes {
+        let bytes = Bytes::copy_from_slice(self.buffer.get(..end).unwrap_or_default());
+        self.buffer.advance(end);
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        bytes
+    }
+
     /// Refuses a message whose end is unknown, or too far away.
     fn refuse(&mut self, head: Head, end: usize) -> Frame {
-        let bytes = self.buffer.split_to(end).freeze();
+        let bytes = self.take(end);
         let error = match assemble(bytes, head, &self.limits) {
             Err(error) => error,
             // No head comes here without a defect or a body that is too long.

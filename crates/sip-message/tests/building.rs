@@ -314,3 +314,76 @@ proptest! {
         prop_assert_eq!(built.with_top_via("SIP/2.0/UDP h").check(), Ok(()));
     }
 }
+
+#[test]
+fn content_length_is_reserved_by_whatever_name() {
+    for name in ["Content-Length", "l", "CONTENT-LENGTH"] {
+        let other = HeaderName::Other(name.into());
+        let edited = received().edit().append(other.clone(), 5).build();
+        assert_eq!(edited.unwrap_err(), BuildError::Reserved(other.clone()));
+        let built = options().header(other.clone(), 5).build();
+        assert_eq!(built.unwrap_err(), BuildError::Reserved(other));
+    }
+}
+
+/// The lines of a request as its index has them, and as parsing its bytes again finds them.
+fn indexed_twice(request: &Request) -> [Vec<(String, String, usize)>; 2] {
+    let lines = |request: &Request| {
+        let line = |line: sipora_message::Header<'_>| {
+            let value = String::from_utf8_lossy(line.value()).into_owned();
+            (line.raw_name().to_owned(), value, line.offset())
+        };
+        request.headers().iter().map(line).collect()
+    };
+    let again = Request::parse(request.to_bytes(), &Limits::default()).unwrap();
+    assert_eq!(again.body(), request.body());
+    assert_eq!(again.uri_text(), request.uri_text());
+    [lines(request), lines(&again)]
+}
+
+#[test]
+fn an_index_that_moved_along_is_the_index_of_the_new_bytes() {
+    let request = received();
+    for value in [
+        "SIP/2.0/UDP c",
+        " SIP/2.0/UDP c;branch=z9hG4bK77777777777\t",
+        "x\r\ny",
+    ] {
+        let [moved, parsed] = indexed_twice(&request.with_top_via(value));
+        assert_eq!(moved, parsed, "{value:?}");
+        let stamped = request.with_top_via_replaced(value.as_bytes()).unwrap();
+        let [moved, parsed] = indexed_twice(&stamped);
+        assert_eq!(moved, parsed, "{value:?}");
+    }
+    let text = "OPTIONS sip:a@b SIP/2.0\r\n\r\n";
+    let bare = Request::parse(text, &Limits::default()).unwrap();
+    let [moved, parsed] = indexed_twice(&bare.with_top_via("SIP/2.0/UDP c"));
+    assert_eq!(moved, parsed);
+}
+
+#[test]
+fn a_via_goes_behind_the_start_line_even_if_nothing_follows_it() {
+    let broken = Message::parse("OPTIONS sip:a@b SIP/2.0 \r\n", &Limits::default()).unwrap_err();
+    let request = broken.request().unwrap().with_top_via("SIP/2.0/UDP c");
+    assert_eq!(
+        text(request.as_bytes()),
+        "OPTIONS sip:a@b SIP/2.0 \r\nVia: SIP/2.0/UDP c\r\n"
+    );
+    assert_eq!(request.headers().via().unwrap().host_str(), "c");
+}
+
+#[test]
+fn what_is_printed_takes_no_more_room_than_its_bytes() {
+    let request = options().body("text/plain", "hi").build().unwrap();
+    let given = options().max_forwards(5).build().unwrap();
+    let edited = received().edit().remove(HeaderName::Via).build().unwrap();
+    let replaced = received().edit().body("text/plain", "x").build().unwrap();
+    let stamped = received().with_top_via_replaced(b"SIP/2.0/UDP c").unwrap();
+    let added = received().with_top_via("SIP/2.0/UDP c");
+    for request in [request, given, edited, replaced, stamped, added] {
+        let printed = request.as_bytes().len();
+        let bytes = request.to_bytes();
+        drop(request);
+        assert_eq!(bytes.try_into_mut().unwrap().capacity(), printed);
+    }
+}

@@ -237,3 +237,42 @@ proptest! {
         prop_assert_eq!(frames(stream.as_bytes(), &cuts, Limits::default()), whole(stream.as_bytes()));
     }
 }
+
+#[test]
+fn a_length_that_another_reader_may_see_ends_the_stream() {
+    let limits = Limits {
+        header_line: 64,
+        ..Limits::default()
+    };
+    let long = format!("Content-Length:{}100\r\n", " ".repeat(64));
+    let folded = " Content-Length: 100\r\n";
+    let rest = REGISTER.split_once("\r\n").unwrap().1;
+    for (line, kind) in [(&*long, "HeaderLineTooLong"), (folded, "HeaderLine")] {
+        let smuggled = with_body("");
+        let stream = format!("REGISTER sip:b SIP/2.0\r\n{line}{rest}l: 0\r\n\r\n{smuggled}");
+        assert_eq!(
+            frames(stream.as_bytes(), &[], limits),
+            [format!("{kind} false true")]
+        );
+    }
+}
+
+#[test]
+fn a_message_that_is_kept_keeps_nothing_else() {
+    let mut framer = StreamFramer::new(Limits::default());
+    let message = with_body("");
+    framer.push(message.repeat(100).as_bytes());
+    let Some(Frame::Message(first)) = framer.next() else {
+        panic!("no message");
+    };
+    let Some(Frame::Message(second)) = framer.next() else {
+        panic!("no message");
+    };
+    // Alone in its buffer, a message can be taken over without a copy, and is not larger than it says.
+    drop(second);
+    let length = first.as_bytes().len();
+    let bytes = first.to_bytes();
+    drop(first);
+    let buffer = bytes.try_into_mut().unwrap();
+    assert_eq!(buffer.capacity(), length);
+}

@@ -459,3 +459,21 @@ proptest! {
         prop_assert_eq!(headers.nth(2).unwrap().value(), b"1");
     }
 }
+
+#[test]
+fn white_space_stands_around_the_slashes_and_the_colon_of_a_via() {
+    for via in [
+        "SIP/2.0/ UDP h:5070",
+        "SIP/2.0/\r\n UDP h:5070",
+        "SIP/2.0 /UDP h:5070",
+        "SIP/2.0/UDP h:\r\n 5070",
+        "SIP/2.0/UDP h :\t5070",
+    ] {
+        with(&format!("Via: {via};branch=z9hG4bK1"), |headers| {
+            let via = headers.via().unwrap();
+            assert_eq!((via.transport(), via.version()), ("UDP", "2.0"));
+            assert_eq!((via.host_str(), via.port()), ("h", Some(5070)));
+            assert_eq!(via.branch(), Some("z9hG4bK1"));
+        });
+    }
+}

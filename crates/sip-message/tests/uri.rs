@@ -377,3 +377,44 @@ fn a_host_brings_nothing_of_its_own() {
         .unwrap();
     assert_eq!(escaped.as_str(), "sip:h;a%3Bb=c%3Dd%3F?e%26f=%0D%0AX:%20y");
 }
+
+#[test]
+fn what_telephones_forget_to_escape_is_read_and_kept() {
+    for user in [
+        "*31#5550123",
+        "#",
+        "j\u{f6}rg",
+        "a|b",
+        "{x}",
+        "[1]",
+        "a^b`c",
+        "d\\e",
+    ] {
+        let text = format!("sip:{user}@example.com;transport=tcp");
+        let found = uri(&text);
+        assert_eq!(found.user(), Some(user));
+        assert_eq!(found.to_string(), text);
+        let escaped = Uri::builder("example.com")
+            .user(user)
+            .param("transport", Some("tcp"));
+        let escaped = escaped.build().unwrap();
+        assert!(escaped.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+        assert!(found.equivalent(&escaped), "{text} is {escaped}");
+        assert_eq!(Aor::from_uri(&found), Aor::from_uri(&escaped));
+    }
+    let params = uri("sip:a@b;info=YWI==;x=1|2;y");
+    assert_eq!(params.param("info"), Some(Some("YWI==")));
+    assert_eq!(params.param("x"), Some(Some("1|2")));
+    assert_eq!(params.params().count(), 3);
+    for text in [
+        "sip:a b@c",
+        "sip:a<b@c",
+        "sip:a\"b@c",
+        "sip:a@b@c",
+        "sip:%4@c",
+        "sip:a@b;=x",
+        "sip:a@b#c",
+    ] {
+        assert!(Uri::parse(text).is_err(), "{text}");
+    }
+}

@@ -7,7 +7,7 @@ use crate::table::Refusal;
 use crate::{Flow, Stream, StreamListener, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -20,6 +20,7 @@ pub(crate) async fn accept_loop(
 ) {
     let mut stopping = shared.stopping.subscribe();
     let mut connections = JoinSet::new();
+    let (mut refusals, mut failures) = (Pace::default(), Pace::default());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -29,13 +30,15 @@ pub(crate) async fn accept_loop(
         };
         match accepted {
             Ok(stream) => {
-                if let Some(task) = admit(&shared, stream, transport, local) {
+                if let Some(task) = admit(&shared, stream, transport, local, &mut refusals) {
                     connections.spawn(task.run());
                 }
             }
             Err(error) => {
                 count(&shared.counters.accept_errors);
-                warn!(%local, %transport, %error, "cannot accept");
+                if let Some(held_back) = failures.admit(shared.network.now().instant) {
+                    warn!(%local, %transport, %error, held_back, "cannot accept");
+                }
                 // Too many open files lasts a while; without a pause the failure would be all that we do.
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -51,6 +54,7 @@ fn admit(
     stream: Box<dyn Stream>,
     transport: Transport,
     listener: SocketAddr,
+    refusals: &mut Pace,
 ) -> Option<ConnectionTask> {
     // A peer that has gone again already has no address.
     let remote = stream.peer_addr().ok()?;
@@ -62,7 +66,9 @@ fn admit(
                 Refusal::Total => &shared.counters.refused_total,
                 Refusal::PerSource => &shared.counters.refused_per_source,
             });
-            warn!(peer = %remote, %transport, ?refusal, "connection refused: too many");
+            if let Some(held_back) = refusals.admit(shared.network.now().instant) {
+                warn!(peer = %remote, %transport, ?refusal, held_back, "connection refused: too many");
+            }
             return None;
         }
     };
@@ -76,5 +82,43 @@ fn admit(
     Some(ConnectionTask::enter(shared, stream, flow, local, permit))
 }
 
+/// Lets one log line of a kind through in a period and counts the others: strangers cause them, as many as they like.
+#[derive(Default)]
+struct Pace {
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl Pace {
+    /// Says whether a line may be written now: `None`, or how many were held back since the last one.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        let early = |last: Instant| now.saturating_duration_since(last) < LOG_PERIOD;
+        if self.last.is_some_and(early) {
+            self.held_back = self.held_back.saturating_add(1);
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.held_back))
+    }
+}
+
+/// Time between two log lines of a kind. The counters tell the rest.
+const LOG_PERIOD: Duration = Duration::from_secs(1);
 /// Time between two tries to accept when one has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_writes_a_line_a_second_and_tells_how_many_were_held_back() {
+        let start = Instant::now();
+        let mut pace = Pace::default();
+        assert_eq!(pace.admit(start), Some(0));
+        let written = (1..1000).filter_map(|n| pace.admit(start + Duration::from_millis(n)));
+        assert_eq!(written.count(), 0);
+        assert_eq!(pace.admit(start + LOG_PERIOD), Some(999));
+        assert_eq!(pace.admit(start + 2 * LOG_PERIOD), Some(0));
+    }
+}

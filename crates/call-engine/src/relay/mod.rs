@@ -24,9 +24,10 @@ use sipora_transaction_core::{
 
 use crate::metrics::count;
 use crate::options;
+use crate::pace::Pace;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::refusal::Refusal;
-use crate::registrar::{Access, Secrets, Shared, secrets_of, user_of};
+use crate::registrar::{Access, MAX_LOGGED_CHARACTERS, Secrets, Shared, secrets_of, user_of};
 use crate::{AddressOfRecord, Answer, Binding, StoreError};
 use context::Final;
 use forks::{Branch, Forks};
@@ -43,6 +44,8 @@ pub(crate) struct Relay {
     limit: usize,
     /// Time that a contact has to answer.
     patience: Duration,
+    /// Of the log lines about wrong credentials.
+    wrong_credentials: Pace,
 }
 
 impl Relay {
@@ -53,6 +56,7 @@ impl Relay {
             forks: Forks::default(),
             limit,
             patience: t1.saturating_mul(PATIENCE_IN_T1),
+            wrong_credentials: Pace::default(),
         }
     }
 
@@ -160,7 +164,8 @@ impl Relay {
                 }
             }
             Verdict::Challenge { stale, reason, .. } => {
-                self.challenge(context, incoming, &realm, stale, reason);
+                let claimed = secrets.first().map_or("", |(username, _)| username);
+                self.challenge(context, incoming, &realm, claimed, stale, reason);
             }
             Verdict::Malformed { error } => {
                 self.refuse_stranger(context, incoming, &Refusal::bad_request(error.to_string()));
@@ -175,10 +180,11 @@ impl Relay {
     }
 
     fn challenge(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         incoming: &IncomingRequest,
         realm: &str,
+        claimed: &str,
         stale: bool,
         reason: Reason,
     ) {
@@ -186,7 +192,11 @@ impl Relay {
         if reason.is_failure() {
             count(&counters.wrong_credentials);
             // For operators, and for programs that watch for guessing.
-            tracing::info!(peer = %incoming.flow.remote, realm, "wrong credentials");
+            if let Some(held_back) = self.wrong_credentials.admit(context.now().instant) {
+                let username: String = claimed.chars().take(MAX_LOGGED_CHARACTERS).collect();
+                let peer = incoming.flow.remote;
+                tracing::info!(%peer, realm, ?username, held_back, "wrong credentials");
+            }
         } else {
             count(&counters.challenges);
         }

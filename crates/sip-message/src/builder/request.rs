@@ -27,6 +27,12 @@ pub struct RequestBuilder {
 /// RFC 3261 §8.1.1.6: "This value SHOULD be 70."
 const MAX_FORWARDS: &str = "70";
 
+/// `Max-Forwards: 70` and its line end.
+const MAX_FORWARDS_LINE: usize = 18;
+
+/// The start line without method and URI: ` `, ` SIP/2.0` and the line end.
+const START_LINE: usize = 11;
+
 impl RequestBuilder {
     pub(crate) fn new(method: Method, uri: &str) -> RequestBuilder {
         RequestBuilder {
@@ -110,7 +116,13 @@ impl RequestBuilder {
         if Method::from_bytes(self.method.as_str().as_bytes()).is_none() {
             return Err(BuildError::StartLine);
         }
-        let mut out = Vec::with_capacity(self.parts.size() + self.uri.len() + 64);
+        let hops = if self.parts.contains(&HeaderName::MaxForwards) {
+            0
+        } else {
+            MAX_FORWARDS_LINE
+        };
+        let start_line = self.method.as_str().len() + self.uri.len() + START_LINE;
+        let mut out = Vec::with_capacity(start_line + hops + self.parts.size());
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.push(b' ');
         out.extend_from_slice(self.uri.as_bytes());

@@ -7,7 +7,7 @@ use nom::sequence::preceded;
 
 use super::Headers;
 use super::address::Refused;
-use crate::classes::{decimal, trim};
+use crate::classes::{decimal, is_lws, trim};
 use crate::error::HeaderError;
 use crate::grammar::{self, lws, separator, skip_lws, token};
 use crate::header_name::HeaderName;
@@ -113,13 +113,14 @@ impl<'a> Via<'a> {
 
     /// Reads one value at the start of `input`; gives the rest, which is empty or begins with a comma.
     pub(super) fn read(input: &'a [u8]) -> Result<(&'a [u8], Via<'a>), Refused<'a>> {
-        let (rest, version, transport) = match input {
-            // How everybody writes it.
-            [b'S', b'I', b'P', b'/', b'2', b'.', b'0', b'/', rest @ ..] => {
-                let (rest, transport) = token(rest).map_err(|_| (NO_PROTOCOL, input))?;
-                (rest, input.get(4..7).unwrap_or_default(), transport)
-            }
-            _ => sent_protocol(input)?,
+        // How everybody writes it, and then with white space around the slashes.
+        let plain = match input {
+            [b'S', b'I', b'P', b'/', b'2', b'.', b'0', b'/', rest @ ..] => token(rest).ok(),
+            _ => None,
+        };
+        let (rest, version, transport) = match plain {
+            Some((rest, transport)) => (rest, input.get(4..7).unwrap_or_default(), transport),
+            None => sent_protocol(input)?,
         };
         let host = skip_lws(rest);
         if host.len() == rest.len() {
@@ -193,7 +194,9 @@ fn sent_by(input: &[u8]) -> Result<SentBy<'_>, Refused<'_>> {
         // The colon may have space behind it; then the port is read below.
         Err(error)
             if error.reason() == "invalid port"
-                && matches!(place(error.offset()).first(), Some(b' ' | b'\t')) =>
+                && place(error.offset())
+                    .first()
+                    .is_some_and(|byte| is_lws(*byte)) =>
         {
             HostPort {
                 host_len: error.offset() - 1,

@@ -206,7 +206,8 @@ fn check_params(bytes: &[u8], mut at: usize) -> Result<usize, UriError> {
         if end == at && matches!(bytes.get(at), None | Some(b';' | b'=' | b'?')) {
             return Err(UriError::new("empty parameter", at));
         }
-        if bytes.get(end) == Some(&b'=') {
+        // Values end in the equals signs of base64 where nobody escaped them.
+        while bytes.get(end) == Some(&b'=') {
             end = run(bytes, end + 1, URI_PARAM);
         }
         match bytes.get(end) {
@@ -264,16 +265,23 @@ fn check(
     }
 }
 
-/// Where the run ends that begins at `at`, of bytes of the class and of `%HH`.
+/// Where the run ends that begins at `at`, of bytes of the class, of `%HH`, and of what [`is_tolerated`].
 #[inline]
 fn run(bytes: &[u8], mut at: usize, class: u8) -> usize {
     loop {
         at += classes::run(rest(bytes, at), class);
         match rest(bytes, at) {
             [b'%', one, two, ..] if one.is_ascii_hexdigit() && two.is_ascii_hexdigit() => at += 3,
+            [byte, ..] if is_tolerated(*byte) => at += 1,
             _ => return at,
         }
     }
+}
+
+/// What RFC 3261 §25.1 wants escaped but telephones send as it is, `sip:*31#5550123@host` above all: it separates
+/// nothing, so it is read, and kept as it was written.
+fn is_tolerated(byte: u8) -> bool {
+    !byte.is_ascii() || b"#[]^`{|}\\".contains(&byte)
 }
 
 fn span(start: usize, end: usize) -> Span {
