@@ -248,6 +248,44 @@ async fn an_expiry_of_zero_fetches_the_present_state() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn terminate_ends_in_time_whatever_else_is_told_meanwhile() {
+    for is_early in [true, false] {
+        let scene = Scene::new(move |request| match expires_of(request) {
+            // A change crosses the last SUBSCRIBE, and no last NOTIFY comes.
+            Some(0) if is_early => vec![notify(request, "active;expires=590"), ok(0)],
+            Some(0) => vec![ok(0), notify(request, "active;expires=590")],
+            _ => plain(request),
+        })
+        .await;
+        let subscription = scene.subscribe("presence", 600).await.unwrap();
+        pass(1000).await;
+        let before = tokio::time::Instant::now();
+        let ended = subscription.terminate().await;
+        assert!(matches!(ended, SubscriptionEnd::Unsubscribed), "{ended:?}");
+        assert_eq!(before.elapsed().as_secs(), 32, "{is_early}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_ends_in_time_whatever_the_notifier_makes_of_it() {
+    for script in [
+        |request: &Request| vec![notify(request, "active"), ok(0)],
+        |request: &Request| vec![ok(0), notify(request, "active")],
+        |request: &Request| vec![notify(request, "active")],
+    ] {
+        let scene = Scene::new(script).await;
+        let subscription = scene.subscribe("presence", 0).await.unwrap();
+        assert!(subscription.next().await.is_some());
+        pass(33_000).await;
+        assert!(matches!(end(&subscription), SubscriptionEnd::Unsubscribed));
+    }
+    let silent = Scene::new(|_| vec![answer(204)]).await;
+    let subscription = silent.subscribe("presence", 0).await.unwrap();
+    pass(33_000).await;
+    assert!(matches!(end(&subscription), SubscriptionEnd::NoNotify));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_notifier_ends_it_with_reason_and_retry_after() {
     let scene = Scene::new(plain).await;
     let subscription = scene.subscribe("presence", 600).await.unwrap();

@@ -306,8 +306,12 @@ impl Subscriber {
         match (is_first, is_heard) {
             // The 2xx was lost, but a NOTIFY came: the subscription is there (RFC 6665 §4.1.2.4).
             (true, true) => {
+                let by = later(now, self.config.timer_n);
                 if let Some(usage) = self.usage(id) {
                     usage.is_accepted = true;
+                    if sending.asked == 0 {
+                        usage.notify_by = Some(by);
+                    }
                 }
                 let response = None;
                 self.events
@@ -493,8 +497,11 @@ impl Subscriber {
                 continue;
             };
             if due(usage.notify_by) {
+                // A fetch that was heard of has what it came for.
                 let end = match usage.leaving {
-                    Leaving::No => SubscriptionEnd::NoNotify,
+                    Leaving::No if usage.dialog.is_none() || usage.expires_at.is_some() => {
+                        SubscriptionEnd::NoNotify
+                    }
                     _ => SubscriptionEnd::Unsubscribed,
                 };
                 self.end(id, end);
@@ -582,8 +589,8 @@ impl Subscriber {
         let asked = sending.asked;
         let granted = headers.expires().ok().flatten().unwrap_or(asked).min(asked);
         let notify_by = match response.status() {
-            // RFC 6665 §4.1.2.2: no NOTIFY will be generated.
-            StatusCode::NO_NOTIFICATION => None,
+            // RFC 5839 §5.2: no NOTIFY will be generated; there is nothing to wait for but the expiry, if there is any.
+            StatusCode::NO_NOTIFICATION if asked > 0 => None,
             _ => Some(later(now, self.config.timer_n)),
         };
         let jitter = self.jitter();
@@ -598,7 +605,7 @@ impl Subscriber {
         };
         let is_first = !usage.is_accepted;
         usage.granted(sending, granted, jitter);
-        if !sending.is_heard {
+        if !sending.is_heard || asked == 0 {
             usage.notify_by = notify_by;
         }
         if let Some(dialog) = &mut usage.dialog

@@ -126,7 +126,10 @@ impl Usage {
             SubscriptionPhase::Active => Phase::Active,
             _ => Phase::Pending,
         };
-        self.notify_by = None;
+        // Where the end was asked for, only the end stops timer N: another NOTIFY may have crossed the SUBSCRIBE.
+        if asked > 0 && self.leaving != Leaving::Said {
+            self.notify_by = None;
+        }
         if let Some(sending) = &mut self.sending {
             sending.is_heard = true;
             sending.is_timed |= state.expires().is_some();
