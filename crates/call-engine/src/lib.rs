@@ -39,7 +39,7 @@
 //! | --- | --- |
 //! | RFC 3261 §10.3 | the registrar; steps 1 to 5 and 8 in `registrar`, 6 and 7 in `policy` and [`register`] |
 //! | RFC 3261 §11.2 | OPTIONS to the server |
-//! | RFC 3261 §16, RFC 4320 §4.2, RFC 5393 §4.2 | MESSAGE and OPTIONS to a user, relayed to every contact: `relay` |
+//! | RFC 3261 §16, RFC 4320 §4.2, RFC 5393 §4.2, §5 | MESSAGE and OPTIONS to a user, relayed to every contact: `relay` |
 //! | RFC 3261 §8.2.2 | Require: 420 with Unsupported, as no extension is supported |
 //! | RFC 3261 §19.1.4 | contacts compare as URIs, pairwise |
 //! | RFC 3261 §22, RFC 7616, RFC 8760 | digest authentication, through `sipora-auth`; one realm a domain |

@@ -433,6 +433,32 @@ async fn a_contact_that_is_this_server_loops_no_more_than_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn contacts_that_are_other_users_of_this_server_do_not_multiply() {
+    const USERS: usize = 6;
+    let mut lab = open_lab().await;
+    let mut gone = Phone::new(&lab.network, DESK);
+    for user in 0..USERS {
+        let address = format!("sip:user{user}@example.com");
+        for other in 0..USERS {
+            let contact = format!("<sip:user{other}@example.com;maddr=192.0.2.1>");
+            let asked = register(1).to(&address).from(&address).contact(&contact);
+            let asked = asked.call_id(&format!("{user}-{other}"));
+            assert_eq!(status(&gone.ask(&asked).await), 200);
+        }
+    }
+    // Its contacts are reached by their URIs now.
+    drop(gone);
+    send(
+        &mut lab.phone,
+        &message("sip:user0@example.com", "boo").with("Max-Breadth: 4000000000"),
+    );
+    let answer = lab.phone.receive_final(seconds(30)).await.unwrap();
+    assert!(status(&answer) >= 400);
+    let branches = lab.engine.metrics().relay.branches;
+    assert!((USERS as u64..=60).contains(&branches), "{branches}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_contact_behind_a_nat_is_reached_where_its_register_came_from() {
     let mut lab = open_lab().await;
     let mut desk = Phone::new(&lab.network, DESK);
@@ -522,6 +548,35 @@ async fn more_than_may_be_pending_is_503() {
     after(1).await;
     let metrics = lab.engine.metrics().relay;
     assert_eq!((metrics.pending, metrics.overloaded), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_messages_that_wait_do_not_fill_the_memory() {
+    let mut lab = lab(|config| {
+        config
+            .with_domain("example.com")
+            .without_authentication()
+            .with_max_relayed(4)
+    })
+    .await;
+    let mut desk = Phone::new(&lab.network, DESK);
+    bind(&mut desk, "sip:bob@192.0.2.21").await;
+    // Four usual ones have room, and of those that are no usual ones fewer.
+    let large = "x".repeat(25_000);
+    let ask = |number: u32| message(BOB, &large).call_id(&number.to_string());
+    let first = send(&mut lab.phone, &ask(1));
+    let answer = lab.phone.ask(&ask(2)).await;
+    assert_eq!(status(&answer), 503);
+    send(&mut lab.phone, &message(BOB, "small").call_id("small"));
+    after(1).await;
+    assert_eq!(lab.engine.metrics().relay.pending, 2);
+    // What is over makes room.
+    let answer = lab.phone.receive_final(seconds(30)).await.unwrap();
+    assert_eq!(answer.headers().call_id(), first.headers().call_id());
+    after(30).await;
+    send(&mut lab.phone, &ask(3));
+    after(1).await;
+    assert_eq!(lab.engine.metrics().relay.pending, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,8 @@ pub(crate) struct Forks {
     branches: HashMap<RequestId, Branch>,
     /// Address and branch of every request in `forks`: what comes back with that branch among its Vias runs in circles.
     passing: HashSet<(AddressOfRecord, Box<str>)>,
+    /// Bytes of the requests in `forks` and of their copies.
+    bytes: usize,
     last: u64,
 }
 
@@ -24,6 +26,7 @@ pub(crate) struct Fork {
     pub(crate) incoming: IncomingRequest,
     mark: (AddressOfRecord, Box<str>),
     context: ResponseContext,
+    bytes: usize,
 }
 
 /// One copy on its way.
@@ -47,6 +50,14 @@ impl Branch {
 impl Forks {
     pub(crate) fn len(&self) -> usize {
         self.forks.len()
+    }
+
+    /// Says whether one more request may wait: `limit` requests do, if they are no larger than requests are. One that is
+    /// larger than all of that together has to be alone.
+    pub(crate) fn has_room(&self, limit: usize, bytes: usize) -> bool {
+        let all = self.bytes.saturating_add(bytes);
+        let has_bytes = self.bytes == 0 || all <= limit.saturating_mul(USUAL_BYTES);
+        self.len() < limit && has_bytes
     }
 
     /// Says whether a request has come through here on its way to the same address, and is still on that way.
@@ -73,12 +84,15 @@ impl Forks {
         self.last = self.last.wrapping_add(1);
         self.passing.insert(mark.clone());
         let context = ResponseContext::new(branches.len());
+        let bytes = size(&incoming.request, branches.len());
+        self.bytes = self.bytes.saturating_add(bytes);
         self.forks.insert(
             self.last,
             Fork {
                 incoming,
                 mark,
                 context,
+                bytes,
             },
         );
         for (id, branch) in branches {
@@ -119,6 +133,7 @@ impl Forks {
         }
         let fork = self.forks.remove(&branch.fork)?;
         self.passing.remove(&fork.mark);
+        self.bytes = self.bytes.saturating_sub(fork.bytes);
         self.trim();
         given.map(|given| (fork.incoming, given))
     }
@@ -133,5 +148,13 @@ impl Forks {
     }
 }
 
+/// Bytes that a request and its copies hold.
+pub(crate) fn size(request: &Request, copies: usize) -> usize {
+    let each = request.as_bytes().len();
+    each.saturating_mul(copies.saturating_add(1))
+}
+
+/// Bytes that a request and its copies may hold where all are pending that may be: a message of a datagram, on ten devices.
+const USUAL_BYTES: usize = 16 * 1024;
 /// Entries that room is kept for.
 const KEPT: usize = 1024;

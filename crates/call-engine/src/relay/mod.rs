@@ -270,7 +270,8 @@ impl Relay {
         address: AddressOfRecord,
         bindings: &[Binding],
     ) {
-        if self.forks.len() >= self.limit {
+        let bytes = forks::size(&incoming.request, bindings.len());
+        if !self.forks.has_room(self.limit, bytes) {
             let refusal = self
                 .shared
                 .answers
@@ -288,13 +289,19 @@ impl Relay {
             Access::Digest { .. } => Some(self.realm(context, request, &address)),
         };
         let deadline = context.now().instant + self.patience;
+        let reachable: Vec<_> = bindings
+            .iter()
+            .filter_map(|binding| Some((binding, request::request_uri(binding.uri(), scheme)?)))
+            .collect();
+        let shares = match checked.shares(reachable.len()) {
+            Ok(shares) => shares,
+            Err(refusal) => return self.refuse(context, incoming, &refusal),
+        };
         let mut branches = Vec::new();
         let mut overloaded = false;
-        for binding in bindings {
-            let Some(contact) = request::request_uri(binding.uri(), scheme) else {
-                continue;
-            };
-            let copy = match request::copy_for(request, &contact, checked, realm.as_deref()) {
+        for ((binding, contact), share) in reachable.into_iter().zip(shares) {
+            let copy = match request::copy_for(request, &contact, checked, share, realm.as_deref())
+            {
                 Ok(copy) => copy,
                 Err(error) => {
                     tracing::debug!(%contact, %error, "no copy can be made for a contact");

@@ -11,6 +11,27 @@ pub(crate) struct Checked {
     hops: u8,
     /// Routes at the top that lead here, to be taken off (§16.4).
     own_routes: usize,
+    /// `Max-Breadth`, if it came with one.
+    breadth: Option<u32>,
+}
+
+impl Checked {
+    /// Divides what may be under way at once among so many copies (RFC 5393 §5.3.3): none gets more than its share, and
+    /// contacts that lead back here for other users cannot multiply.
+    pub(crate) fn shares(
+        &self,
+        copies: usize,
+    ) -> Result<impl Iterator<Item = u32> + use<>, Refusal> {
+        let copies = u32::try_from(copies).unwrap_or(u32::MAX).max(1);
+        let most = DEFAULT_BREADTH.max(copies);
+        let breadth = self.breadth.map_or(most, |breadth| breadth.min(most));
+        if breadth < copies {
+            let status = StatusCode::new(440).unwrap_or(StatusCode::LOOP_DETECTED);
+            return Err(Refusal::new(status, "Max-Breadth Exceeded"));
+        }
+        let (share, over) = (breadth / copies, breadth % copies);
+        Ok((0..copies).map(move |place| share + u32::from(place < over)))
+    }
 }
 
 /// Checks what a proxy has to check (§16.3), but for loops and credentials.
@@ -45,6 +66,7 @@ pub(crate) fn check(
         return Err(Refusal::new(StatusCode::BAD_EXTENSION, "Bad Extension")
             .with_header(HeaderName::Unsupported, unsupported.join(", ")));
     }
+    let breadth = breadth(request)?;
     let mut own_routes = 0;
     for route in headers.routes() {
         let route = route.map_err(|error| Refusal::bad_request(error.to_string()))?;
@@ -54,7 +76,22 @@ pub(crate) fn check(
         }
         own_routes += 1;
     }
-    Ok(Checked { hops, own_routes })
+    Ok(Checked {
+        hops,
+        own_routes,
+        breadth,
+    })
+}
+
+fn breadth(request: &Request) -> Result<Option<u32>, Refusal> {
+    let Some(text) = request.headers().text(&HeaderName::from(MAX_BREADTH)) else {
+        return Ok(None);
+    };
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Refusal::bad_request("Max-Breadth is no number"));
+    }
+    Ok(Some(text.parse().unwrap_or(u32::MAX)))
 }
 
 /// Makes the copy of a request that goes to one contact (§16.6). The transaction layer puts our Via on top.
@@ -65,13 +102,15 @@ pub(crate) fn copy_for(
     request: &Request,
     contact: &Uri,
     checked: Checked,
+    breadth: u32,
     realm: Option<&str>,
 ) -> Result<Request, BuildError> {
     let headers = request.headers();
     let mut edit = request
         .edit()
         .uri(contact)
-        .set(HeaderName::MaxForwards, checked.hops);
+        .set(HeaderName::MaxForwards, checked.hops)
+        .set(HeaderName::from(MAX_BREADTH), breadth);
     for _ in 0..checked.own_routes {
         edit = edit.remove_first_value(HeaderName::Route);
     }
@@ -128,6 +167,9 @@ fn is_method(parameter: &str) -> bool {
 }
 
 const DEFAULT_HOPS: u8 = 70;
+/// RFC 5393 §5.3.3: of a request without the field; and no more is granted to one that asks for more.
+const DEFAULT_BREADTH: u32 = 60;
+const MAX_BREADTH: &str = "Max-Breadth";
 
 #[cfg(test)]
 mod tests {
@@ -154,7 +196,7 @@ mod tests {
         let request = request(lines, body);
         let contact = Uri::parse("sip:bob@192.0.2.9:5070;ob").unwrap();
         let checked = check(&request, here).unwrap();
-        copy_for(&request, &contact, checked, Some("example.com")).unwrap()
+        copy_for(&request, &contact, checked, 7, Some("example.com")).unwrap()
     }
 
     #[test]
@@ -163,6 +205,24 @@ mod tests {
         assert_eq!(checked("Max-Forwards: 1\r\n").unwrap().hops, 0);
         assert_eq!(checked("Max-Forwards: 70\r\n").unwrap().hops, 69);
         assert_eq!(checked("").unwrap().hops, 70);
+    }
+
+    #[test]
+    fn breadth_is_divided_and_never_grows() {
+        let shares = |lines: &str, copies| -> Result<Vec<u32>, u16> {
+            let shares = checked(lines)?.shares(copies);
+            shares
+                .map(Iterator::collect)
+                .map_err(|refusal| refusal.status.as_u16())
+        };
+        assert_eq!(shares("", 1), Ok(vec![60]));
+        assert_eq!(shares("", 7), Ok(vec![9, 9, 9, 9, 8, 8, 8]));
+        assert_eq!(shares("", 100), Ok(vec![1; 100]));
+        assert_eq!(shares("Max-Breadth: 5\r\n", 2), Ok(vec![3, 2]));
+        assert_eq!(shares("Max-Breadth: 99999999999\r\n", 1), Ok(vec![60]));
+        assert_eq!(shares("Max-Breadth: 1\r\n", 2), Err(440));
+        assert_eq!(shares("Max-Breadth: 0\r\n", 1), Err(440));
+        assert_eq!(shares("Max-Breadth: -1\r\n", 1), Err(400));
     }
 
     #[test]
@@ -185,6 +245,7 @@ mod tests {
         let copy = copy("Max-Forwards: 9\r\nl: 5\r\nc: text/plain\r\n", "hello");
         assert_eq!(copy.uri_text(), "sip:bob@192.0.2.9:5070;ob");
         assert_eq!(copy.headers().max_forwards().unwrap(), Some(8));
+        assert_eq!(copy.headers().text(&"Max-Breadth".into()).unwrap(), "7");
         assert_eq!(copy.body(), b"hello");
         let text = String::from_utf8_lossy(copy.as_bytes()).into_owned();
         assert!(text.contains("\r\nX-Odd:  kept \r\n"), "{text}");
