@@ -1,6 +1,6 @@
 //! Asks a SIP server what it can do, and shows the whole answer.
 //!
-//! `cargo run -p sipora-dialog-core --example options -- sip:127.0.0.1:5060 [USER]`
+//! `cargo run -p sipora-dialog-core --example ask -- sip:127.0.0.1:5060 [USER]`
 //!
 //! The password of USER comes from the environment variable `SIPORA_PASSWORD`, so that it stands in no process list.
 #![allow(clippy::print_stdout, clippy::print_stderr)]

@@ -1,9 +1,9 @@
 //! Answers OPTIONS, or asks with it.
 //!
 //! ```sh
-//! cargo run --example options -- serve 127.0.0.1:5060
-//! cargo run --example options -- ask sip:127.0.0.1:5060
-//! cargo run --example options -- ask "sip:127.0.0.1:5060;transport=tcp"
+//! cargo run --example ask_and_serve -- serve 127.0.0.1:5060
+//! cargo run --example ask_and_serve -- ask sip:127.0.0.1:5060
+//! cargo run --example ask_and_serve -- ask "sip:127.0.0.1:5060;transport=tcp"
 //! ```
 #![allow(clippy::print_stdout)]
 
