@@ -691,3 +691,27 @@ async fn challenges_are_answered_for_the_first_and_for_refreshes() {
         .collect();
     assert_eq!(numbers, [1, 2, 3, 4]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fork_counts_on_from_the_retry_that_made_it() {
+    let scene = Scene::new(|request| {
+        let fork = |tag| Act::Send(Notify::to(request, tag, 1, "active;expires=600").build());
+        let is_first = request.headers().to().unwrap().tag().is_none();
+        match request.headers().contains(&HeaderName::Authorization) {
+            // The 2xx is lost.
+            true if is_first => vec![fork("one"), fork("two")],
+            true => vec![ok(600)],
+            false => vec![answer(401)],
+        }
+    })
+    .await;
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Password);
+    let opened = scene.open(subscribe("message-summary", 600), Some(authorizer));
+    let mut first = opened.await.unwrap();
+    let second = first.next_fork().await.unwrap();
+    scene.peer.seen.clear();
+    second.refresh().await.unwrap();
+    let refresh = scene.peer.seen.requests().remove(0);
+    assert_eq!(refresh.headers().to().unwrap().tag(), Some("two"));
+    assert_eq!(refresh.headers().cseq().unwrap().number, 3);
+}

@@ -567,11 +567,14 @@ impl Subscriber {
         let usage = set.usages.get_mut(usize::from(id.place))?.as_mut()?;
         let sending = usage.sending.take()?;
         if let Some(cseq) = cseq {
-            if !usage.is_accepted {
+            if usage.is_accepted {
+                usage.dialog.iter_mut().for_each(|dialog| dialog.sent(cseq));
+            } else {
+                // Every dialog that it made counts on from it, also those that a NOTIFY told of before its answer.
                 set.cseq = set.cseq.max(cseq);
-            }
-            if let Some(dialog) = &mut usage.dialog {
-                dialog.sent(cseq);
+                let usages = set.usages.iter_mut().flatten();
+                let dialogs = usages.filter_map(|usage| usage.dialog.as_mut());
+                dialogs.for_each(|dialog| dialog.sent(cseq));
             }
         }
         Some(sending)
