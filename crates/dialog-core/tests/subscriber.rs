@@ -4,16 +4,17 @@
 mod support;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sipora_auth::AuthError;
 use sipora_dialog_core::{
-    ApiError, Authorizer, Resubscribe, Subscribe, SubscriberApi, SubscriberConfig, Subscription,
-    SubscriptionEnd, SubscriptionState, TerminationReason,
+    ApiError, Authorizer, PresencePackage, Resubscribe, Subscribe, Subscriber, SubscriberApi,
+    SubscriberConfig, SubscriberEvent, Subscription, SubscriptionEnd, SubscriptionState,
+    TerminationReason,
 };
-use sipora_message::{HeaderName, Request, Response};
+use sipora_message::{HeaderName, Request, Response, StatusCode};
 use sipora_testkit::SimNetwork;
-use sipora_transaction_core::Endpoint;
+use sipora_transaction_core::{Endpoint, IdSource};
 use support::*;
 
 const PIDF: &str = "application/pidf+xml";
@@ -714,4 +715,83 @@ async fn a_fork_counts_on_from_the_retry_that_made_it() {
     let refresh = scene.peer.seen.requests().remove(0);
     assert_eq!(refresh.headers().to().unwrap().tag(), Some("two"));
     assert_eq!(refresh.headers().cseq().unwrap().number, 3);
+}
+
+/// The order of messages is the caller's to choose: no network is between.
+struct Bare {
+    core: Subscriber,
+    now: Instant,
+}
+
+impl Bare {
+    fn new() -> Self {
+        let ids = IdSource::from_seed([1; 32]);
+        let packages: Vec<Arc<dyn sipora_dialog_core::EventPackage>> =
+            vec![Arc::new(PresencePackage)];
+        Bare {
+            core: Subscriber::new(SubscriberConfig::default(), packages, ids),
+            now: Instant::now(),
+        }
+    }
+
+    /// Sends what is to be sent, and hears a NOTIFY before its 2xx.
+    fn hears(&mut self, cseq: u32, state: &str, granted: u32) -> Vec<SubscriberEvent> {
+        let sent = self.core.poll_request().expect("a SUBSCRIBE");
+        let number = sent.request.headers().cseq().unwrap().number;
+        let notify = Notify::to(&sent.request, "n", cseq, state).build();
+        let owed = self.core.handle_notify(self.now, &notify);
+        assert_eq!(owed.status, StatusCode::OK);
+        let response = Response::for_request(&sent.request, StatusCode::OK)
+            .to_tag("n")
+            .header(HeaderName::Expires, granted)
+            .build()
+            .unwrap();
+        self.core
+            .handle_response(self.now, sent.id, number, &response, None);
+        std::iter::from_fn(|| self.core.poll_event()).collect()
+    }
+
+    fn waits(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.core.handle_timeout(self.now);
+    }
+}
+
+#[test]
+fn a_notify_that_overtakes_the_2xx_is_told_first_and_knows_the_time() {
+    let mut bare = Bare::new();
+    bare.core
+        .subscribe(bare.now, subscribe("presence", 3600))
+        .unwrap();
+    let events = bare.hears(1, "pending;expires=500", 600);
+    assert!(matches!(events[0], SubscriberEvent::Notified { .. }));
+    let accepted = |event: &SubscriberEvent| matches!(event, SubscriberEvent::Accepted { .. });
+    assert_eq!(events.iter().filter(|event| accepted(event)).count(), 1);
+    let refresh = bare.core.poll_timeout().unwrap() - bare.now;
+    assert!(refresh <= Duration::from_secs(440), "{refresh:?}");
+}
+
+#[test]
+fn what_overtakes_the_2xx_to_an_expiry_of_zero_does_not_keep_it() {
+    let mut fetch = Bare::new();
+    fetch
+        .core
+        .subscribe(fetch.now, subscribe("presence", 0))
+        .unwrap();
+    fetch.hears(1, "active", 0);
+    fetch.waits(32);
+    assert!(fetch.core.is_empty());
+
+    let mut bare = Bare::new();
+    let id = bare
+        .core
+        .subscribe(bare.now, subscribe("presence", 600))
+        .unwrap();
+    bare.hears(1, "active;expires=600", 600);
+    assert!(bare.core.terminate(bare.now, id));
+    bare.hears(2, "active;expires=590", 0);
+    bare.waits(31);
+    assert_eq!(bare.core.len(), 1);
+    bare.waits(1);
+    assert!(bare.core.is_empty());
 }
