@@ -153,8 +153,8 @@ impl CallCenterConfig {
         self
     }
 
-    /// Sets how many requests to users may wait for their contacts at once. Beyond that a request is answered with 503 and
-    /// Retry-After.
+    /// Sets how many requests to users may wait for their contacts at once, 10,000 unless given. With their copies they may
+    /// hold 16 KiB each on average. Beyond either a request is answered with 503 and Retry-After.
     pub fn with_max_relayed(mut self, limit: usize) -> Self {
         self.max_relayed = Some(limit);
         self
