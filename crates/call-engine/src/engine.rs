@@ -14,10 +14,10 @@ use crate::answer::Answers;
 use crate::clock::Clock;
 use crate::config::UserSource;
 use crate::domains::Domains;
+use crate::gate::{Access, Asker, Gate};
 use crate::metrics::{Counters, RegistrarMetrics};
-use crate::pace::Pace;
 use crate::pending::Jobs;
-use crate::registrar::{Access, Registrar, Shared};
+use crate::registrar::{Registrar, Shared};
 use crate::relay::{Relay, RelayCounters, RelayMetrics};
 use crate::{
     AddressOfRecord, Answer, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result,
@@ -130,8 +130,8 @@ impl CallCenterEngine {
         let registrar = builder.add_user(Registrar {
             shared: Arc::clone(&shared),
             jobs,
+            gate: Gate::new(Arc::clone(&shared), Asker::Registrar),
             next_sweep: None,
-            wrong_credentials: Pace::default(),
         });
         let endpoint = builder.build().await.map_err(not_built)?;
         let listeners = endpoint

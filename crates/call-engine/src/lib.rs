@@ -54,6 +54,7 @@ mod config;
 mod domains;
 mod engine;
 mod error;
+mod gate;
 mod location;
 mod metrics;
 mod options;

@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
+use crate::gate::Secrets;
 use crate::location::{Applied, ChangeError};
-use crate::registrar::Secrets;
 use crate::{Binding, StoreError};
 
 /// A request that goes on, with what it waited for.

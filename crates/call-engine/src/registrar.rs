@@ -3,31 +3,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipora_auth::{Authenticator, Reason, Secret, Verdict};
 use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_transaction_core::{Claim, Context, Event, IncomingRequest, User};
 
 use crate::answer::Answers;
 use crate::clock::Clock;
 use crate::domains::Domains;
+use crate::gate::{Access, Gate, Secrets, Stopped};
 use crate::location::{Applied, Change, ChangeError, LocationStore};
 use crate::metrics::{Counters, add, count};
 use crate::options;
-use crate::pace::Pace;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::policy::{self, Expiry, MAX_CALL_ID_BYTES};
 use crate::refusal::Refusal;
 use crate::relay::RelayCounters;
-use crate::users::UserStore;
 use crate::{AddressOfRecord, Answer, Binding, Origin, StoreError};
 
 /// Answers REGISTER and OPTIONS, inside an endpoint's task.
 pub(crate) struct Registrar {
     pub(crate) shared: Arc<Shared>,
     pub(crate) jobs: Jobs,
+    pub(crate) gate: Gate,
     pub(crate) next_sweep: Option<Instant>,
-    /// Of the log lines about wrong credentials.
-    pub(crate) wrong_credentials: Pace,
 }
 
 /// What the registrar and the engine's handle both use.
@@ -43,22 +40,6 @@ pub(crate) struct Shared {
     pub(crate) answers: Answers,
 }
 
-/// Whether somebody who registers has to say who they are.
-pub(crate) enum Access {
-    /// Any user of a served domain may be registered by anybody.
-    Open,
-    /// Users prove who they are.
-    Digest {
-        authenticator: Box<Authenticator>,
-        /// Asks those who want something relayed.
-        proxy: Box<Authenticator>,
-        users: Arc<dyn UserStore>,
-    },
-}
-
-/// The usernames that a request claims, each with its secret if there is such a user.
-pub(crate) type Secrets = Vec<(String, Option<Secret>)>;
-
 impl Registrar {
     /// Steps 1 to 3: is the request for us, can we do what it requires, and who sends it?
     ///
@@ -69,21 +50,10 @@ impl Registrar {
             Ok(address) => address,
             Err(refusal) => return self.refuse_stranger(context, incoming, &refusal),
         };
-        let shared = Arc::clone(&self.shared);
-        let Access::Digest {
-            authenticator,
-            users,
-            ..
-        } = &shared.access
-        else {
-            return self.update(context, incoming, address);
-        };
-        let claimed = authenticator
-            .ask_in(address.domain())
-            .usernames(&incoming.request);
-        match secrets_of(users.as_ref(), claimed, address.domain()) {
-            Answer::Now(secrets) => self.judge(context, incoming, address, secrets),
-            Answer::Later(secrets) => {
+        match self.gate.secrets(&incoming.request, address.domain()) {
+            None => self.update(context, incoming, address),
+            Some(Answer::Now(secrets)) => self.judge(context, incoming, address, secrets),
+            Some(Answer::Later(secrets)) => {
                 self.later(
                     context,
                     incoming,
@@ -142,87 +112,20 @@ impl Registrar {
         address: AddressOfRecord,
         secrets: Result<Secrets, StoreError>,
     ) {
-        let shared = Arc::clone(&self.shared);
-        let Access::Digest { authenticator, .. } = &shared.access else {
-            return;
-        };
-        let secrets = match secrets {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                return self.refuse(context, incoming, &shared.answers.store_failed(&error));
-            }
-        };
-        let lookup = |_: &str, username: &str| {
-            let known = secrets.iter().find(|(claimed, _)| claimed == username);
-            known.and_then(|(_, secret)| secret.clone())
-        };
-        let now = context.now();
-        let ask = authenticator.ask_in(address.domain());
-        let verdict = ask.verify(now.wall, &incoming.request, &lookup, |uri| {
-            shared.domains.leads_here(uri, now.instant)
-        });
-        match verdict {
-            Verdict::Accepted(identity)
-                if user_of(&identity.username, address.domain()) == address.user() =>
-            {
-                self.update(context, incoming, address);
-            }
+        let judged = self
+            .gate
+            .judge(context, incoming, address.domain(), secrets);
+        match judged {
+            Ok(user) if *user == *address.user() => self.update(context, incoming, address),
             // "If the authenticated user is not authorized to modify bindings, the registrar MUST return a 403".
-            Verdict::Accepted(_) => {
-                self.refuse(
-                    context,
-                    incoming,
-                    &Refusal::new(StatusCode::FORBIDDEN, "Not Your Address"),
-                );
+            Ok(_) => {
+                let refusal = Refusal::new(StatusCode::FORBIDDEN, "Not Your Address");
+                self.refuse(context, incoming, &refusal);
             }
-            Verdict::Challenge { stale, reason, .. } => {
-                let claimed = secrets.first().map_or("", |(username, _)| username);
-                self.challenge(context, incoming, &address, claimed, stale, reason)
-            }
-            Verdict::Malformed { error } => {
-                self.refuse_stranger(context, incoming, &Refusal::bad_request(error.to_string()));
-            }
-            // A verdict of a later version that this one does not know lets nobody in.
-            _ => self.refuse_stranger(
-                context,
-                incoming,
-                &Refusal::new(StatusCode::FORBIDDEN, "Forbidden"),
-            ),
+            Err(Stopped::Challenged) => {}
+            Err(Stopped::Stranger(refusal)) => self.refuse_stranger(context, incoming, &refusal),
+            Err(Stopped::Failed(refusal)) => self.refuse(context, incoming, &refusal),
         }
-    }
-
-    fn challenge(
-        &mut self,
-        context: &mut Context<'_>,
-        incoming: &IncomingRequest,
-        address: &AddressOfRecord,
-        claimed: &str,
-        stale: bool,
-        reason: Reason,
-    ) {
-        let counters = &self.shared.counters;
-        if reason.is_failure() {
-            count(&counters.wrong_credentials);
-            // For operators, and for programs that watch for guessing.
-            if let Some(held_back) = self.wrong_credentials.admit(context.now().instant) {
-                let username: String = claimed.chars().take(MAX_LOGGED_CHARACTERS).collect();
-                let peer = incoming.flow.remote;
-                tracing::info!(%peer, %address, ?username, held_back, "wrong credentials");
-            }
-        } else {
-            count(&counters.challenges);
-        }
-        let Access::Digest { authenticator, .. } = &self.shared.access else {
-            return;
-        };
-        let lines = authenticator.ask_in(address.domain()).challenge(
-            context.now().wall,
-            &incoming.request,
-            stale,
-        );
-        self.shared
-            .answers
-            .stateless(context, incoming, StatusCode::UNAUTHORIZED, None, &lines);
     }
 
     /// Steps 6 and 7: what is asked for, and whether it may be.
@@ -489,48 +392,6 @@ pub(crate) fn require(request: &Request) -> Result<(), Refusal> {
         .with_header(HeaderName::Unsupported, unsupported.join(", ")))
 }
 
-/// Asks for the secrets of those who claim to have sent a request.
-pub(crate) fn secrets_of(
-    users: &dyn UserStore,
-    claimed: Vec<String>,
-    domain: &str,
-) -> Answer<Result<Secrets, StoreError>> {
-    let asked = claimed.into_iter().map(|username| {
-        let answer = users.secret(user_of(&username, domain), domain);
-        (username, answer)
-    });
-    let asked: Vec<(String, Answer<_>)> = asked.collect();
-    if asked
-        .iter()
-        .all(|(_, answer)| matches!(answer, Answer::Now(_)))
-    {
-        let secrets = asked
-            .into_iter()
-            .filter_map(|(username, answer)| match answer {
-                Answer::Now(secret) => Some(secret.map(|secret| (username, secret))),
-                Answer::Later(_) => None,
-            });
-        return Answer::Now(secrets.collect());
-    }
-    Answer::later(async move {
-        let mut secrets = Secrets::new();
-        for (username, answer) in asked {
-            secrets.push((username, answer.wait().await?));
-        }
-        Ok(secrets)
-    })
-}
-
-/// Some clients log in as `user@domain`; that is the same user.
-pub(crate) fn user_of<'a>(username: &'a str, domain: &str) -> &'a str {
-    match username.rsplit_once('@') {
-        Some((user, of)) if of.eq_ignore_ascii_case(domain) => user,
-        _ => username,
-    }
-}
-
-/// Of a name that a stranger sent.
-pub(crate) const MAX_LOGGED_CHARACTERS: usize = 64;
 /// What has expired is never shown, so there is no haste.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// With [`SWEEP_BATCH`], a hundred thousand a second: faster than requests can bind them.

@@ -15,19 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sipora_auth::{Reason, Verdict};
 use sipora_message::{HeaderName, Method, Request, Response, Scheme, StatusCode};
 use sipora_transaction_core::{
     Claim, Context, Event, IncomingRequest, RequestError, RequestId, RequestOptions, SendError,
     Target, User,
 };
 
+use crate::gate::{Access, Asker, Gate, Secrets, Stopped};
 use crate::metrics::count;
 use crate::options;
-use crate::pace::Pace;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::refusal::Refusal;
-use crate::registrar::{Access, MAX_LOGGED_CHARACTERS, Secrets, Shared, secrets_of, user_of};
+use crate::registrar::Shared;
 use crate::{AddressOfRecord, Answer, Binding, StoreError};
 use context::Final;
 use forks::{Branch, Forks};
@@ -44,19 +43,18 @@ pub(crate) struct Relay {
     limit: usize,
     /// Time that a contact has to answer.
     patience: Duration,
-    /// Of the log lines about wrong credentials.
-    wrong_credentials: Pace,
+    gate: Gate,
 }
 
 impl Relay {
     pub(crate) fn new(shared: Arc<Shared>, jobs: Jobs, limit: usize, t1: Duration) -> Self {
         Self {
+            gate: Gate::new(Arc::clone(&shared), Asker::Relay),
             shared,
             jobs,
             forks: Forks::default(),
             limit,
             patience: t1.saturating_mul(PATIENCE_IN_T1),
-            wrong_credentials: Pace::default(),
         }
     }
 
@@ -71,15 +69,11 @@ impl Relay {
         if let Err(refusal) = self.check(context, incoming, &address) {
             return self.refuse_stranger(context, incoming, &refusal);
         }
-        let shared = Arc::clone(&self.shared);
-        let Access::Digest { proxy, users, .. } = &shared.access else {
-            return self.find(context, incoming, address);
-        };
         let realm = self.realm(context, &incoming.request, &address);
-        let claimed = proxy.ask_in(&realm).usernames(&incoming.request);
-        match secrets_of(users.as_ref(), claimed, &realm) {
-            Answer::Now(secrets) => self.judge(context, incoming, address, secrets),
-            Answer::Later(secrets) => {
+        match self.gate.secrets(&incoming.request, &realm) {
+            None => self.find(context, incoming, address),
+            Some(Answer::Now(secrets)) => self.judge(context, incoming, address, secrets),
+            Some(Answer::Later(secrets)) => {
                 self.later(context, incoming, async {
                     Outcome::Secrets(in_time(secrets).await)
                 });
@@ -128,88 +122,20 @@ impl Relay {
         address: AddressOfRecord,
         secrets: Result<Secrets, StoreError>,
     ) {
-        let shared = Arc::clone(&self.shared);
-        let Access::Digest { proxy, .. } = &shared.access else {
-            return;
-        };
-        let secrets = match secrets {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                return self.refuse(context, incoming, &shared.answers.store_failed(&error));
-            }
-        };
-        let lookup = |_: &str, username: &str| {
-            let known = secrets.iter().find(|(claimed, _)| claimed == username);
-            known.and_then(|(_, secret)| secret.clone())
-        };
-        let now = context.now();
         let realm = self.realm(context, &incoming.request, &address);
-        let verdict = proxy
-            .ask_in(&realm)
-            .verify(now.wall, &incoming.request, &lookup, |uri| {
-                shared.domains.leads_here(uri, now.instant)
-            });
-        match verdict {
-            Verdict::Accepted(identity) => {
+        match self.gate.judge(context, incoming, &realm, secrets) {
+            Ok(user) => {
                 let sender = self.sender(context, &incoming.request);
-                match sender
-                    .is_some_and(|sender| sender.user() == user_of(&identity.username, &realm))
-                {
-                    true => self.find(context, incoming, address),
-                    false => self.refuse(
-                        context,
-                        incoming,
-                        &Refusal::new(StatusCode::FORBIDDEN, "From Is Not Yours"),
-                    ),
+                if sender.is_some_and(|sender| *sender.user() == *user) {
+                    return self.find(context, incoming, address);
                 }
+                let refusal = Refusal::new(StatusCode::FORBIDDEN, "From Is Not Yours");
+                self.refuse(context, incoming, &refusal);
             }
-            Verdict::Challenge { stale, reason, .. } => {
-                let claimed = secrets.first().map_or("", |(username, _)| username);
-                self.challenge(context, incoming, &realm, claimed, stale, reason);
-            }
-            Verdict::Malformed { error } => {
-                self.refuse_stranger(context, incoming, &Refusal::bad_request(error.to_string()));
-            }
-            // A verdict of a later version that this one does not know lets nobody in.
-            _ => self.refuse_stranger(
-                context,
-                incoming,
-                &Refusal::new(StatusCode::FORBIDDEN, "Forbidden"),
-            ),
+            Err(Stopped::Challenged) => {}
+            Err(Stopped::Stranger(refusal)) => self.refuse_stranger(context, incoming, &refusal),
+            Err(Stopped::Failed(refusal)) => self.refuse(context, incoming, &refusal),
         }
-    }
-
-    fn challenge(
-        &mut self,
-        context: &mut Context<'_>,
-        incoming: &IncomingRequest,
-        realm: &str,
-        claimed: &str,
-        stale: bool,
-        reason: Reason,
-    ) {
-        let counters = &self.shared.relay_counters;
-        if reason.is_failure() {
-            count(&counters.wrong_credentials);
-            // For operators, and for programs that watch for guessing.
-            if let Some(held_back) = self.wrong_credentials.admit(context.now().instant) {
-                let username: String = claimed.chars().take(MAX_LOGGED_CHARACTERS).collect();
-                let peer = incoming.flow.remote;
-                tracing::info!(%peer, realm, ?username, held_back, "wrong credentials");
-            }
-        } else {
-            count(&counters.challenges);
-        }
-        let Access::Digest { proxy, .. } = &self.shared.access else {
-            return;
-        };
-        let lines = proxy
-            .ask_in(realm)
-            .challenge(context.now().wall, &incoming.request, stale);
-        let status = StatusCode::PROXY_AUTHENTICATION_REQUIRED;
-        self.shared
-            .answers
-            .stateless(context, incoming, status, None, &lines);
     }
 
     /// §16.5: the contacts of the address.
