@@ -179,6 +179,11 @@ impl Dialog {
         self.local_cseq
     }
 
+    /// Who the peer is: its From or To, without display name and tag, as text.
+    pub fn remote_uri(&self) -> &str {
+        &self.remote_uri
+    }
+
     /// Where requests of the dialog end up: the peer's newest Contact.
     pub fn remote_target(&self) -> &Uri {
         &self.remote_target

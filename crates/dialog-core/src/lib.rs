@@ -49,8 +49,8 @@
 //! | RFC 3261 §12, dialogs | [`Dialog`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`DigestAuthorizer`] |
 //! | RFC 6665 §4.1, subscribers | [`Subscriber`], [`SubscriberApi`] |
-//! | RFC 6665 §4.2, notifiers | [`Notifier`], [`NotifierApi`] |
-//! | RFC 6665 §5, event packages | [`EventPackage`] |
+//! | RFC 6665 §4.2, notifiers | [`Notifier`], [`NotifierApi`], [`NotifierRunner`] |
+//! | RFC 6665 §5, event packages, their pace (§5.4.10) | [`EventPackage`] |
 #![forbid(unsafe_code)]
 
 mod api;
@@ -74,10 +74,10 @@ pub use sipora_transaction_core::Target;
 pub use subscription::{
     Body, BodyRefusal, Decision, EventPackage, EventSource, Forking, MessageSummaryPackage,
     Notification, Notifier, NotifierApi, NotifierConfig, NotifierError, NotifierRequest,
-    NotifierSubscription, NotifyAnswer, Offer, PresencePackage, Resubscribe, Subscribe,
-    SubscribeError, Subscribed, Subscriber, SubscriberApi, SubscriberConfig, SubscriberEvent,
-    SubscriberRequest, Subscription, SubscriptionEnd, SubscriptionId, SubscriptionKey,
-    SubscriptionState, TerminationReason, refresh_after,
+    NotifierRunner, NotifierSubscription, NotifyAnswer, Offer, PresencePackage, Resubscribe,
+    Subscribe, SubscribeError, Subscribed, Subscriber, SubscriberApi, SubscriberConfig,
+    SubscriberEvent, SubscriberRequest, Subscription, SubscriptionEnd, SubscriptionId,
+    SubscriptionKey, SubscriptionState, TerminationReason, refresh_after,
 };
 
 /// The program of this crate's README.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipora_message::{Request, Response};
-use sipora_transaction_core::{Context, Event, RequestId, RequestOptions, Target};
+use sipora_message::{Request, Response, Uri};
+use sipora_transaction_core::{Context, Event, RequestError, RequestId, RequestOptions, Target};
 use sipora_transport::{Destination, Flow};
 
 use crate::user::{Retry, cnonce, retry, with_credentials};
@@ -22,6 +22,7 @@ struct Waiting<K> {
     cseq: u32,
     retries: u8,
     authorizer: Option<Arc<dyn Authorizer>>,
+    fallback: Option<Uri>,
     timeout: Duration,
     deadline: Instant,
 }
@@ -41,6 +42,8 @@ pub(crate) struct Outgoing<K> {
     pub(crate) key: K,
     pub(crate) request: Request,
     pub(crate) target: Target,
+    /// Where it goes when the target cannot be reached.
+    pub(crate) fallback: Option<Uri>,
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) timeout: Duration,
 }
@@ -68,6 +71,7 @@ impl<K: Copy> Outbox<K> {
             key,
             mut request,
             target,
+            fallback,
             authorizer,
             timeout,
         } = outgoing;
@@ -86,6 +90,7 @@ impl<K: Copy> Outbox<K> {
             request,
             retries: 0,
             authorizer,
+            fallback,
             timeout,
             deadline: now.checked_add(timeout).unwrap_or(now),
         };
@@ -120,6 +125,16 @@ impl<K: Copy> Outbox<K> {
         }
     }
 
+    /// Tells whether an event is about a request that waits here.
+    pub(crate) fn is_about(&self, event: &Event) -> bool {
+        match event {
+            Event::Response { request, .. } | Event::Failed { request, .. } => {
+                self.waiting.contains_key(request)
+            }
+            _ => false,
+        }
+    }
+
     /// Takes an event of the user's; gives the outcome of a request that has ended by it.
     pub(crate) fn on_event(
         &mut self,
@@ -138,7 +153,13 @@ impl<K: Copy> Outbox<K> {
                 self.on_response(context, waiting, response, flow, destination)
             }
             Event::Failed { request, error } => {
-                let waiting = self.waiting.remove(&request)?;
+                let mut waiting = self.waiting.remove(&request)?;
+                if let RequestError::Transport(_) = error
+                    && let Some(uri) = waiting.fallback.take()
+                {
+                    let sent = Some(waiting.cseq);
+                    return self.dispatch(context, waiting, Target::Uri(uri), sent);
+                }
                 let waited = waiting.waited(context.now().instant);
                 let error = ApiError::from_request(error, waited, waiting.cseq);
                 Some(Outcome {

@@ -15,6 +15,7 @@ use sipora_dialog_core::{
 use sipora_message::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 use sipora_transaction_core::{Endpoint, IdSource};
+use sipora_transport::{Flow, FlowId, Transport};
 use support::*;
 
 #[derive(Clone)]
@@ -91,7 +92,8 @@ impl Scene {
     async fn changed(&self) {
         let resource = Uri::parse(&format!("sip:alice@{US}")).unwrap();
         self.api.changed("presence", &resource).await.unwrap();
-        pass(1000).await;
+        // The pace of presence (RFC 3856 §6.10).
+        pass(5000).await;
     }
 
     fn states(&self) -> Vec<String> {
@@ -305,7 +307,7 @@ async fn what_is_pending_is_told_nothing_until_it_is_allowed() {
     assert_eq!(scene.states(), ["pending;expires=600"]);
     scene.api.activate(scene.board.key()).await.unwrap();
     pass(1000).await;
-    assert_eq!(scene.states().last().unwrap(), "active;expires=599");
+    assert_eq!(scene.states().last().unwrap(), "active;expires=595");
     assert_eq!(scene.peer.seen.last().body(), b"one");
 }
 
@@ -361,12 +363,16 @@ fn ten_thousand_subscriptions_from_one_source_meet_a_limit() {
              Max-Forwards: 70\r\nContact: <sip:b@{PEER}>\r\nEvent: presence\r\n\r\n"
         );
         let request = Request::parse(text, &Default::default()).unwrap();
-        match notifier.handle_subscribe(now, &request, IpAddr::from(source)) {
-            Subscribed::Offer(offer) => notifier
-                .accept(now, *offer, false, "sip:alice@h")
-                .1
-                .build()
-                .unwrap(),
+        let flow = Flow {
+            id: FlowId::from_u64(1),
+            transport: Transport::Udp,
+            remote: (IpAddr::from(source), 5060).into(),
+        };
+        match notifier.handle_subscribe(now, &request, &flow) {
+            Subscribed::Offer(offer) => {
+                let accepted = notifier.accept(now, *offer, false, "sip:alice@h");
+                accepted.unwrap().1.build().unwrap()
+            }
             Subscribed::Answer(answer) => answer.build().unwrap(),
             _ => panic!("something new"),
         }

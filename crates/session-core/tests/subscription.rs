@@ -99,7 +99,8 @@ impl Scene {
     async fn changed(&self) {
         let bob = Uri::parse(BOB).unwrap();
         self.notifier.changed("presence", &bob).await.unwrap();
-        pass(seconds(1)).await;
+        // The pace of presence (RFC 3856 §6.10).
+        pass(seconds(6)).await;
     }
 }
 

@@ -11,7 +11,7 @@ mod timing;
 
 pub use notifier::{
     Body, Decision, EventSource, Notifier, NotifierApi, NotifierConfig, NotifierError,
-    NotifierRequest, NotifierSubscription, Offer, Subscribed, SubscriptionKey,
+    NotifierRequest, NotifierRunner, NotifierSubscription, Offer, Subscribed, SubscriptionKey,
 };
 pub use package::{BodyRefusal, EventPackage, Forking, MessageSummaryPackage, PresencePackage};
 pub use reason::{Resubscribe, TerminationReason};

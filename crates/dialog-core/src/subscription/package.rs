@@ -1,5 +1,7 @@
 //! What an event package adds to the framework (RFC 6665 §5).
 
+use std::time::Duration;
+
 use sipora_message::{MediaType, Request, StatusCode};
 
 /// Says what is particular to one event package. [`PresencePackage`] and [`MessageSummaryPackage`] are two; an event
@@ -16,6 +18,13 @@ pub trait EventPackage: Send + Sync + 'static {
     /// What a SUBSCRIBE that was forked makes (RFC 6665 §5.4.9).
     fn forking(&self) -> Forking {
         Forking::OneDialog
+    }
+
+    /// The least time between two NOTIFYs of one subscription (RFC 6665 §5.4.10); zero, the default, for none. Changes in
+    /// between become one NOTIFY. The one that a SUBSCRIBE wants, and the last one, leave at once. A notifier asks for it
+    /// when a subscription begins.
+    fn notify_interval(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Looks at the body of a NOTIFY, which is there and of an accepted type, before it is answered.
@@ -49,7 +58,9 @@ pub struct BodyRefusal {
     pub reason: String,
 }
 
-/// `presence` (RFC 3856): PIDF bodies, one dialog (§6.9).
+/// `presence` (RFC 3856): PIDF bodies, one dialog (§6.9), five seconds from one NOTIFY to the next (§6.10).
+///
+/// What a presentity publishes and how its watchers are chosen is the application's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PresencePackage;
 
@@ -60,6 +71,10 @@ impl EventPackage for PresencePackage {
 
     fn accept(&self) -> &[&str] {
         &["application/pidf+xml"]
+    }
+
+    fn notify_interval(&self) -> Duration {
+        Duration::from_secs(5)
     }
 }
 

@@ -72,11 +72,12 @@ type Script = Box<dyn FnMut(&Request) -> Vec<Act> + Send>;
 struct Scripted {
     script: Script,
     seen: Seen,
+    target: Target,
 }
 
 impl Scripted {
-    fn send(context: &mut Context<'_>, request: Request) {
-        let target = Target::udp(US.parse().unwrap());
+    fn send(&self, context: &mut Context<'_>, request: Request) {
+        let target = self.target.clone();
         context
             .send(request, target, RequestOptions::default())
             .unwrap();
@@ -100,7 +101,7 @@ impl User for Scripted {
                         .respond(incoming.transaction, builder.build().unwrap())
                         .unwrap();
                 }
-                Act::Send(request) => Self::send(context, request),
+                Act::Send(request) => self.send(context, request),
             }
         }
         Claim::Taken
@@ -115,7 +116,7 @@ impl User for Scripted {
     }
 
     fn on_command(&mut self, context: &mut Context<'_>, request: Request) {
-        Self::send(context, request);
+        self.send(context, request);
     }
 
     fn methods(&self) -> Vec<Method> {
@@ -134,11 +135,21 @@ impl Peer {
         network: &SimNetwork,
         script: impl FnMut(&Request) -> Vec<Act> + Send + 'static,
     ) -> Self {
+        Self::over(Transport::Udp, network, script).await
+    }
+
+    /// One that sends its own requests over this transport.
+    pub async fn over(
+        transport: Transport,
+        network: &SimNetwork,
+        script: impl FnMut(&Request) -> Vec<Act> + Send + 'static,
+    ) -> Self {
         let seen = Seen::default();
         let mut builder = endpoint(network, PEER, 2);
         let handle = builder.add_user(Scripted {
             script: Box::new(script),
             seen: seen.clone(),
+            target: Target::address(transport, US.parse().unwrap()),
         });
         Peer {
             endpoint: builder.build().await.unwrap(),

@@ -1,17 +1,17 @@
 //! [`NotifierApi`]: the notifier inside an endpoint.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sipora_message::{Method, Uri};
 use sipora_transaction_core::{
-    Claim, CommandError, Context, EndpointBuilder, Event, IncomingRequest, Target, User, UserHandle,
+    Claim, CommandError, Context, EndpointBuilder, Event, IncomingRequest, User, UserHandle,
 };
-use sipora_transport::{Flow, Transport};
 
-use super::core::{Notifier, NotifierConfig, NotifierSubscription, SubscriptionKey};
-use super::{Body, Decision, Offer, Subscribed};
-use crate::outbox::{Outbox, Outgoing};
+use super::{
+    Body, Decision, Notifier, NotifierConfig, NotifierRunner, NotifierSubscription, Offer,
+    SubscriptionKey,
+};
 use crate::subscription::{EventPackage, TerminationReason};
 use crate::{ApiError, ApiResult, Authorizer};
 
@@ -54,10 +54,8 @@ impl NotifierApi {
     ) -> Self {
         let core = Notifier::new(config, packages, builder.split_ids());
         let user = builder.add_user(NotifierUser {
-            core,
+            runner: NotifierRunner::new(core, authorizer),
             source,
-            outbox: Outbox::new(),
-            authorizer,
         });
         Self { user }
     }
@@ -103,61 +101,29 @@ impl NotifierApi {
 }
 
 struct NotifierUser<S> {
-    core: Notifier,
+    runner: NotifierRunner,
     source: S,
-    outbox: Outbox<SubscriptionKey>,
-    authorizer: Option<Arc<dyn Authorizer>>,
 }
 
 impl<S: EventSource> NotifierUser<S> {
     fn drain(&mut self, context: &mut Context<'_>) {
-        while let Some(key) = self.core.poll_due() {
-            let Some(subscription) = self.core.subscription(key) else {
-                continue;
-            };
-            let body = match subscription.is_pending {
-                true => None,
-                false => self.source.state(&subscription),
-            };
-            let now = context.now().instant;
-            let Some(notify) = self.core.notify(now, key, body) else {
-                continue;
-            };
-            let outgoing = Outgoing {
-                key,
-                request: notify.request,
-                target: Target::Uri(notify.next_hop),
-                authorizer: self.authorizer.clone(),
-                timeout: TIMEOUT,
-            };
-            if let Some(outcome) = self.outbox.send(context, outgoing)
-                && let Err(error) = outcome.result
-            {
-                self.core.handle_failure(now, outcome.key, &error);
-            }
-        }
+        let source = &mut self.source;
+        self.runner
+            .send_due(context, |subscription| source.state(subscription));
     }
 
     fn offered(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest, offer: Offer) {
+        let transaction = incoming.transaction;
         let is_pending = match self.source.on_subscribe(&offer) {
             Decision::Refuse(status) => {
-                let answer = context.answer(&incoming.request, status).build();
-                if let Ok(response) = answer {
-                    let _ = context.respond_stateless(incoming.transaction, response);
-                }
-                return;
+                return self.runner.refuse(context, transaction, &offer, status);
             }
             Decision::Active => false,
             Decision::Pending => true,
         };
-        let contact = contact(context, &incoming.flow, offer.resource());
-        let now = context.now().instant;
-        let (key, answer) = self.core.accept(now, offer, is_pending, &contact);
-        if let Some(subscription) = self.core.subscription(key) {
+        let accepted = self.runner.accept(context, transaction, offer, is_pending);
+        if let Some(subscription) = accepted {
             self.source.on_accepted(&subscription);
-        }
-        if let Ok(response) = answer.build() {
-            let _ = context.respond(incoming.transaction, response);
         }
     }
 }
@@ -175,73 +141,45 @@ impl<S: EventSource> User for NotifierUser<S> {
         {
             return Claim::Passed;
         }
-        let (now, source) = (context.now().instant, incoming.flow.remote.ip());
-        match self.core.handle_subscribe(now, request, source) {
-            Subscribed::Answer(answer) => {
-                let tag = context.keyed_tag(request);
-                if let Ok(response) = answer.to_tag(tag.as_str()).build() {
-                    let _ = context.respond(incoming.transaction, response);
-                }
-            }
-            Subscribed::Offer(offer) => self.offered(context, incoming, *offer),
+        if let Some(offer) = self.runner.on_request(context, incoming) {
+            self.offered(context, incoming, offer);
         }
         self.drain(context);
         Claim::Taken
     }
 
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
-        let now = context.now().instant;
-        if let Some(outcome) = self.outbox.on_event(context, event) {
-            match outcome.result {
-                Ok(exchange) => {
-                    let (key, response) = (outcome.key, &exchange.response);
-                    self.core.handle_response(now, key, exchange.cseq, response);
-                }
-                Err(error) => self.core.handle_failure(now, outcome.key, &error),
-            }
-        }
+        let _ = self.runner.on_event(context, event);
         self.drain(context);
     }
 
     fn on_command(&mut self, context: &mut Context<'_>, command: Command) {
+        let now = context.now().instant;
+        let notifier = self.runner.notifier_mut();
         // What has ended stays so.
         let _ = match command {
             Command::Changed(package, resource) => {
-                self.core.changed(&package, &resource);
+                notifier.changed(now, &package, &resource);
                 Ok(())
             }
-            Command::Activate(key) => self.core.activate(key),
+            Command::Activate(key) => notifier.activate(now, key),
             Command::Terminate(key, reason, retry_after) => {
-                self.core.terminate(key, &reason, retry_after)
+                notifier.terminate(now, key, &reason, retry_after)
             }
         };
         self.drain(context);
     }
 
     fn on_timeout(&mut self, context: &mut Context<'_>) {
-        self.core.handle_timeout(context.now().instant);
+        self.runner.on_timeout(context);
         self.drain(context);
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.core.poll_timeout()
+        self.runner.next_timeout()
     }
 
     fn methods(&self) -> Vec<Method> {
         vec![Method::Subscribe]
     }
 }
-
-/// Where the peer of a flow reaches us, for what it watches.
-fn contact(context: &Context<'_>, flow: &Flow, resource: &Uri) -> String {
-    let sent_by = context.sent_by(flow);
-    let user = resource.user().map(|user| format!("{user}@"));
-    let transport = match flow.transport {
-        Transport::Udp => String::new(),
-        other => format!(";transport={}", other.parameter()),
-    };
-    format!("sip:{}{sent_by}{transport}", user.unwrap_or_default())
-}
-
-/// How long a NOTIFY may take: 64 × T1.
-const TIMEOUT: Duration = Duration::from_secs(32);

@@ -11,6 +11,7 @@ use sipora_message::{
     SubscriptionState, Uri, UriRef,
 };
 use sipora_transaction_core::IdSource;
+use sipora_transport::Flow;
 
 use super::{Body, NotifierError, Offer, Subscribed};
 use crate::subscription::timing::{later, seconds_left};
@@ -38,8 +39,9 @@ use crate::{ApiError, Dialog, DialogError};
 /// Out: [`poll_due`](Self::poll_due) names a subscription that owes a NOTIFY; [`notify`](Self::notify) makes it from the
 /// state as it is then. [`NotifierApi`](crate::NotifierApi) runs one inside an endpoint.
 ///
-/// One NOTIFY of a subscription is under way at a time, so that they arrive in order; what changes meanwhile is told by one
-/// more, with the newest state.
+/// One NOTIFY of a subscription is under way at a time, so that they arrive in order, and no two follow each other sooner
+/// than the package allows ([`EventPackage::notify_interval`]); what changes meanwhile is told by one more, with the newest
+/// state. The NOTIFY that a SUBSCRIBE wants, and the last one, do not wait.
 pub struct Notifier {
     config: NotifierConfig,
     packages: Vec<Arc<dyn EventPackage>>,
@@ -100,6 +102,10 @@ pub struct NotifierSubscription {
     pub is_pending: bool,
     /// Whether the NOTIFY that is due is its last.
     pub is_ending: bool,
+    /// Who watches, as From said it: a URI. What it is worth is for the application to know.
+    pub subscriber: String,
+    /// When it ends if it is not refreshed.
+    pub expires_at: Instant,
 }
 
 /// A NOTIFY to be sent.
@@ -110,8 +116,12 @@ pub struct NotifierRequest {
     pub key: SubscriptionKey,
     /// The request, without Via.
     pub request: Request,
-    /// The URI to locate.
+    /// The URI to locate, where there is no flow or it has ended.
     pub next_hop: Uri,
+    /// The flow by which the last SUBSCRIBE came, where it leads to the subscriber itself: no route is set, and nobody else
+    /// has put a Via on the request. Behind a NAT, or with a Contact that nobody can connect to, it is the only way. It may
+    /// have been closed; over UDP it is our socket with the peer's address.
+    pub flow: Option<Flow>,
 }
 
 struct Usage {
@@ -119,6 +129,9 @@ struct Usage {
     event: String,
     resource: Uri,
     source: IpAddr,
+    flow: Option<Flow>,
+    /// The least time between two NOTIFYs.
+    interval: Duration,
     contact: String,
     is_pending: bool,
     expires_at: Instant,
@@ -126,9 +139,40 @@ struct Usage {
     ending: Option<(String, Option<u32>)>,
     is_sending: bool,
     is_due: bool,
-    /// A NOTIFY that was refused for the moment is sent again.
-    again_at: Option<Instant>,
+    /// Whether the NOTIFY that is due waits for nothing but the answer to the one before.
+    is_prompt: bool,
+    is_queued: bool,
+    /// A NOTIFY that can wait is not sent before: the one before was sent just now, or was refused for the moment.
+    not_before: Option<Instant>,
     scheduled: Option<Instant>,
+}
+
+impl Usage {
+    fn package(&self) -> &str {
+        let name = self.event.split(';').next();
+        name.unwrap_or_default().trim()
+    }
+
+    /// When the NOTIFY that is due may leave, where that is later than now; its answer is waited for first.
+    fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let waits = self.is_due && !self.is_sending && !self.is_prompt;
+        self.not_before.filter(|at| waits && *at > now)
+    }
+
+    /// Owes the same once more, after a time.
+    fn try_again(&mut self, now: Instant, wait: Duration) {
+        self.is_due = true;
+        self.not_before = self.not_before.max(Some(later(now, wait)));
+    }
+}
+
+/// Whether a NOTIFY waits for its turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// Something changed: the package's interval counts.
+    Change,
+    /// A SUBSCRIBE wants it, or it is the last.
+    Prompt,
 }
 
 impl Notifier {
@@ -162,17 +206,23 @@ impl Notifier {
         self.subscriptions.is_empty()
     }
 
-    /// Takes a SUBSCRIBE from `source`. By RFC 6665 §4.2.1, in this order: 489 with Allow-Events for other events than
+    /// Shows the subscriptions to what `resource` is, of every package: as they are when what is watched is gone, or moves.
+    pub fn watching<'a>(
+        &self,
+        resource: impl Into<UriRef<'a>>,
+    ) -> impl Iterator<Item = NotifierSubscription> {
+        let keys = self.by_resource.get(&*resource_key(resource));
+        keys.into_iter()
+            .flatten()
+            .filter_map(|key| self.subscription(*key))
+    }
+
+    /// Takes a SUBSCRIBE that came over `flow`. By RFC 6665 §4.2.1, in this order: 489 with Allow-Events for other events than
     /// those of the packages; within a dialog 481 where there is none, 403 for another event (§4.5.2), 500 out of order;
     /// outside 482 for a merged request, 503 with Retry-After at a limit, 406 where no type is acceptable, 400 for what
     /// makes no dialog; 423 with Min-Expires.
-    pub fn handle_subscribe(
-        &mut self,
-        now: Instant,
-        request: &Request,
-        source: IpAddr,
-    ) -> Subscribed {
-        match self.subscribe(now, request, network(source)) {
+    pub fn handle_subscribe(&mut self, now: Instant, request: &Request, flow: &Flow) -> Subscribed {
+        match self.subscribe(now, request, flow) {
             Ok(offer) => Subscribed::Offer(Box::new(offer)),
             Err(answer) => Subscribed::Answer(answer),
         }
@@ -182,7 +232,7 @@ impl Notifier {
         &mut self,
         now: Instant,
         request: &Request,
-        source: IpAddr,
+        flow: &Flow,
     ) -> Result<Offer, Box<ResponseBuilder>> {
         let headers = request.headers();
         let answer = |status| Box::new(Response::for_request(request, status));
@@ -201,20 +251,17 @@ impl Notifier {
         let expires = headers.expires().map_err(|_| bad("Expires"))?;
         let to = headers.to().map_err(|_| bad("To"))?;
         let asked = expires.unwrap_or(self.config.default_expires);
-        let known = self.by_peer.get(&(call_id.into(), remote_tag.into()));
-        let known = known.copied();
         if let Some(local_tag) = to.tag() {
-            let answer = self.refresh(now, request, known, local_tag, &event, asked);
+            let known = self.by_peer.get(&(call_id.into(), remote_tag.into()));
+            let known = known.copied().filter(|key| {
+                let usage = self.subscriptions.get(key);
+                usage.is_some_and(|usage| *usage.dialog.id().local_tag == *local_tag)
+            });
+            let answer = self.refresh(now, request, flow, known, &event, asked);
             return Err(Box::new(answer));
         }
-        // RFC 3261 §8.2.2.2: the same request by another way.
-        if known.is_some() {
-            return Err(answer(StatusCode::LOOP_DETECTED));
-        }
-        if let Some(limit) = self.limit(source) {
-            let answer = answer(StatusCode::SERVICE_UNAVAILABLE).reason(limit);
-            return Err(Box::new(answer.header(HeaderName::RetryAfter, RETRY_AFTER)));
-        }
+        let source = network(flow.remote.ip());
+        self.check_room(request, call_id, remote_tag, source)?;
         if !is_acceptable(headers, package.accept()) {
             return Err(answer(StatusCode::NOT_ACCEPTABLE));
         }
@@ -231,17 +278,42 @@ impl Notifier {
             resource,
             granted: asked.min(self.config.max_expires),
             source,
+            flow: *flow,
+            interval: package.notify_interval(),
             dialog,
             tag,
         })
+    }
+
+    /// Whether one more subscription has a place. Asked again when the application has decided, which may have taken time.
+    fn check_room(
+        &self,
+        request: &Request,
+        call_id: &str,
+        remote_tag: &str,
+        source: IpAddr,
+    ) -> Result<(), Box<ResponseBuilder>> {
+        let answer = |status| Response::for_request(request, status);
+        // RFC 3261 §8.2.2.2: the same request by another way.
+        if self
+            .by_peer
+            .contains_key(&(call_id.into(), remote_tag.into()))
+        {
+            return Err(Box::new(answer(StatusCode::LOOP_DETECTED)));
+        }
+        if let Some(limit) = self.limit(source) {
+            let answer = answer(StatusCode::SERVICE_UNAVAILABLE).reason(limit);
+            return Err(Box::new(answer.header(HeaderName::RetryAfter, RETRY_AFTER)));
+        }
+        Ok(())
     }
 
     fn refresh(
         &mut self,
         now: Instant,
         request: &Request,
+        flow: &Flow,
         known: Option<SubscriptionKey>,
-        local_tag: &str,
         event: &EventRef<'_>,
         asked: u32,
     ) -> ResponseBuilder {
@@ -249,7 +321,6 @@ impl Notifier {
         let is_too_brief = self.is_too_brief(asked);
         let granted = asked.min(self.config.max_expires);
         let found = known.and_then(|key| Some((key, self.subscriptions.get_mut(&key)?)));
-        let found = found.filter(|(_, usage)| *usage.dialog.id().local_tag == *local_tag);
         let Some((key, usage)) = found else {
             let reason = "Subscription does not exist";
             return answer(StatusCode::CALL_DOES_NOT_EXIST).reason(reason);
@@ -271,6 +342,7 @@ impl Notifier {
             return self.too_brief(request);
         }
         usage.dialog.refresh_target(request.headers());
+        usage.flow = way_back(request, &usage.dialog, flow);
         usage.expires_at = later(now, Duration::from_secs(granted.into()));
         if granted == 0 {
             usage.ending = Some(("timeout".to_owned(), None));
@@ -278,28 +350,40 @@ impl Notifier {
         let answer = answer(StatusCode::OK)
             .contact(format!("<{}>", usage.contact))
             .header(HeaderName::Expires, granted);
-        self.owes(key);
+        self.owes(now, key, Haste::Prompt);
         answer
     }
 
     /// Takes an offer, and gives the subscription and the answer, which has to leave before the NOTIFY that is due.
     /// `contact` is where the subscriber can reach us.
+    ///
+    /// An offer can be kept while the application makes up its mind: what it says about time counts from now.
+    ///
+    /// # Errors
+    ///
+    /// The answer to send instead, where the decision took time: 482 when the same SUBSCRIBE, which came by another way too,
+    /// has been accepted meanwhile (RFC 3261 §8.2.2.2), 503 with Retry-After when a limit has been reached.
     pub fn accept(
         &mut self,
         now: Instant,
         offer: Offer,
         is_pending: bool,
         contact: &str,
-    ) -> (SubscriptionKey, ResponseBuilder) {
+    ) -> Result<(SubscriptionKey, ResponseBuilder), Box<ResponseBuilder>> {
         let Offer {
             request,
             event,
             resource,
             granted,
             source,
+            flow,
+            interval,
             dialog,
             tag,
         } = offer;
+        let (call_id, remote_tag) = (&*dialog.id().call_id, &*dialog.id().remote_tag);
+        self.check_room(&request, call_id, remote_tag, source)
+            .map_err(|answer| answer.to_tag(&tag))?;
         let key = SubscriptionKey(self.next);
         self.next += 1;
         let id = dialog.id();
@@ -312,42 +396,43 @@ impl Notifier {
         self.subscriptions.insert(
             key,
             Usage {
+                flow: way_back(&request, &dialog, &flow),
                 dialog,
                 event,
                 resource,
                 source,
+                interval,
                 contact: contact.to_owned(),
                 is_pending,
                 expires_at: later(now, Duration::from_secs(granted.into())),
                 ending,
                 is_sending: false,
                 is_due: false,
-                again_at: None,
+                is_prompt: false,
+                is_queued: false,
+                not_before: None,
                 scheduled: None,
             },
         );
         // RFC 6665 §4.2.1.2: a NOTIFY follows every 2xx at once.
-        self.owes(key);
+        self.owes(now, key, Haste::Prompt);
         let answer = Response::for_request(&request, StatusCode::OK)
             .to_tag(&tag)
             .record_route()
             .contact(format!("<{contact}>"))
             .header(HeaderName::Expires, granted);
-        (key, answer)
+        Ok((key, answer))
     }
 
     /// Tells that what `resource` is has changed: each subscription to it owes a NOTIFY, but for those that are pending.
     /// Addresses are compared as registrars compare them (RFC 3261 §10.3).
-    pub fn changed<'a>(&mut self, package: &str, resource: impl Into<UriRef<'a>>) {
+    pub fn changed<'a>(&mut self, now: Instant, package: &str, resource: impl Into<UriRef<'a>>) {
         let watched = self.by_resource.get(&*resource_key(resource));
         let keys: Vec<SubscriptionKey> = watched.into_iter().flatten().copied().collect();
         for key in keys {
-            let is_told = self.subscriptions.get(&key).is_some_and(|usage| {
-                let name = usage.event.split(';').next().unwrap_or_default();
-                !usage.is_pending && name == package
-            });
-            if is_told {
-                self.owes(key);
+            let usage = self.subscriptions.get(&key);
+            if usage.is_some_and(|usage| !usage.is_pending && usage.package() == package) {
+                self.owes(now, key, Haste::Change);
             }
         }
     }
@@ -357,10 +442,10 @@ impl Notifier {
     /// # Errors
     ///
     /// [`NotifierError::Unknown`] where it has ended.
-    pub fn activate(&mut self, key: SubscriptionKey) -> Result<(), NotifierError> {
+    pub fn activate(&mut self, now: Instant, key: SubscriptionKey) -> Result<(), NotifierError> {
         let usage = self.subscriptions.get_mut(&key);
         usage.ok_or(NotifierError::Unknown)?.is_pending = false;
-        self.owes(key);
+        self.owes(now, key, Haste::Change);
         Ok(())
     }
 
@@ -371,6 +456,7 @@ impl Notifier {
     /// [`NotifierError::Unknown`] where it has ended.
     pub fn terminate(
         &mut self,
+        now: Instant,
         key: SubscriptionKey,
         reason: &TerminationReason,
         retry_after: Option<u32>,
@@ -380,28 +466,32 @@ impl Notifier {
         if usage.ending.is_none() {
             usage.ending = Some((reason.as_str().to_owned(), retry_after));
         }
-        self.owes(key);
+        self.owes(now, key, Haste::Prompt);
         Ok(())
     }
 
     /// Shows a subscription.
     pub fn subscription(&self, key: SubscriptionKey) -> Option<NotifierSubscription> {
         let usage = self.subscriptions.get(&key)?;
-        let package = usage.event.split(';').next().unwrap_or_default().trim();
         Some(NotifierSubscription {
             key,
-            package: package.to_owned(),
+            package: usage.package().to_owned(),
             resource: usage.resource.clone(),
             is_pending: usage.is_pending,
             is_ending: usage.ending.is_some(),
+            subscriber: usage.dialog.remote_uri().to_owned(),
+            expires_at: usage.expires_at,
         })
     }
 
     /// Names a subscription that owes a NOTIFY, and can send it; [`notify`](Self::notify) has to follow.
     pub fn poll_due(&mut self) -> Option<SubscriptionKey> {
         while let Some(key) = self.due.pop_front() {
-            let usage = self.subscriptions.get(&key);
-            if usage.is_some_and(|usage| usage.is_due && !usage.is_sending) {
+            let Some(usage) = self.subscriptions.get_mut(&key) else {
+                continue;
+            };
+            usage.is_queued = false;
+            if usage.is_due && !usage.is_sending {
                 return Some(key);
             }
         }
@@ -418,8 +508,9 @@ impl Notifier {
     ) -> Option<NotifierRequest> {
         let usage = self.subscriptions.get_mut(&key)?;
         usage.is_due = false;
+        usage.is_prompt = false;
         usage.is_sending = true;
-        usage.again_at = None;
+        usage.not_before = Some(later(now, usage.interval));
         let state = match &usage.ending {
             Some((reason, retry_after)) => terminated(reason, *retry_after),
             None => {
@@ -430,7 +521,7 @@ impl Notifier {
                 }
             }
         };
-        let next_hop = usage.dialog.next_hop().clone();
+        let (next_hop, flow) = (usage.dialog.next_hop().clone(), usage.flow);
         let request = usage.dialog.request(Method::Notify, 1).and_then(|builder| {
             let mut builder = builder
                 .contact(format!("<{}>", usage.contact))
@@ -445,12 +536,13 @@ impl Notifier {
         if is_last || request.is_none() {
             self.remove(key);
         } else {
-            self.reschedule(key);
+            self.wake(now, key);
         }
         Some(NotifierRequest {
             key,
             request: request?,
             next_hop,
+            flow,
         })
     }
 
@@ -473,14 +565,9 @@ impl Notifier {
         } else if ends_the_usage(status) {
             return self.remove(key);
         } else if let Ok(Some(wait)) = headers.retry_after() {
-            let wait = Duration::from_secs(wait.seconds.min(3600).into());
-            usage.again_at = Some(later(now, wait));
+            usage.try_again(now, Duration::from_secs(wait.seconds.min(3600).into()));
         }
-        let is_due = usage.is_due;
-        if is_due {
-            self.due.push_back(key);
-        }
-        self.reschedule(key);
+        self.wake(now, key);
     }
 
     /// Takes the news that a NOTIFY got no answer: RFC 6665 §4.2.2, "the notifier SHOULD remove the subscription". One that
@@ -491,8 +578,8 @@ impl Notifier {
         }
         if let Some(usage) = self.subscriptions.get_mut(&key) {
             usage.is_sending = false;
-            usage.again_at = Some(later(now, BUSY));
-            self.reschedule(key);
+            usage.try_again(now, BUSY);
+            self.wake(now, key);
         }
     }
 
@@ -512,30 +599,35 @@ impl Notifier {
                 continue;
             };
             usage.scheduled = None;
-            usage.again_at = None;
             if usage.expires_at <= now && usage.ending.is_none() {
                 usage.ending = Some(("timeout".to_owned(), None));
+                self.owes(now, key, Haste::Prompt);
+            } else {
+                self.wake(now, key);
             }
-            self.owes(key);
         }
     }
 
-    fn owes(&mut self, key: SubscriptionKey) {
+    fn owes(&mut self, now: Instant, key: SubscriptionKey, haste: Haste) {
         if let Some(usage) = self.subscriptions.get_mut(&key) {
             usage.is_due = true;
-            if !usage.is_sending {
-                self.due.push_back(key);
-            }
+            usage.is_prompt |= haste == Haste::Prompt;
+            self.wake(now, key);
         }
-        self.reschedule(key);
     }
 
-    fn reschedule(&mut self, key: SubscriptionKey) {
+    /// Lets a NOTIFY that is due leave now, or sets the timer for it and for the end.
+    fn wake(&mut self, now: Instant, key: SubscriptionKey) {
         let Some(usage) = self.subscriptions.get_mut(&key) else {
             return;
         };
+        let turn = usage.waits_until(now);
+        if usage.is_due && !usage.is_sending && turn.is_none() && !usage.is_queued {
+            usage.is_queued = true;
+            self.due.push_back(key);
+        }
         let end = usage.ending.is_none().then_some(usage.expires_at);
-        let next = [end, usage.again_at].into_iter().flatten().min();
+        let next = [end, turn].into_iter().flatten().min();
         let before = std::mem::replace(&mut usage.scheduled, next);
         if let Some(at) = before {
             self.timers.remove(&(at, key));
@@ -604,6 +696,12 @@ impl fmt::Debug for Notifier {
             .field("subscriptions", &self.subscriptions.len())
             .finish_non_exhaustive()
     }
+}
+
+/// The flow of a SUBSCRIBE, where it leads to the subscriber: a proxy between us that set no route passes nothing on to it.
+fn way_back(request: &Request, dialog: &Dialog, flow: &Flow) -> Option<Flow> {
+    let is_from_subscriber = dialog.is_direct() && request.headers().vias().count() == 1;
+    is_from_subscriber.then_some(*flow)
 }
 
 /// What one subscriber has of IPv6 is a whole network of 64 bits.

@@ -3,7 +3,9 @@
 mod api;
 mod core;
 mod offer;
+mod runner;
 
 pub use api::{EventSource, NotifierApi};
 pub use core::{Notifier, NotifierConfig, NotifierRequest, NotifierSubscription, SubscriptionKey};
 pub use offer::{Body, Decision, NotifierError, Offer, Subscribed};
+pub use runner::NotifierRunner;

@@ -1,9 +1,11 @@
 //! What goes into and out of a [`Notifier`](super::Notifier).
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
-use sipora_message::{Request, ResponseBuilder, StatusCode, Uri};
+use sipora_message::{Request, Response, ResponseBuilder, StatusCode, Uri};
+use sipora_transport::Flow;
 
 use crate::Dialog;
 
@@ -18,13 +20,18 @@ pub enum Subscribed {
 }
 
 /// A new subscription that the rules allow, for the application to decide on: see [`Decision`].
-#[derive(Debug)]
+///
+/// It belongs to nobody until it is [accepted](super::Notifier::accept) or [refused](Self::refuse), and can be kept as long
+/// as the SUBSCRIBE may go unanswered; how many are kept is for who keeps them to limit. Dropped, it leaves nothing behind.
+#[derive(Debug, Clone)]
 pub struct Offer {
     pub(super) request: Request,
     pub(super) event: String,
     pub(super) resource: Uri,
     pub(super) granted: u32,
     pub(super) source: IpAddr,
+    pub(super) flow: Flow,
+    pub(super) interval: Duration,
     pub(super) dialog: Dialog,
     pub(super) tag: String,
 }
@@ -37,7 +44,7 @@ impl Offer {
 
     /// The event, without parameters.
     pub fn package(&self) -> &str {
-        self.event.split(';').next().unwrap_or_default()
+        self.event.split(';').next().unwrap_or_default().trim()
     }
 
     /// What is to be watched: the Request-URI.
@@ -53,6 +60,21 @@ impl Offer {
     /// The address that it came from; of an IPv6 address the network of 64 bits.
     pub fn source(&self) -> IpAddr {
         self.source
+    }
+
+    /// The flow that it came over.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Who wants it, as From says: a URI. That it is true is for who authenticates the request to see to.
+    pub fn subscriber(&self) -> &str {
+        self.dialog.remote_uri()
+    }
+
+    /// Begins the answer that refuses it: 403, 404, 603 and the like (RFC 6665 §4.2.1.3).
+    pub fn refuse(&self, status: StatusCode) -> ResponseBuilder {
+        Response::for_request(&self.request, status).to_tag(&self.tag)
     }
 }
 

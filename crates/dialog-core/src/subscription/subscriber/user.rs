@@ -134,6 +134,7 @@ impl SubscriberUser {
                 key: request.id,
                 request: request.request,
                 target: Target::Uri(request.next_hop),
+                fallback: None,
                 authorizer: link.authorizer.clone(),
                 timeout: link.timeout,
             };
