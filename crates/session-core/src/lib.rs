@@ -38,7 +38,7 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | `pidf` | yes | [`Presence`], read with quick-xml; NOTIFYs of `presence` whose document makes no sense get 400 |
+//! | `pidf` | yes | [`Presence`], read with quick-xml, and written; NOTIFYs of `presence` whose document makes no sense get 400 |
 //!
 //! # Where the RFCs are
 //!

@@ -1,63 +1,11 @@
-//! Presence documents (RFC 3863).
+//! Reading a presence document.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::{NsReader, XmlVersion};
 
-use super::BodyError;
-
-/// A body of type `application/pidf+xml`: where somebody can be reached, and how.
-///
-/// ```
-/// use sipora_session_core::{Basic, Presence};
-///
-/// let document = r#"<presence xmlns="urn:ietf:params:xml:ns:pidf" entity="pres:bob@example.com">
-///   <tuple id="phone"><status><basic>open</basic></status><contact priority="0.8">sip:bob@192.0.2.4</contact></tuple>
-/// </presence>"#;
-/// let presence = Presence::parse(document.as_bytes())?;
-/// assert_eq!(presence.entity, "pres:bob@example.com");
-/// assert_eq!(presence.basic(), Some(Basic::Open));
-/// assert_eq!(presence.tuples[0].contact.as_deref(), Some("sip:bob@192.0.2.4"));
-/// # Ok::<(), sipora_session_core::BodyError>(())
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct Presence {
-    /// Who.
-    pub entity: String,
-    /// The ways in which the presentity can be reached.
-    pub tuples: Vec<Tuple>,
-    /// Remarks about the whole.
-    pub notes: Vec<String>,
-}
-
-/// One way to reach somebody.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Tuple {
-    /// Tells tuples of one document apart.
-    pub id: String,
-    /// Whether messages are accepted, where that is told.
-    pub basic: Option<Basic>,
-    /// The address.
-    pub contact: Option<String>,
-    /// The preference of the address, 0 to 1.
-    pub priority: Option<f32>,
-    /// Remarks.
-    pub notes: Vec<String>,
-    /// When the state was noted, as written (RFC 3339).
-    pub timestamp: Option<String>,
-}
-
-/// Whether a tuple accepts messages (RFC 3863 §4.1.4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Basic {
-    /// `open`
-    Open,
-    /// `closed`
-    Closed,
-}
+use super::{Basic, NAMESPACE, Presence, Tuple};
+use crate::BodyError;
 
 impl Presence {
     /// Reads a document. Extensions in other namespaces are passed over; nothing outside of it is ever fetched, and entities
@@ -84,21 +32,10 @@ impl Presence {
             match event {
                 Event::Start(start) => builder.start(&start, is_ours)?,
                 Event::End(_) => builder.end()?,
-                Event::Text(text) => {
-                    let text = text
-                        .xml10_content()
-                        .map_err(|error| wrong(error.to_string()))?;
-                    builder.text.push_str(&text);
-                }
-                Event::CData(data) => {
-                    let text = data.decode().map_err(|error| wrong(error.to_string()))?;
-                    builder.text.push_str(&text);
-                }
+                Event::Text(text) => builder.text.push_str(&text.xml10_content()),
+                Event::CData(data) => builder.text.push_str(&data.xml10_content()),
                 Event::GeneralRef(reference) => {
-                    let name = reference
-                        .decode()
-                        .map_err(|error| wrong(error.to_string()))?;
-                    let escaped = format!("&{name};");
+                    let escaped = format!("&{};", &*reference);
                     let text = quick_xml::escape::unescape(&escaped);
                     builder
                         .text
@@ -109,14 +46,6 @@ impl Presence {
                 _ => {}
             }
         }
-    }
-
-    /// Whether any tuple is open: `None` where none tells.
-    pub fn basic(&self) -> Option<Basic> {
-        let mut told = self.tuples.iter().filter_map(|tuple| tuple.basic);
-        let first = told.next()?;
-        let is_open = first == Basic::Open || told.any(|basic| basic == Basic::Open);
-        Some(if is_open { Basic::Open } else { Basic::Closed })
     }
 }
 
@@ -137,9 +66,7 @@ impl Builder {
         let local = start.local_name();
         let name = NAMES
             .iter()
-            .find(|(name, parent)| {
-                name.as_bytes() == local.as_ref() && self.path.last() == parent.as_ref()
-            })
+            .find(|(name, parent)| *name == local.as_ref() && self.path.last() == parent.as_ref())
             .filter(|_| is_ours)
             .map_or("", |(name, _)| *name);
         if self.path.is_empty() {
@@ -235,8 +162,6 @@ const NAMES: &[(&str, Option<&str>)] = &[
     ("timestamp", Some("tuple")),
     ("basic", Some("status")),
 ];
-
-const NAMESPACE: &[u8] = b"urn:ietf:params:xml:ns:pidf";
 
 /// Far more than a presence document has.
 const MAX_BYTES: usize = 256 * 1024;
