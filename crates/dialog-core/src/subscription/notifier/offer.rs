@@ -1,7 +1,7 @@
 //! What goes into and out of a [`Notifier`](super::Notifier).
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sipora_message::{Request, Response, ResponseBuilder, StatusCode, Uri};
@@ -107,6 +107,46 @@ impl Body {
             bytes: bytes.into(),
         }
     }
+}
+
+/// Names a subscription to what we tell. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionKey(pub(super) u64);
+
+/// A subscription, as the application may look at it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NotifierSubscription {
+    /// Its name.
+    pub key: SubscriptionKey,
+    /// The event, without parameters.
+    pub package: String,
+    /// What is watched.
+    pub resource: Uri,
+    /// Whether nobody has allowed it yet.
+    pub is_pending: bool,
+    /// Whether the NOTIFY that is due is its last.
+    pub is_ending: bool,
+    /// Who watches, as From said it: a URI. What it is worth is for the application to know.
+    pub subscriber: String,
+    /// When it ends if it is not refreshed.
+    pub expires_at: Instant,
+}
+
+/// A NOTIFY to be sent.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NotifierRequest {
+    /// On whose behalf.
+    pub key: SubscriptionKey,
+    /// The request, without Via.
+    pub request: Request,
+    /// The URI to locate, where there is no flow or it has ended.
+    pub next_hop: Uri,
+    /// The flow by which the last SUBSCRIBE came, where it leads to the subscriber itself: no route is set, and nobody else
+    /// has put a Via on the request. Behind a NAT, or with a Contact that nobody can connect to, it is the only way. It may
+    /// have been closed; over UDP it is our socket with the peer's address.
+    pub flow: Option<Flow>,
 }
 
 /// Refuses to do something with a subscription.

@@ -85,6 +85,14 @@ impl SubscriptionEnd {
             _ => None,
         }
     }
+
+    /// Whether a NOTIFY said so: then the SUBSCRIBE had been accepted, whatever became of its answer.
+    pub(super) fn is_by_notify(&self) -> bool {
+        matches!(
+            self,
+            SubscriptionEnd::Unsubscribed | SubscriptionEnd::ByNotifier { .. }
+        )
+    }
 }
 
 /// A NOTIFY that was accepted.

@@ -1,14 +1,19 @@
 //! The side that subscribes (RFC 6665 §4.1).
 
+mod answers;
 mod api;
+mod config;
 mod core;
 mod event;
 mod inbox;
+mod notifies;
+mod set;
 mod usage;
 mod user;
 
 pub use api::{SubscriberApi, Subscription};
-pub use core::{Subscribe, SubscribeError, Subscriber, SubscriberConfig};
+pub use config::{Subscribe, SubscribeError, SubscriberConfig};
+pub use core::Subscriber;
 pub use event::{
     Notification, NotifyAnswer, SubscriberEvent, SubscriberRequest, SubscriptionEnd,
     SubscriptionId, SubscriptionState,

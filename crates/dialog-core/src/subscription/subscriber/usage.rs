@@ -162,3 +162,16 @@ impl Usage {
         }
     }
 }
+
+impl Sending {
+    pub(super) fn new(asked: u32, at: Instant) -> Self {
+        Self {
+            asked,
+            at,
+            is_heard: false,
+            is_timed: false,
+            is_second: false,
+            is_wanted: false,
+        }
+    }
+}
