@@ -2,12 +2,13 @@
 
 use crate::key::Key;
 use crate::machine::{client_invite, client_non_invite};
+use crate::timers::{Entry, Tick, earlier};
 use crate::{Owner, TransportFailure};
 use bytes::Bytes;
 use sipora_message::{Method, Request, Response};
 use sipora_transport::{Destination, Flow};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A request on its way down, without a Via of ours.
 #[derive(Debug, Clone)]
@@ -55,9 +56,9 @@ pub(crate) struct Exchange {
     pub(crate) hops: VecDeque<Hop>,
     /// The client transaction that speaks for the request now; 0 while there is none.
     pub(crate) current: u64,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) silence: Option<Instant>,
-    pub(crate) queued: Option<Instant>,
+    pub(crate) deadline: Option<Tick>,
+    pub(crate) silence: Option<Tick>,
+    pub(crate) queued: Option<Entry>,
     /// A 503 that gave way to the next target, to be delivered should none answer better.
     pub(crate) unavailable: Option<(Response, Flow, Option<Destination>)>,
     pub(crate) cancel: Cancel,
@@ -164,7 +165,7 @@ impl Exchange {
             .any(|hop| unreachable || !hop.only_after_refusal)
     }
 
-    pub(crate) fn next_alarm(&self) -> Option<Instant> {
+    pub(crate) fn next_alarm(&self) -> Option<Tick> {
         earlier(self.deadline, self.silence)
     }
 }
@@ -179,9 +180,9 @@ pub(crate) struct Client {
     pub(crate) hop: Hop,
     /// Absent while its flow is being opened.
     pub(crate) running: Option<Running>,
-    pub(crate) repeat: Option<Instant>,
-    pub(crate) end: Option<Instant>,
-    pub(crate) queued: Option<Instant>,
+    pub(crate) repeat: Option<Tick>,
+    pub(crate) end: Option<Tick>,
+    pub(crate) queued: Option<Entry>,
     /// The request has gone on to another target, or is over. Only INVITEs live on like this, to be cancelled should they ring.
     pub(crate) superseded: bool,
     /// A CANCEL was sent for it.
@@ -226,7 +227,7 @@ impl Client {
         self.repeat = None;
     }
 
-    pub(crate) fn next_alarm(&self) -> Option<Instant> {
+    pub(crate) fn next_alarm(&self) -> Option<Tick> {
         earlier(self.repeat, self.end)
     }
 }
@@ -237,12 +238,5 @@ impl Machine {
             Self::Invite(machine) => machine.state == client_invite::State::Terminated,
             Self::NonInvite(machine) => machine.state == client_non_invite::State::Terminated,
         }
-    }
-}
-
-pub(crate) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }

@@ -3,7 +3,8 @@
 //! 128 bits under a secret key stand for the texts themselves: nobody can aim at a collision, chance will not hit one,
 //! and a transaction keeps 16 bytes instead of three strings.
 
-use crate::{IdSource, Tag};
+use crate::merged::Origin;
+use crate::{IdSource, Owner, Tag};
 use sipora_message::{Method, Request, Response};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
@@ -107,6 +108,29 @@ impl KeyMaker {
             key: hash.finish(),
             legacy,
         })
+    }
+
+    /// What a merged request has in common with the one before it (RFC 3261 §8.2.2.2): From tag, Call-ID and CSeq. `None` for
+    /// a request inside a dialog, and for those that belong to another: ACK and CANCEL.
+    pub(crate) fn origin(&self, request: &Request, owner: Owner) -> Option<Origin> {
+        if matches!(request.method(), Method::Ack | Method::Cancel) {
+            return None;
+        }
+        let headers = request.headers();
+        if headers.to().ok()?.tag().is_some() {
+            return None;
+        }
+        let [secret, ..] = self.secret;
+        let mut hash = DefaultHasher::new();
+        hash.write_u64(secret);
+        hash.write_u16(owner.0);
+        for text in [headers.from().ok()?.tag()?, headers.call_id().ok()?] {
+            hash.write_usize(text.len());
+            hash.write(text.as_bytes());
+        }
+        hash.write_u32(headers.cseq().ok()?.number);
+        hash.write(request.method().as_str().as_bytes());
+        Some(Origin::new(hash.finish()))
     }
 
     /// A To tag that every copy of a request gets, and its CANCEL too, without anything being remembered.

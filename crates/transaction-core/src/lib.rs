@@ -64,9 +64,10 @@
 //! | RFC 3261 §18.1.1 | large requests over TCP | [`Config::datagram_limit`] |
 //! | RFC 3261 §18.2.2, RFC 3581 | where responses go, a new connection when theirs is gone | [`Endpoint`] |
 //! | RFC 3261 §8.2 | answers to requests that nobody takes | [`default_answer`] |
+//! | RFC 3261 §8.2.2.2 | merged requests, for users that want it | [`User::refuses_merged`] |
 //! | RFC 3261 §8.2.7 | stateless answers with keyed To tags | [`TransactionLayer::respond_stateless`] |
 //!
-//! Not yet: merged requests (§8.2.2.2), Timer C (§16.6), shards.
+//! Not yet: Timer C (§16.6), shards.
 #![forbid(unsafe_code)]
 
 mod answers;
@@ -80,7 +81,9 @@ mod key;
 mod layer;
 mod machine;
 mod manager;
+mod merged;
 mod metrics;
+mod packed;
 mod server;
 mod slab;
 mod timers;

@@ -12,12 +12,16 @@ pub struct Metrics {
     pub requests: u64,
     /// Client transactions held, CANCELs and abandoned attempts included.
     pub client_transactions: u64,
+    /// Requests by which merged ones are known, at most as many as server transactions.
+    pub origins: u64,
     /// Entries in the timer queue, stale ones included.
     pub timer_entries: u64,
     /// Requests received that began a server transaction.
     pub requests_received: u64,
     /// Requests received again and absorbed.
     pub retransmissions_received: u64,
+    /// Requests that had come by another way before, refused with 482.
+    pub merged: u64,
     /// Requests of ours sent, each once.
     pub requests_sent: u64,
     /// Requests and answers sent again.

@@ -1,26 +1,28 @@
 //! A request that came in, and its answer.
 
-use crate::attempts::earlier;
 use crate::key::Key;
 use crate::machine::{Reaction, server_invite, server_non_invite};
+use crate::merged::Origin;
+use crate::packed::PackedFlow;
+use crate::timers::{Entry, Tick, earlier};
 use crate::{Owner, Timers};
 use bytes::Bytes;
 use sipora_message::{Request, Response, StatusCode};
-use sipora_transport::Flow;
-use std::time::Instant;
 
 /// A request that came in. Once it has its final answer, what is left of it is its key and that answer.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) key: Key,
     /// Where answers go (§18.2.2).
-    pub(crate) route: Flow,
+    pub(crate) route: PackedFlow,
     pub(crate) machine: Machine,
     /// The latest answer, at its exact size; empty before the first.
     pub(crate) answer: Box<[u8]>,
-    pub(crate) end: Option<Instant>,
-    pub(crate) queued: Option<Instant>,
+    pub(crate) end: Option<Tick>,
+    pub(crate) queued: Option<Entry>,
     pub(crate) owner: Option<Owner>,
+    /// By which merged requests are found, where its user refuses them.
+    pub(crate) origin: Option<Origin>,
     pub(crate) live: Option<Box<Live>>,
 }
 
@@ -29,7 +31,7 @@ pub(crate) struct Server {
 pub(crate) struct Live {
     /// Taken when the final answer is there.
     pub(crate) request: Option<Request>,
-    pub(crate) repeat: Option<Instant>,
+    pub(crate) repeat: Option<Tick>,
     /// For RFC 2543 peers, whose INVITE and ACK differ in nothing but the To tag.
     pub(crate) legacy: bool,
     pub(crate) request_tag: u64,
@@ -54,7 +56,7 @@ pub(crate) enum Input {
 }
 
 impl Server {
-    pub(crate) fn next_alarm(&self) -> Option<Instant> {
+    pub(crate) fn next_alarm(&self) -> Option<Tick> {
         earlier(self.end, self.live.as_ref().and_then(|live| live.repeat))
     }
 
@@ -165,18 +167,18 @@ pub(crate) fn react(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timers::Holder;
+    use crate::timers::NODE_SIZE;
 
     /// A completed transaction with an answer of 400 bytes may take 600: its slot, its place in the map of keys (a key, a slot
-    /// number and a control byte, at the mean load of two thirds), its entry in the timer queue, and the answer.
+    /// number and a control byte, at the mean load of two thirds), its entry in the timer queue, what merged requests are known by, and the answer.
     #[test]
     fn a_completed_transaction_stays_within_its_budget() {
         let slot = size_of::<Server>() + 8;
         let map = (size_of::<(Key, u64)>() + 1) * 3 / 2;
-        let timer = size_of::<(Instant, Holder)>();
+        let origin = (size_of::<(Origin, u32)>() + 1) * 3 / 2;
         assert!(
-            slot + map + timer + 400 <= 600,
-            "{slot} + {map} + {timer} + 400"
+            slot + map + NODE_SIZE + origin + 400 <= 600,
+            "{slot} + {map} + {NODE_SIZE} + {origin} + 400"
         );
     }
 }

@@ -114,6 +114,11 @@ impl<T> Slab<T> {
     }
 }
 
+/// Says whether a map that has shrunk holds memory that is worth giving back.
+pub(crate) fn is_mostly_empty(len: usize, capacity: usize) -> bool {
+    capacity > 1024 && len < capacity / 4
+}
+
 /// Bits that a key has: 32 of index and 30 of generation.
 pub(crate) const KEY_BITS: u32 = 62;
 

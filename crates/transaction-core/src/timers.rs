@@ -1,12 +1,11 @@
-//! Alarms of many holders, ordered by time.
+//! Alarms of many holders: a timing wheel of six levels with 64 places each (Varghese and Lauck, 1987).
 //!
-//! A holder keeps its own times and puts one entry, its earliest, in here. An entry is never taken out early: when it
-//! comes up, its holder says whether it still means it. Stale entries are swept out when they outnumber the rest, so the
-//! queue stays within twice the number of holders. The type is private, to be replaced by a wheel when that pays.
+//! A holder keeps its own times and has one entry in here, no later than its earliest time. Inserting, moving and taking out
+//! an entry are a few instructions each, whatever the number of entries. An entry that comes up too early is put back by its
+//! holder, so that a time which only moves away, as that of most transactions does, costs nothing.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 /// Whose alarm it is: a key of one of three slabs, which leave the two highest bits free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,79 +42,615 @@ impl Holder {
     }
 }
 
-const KEY_BITS: u32 = crate::slab::KEY_BITS;
-const KEY: u64 = (1 << KEY_BITS) - 1;
+/// A moment, in milliseconds since the first that the clock was told, modulo 2^32. Two of them compare rightly as long as
+/// they are less than 24 days apart, and no wait is longer than [`LONGEST`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tick(NonZeroU32);
 
-#[derive(Debug, Default)]
+impl Tick {
+    fn of(millis: u64) -> Self {
+        // Zero stands for none; once in 49 days an alarm is a millisecond late.
+        Self(NonZeroU32::new(millis as u32).unwrap_or(NonZeroU32::MIN))
+    }
+
+    fn since(self, other: Self) -> i32 {
+        self.0.get().wrapping_sub(other.0.get()) as i32
+    }
+
+    /// Says whether the moment has come.
+    pub(crate) fn is_due(self, now: Self) -> bool {
+        now.since(self) >= 0
+    }
+}
+
+/// Returns the earlier of two moments that may be none.
+pub(crate) fn earlier(one: Option<Tick>, other: Option<Tick>) -> Option<Tick> {
+    match (one, other) {
+        (Some(one), Some(other)) if one.is_due(other) => Some(one),
+        (Some(_), Some(other)) => Some(other),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Tells moments.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Clock {
+    start: Option<Instant>,
+}
+
+impl Clock {
+    /// The millisecond that an instant lies in.
+    pub(crate) fn now(&mut self, instant: Instant) -> Tick {
+        Tick::of(self.millis(instant))
+    }
+
+    /// The first millisecond that begins when `wait` is over.
+    pub(crate) fn after(&mut self, instant: Instant, wait: Duration) -> Tick {
+        let start = *self.start.get_or_insert(instant);
+        let end = instant.saturating_duration_since(start) + wait.min(LONGEST);
+        let whole = millis(end);
+        let begun = u64::from(!end.subsec_nanos().is_multiple_of(1_000_000));
+        Tick::of(FIRST + whole + begun)
+    }
+
+    fn millis(&mut self, instant: Instant) -> u64 {
+        let start = *self.start.get_or_insert(instant);
+        FIRST + millis(instant.saturating_duration_since(start))
+    }
+
+    fn instant(&self, millis: u64) -> Option<Instant> {
+        self.start?
+            .checked_add(Duration::from_millis(millis.saturating_sub(FIRST)))
+    }
+}
+
+/// Names an entry, until it has come up or been taken out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry(NonZeroU32);
+
+/// All entries, as lists that are threaded through one vector.
+#[derive(Debug)]
 pub(crate) struct TimerQueue {
-    heap: BinaryHeap<Reverse<(Instant, Holder)>>,
+    /// The first is no entry, so that index 0 stands for none.
+    nodes: Vec<Node>,
+    /// The first of the free nodes.
+    free: u32,
+    len: usize,
+    /// Removals since memory was last looked at.
+    removed: usize,
+    /// Up to where all has come up. In milliseconds of the [`Clock`].
+    elapsed: u64,
+    levels: [Level; LEVELS],
+    /// Entries whose time has come, in order.
+    due: List,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    /// Two halves, which saves padding.
+    holder: [u32; 2],
+    /// `None` in a free node.
+    tick: Option<Tick>,
+    previous: u32,
+    next: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    /// A bit for each place that has entries.
+    occupied: u64,
+    places: [List; PLACES],
+}
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Due,
+    Wheel { level: usize, index: usize },
+}
+
+impl Default for TimerQueue {
+    fn default() -> Self {
+        let level = Level {
+            occupied: 0,
+            places: [List::default(); PLACES],
+        };
+        Self {
+            nodes: vec![Node::FREE],
+            free: 0,
+            len: 0,
+            removed: 0,
+            elapsed: 0,
+            levels: [level; LEVELS],
+            due: List::default(),
+        }
+    }
+}
+
+impl Node {
+    const FREE: Self = Self {
+        holder: [0; 2],
+        tick: None,
+        previous: 0,
+        next: 0,
+    };
 }
 
 impl TimerQueue {
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.len
     }
 
-    pub(crate) fn insert(&mut self, at: Instant, holder: Holder) {
-        self.heap.push(Reverse((at, holder)));
+    pub(crate) fn insert(&mut self, tick: Tick, holder: Holder) -> Entry {
+        let node = Node {
+            holder: [(holder.0 >> 32) as u32, holder.0 as u32],
+            tick: Some(tick),
+            ..Node::FREE
+        };
+        let mut index = self.free;
+        match self.nodes.get_mut(index as usize).filter(|_| index != 0) {
+            Some(free) => {
+                self.free = free.next;
+                *free = node;
+            }
+            None => {
+                // The callers' caps are far below 2^32.
+                index = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
+                self.nodes.push(node);
+            }
+        }
+        self.len += 1;
+        self.link(index, tick);
+        Entry(NonZeroU32::new(index).unwrap_or(NonZeroU32::MIN))
     }
 
-    /// Returns the time of the earliest entry, which may be stale.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+    /// Returns when an entry will come up.
+    pub(crate) fn tick(&self, entry: Entry) -> Option<Tick> {
+        self.nodes.get(entry.0.get() as usize)?.tick
+    }
+
+    /// Gives an entry another time.
+    pub(crate) fn shift(&mut self, entry: Entry, tick: Tick) {
+        let index = entry.0.get();
+        if self.tick(entry).is_none() {
+            return;
+        }
+        self.unlink(index);
+        if let Some(node) = self.nodes.get_mut(index as usize) {
+            node.tick = Some(tick);
+        }
+        self.link(index, tick);
+    }
+
+    /// Takes an entry out before its time.
+    pub(crate) fn remove(&mut self, entry: Entry) {
+        if self.tick(entry).is_some() {
+            self.unlink(entry.0.get());
+            self.release(entry.0.get());
+        }
+    }
+
+    /// Returns when the queue wants to be looked at: not after the time of its earliest entry, and maybe before it.
+    pub(crate) fn next(&self, clock: &Clock) -> Option<Instant> {
+        if self.due.first != 0 {
+            return clock.instant(self.elapsed);
+        }
+        clock.instant(self.earliest()?.0)
     }
 
     /// Takes out one entry that is due.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Holder)> {
-        let Reverse((at, _)) = self.heap.peek()?;
-        if *at > now {
-            return None;
+    pub(crate) fn pop_due(&mut self, now: Instant, clock: &mut Clock) -> Option<Holder> {
+        let now = clock.millis(now);
+        while self.due.first == 0 {
+            match self.earliest() {
+                Some((begin, level, index)) if begin <= now => self.unfold(begin, level, index),
+                _ => {
+                    self.elapsed = self.elapsed.max(now);
+                    return None;
+                }
+            }
         }
-        self.heap.pop().map(|Reverse(entry)| entry)
+        let index = self.due.first;
+        let [high, low] = self.nodes.get(index as usize)?.holder;
+        self.unlink(index);
+        self.release(index);
+        Some(Holder(u64::from(high) << 32 | u64::from(low)))
     }
 
-    /// Drops stale entries once they are the greater part.
-    pub(crate) fn sweep(&mut self, holders: usize, is_meant: impl Fn(Instant, Holder) -> bool) {
-        if self.heap.len() <= 64 + holders.saturating_mul(2) {
+    /// The place whose time comes first, and when it begins.
+    fn earliest(&self) -> Option<(u64, usize, usize)> {
+        let (level, ring) = self
+            .levels
+            .iter()
+            .enumerate()
+            .find(|(_, ring)| ring.occupied != 0)?;
+        let bits = BITS * level as u32;
+        let here = (self.elapsed >> bits) as usize % PLACES;
+        let ahead = ring.occupied.rotate_right(here as u32).trailing_zeros() as usize;
+        let index = (here + ahead) % PLACES;
+        let begin = ((self.elapsed >> bits) + ahead as u64) << bits;
+        Some((begin.max(self.elapsed), level, index))
+    }
+
+    /// Hands the entries of a place whose time has begun down to the levels below, or to those that are due.
+    fn unfold(&mut self, begin: u64, level: usize, index: usize) {
+        self.elapsed = begin;
+        let Some(ring) = self.levels.get_mut(level) else {
+            return;
+        };
+        ring.occupied &= !(1 << index);
+        let Some(list) = ring.places.get_mut(index) else {
+            return;
+        };
+        let mut next = std::mem::take(list).first;
+        while let Some(node) = self.nodes.get_mut(next as usize).filter(|_| next != 0) {
+            let current = std::mem::replace(&mut next, node.next);
+            (node.previous, node.next) = (0, 0);
+            if let Some(tick) = node.tick {
+                self.link(current, tick);
+            }
+        }
+    }
+
+    /// Where an entry belongs: the level on which its time first differs from the present.
+    fn place(&self, tick: Tick) -> Place {
+        let ahead = tick.since(Tick::of(self.elapsed));
+        let Ok(ahead) = u64::try_from(ahead) else {
+            return Place::Due;
+        };
+        if ahead == 0 {
+            return Place::Due;
+        }
+        let when = self.elapsed + ahead;
+        let differs = (self.elapsed ^ when) | 1;
+        let level = (differs.ilog2() / BITS) as usize;
+        // 2^36 ms are two years: who runs that long may see a wait of days turn round at the top once.
+        let level = level.min(LEVELS - 1);
+        Place::Wheel {
+            level,
+            index: (when >> (BITS * level as u32)) as usize % PLACES,
+        }
+    }
+
+    fn link(&mut self, index: u32, tick: Tick) {
+        let place = self.place(tick);
+        if let Place::Wheel { level, index } = place
+            && let Some(ring) = self.levels.get_mut(level)
+        {
+            ring.occupied |= 1 << index;
+        }
+        let last = match self.list(place) {
+            Some(list) => {
+                let last = std::mem::replace(&mut list.last, index);
+                if last == 0 {
+                    list.first = index;
+                }
+                last
+            }
+            None => return,
+        };
+        if let Some(node) = self.nodes.get_mut(index as usize) {
+            (node.previous, node.next) = (last, 0);
+        }
+        if let Some(before) = self.nodes.get_mut(last as usize).filter(|_| last != 0) {
+            before.next = index;
+        }
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Some(&Node {
+            tick: Some(tick),
+            previous,
+            next,
+            ..
+        }) = self.nodes.get(index as usize)
+        else {
+            return;
+        };
+        if let Some(before) = self
+            .nodes
+            .get_mut(previous as usize)
+            .filter(|_| previous != 0)
+        {
+            before.next = next;
+        }
+        if let Some(after) = self.nodes.get_mut(next as usize).filter(|_| next != 0) {
+            after.previous = previous;
+        }
+        if previous != 0 && next != 0 {
             return;
         }
-        self.heap
-            .retain(|Reverse((at, holder))| is_meant(*at, *holder));
-        if self.heap.capacity() > 1024 && self.heap.len().saturating_mul(8) < self.heap.capacity() {
-            self.heap.shrink_to(self.heap.len() * 2);
+        // It stands at an end of its list.
+        let place = self.home(index, tick);
+        let Some(list) = self.list(place) else {
+            return;
+        };
+        if previous == 0 {
+            list.first = next;
+        }
+        if next == 0 {
+            list.last = previous;
+        }
+        let is_empty = list.first == 0;
+        if let Place::Wheel { level, index } = place
+            && is_empty
+            && let Some(ring) = self.levels.get_mut(level)
+        {
+            ring.occupied &= !(1 << index);
+        }
+    }
+
+    /// Finds the list that an entry at an end of one is in. It was linked when the wheel had turned less far, so that it may
+    /// be on a higher level than it would be now.
+    fn home(&self, index: u32, tick: Tick) -> Place {
+        let is_end = |list: &List| list.first == index || list.last == index;
+        if is_end(&self.due) {
+            return Place::Due;
+        }
+        let ahead = tick.since(Tick::of(self.elapsed));
+        let when = self.elapsed.saturating_add_signed(i64::from(ahead));
+        for (level, ring) in self.levels.iter().enumerate() {
+            let place = (when >> (BITS * level as u32)) as usize % PLACES;
+            if ring.places.get(place).is_some_and(is_end) {
+                return Place::Wheel {
+                    level,
+                    index: place,
+                };
+            }
+        }
+        Place::Due
+    }
+
+    fn list(&mut self, place: Place) -> Option<&mut List> {
+        match place {
+            Place::Due => Some(&mut self.due),
+            Place::Wheel { level, index } => self.levels.get_mut(level)?.places.get_mut(index),
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        let free = self.free;
+        if let Some(node) = self.nodes.get_mut(index as usize) {
+            *node = Node {
+                next: free,
+                ..Node::FREE
+            };
+        }
+        self.free = index;
+        self.len -= 1;
+        self.trim();
+    }
+
+    /// Gives back what a burst took: the free nodes at the end, when they are most of all. Looks once in as many removals as
+    /// there are nodes.
+    fn trim(&mut self) {
+        self.removed += 1;
+        if self.nodes.len() <= 1024 || self.removed < self.nodes.len() - 1 {
+            return;
+        }
+        self.removed = 0;
+        let last = self.nodes.iter().rposition(|node| node.tick.is_some());
+        let kept = last.map_or(1, |last| last + 1);
+        if kept * 2 > self.nodes.len() {
+            return;
+        }
+        self.nodes.truncate(kept);
+        self.nodes.shrink_to(kept * 2);
+        self.free = 0;
+        for index in (1..kept).rev() {
+            if let Some(node) = self.nodes.get_mut(index).filter(|node| node.tick.is_none()) {
+                node.next = self.free;
+                self.free = index as u32;
+            }
         }
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
+}
+
+const KEY_BITS: u32 = crate::slab::KEY_BITS;
+const KEY: u64 = (1 << KEY_BITS) - 1;
+
+/// What the clock calls its first millisecond.
+const FIRST: u64 = 1;
+
+/// The longest wait: twelve days, half of what two ticks may be apart.
+const LONGEST: Duration = Duration::from_secs(12 * 24 * 3600);
+
+/// What an entry takes.
+#[cfg(test)]
+pub(crate) const NODE_SIZE: usize = size_of::<Node>();
+
+const LEVELS: usize = 6;
+const PLACES: usize = 64;
+/// 64 places are six bits of a time.
+const BITS: u32 = 6;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::IdSource;
+    use std::collections::BTreeMap;
 
-    #[test]
-    fn entries_come_up_in_order_of_time_and_not_before() {
-        let start = Instant::now();
-        let mut queue = TimerQueue::default();
-        for second in [3, 1, 2] {
-            queue.insert(start + Duration::from_secs(second), Holder::client(second));
+    struct Wheel {
+        queue: TimerQueue,
+        clock: Clock,
+        start: Instant,
+    }
+
+    impl Wheel {
+        fn new() -> Self {
+            let start = Instant::now();
+            let mut clock = Clock::default();
+            clock.now(start);
+            Self {
+                queue: TimerQueue::default(),
+                clock,
+                start,
+            }
         }
-        assert_eq!(queue.next(), Some(start + Duration::from_secs(1)));
-        assert_eq!(queue.pop_due(start), None);
-        let due = start + Duration::from_secs(2);
-        let holders: Vec<_> = std::iter::from_fn(|| queue.pop_due(due))
-            .map(|(_, holder)| holder)
-            .collect();
-        assert_eq!(holders, [Holder::client(1), Holder::client(2)]);
+
+        fn at(&self, millis: u64) -> Instant {
+            self.start + Duration::from_millis(millis)
+        }
+
+        fn insert(&mut self, now: u64, wait: u64, holder: u64) -> Entry {
+            let tick = self.tick(now, wait);
+            self.queue.insert(tick, Holder::client(holder))
+        }
+
+        fn tick(&mut self, now: u64, wait: u64) -> Tick {
+            let now = self.at(now);
+            self.clock.after(now, Duration::from_millis(wait))
+        }
+
+        fn due(&mut self, millis: u64) -> Vec<u64> {
+            let now = self.at(millis);
+            let holders = std::iter::from_fn(|| self.queue.pop_due(now, &mut self.clock));
+            holders
+                .map(|holder| match holder.whose() {
+                    Whose::Client(key) => key,
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        }
+
+        fn next(&self) -> Option<u64> {
+            let next = self.queue.next(&self.clock)?;
+            Some(millis(next - self.start))
+        }
     }
 
     #[test]
-    fn stale_entries_never_outnumber_the_rest_by_much() {
-        let start = Instant::now();
-        let mut queue = TimerQueue::default();
-        for number in 0..100_000 {
-            queue.insert(start + Duration::from_secs(32), Holder::client(number));
-            queue.sweep(10, |_, holder| holder.whose() == Whose::Client(3));
-            assert!(queue.len() <= 64 + 2 * 10);
+    fn entries_come_up_in_order_of_time_and_not_before() {
+        let mut wheel = Wheel::new();
+        for second in [3, 1, 2] {
+            wheel.insert(0, second * 1000, second);
         }
+        assert!(wheel.next().unwrap() <= 1000);
+        assert_eq!(wheel.due(999), []);
+        assert_eq!(wheel.due(2000), [1, 2]);
+        assert_eq!(wheel.due(2999), []);
+        assert_eq!(wheel.due(3000), [3]);
+        assert_eq!((wheel.next(), wheel.queue.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_wait_ends_with_the_millisecond_after_it_and_never_before() {
+        let mut wheel = Wheel::new();
+        let now = wheel.start + Duration::from_nanos(1);
+        let tick = wheel.clock.after(now, Duration::from_millis(500));
+        wheel.queue.insert(tick, Holder::client(1));
+        assert_eq!(wheel.due(500), []);
+        assert_eq!(wheel.due(501), [1]);
+    }
+
+    #[test]
+    fn entries_of_one_millisecond_come_up_as_they_were_put_in() {
+        let mut wheel = Wheel::new();
+        for holder in 1..=5 {
+            wheel.insert(0, 70_000, holder);
+        }
+        assert_eq!(wheel.due(70_000), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_due_at_once_comes_up_at_once() {
+        let mut wheel = Wheel::new();
+        assert_eq!(wheel.due(10), []);
+        wheel.insert(5, 0, 1);
+        assert_eq!(wheel.next(), Some(10));
+        assert_eq!(wheel.due(10), [1]);
+    }
+
+    #[test]
+    fn the_longest_wait_is_twelve_days() {
+        let mut wheel = Wheel::new();
+        wheel.insert(0, u64::MAX / 4, 1);
+        let days = 12 * 24 * 3_600_000;
+        assert_eq!(wheel.due(days - 1), []);
+        assert_eq!(wheel.due(days), [1]);
+    }
+
+    /// Against a map that is ordered by time, over four months: insertions, removals, shifts and jumps of all sizes.
+    #[test]
+    fn it_does_what_an_ordered_map_does() {
+        for seed in 0..20 {
+            let mut ids = IdSource::from_number(seed);
+            let mut wheel = Wheel::new();
+            let mut model: BTreeMap<u64, (Entry, u64)> = BTreeMap::new();
+            let mut now = 0;
+            for holder in 1..20_000_u64 {
+                let bits = ids.number_in(0, 29);
+                let wait = ids.number_in(0, 1 << bits);
+                match ids.number_in(0, 9) {
+                    0..=4 => {
+                        let entry = wheel.insert(now, wait, holder);
+                        model.insert(holder, (entry, now + wait));
+                    }
+                    5 | 6 => {
+                        let some = ids.number_in(0, holder);
+                        if let Some((&key, _)) = model.range(some..).next() {
+                            let (entry, _) = model.remove(&key).unwrap();
+                            wheel.queue.remove(entry);
+                        }
+                    }
+                    7 | 8 => {
+                        let some = ids.number_in(0, holder);
+                        let tick = wheel.tick(now, wait);
+                        if let Some((_, (entry, at))) = model.range_mut(some..).next() {
+                            wheel.queue.shift(*entry, tick);
+                            *at = now + wait;
+                        }
+                    }
+                    _ => {
+                        now += wait >> 4;
+                        let earliest = model.values().map(|(_, at)| *at).min();
+                        assert!(wheel.next() <= earliest || earliest.is_none());
+                        let mut expected: Vec<(u64, u64)> = model
+                            .iter()
+                            .filter(|(_, (_, at))| *at <= now)
+                            .map(|(holder, (_, at))| (*at, *holder))
+                            .collect();
+                        let mut due: Vec<(u64, u64)> = Vec::new();
+                        for holder in wheel.due(now) {
+                            let (_, at) = model.remove(&holder).unwrap();
+                            assert!(due.last().is_none_or(|(last, _)| *last <= at));
+                            due.push((at, holder));
+                        }
+                        expected.sort_unstable();
+                        due.sort_unstable();
+                        assert_eq!(due, expected, "seed {seed}, at {now}");
+                    }
+                }
+                assert_eq!(wheel.queue.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn removed_entries_leave_nothing_and_a_burst_gives_its_memory_back() {
+        let mut wheel = Wheel::new();
+        let entries: Vec<Entry> = (0..100_000)
+            .map(|holder| wheel.insert(0, 32_000, holder))
+            .collect();
+        for entry in entries {
+            wheel.queue.remove(entry);
+        }
+        assert_eq!(wheel.queue.len(), 0);
+        assert_eq!(wheel.next(), None);
+        assert!(wheel.queue.nodes.capacity() < 4_096);
+        // What is left is still in order.
+        wheel.insert(0, 5, 1);
+        wheel.insert(0, 3, 2);
+        assert_eq!(wheel.due(10), [2, 1]);
     }
 }

@@ -7,7 +7,6 @@ use super::core::Core;
 use super::handle::{Command, Shared};
 use super::user::{AnyUser, Seat};
 use super::{Claim, Context, Direction, observer};
-use crate::attempts::earlier;
 use crate::{Event, IncomingRequest, Owner, TransportFailure, default_answer};
 use sipora_message::{Message, Method};
 use sipora_transport::{Flow, Inbound, InboundReceiver, Payload, UdpListener};
@@ -241,7 +240,8 @@ impl Shard {
             .iter()
             .filter_map(|user| user.next_timeout())
             .min();
-        let Some(next) = earlier(earlier(self.core.layer.poll_timeout(), users), self.ends) else {
+        let alarms = [self.core.layer.poll_timeout(), users, self.ends];
+        let Some(next) = alarms.into_iter().flatten().min() else {
             return Poll::Pending;
         };
         if self.wakes.is_none_or(|wakes| next < wakes) {
@@ -320,10 +320,22 @@ impl Shard {
             let Some(user) = self.users.get_mut(index) else {
                 break;
             };
+            let refuses_merged = user.refuses_merged(&request);
+            if refuses_merged
+                && self
+                    .core
+                    .layer
+                    .refuse_merged(self.core.now, &request, place(index))
+            {
+                return;
+            }
             // Assigned first: a user that answers at once may get events before it returns.
             self.core.layer.assign(request.transaction, place(index));
             let mut context = Context::new(&mut self.core, place(index));
             if user.on_request(&mut context, &request) == Claim::Taken {
+                if refuses_merged {
+                    self.core.layer.remember_origin(&request, place(index));
+                }
                 return;
             }
         }

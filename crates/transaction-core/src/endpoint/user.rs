@@ -23,6 +23,18 @@ pub trait User: Send + 'static {
     /// last answer, any other request before its client has given up (64*T1).
     fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim;
 
+    /// Says whether the endpoint is to refuse a request with 482 that this user has before it already, come by another way
+    /// (RFC 3261 §8.2.2.2): a request that a proxy forked, and two branches of which ended here. Asked before
+    /// [`on_request`](User::on_request) about requests that the user may turn out not to want.
+    ///
+    /// A user agent, a registrar and whoever else serves requests itself says yes. A proxy says no, which is the default:
+    /// it may get a request twice, and forwards it each time. What counts is what this user took before; that a request
+    /// went through a proxy in the same endpoint first makes it no merged one.
+    fn refuses_merged(&self, request: &IncomingRequest) -> bool {
+        let _ = request;
+        false
+    }
+
     /// Hears about a request or transaction of its own, or about a closed flow.
     fn on_event(&mut self, context: &mut Context<'_>, event: Event);
 
@@ -120,6 +132,7 @@ impl<C> fmt::Debug for UserHandle<C> {
 /// A user whose type of commands the shard need not know.
 pub(super) trait AnyUser: Send {
     fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim;
+    fn refuses_merged(&self, request: &IncomingRequest) -> bool;
     fn on_event(&mut self, context: &mut Context<'_>, event: Event);
     fn on_timeout(&mut self, context: &mut Context<'_>);
     fn on_shutdown(&mut self, context: &mut Context<'_>);
@@ -143,6 +156,10 @@ impl<U: User> Seat<U> {
 impl<U: User> AnyUser for Seat<U> {
     fn on_request(&mut self, context: &mut Context<'_>, request: &IncomingRequest) -> Claim {
         self.user.on_request(context, request)
+    }
+
+    fn refuses_merged(&self, request: &IncomingRequest) -> bool {
+        self.user.refuses_merged(request)
     }
 
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {

@@ -3,12 +3,11 @@
 use super::{TransactionLayer, set, trim};
 use crate::attempts::{Client, Hop, Kind, Machine, Place, Running, Setback};
 use crate::machine::{Notice, Reaction, client_invite, client_non_invite};
-use crate::timers::Holder;
+use crate::timers::{Holder, Tick};
 use crate::{AttemptId, Purpose, RequestError, TransportFailure};
 use sipora_message::{HeaderName, Method, Request, Response, StatusCode};
 use sipora_transport::{Destination, Flow, Now, SentBy, Transport};
 use std::fmt::Write;
-use std::time::Instant;
 
 /// What happens to a client transaction of either kind.
 #[derive(Debug, Clone, Copy)]
@@ -129,15 +128,13 @@ impl TransactionLayer {
         }
     }
 
-    pub(super) fn client_alarm(&mut self, now: Now, id: u64, at: Instant) {
+    pub(super) fn client_alarm(&mut self, now: Now, id: u64) {
+        let tick = self.clock.now(now.instant);
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
-        if client.queued != Some(at) {
-            return;
-        }
         client.queued = None;
-        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
+        let due = |time: Option<Tick>| time.is_some_and(|time| time.is_due(tick));
         if due(client.end) {
             client.end = None;
             self.client_input(now, id, Input::End, None);
@@ -194,6 +191,7 @@ impl TransactionLayer {
         let Some(client) = self.clients.remove(id) else {
             return;
         };
+        self.disarm(client.queued);
         if let Some(running) = client.running {
             self.client_keys.remove(&running.key);
             let flow = running.flow;
@@ -209,8 +207,8 @@ impl TransactionLayer {
         self.client_keys.insert(running.key, id);
         let flow = running.flow;
         self.clients_on.insert((flow.id, flow.remote, id));
-        set(&mut client.repeat, reaction.repeat, now.instant);
-        set(&mut client.end, reaction.end, now.instant);
+        set(&mut client.repeat, reaction.repeat, &mut self.clock, now);
+        set(&mut client.end, reaction.end, &mut self.clock, now);
         let bytes = running.bytes.clone();
         client.running = Some(running);
         self.arm(Holder::client(id));
@@ -233,8 +231,8 @@ impl TransactionLayer {
         let reliable = running.flow.transport.is_reliable();
         let reaction = react(&mut running.machine, input, &self.config.timers, reliable);
         let terminated = running.machine.is_terminated();
-        set(&mut client.repeat, reaction.repeat, now.instant);
-        set(&mut client.end, reaction.end, now.instant);
+        set(&mut client.repeat, reaction.repeat, &mut self.clock, now);
+        set(&mut client.end, reaction.end, &mut self.clock, now);
         let (exchange, hop, flow) = (client.exchange, client.hop.clone(), running.flow);
         if reaction.send {
             let bytes = running.bytes.clone();

@@ -7,9 +7,10 @@ mod server;
 use crate::attempts::{Client, Exchange};
 use crate::key::{KeyMaker, KeyMap};
 use crate::machine::Alarm;
+use crate::merged::Origins;
 use crate::server::Server;
-use crate::slab::Slab;
-use crate::timers::{Holder, TimerQueue, Whose};
+use crate::slab::{Slab, is_mostly_empty};
+use crate::timers::{Clock, Entry, Holder, Tick, TimerQueue, Whose};
 use crate::{
     AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose, Tag,
     Transmit, TransportFailure,
@@ -37,7 +38,9 @@ pub struct TransactionLayer {
     clients_on: BTreeSet<(FlowId, SocketAddr, u64)>,
     servers: Slab<Server>,
     server_keys: KeyMap,
+    origins: Origins,
     timers: TimerQueue,
+    clock: Clock,
     transmits: VecDeque<Transmit>,
     opens: VecDeque<Open>,
     events: VecDeque<(Owner, Event)>,
@@ -58,7 +61,9 @@ impl TransactionLayer {
             clients_on: BTreeSet::new(),
             servers: Slab::new(),
             server_keys: KeyMap::default(),
+            origins: Origins::default(),
             timers: TimerQueue::default(),
+            clock: Clock::default(),
             transmits: VecDeque::new(),
             opens: VecDeque::new(),
             events: VecDeque::new(),
@@ -105,11 +110,11 @@ impl TransactionLayer {
 
     /// Lets every alarm go off that is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some((at, holder)) = self.timers.pop_due(now.instant) {
+        while let Some(holder) = self.timers.pop_due(now.instant, &mut self.clock) {
             match holder.whose() {
-                Whose::Client(id) => self.client_alarm(now, id, at),
-                Whose::Server(id) => self.server_alarm(now, id, at),
-                Whose::Exchange(id) => self.exchange_alarm(now, id, at),
+                Whose::Client(id) => self.client_alarm(now, id),
+                Whose::Server(id) => self.server_alarm(now, id),
+                Whose::Exchange(id) => self.exchange_alarm(now, id),
             }
         }
     }
@@ -167,7 +172,7 @@ impl TransactionLayer {
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) is due. It may turn out that nothing was.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        self.timers.next(&self.clock)
     }
 
     /// Refuses new requests from now on: those received with a stateless 503, our own with
@@ -208,6 +213,7 @@ impl TransactionLayer {
             server_transactions: self.servers.len() as u64,
             requests: self.exchanges.len() as u64,
             client_transactions: self.clients.len() as u64,
+            origins: self.origins.len() as u64,
             timer_entries: self.timers.len() as u64,
             ..self.metrics
         }
@@ -240,21 +246,24 @@ impl TransactionLayer {
         let Some((Some(at), queued)) = entry else {
             return;
         };
-        if queued.is_some_and(|queued| queued <= at) {
+        let Some(entry) = *queued else {
+            *queued = Some(self.timers.insert(at, holder));
             return;
+        };
+        // One that comes up too early is put back then, which costs less than moving it each time.
+        if self
+            .timers
+            .tick(entry)
+            .is_none_or(|queued| !queued.is_due(at))
+        {
+            self.timers.shift(entry, at);
         }
-        *queued = Some(at);
-        self.timers.insert(at, holder);
-        let holders = self.clients.len() + self.servers.len() + self.exchanges.len();
-        let (clients, servers, exchanges) = (&self.clients, &self.servers, &self.exchanges);
-        self.timers.sweep(holders, |at, holder| {
-            let queued = match holder.whose() {
-                Whose::Client(id) => clients.get(id).and_then(|client| client.queued),
-                Whose::Server(id) => servers.get(id).and_then(|server| server.queued),
-                Whose::Exchange(id) => exchanges.get(id).and_then(|exchange| exchange.queued),
-            };
-            queued == Some(at)
-        });
+    }
+
+    fn disarm(&mut self, entry: Option<Entry>) {
+        if let Some(entry) = entry {
+            self.timers.remove(entry);
+        }
     }
 }
 
@@ -268,17 +277,17 @@ impl std::fmt::Debug for TransactionLayer {
 }
 
 /// Does to an alarm's time what a machine wants.
-fn set(time: &mut Option<Instant>, alarm: Alarm, now: Instant) {
+fn set(time: &mut Option<Tick>, alarm: Alarm, clock: &mut Clock, now: Now) {
     match alarm {
         Alarm::Keep => {}
         Alarm::Off => *time = None,
-        Alarm::After(wait) => *time = now.checked_add(wait),
+        Alarm::After(wait) => *time = Some(clock.after(now.instant, wait)),
     }
 }
 
 /// Gives memory back that a burst took, now and then.
 fn trim<T>(slab: &mut Slab<T>, keys: &mut KeyMap) {
-    if slab.trim() && keys.capacity() > 1024 && keys.len() < keys.capacity() / 4 {
+    if slab.trim() && is_mostly_empty(keys.len(), keys.capacity()) {
         keys.shrink_to(keys.len() * 2);
     }
 }

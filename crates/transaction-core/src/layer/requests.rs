@@ -2,14 +2,13 @@
 
 use super::TransactionLayer;
 use crate::attempts::{Cancel, Client, Exchange, Hop, Kind, Place, Setback};
-use crate::timers::Holder;
+use crate::timers::{Holder, Tick};
 use crate::{
     AttemptId, Event, Open, OutgoingRequest, RequestError, RequestId, SendError, TransportFailure,
 };
 use sipora_message::{Method, Response, StatusCode};
 use sipora_transport::{Destination, Flow, Now};
 use std::collections::VecDeque;
-use std::time::Instant;
 
 impl TransactionLayer {
     /// Sends a request to the first of its targets and names it. The name stays the same through all attempts.
@@ -44,6 +43,7 @@ impl TransactionLayer {
             Err(error) => return Err(SendError::Invalid(error.to_string().into())),
         }
         let deadline = deadline.unwrap_or_else(|| self.config.timers.transaction_timeout());
+        let deadline = Some(self.clock.after(now.instant, deadline));
         let hops = flow
             .map(Hop::over)
             .into_iter()
@@ -56,7 +56,7 @@ impl TransactionLayer {
             kind,
             hops,
             current: 0,
-            deadline: now.instant.checked_add(deadline),
+            deadline,
             silence: None,
             queued: None,
             unavailable: None,
@@ -142,7 +142,7 @@ impl TransactionLayer {
         }
         exchange.cancel = Cancel::Sent;
         // §9.1: without a final answer within 64*T1 the INVITE counts as cancelled.
-        exchange.deadline = now.instant.checked_add(timeout);
+        exchange.deadline = Some(self.clock.after(now.instant, timeout));
         self.arm(Holder::exchange(request.0));
         self.send_cancel(now, current);
     }
@@ -219,7 +219,7 @@ impl TransactionLayer {
         exchange.current = client;
         exchange.silence = silence
             .filter(|_| exchange.has_hop(true))
-            .and_then(|wait| now.instant.checked_add(wait));
+            .map(|wait| self.clock.after(now.instant, wait));
         self.arm(Holder::exchange(id));
         self.opens.push_back(match place {
             Place::Destination(destination) => Open::Destination(AttemptId(client), destination),
@@ -359,7 +359,7 @@ impl TransactionLayer {
         }
         if exchange.cancel == Cancel::Wanted {
             exchange.cancel = Cancel::Sent;
-            exchange.deadline = now.instant.checked_add(timeout);
+            exchange.deadline = Some(self.clock.after(now.instant, timeout));
             self.arm(Holder::exchange(id));
             self.send_cancel(now, client_id);
         }
@@ -401,6 +401,7 @@ impl TransactionLayer {
 
     pub(super) fn remove_exchange(&mut self, id: u64) -> Option<Exchange> {
         let exchange = self.exchanges.remove(id)?;
+        self.disarm(exchange.queued);
         self.exchanges.trim();
         Some(exchange)
     }
@@ -442,15 +443,13 @@ impl TransactionLayer {
         self.events.push_back((exchange.owner, event));
     }
 
-    pub(super) fn exchange_alarm(&mut self, now: Now, id: u64, at: Instant) {
+    pub(super) fn exchange_alarm(&mut self, now: Now, id: u64) {
+        let tick = self.clock.now(now.instant);
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
-        if exchange.queued != Some(at) {
-            return;
-        }
         exchange.queued = None;
-        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
+        let due = |time: Option<Tick>| time.is_some_and(|time| time.is_due(tick));
         if due(exchange.deadline) {
             let error = match exchange.cancel {
                 Cancel::No => RequestError::Timeout,

@@ -3,13 +3,13 @@
 use super::{TransactionLayer, set, trim};
 use crate::key::ServerKey;
 use crate::machine::{Notice, Reaction, server_invite, server_non_invite};
+use crate::merged::Origin;
 use crate::server::{Input, Live, Machine, Server, react};
-use crate::timers::Holder;
+use crate::timers::{Holder, Tick};
 use crate::{Event, Gone, IncomingRequest, Owner, Purpose, ServerTransactionId, TransportFailure};
 use bytes::Bytes;
 use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
 use sipora_transport::{Flow, Now, response_route};
-use std::time::Instant;
 
 impl TransactionLayer {
     /// Says which user a request belongs to; its events go there. A request that nobody claims is to be answered with
@@ -17,6 +17,50 @@ impl TransactionLayer {
     pub fn assign(&mut self, transaction: ServerTransactionId, owner: Owner) {
         if let Some(server) = self.servers.get_mut(transaction.0) {
             server.owner = Some(owner);
+        }
+    }
+
+    /// Refuses a request that this user has before it already, come by another way, with 482 (RFC 3261 §8.2.2.2). Says
+    /// whether it did; if not, the user is to be asked, and [`remember_origin`](Self::remember_origin) called should it take
+    /// the request.
+    ///
+    /// Only for users that serve requests: one that forwards them may rightly get a request twice (RFC 3261 §16.3 step 4),
+    /// and what it forwards may come back for a user beside it.
+    pub fn refuse_merged(&mut self, now: Now, incoming: &IncomingRequest, owner: Owner) -> bool {
+        let origin = self.keys.origin(&incoming.request, owner);
+        if !origin.is_some_and(|origin| self.origins.contains(origin)) {
+            return false;
+        }
+        self.metrics.merged += 1;
+        tracing::debug!(peer = %incoming.flow.remote, "merged request refused");
+        let answer = self.answer(&incoming.request, StatusCode::LOOP_DETECTED);
+        match answer.build() {
+            Ok(response) => {
+                self.assign(incoming.transaction, owner);
+                self.set_origin(incoming.transaction, origin);
+                // It was made just now, so it cannot be gone.
+                let _ = self.respond(now, incoming.transaction, response);
+            }
+            Err(_) => self.forget(incoming.transaction),
+        }
+        true
+    }
+
+    /// Keeps in mind, for as long as its transaction is there, that a user has a request before it.
+    pub fn remember_origin(&mut self, incoming: &IncomingRequest, owner: Owner) {
+        if self.servers.get(incoming.transaction.0).is_some() {
+            let origin = self.keys.origin(&incoming.request, owner);
+            self.set_origin(incoming.transaction, origin);
+        }
+    }
+
+    fn set_origin(&mut self, transaction: ServerTransactionId, origin: Option<Origin>) {
+        let (Some(server), Some(origin)) = (self.servers.get_mut(transaction.0), origin) else {
+            return;
+        };
+        if server.origin.is_none() {
+            server.origin = Some(origin);
+            self.origins.add(origin);
         }
     }
 
@@ -69,7 +113,7 @@ impl TransactionLayer {
             .servers
             .get(transaction.0)
             .filter(|server| server.is_unanswered());
-        let Some(route) = server.map(|server| server.route) else {
+        let Some(route) = server.map(|server| Flow::from(server.route)) else {
             self.metrics.gone += 1;
             return Err(Gone);
         };
@@ -195,15 +239,13 @@ impl TransactionLayer {
         }
     }
 
-    pub(super) fn server_alarm(&mut self, now: Now, id: u64, at: Instant) {
+    pub(super) fn server_alarm(&mut self, now: Now, id: u64) {
+        let tick = self.clock.now(now.instant);
         let Some(server) = self.servers.get_mut(id) else {
             return;
         };
-        if server.queued != Some(at) {
-            return;
-        }
         server.queued = None;
-        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now.instant);
+        let due = |time: Option<Tick>| time.is_some_and(|time| time.is_due(tick));
         if due(server.end) {
             server.end = None;
             if server.is_invite() && server.is_unanswered() {
@@ -257,7 +299,7 @@ impl TransactionLayer {
         if let Some(server) = self.servers.get_mut(id) {
             // A copy that came over another connection shows that the first is of no use any more.
             if flow.transport.is_stream() && server.route.transport == flow.transport {
-                server.route = flow;
+                server.route = flow.into();
             }
         }
         self.server_input(now, id, Input::Request, None);
@@ -319,17 +361,18 @@ impl TransactionLayer {
             request_tag,
             answer_tag: None,
         };
-        set(&mut live.repeat, reaction.repeat, now.instant);
+        set(&mut live.repeat, reaction.repeat, &mut self.clock, now);
         let mut end = None;
-        set(&mut end, reaction.end, now.instant);
+        set(&mut end, reaction.end, &mut self.clock, now);
         let id = self.servers.insert(Server {
             key: found.key,
-            route: response_route(&request, &flow).flow,
+            route: response_route(&request, &flow).flow.into(),
             machine,
             answer: Box::default(),
             end,
             queued: None,
             owner: None,
+            origin: None,
             live: Some(Box::new(live)),
         });
         self.server_keys.insert(found.key, id);
@@ -406,9 +449,9 @@ impl TransactionLayer {
         let was_unanswered = server.is_unanswered();
         let reliable = server.route.transport.is_reliable();
         let reaction = react(&mut server.machine, input, &self.config.timers, reliable);
-        set(&mut server.end, reaction.end, now.instant);
+        set(&mut server.end, reaction.end, &mut self.clock, now);
         if let Some(live) = server.live.as_mut() {
-            set(&mut live.repeat, reaction.repeat, now.instant);
+            set(&mut live.repeat, reaction.repeat, &mut self.clock, now);
         }
         let bytes = server.bytes_to_send(reaction, input, answer);
         if was_unanswered && !server.is_unanswered() {
@@ -418,7 +461,11 @@ impl TransactionLayer {
                 self.metrics.never_answered += 1;
             }
         }
-        let (route, owner, terminated) = (server.route, server.owner, server.is_terminated());
+        let (route, owner, terminated) = (
+            Flow::from(server.route),
+            server.owner,
+            server.is_terminated(),
+        );
         let transaction = ServerTransactionId(id);
         if let Some(bytes) = bytes {
             match input {
@@ -448,7 +495,11 @@ impl TransactionLayer {
         let Some(server) = self.servers.remove(id) else {
             return;
         };
+        self.disarm(server.queued);
         self.server_keys.remove(&server.key);
+        if let Some(origin) = server.origin {
+            self.origins.remove(origin);
+        }
         trim(&mut self.servers, &mut self.server_keys);
         if server.is_unanswered() {
             self.metrics.unanswered = self.metrics.unanswered.saturating_sub(1);

@@ -13,5 +13,6 @@ mod client_invite;
 mod client_non_invite;
 mod limits;
 mod matching;
+mod merged;
 mod server_invite;
 mod server_non_invite;

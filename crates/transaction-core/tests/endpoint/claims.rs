@@ -1,8 +1,8 @@
 //! Who is asked about a request, and what is answered when nobody takes it (RFC 3261 §8.2).
 
-use crate::stage::{Client, Server, address, builder, final_of, request, send};
+use crate::stage::{Client, Server, address, builder, final_of, pass, request, send};
 use sipora_message::{HeaderName, Method, Request, Response};
-use sipora_testkit::{SimNetwork, for_each_seed};
+use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 use sipora_transaction_core::Target;
 
 /// Sends one request to an endpoint with a server for MESSAGE.
@@ -109,5 +109,59 @@ fn a_request_of_a_dialog_that_is_not_there_gets_481() {
         let response = answer_to(&network, request).await;
         assert_eq!(response.status().as_u16(), 481);
         assert_eq!(response.headers().to().unwrap().tag(), Some("1"));
+    });
+}
+
+/// Sends one request by two ways and gives the statuses, sorted, and how often a server saw it.
+async fn by_two_ways(
+    network: &SimNetwork,
+    method: Method,
+    refuses_merged: bool,
+) -> (Vec<u16>, u32) {
+    let (mut server, seen) = Server::new(&[Method::Invite, Method::Message]);
+    server.refuses_merged = refuses_merged;
+    server.invite = Some(486);
+    let mut one = builder(network, 1);
+    one.add_user(server);
+    let one = one.build().await.unwrap();
+    let mut other = builder(network, 2);
+    let client = other.add_user(Client::default());
+    let _other = other.build().await.unwrap();
+    network.set_conditions(Conditions::rough());
+    let mut ways = Vec::new();
+    for _ in 0..2 {
+        let (_, events) = send(&client, request(method.clone(), 1), Target::udp(address(1))).await;
+        ways.push(events);
+    }
+    let mut statuses = Vec::new();
+    for events in &mut ways {
+        statuses.push(final_of(events).await.status().as_u16());
+    }
+    pass(70).await;
+    let metrics = one.handle().metrics();
+    assert_eq!((metrics.server_transactions, metrics.origins), (0, 0));
+    assert_eq!(metrics.merged, u64::from(refuses_merged));
+    statuses.sort_unstable();
+    let offered = seen.lock().unwrap().offered.values().sum();
+    (statuses, offered)
+}
+
+#[test]
+fn a_user_agent_gets_a_request_once_though_it_came_by_two_ways_and_the_other_is_482() {
+    for_each_seed(seeds(), |network| async move {
+        let outcome = by_two_ways(&network, Method::Message, true).await;
+        assert_eq!(outcome, (vec![200, 482], 1));
+    });
+    for_each_seed(seeds(), |network| async move {
+        let outcome = by_two_ways(&network, Method::Invite, true).await;
+        assert_eq!(outcome, (vec![482, 486], 1));
+    });
+}
+
+#[test]
+fn a_proxy_gets_a_request_as_often_as_it_comes() {
+    for_each_seed(seeds(), |network| async move {
+        let outcome = by_two_ways(&network, Method::Message, false).await;
+        assert_eq!(outcome, (vec![200, 200], 2));
     });
 }

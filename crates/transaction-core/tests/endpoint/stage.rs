@@ -77,6 +77,7 @@ pub struct Server {
     pub invite: Option<u16>,
     /// Leaves requests unanswered.
     pub mute: bool,
+    pub refuses_merged: bool,
     pub seen: Shared<Seen>,
     pub open: HashMap<ServerTransactionId, Request>,
 }
@@ -88,6 +89,7 @@ impl Server {
             methods: methods.to_vec(),
             invite: None,
             mute: false,
+            refuses_merged: false,
             seen: Arc::clone(&seen),
             open: HashMap::new(),
         };
@@ -155,6 +157,10 @@ impl User for Server {
             Event::FlowClosed { .. } => seen.closed += 1,
             _ => {}
         }
+    }
+
+    fn refuses_merged(&self, _request: &IncomingRequest) -> bool {
+        self.refuses_merged
     }
 
     fn on_command(&mut self, _context: &mut Context<'_>, _command: ()) {}
