@@ -12,6 +12,7 @@ use std::time::Duration;
 
 /// A request on its way down, without a Via of ours.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct OutgoingRequest {
     /// The request. Every attempt puts a Via with a branch of its own on top.
     pub request: Request,
@@ -22,6 +23,9 @@ pub struct OutgoingRequest {
     pub flow: Option<Flow>,
     /// Time for all attempts together; an INVITE has it until its first answer. `None` is 64*T1.
     pub deadline: Option<Duration>,
+    /// Timer C of a proxy (RFC 3261 §16.6 step 11), for an INVITE: how long it may ring after its latest provisional answer
+    /// other than 100. It is cancelled then. `None` is [`Timers::ringing`](crate::Timers::ringing).
+    pub timer_c: Option<Duration>,
     /// Who gets the events.
     pub owner: Owner,
 }
@@ -34,6 +38,7 @@ impl OutgoingRequest {
             targets: vec![target],
             flow: None,
             deadline: None,
+            timer_c: None,
             owner,
         }
     }
@@ -58,6 +63,9 @@ pub(crate) struct Exchange {
     pub(crate) current: u64,
     pub(crate) deadline: Option<Tick>,
     pub(crate) silence: Option<Tick>,
+    /// Timer C, and when it goes off next. It counts once a provisional answer has come.
+    pub(crate) timer_c: Duration,
+    pub(crate) rings_until: Option<Tick>,
     pub(crate) queued: Option<Entry>,
     /// A 503 that gave way to the next target, to be delivered should none answer better.
     pub(crate) unavailable: Option<(Response, Flow, Option<Destination>)>,

@@ -22,6 +22,10 @@ pub struct Timers {
     /// phone rings for longer, and a user that queues calls answers 182 every minute (§13.3.1.1). A user that forgets a
     /// call must not cost memory for ever.
     pub forgotten: Duration,
+    /// How long an INVITE of ours may ring after its latest provisional answer other than 100 before it is cancelled, where
+    /// [`RequestOptions::timer_c`](crate::RequestOptions::timer_c) says nothing. Default 30 minutes: a user agent rings for as
+    /// long as it likes, but a peer that vanished must not cost memory for ever.
+    pub ringing: Duration,
 }
 
 impl Default for Timers {
@@ -33,6 +37,7 @@ impl Default for Timers {
             d: Duration::from_secs(32),
             trying: Duration::from_millis(200),
             forgotten: Duration::from_secs(30 * 60),
+            ringing: Duration::from_secs(30 * 60),
         }
     }
 }
@@ -72,6 +77,9 @@ pub struct Config {
     /// Requests of our own in flight at once; more are refused with [`SendError::Overloaded`](crate::SendError).
     /// Default 100,000.
     pub max_requests: usize,
+    /// Client transactions kept at once, completed ones, CANCELs and attempts that were given up included; more requests are
+    /// refused with [`SendError::Overloaded`](crate::SendError). Default 500,000, as many as server transactions.
+    pub max_client_transactions: usize,
     /// Targets that are tried for one request; the rest of a longer list is ignored. Default 16.
     pub max_targets: usize,
     /// `Max-Forwards` of the ACK and CANCEL that the core makes. Default 70 (RFC 3261 §8.1.1.6).
@@ -88,6 +96,7 @@ impl Default for Config {
             datagram_limit: 1300,
             max_server_transactions: 500_000,
             max_requests: 100_000,
+            max_client_transactions: 500_000,
             max_targets: 16,
             max_forwards: 70,
             retry_after: 5,

@@ -64,10 +64,11 @@
 //! | RFC 3261 §18.1.1 | large requests over TCP | [`Config::datagram_limit`] |
 //! | RFC 3261 §18.2.2, RFC 3581 | where responses go, a new connection when theirs is gone | [`Endpoint`] |
 //! | RFC 3261 §8.2 | answers to requests that nobody takes | [`default_answer`] |
+//! | RFC 3261 §16.6, §16.8 | Timer C | [`RequestOptions::timer_c`] |
 //! | RFC 3261 §8.2.2.2 | merged requests, for users that want it | [`User::refuses_merged`] |
 //! | RFC 3261 §8.2.7 | stateless answers with keyed To tags | [`TransactionLayer::respond_stateless`] |
 //!
-//! Not yet: Timer C (§16.6), shards.
+//! Not yet: shards.
 #![forbid(unsafe_code)]
 
 mod answers;

@@ -38,10 +38,13 @@ pub struct Metrics {
     pub malformed_received: u64,
     /// Requests refused because [`Config::max_server_transactions`](crate::Config) was reached.
     pub refused_for_lack_of_room: u64,
-    /// Requests of ours refused because [`Config::max_requests`](crate::Config) was reached.
+    /// Requests of ours refused because [`Config::max_requests`](crate::Config) or
+    /// [`Config::max_client_transactions`](crate::Config) was reached.
     pub overloaded: u64,
     /// Attempts that gave way to the next target.
     pub attempts_advanced: u64,
+    /// INVITEs of ours that rang for too long and were cancelled (Timer C).
+    pub rang_too_long: u64,
     /// Requests of ours that timed out.
     pub timeouts: u64,
     /// Failures to hand bytes to a flow.

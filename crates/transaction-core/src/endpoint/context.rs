@@ -43,6 +43,7 @@ impl<'a> Context<'a> {
             targets: Vec::new(),
             flow: None,
             deadline: options.deadline,
+            timer_c: options.timer_c,
             owner: self.owner,
         };
         let mut uri = None;

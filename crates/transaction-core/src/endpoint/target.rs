@@ -40,10 +40,15 @@ impl Target {
 
 /// Settings of one request.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct RequestOptions {
     /// Time for all attempts together, from now to the final answer (for an INVITE: to the first answer). Default 64*T1,
     /// which is also what the last attempt gets at most.
     pub deadline: Option<Duration>,
+    /// Timer C (RFC 3261 §16.6 step 11): how long an INVITE may ring after its latest provisional answer other than 100
+    /// before it is cancelled. A proxy sets it to [`TIMER_C`](Self::TIMER_C). Default
+    /// [`Timers::ringing`](crate::Timers::ringing), for user agents.
+    pub timer_c: Option<Duration>,
 }
 
 impl RequestOptions {
@@ -51,6 +56,19 @@ impl RequestOptions {
     pub fn with_deadline(deadline: Duration) -> Self {
         Self {
             deadline: Some(deadline),
+            ..Self::default()
         }
     }
+
+    /// Returns what a proxy forwards with.
+    pub fn forwarding() -> Self {
+        Self {
+            timer_c: Some(Self::TIMER_C),
+            ..Self::default()
+        }
+    }
+
+    /// What Timer C is set to: it "MUST be larger than 3 minutes" (RFC 3261 §16.6 step 11), and a user agent server that
+    /// needs longer speaks up every minute (§13.3.1.1).
+    pub const TIMER_C: Duration = Duration::from_secs(185);
 }

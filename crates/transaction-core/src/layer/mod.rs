@@ -108,9 +108,13 @@ impl TransactionLayer {
         }
     }
 
-    /// Lets every alarm go off that is due.
+    /// Lets alarms go off that are due. Where thousands are, it leaves some for later, so that other inputs get their turn;
+    /// [`poll_timeout`](Self::poll_timeout) is then in the past.
     pub fn handle_timeout(&mut self, now: Now) {
-        while let Some(holder) = self.timers.pop_due(now.instant, &mut self.clock) {
+        for _ in 0..ALARMS_AT_ONCE {
+            let Some(holder) = self.timers.pop_due(now.instant, &mut self.clock) else {
+                return;
+            };
             match holder.whose() {
                 Whose::Client(id) => self.client_alarm(now, id),
                 Whose::Server(id) => self.server_alarm(now, id),
@@ -157,17 +161,17 @@ impl TransactionLayer {
 
     /// Takes out the next bytes to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
     }
 
     /// Takes out the next wish for a flow.
     pub fn poll_open(&mut self) -> Option<Open> {
-        self.opens.pop_front()
+        pop(&mut self.opens)
     }
 
     /// Takes out the next event and whom it is for.
     pub fn poll_event(&mut self) -> Option<(Owner, Event)> {
-        self.events.pop_front()
+        pop(&mut self.events)
     }
 
     /// Returns when [`handle_timeout`](Self::handle_timeout) is due. It may turn out that nothing was.
@@ -285,12 +289,24 @@ fn set(time: &mut Option<Tick>, alarm: Alarm, clock: &mut Clock, now: Now) {
     }
 }
 
+/// Takes the first of a queue, and gives memory back that a burst took.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if first.is_none() && queue.capacity() > 4096 {
+        queue.shrink_to(1024);
+    }
+    first
+}
+
 /// Gives memory back that a burst took, now and then.
 fn trim<T>(slab: &mut Slab<T>, keys: &mut KeyMap) {
     if slab.trim() && is_mostly_empty(keys.len(), keys.capacity()) {
         keys.shrink_to(keys.len() * 2);
     }
 }
+
+/// Alarms that go off in one turn: a millisecond of work.
+const ALARMS_AT_ONCE: usize = 1024;
 
 /// Sorts before all others.
 const LOWEST_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

@@ -24,6 +24,7 @@ impl TransactionLayer {
             targets,
             flow,
             deadline,
+            timer_c,
             owner,
         } = outgoing;
         if *request.method() == Method::Cancel {
@@ -33,7 +34,9 @@ impl TransactionLayer {
         if self.draining && kind != Kind::Ack {
             return Err(SendError::ShuttingDown);
         }
-        if self.exchanges.len() >= self.config.max_requests {
+        let has_room = self.exchanges.len() < self.config.max_requests
+            && self.clients.len() < self.config.max_client_transactions;
+        if !has_room {
             self.metrics.overloaded += 1;
             return Err(SendError::Overloaded);
         }
@@ -44,6 +47,8 @@ impl TransactionLayer {
         }
         let deadline = deadline.unwrap_or_else(|| self.config.timers.transaction_timeout());
         let deadline = Some(self.clock.after(now.instant, deadline));
+        let timer_c = timer_c.unwrap_or(self.config.timers.ringing);
+        let rings_until = Some(self.clock.after(now.instant, timer_c));
         let hops = flow
             .map(Hop::over)
             .into_iter()
@@ -58,6 +63,8 @@ impl TransactionLayer {
             current: 0,
             deadline,
             silence: None,
+            timer_c,
+            rings_until,
             queued: None,
             unavailable: None,
             cancel: Cancel::No,
@@ -344,10 +351,17 @@ impl TransactionLayer {
         };
         exchange.provisional = true;
         exchange.silence = None;
-        // An INVITE may ring for as long as its user likes; how long is not the transaction's to say (Timer C).
         if exchange.kind == Kind::Invite && exchange.cancel == Cancel::No {
-            exchange.deadline = None;
+            // §16.7 step 2: Timer C "MUST be reset" by "a provisional response with status codes 101 to 199 inclusive".
+            if response.status() != StatusCode::TRYING {
+                exchange.rings_until = Some(self.clock.after(now.instant, exchange.timer_c));
+            }
+            exchange.deadline = exchange.rings_until;
+            self.arm(Holder::exchange(id));
         }
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
         if !exchange.abandoned {
             let event = Event::Response {
                 request: RequestId(id),
@@ -450,6 +464,13 @@ impl TransactionLayer {
         };
         exchange.queued = None;
         let due = |time: Option<Tick>| time.is_some_and(|time| time.is_due(tick));
+        let rings = exchange.kind == Kind::Invite && exchange.provisional;
+        if due(exchange.deadline) && rings && exchange.cancel == Cancel::No {
+            // §16.8: "the proxy MUST generate a CANCEL request matching that transaction".
+            self.metrics.rang_too_long += 1;
+            self.cancel(now, RequestId(id));
+            return;
+        }
         if due(exchange.deadline) {
             let error = match exchange.cancel {
                 Cancel::No => RequestError::Timeout,

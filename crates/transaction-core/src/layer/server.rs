@@ -336,7 +336,15 @@ impl TransactionLayer {
         }
         if self.servers.len() >= self.config.max_server_transactions {
             self.metrics.refused_for_lack_of_room += 1;
-            self.unavailable(&request, flow);
+            // To end a call takes no room, and makes some.
+            match self.cancelled_by(&request).filter(|_| is_cancel) {
+                Some(invite) => {
+                    let builder = self.answer_to_cancel(&request, invite);
+                    self.send_stateless(&request, flow, builder);
+                    self.tell_cancelled(invite, request);
+                }
+                None => self.unavailable(&request, flow),
+            }
             return None;
         }
         let reliable = flow.transport.is_reliable();
@@ -405,20 +413,26 @@ impl TransactionLayer {
                 flow,
             });
         };
-        // "the To tag of the response to the CANCEL and the To tag in the response to the original request SHOULD be the
-        // same": the keyed tag leaves out the method, and an answer that is there already is asked for its own.
-        let tag = self
-            .servers
-            .get(invite)
-            .and_then(|server| tag_of(&server.answer));
-        let builder = match tag {
-            Some(tag) => Response::for_request(&cancel, StatusCode::OK).to_tag(&tag),
-            None => self.answer(&cancel, StatusCode::OK),
-        };
-        if let Ok(response) = builder.build() {
+        if let Ok(response) = self.answer_to_cancel(&cancel, invite).build() {
             // The transaction was made just now, so it cannot be gone.
             let _ = self.respond(now, ServerTransactionId(id), response);
         }
+        self.tell_cancelled(invite, cancel);
+        None
+    }
+
+    /// "the To tag of the response to the CANCEL and the To tag in the response to the original request SHOULD be the
+    /// same": the keyed tag leaves out the method, and an answer that is there already is asked for its own.
+    fn answer_to_cancel(&self, cancel: &Request, cancelled: u64) -> ResponseBuilder {
+        let server = self.servers.get(cancelled);
+        match server.and_then(|server| tag_of(&server.answer)) {
+            Some(tag) => Response::for_request(cancel, StatusCode::OK).to_tag(&tag),
+            None => self.answer(cancel, StatusCode::OK),
+        }
+    }
+
+    /// Tells the user of an INVITE without final answer that it was cancelled.
+    fn tell_cancelled(&mut self, invite: u64, cancel: Request) {
         let server = self
             .servers
             .get(invite)
@@ -430,7 +444,6 @@ impl TransactionLayer {
             };
             self.events.push_back((owner, event));
         }
-        None
     }
 
     /// §9.2: the transaction of the same branch and sent-by, of any method but CANCEL and ACK.

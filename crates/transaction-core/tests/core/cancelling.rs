@@ -280,3 +280,63 @@ fn cancel_without_its_request_goes_to_the_users() {
     assert_eq!(offered.request.method(), &Method::Cancel);
     assert!(bench.respond(&offered, 481));
 }
+
+#[test]
+fn cancel_carries_no_require_and_no_credentials() {
+    let mut bench = Bench::new();
+    let invite = outgoing(Method::Invite)
+        .edit()
+        .append(HeaderName::Require, "100rel")
+        .append(HeaderName::ProxyRequire, "sec-agree")
+        .append(HeaderName::Authorization, "Digest username=\"alice\"")
+        .build()
+        .unwrap();
+    let id = bench.send(invite, &[udp(2)]);
+    let invite = bench.one_sent();
+    bench.answer(&invite, 180);
+    bench.layer.cancel(bench.now, id);
+    bench.settle();
+    let cancel = bench.one_sent();
+    for name in [
+        HeaderName::Require,
+        HeaderName::ProxyRequire,
+        HeaderName::Authorization,
+    ] {
+        // §9.1: "MUST NOT contain any Require or Proxy-Require header fields".
+        assert!(!cancel.message.headers().contains(&name), "{name:?}");
+    }
+}
+
+#[test]
+fn cancel_without_the_cookie_finds_its_invite() {
+    let legacy = |method| incoming(method, "1").replace(";branch=1", "");
+    let mut bench = Bench::new();
+    let invite = bench
+        .receive_request(&legacy("INVITE"), udp_flow(9))
+        .unwrap();
+    assert!(
+        bench
+            .receive_request(&legacy("CANCEL"), udp_flow(9))
+            .is_none()
+    );
+    assert_eq!(bench.one_sent().response().status(), StatusCode::OK);
+    assert!(matches!(
+        bench.take_events()[..],
+        [Event::Cancelled { transaction, .. }] if transaction == invite.transaction
+    ));
+}
+
+#[test]
+fn a_copy_of_a_cancel_gets_the_same_answer_and_tells_nobody_again() {
+    let mut bench = Bench::new();
+    bench.receive_request(&incoming("INVITE", "z9hG4bK1"), udp_flow(9));
+    bench.receive_request(&incoming("CANCEL", "z9hG4bK1"), udp_flow(9));
+    let first = bench.one_sent();
+    assert_eq!(bench.take_events().len(), 1);
+    bench.receive_request(&incoming("CANCEL", "z9hG4bK1"), udp_flow(9));
+    assert_eq!(
+        bench.one_sent().response().as_bytes(),
+        first.response().as_bytes()
+    );
+    assert!(bench.take_events().is_empty());
+}

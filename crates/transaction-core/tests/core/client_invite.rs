@@ -273,3 +273,42 @@ fn a_refusal_is_acknowledged_however_its_to_is_written() {
         assert!(ack.is(Method::Ack), "{to:?}");
     }
 }
+
+#[test]
+fn each_refusal_is_acknowledged_with_its_own_to_tag() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Invite), &[udp(2)]);
+    let invite = bench.one_sent();
+    for tag in ["one", "other"] {
+        bench.answer_with(&invite, 486, tag);
+        let ack = bench.one_sent();
+        assert!(ack.is(Method::Ack));
+        assert_eq!(ack.message.headers().to().unwrap().tag(), Some(tag));
+    }
+    assert_eq!(bench.statuses(), [486]);
+}
+
+#[test]
+fn an_invite_goes_on_ringing_when_its_connection_ends_and_takes_the_answer_over_another() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Invite), &[tcp(2)]);
+    let invite = bench.one_sent();
+    bench.answer(&invite, 180);
+    bench.layer.handle_flow_closed(bench.now, invite.flow.id);
+    bench.settle();
+    let mut later = invite.clone();
+    later.flow.id = sipora_transport::FlowId::from_u64(101);
+    bench.answer(&later, 200);
+    assert_eq!(bench.statuses(), [180, 200]);
+}
+
+#[test]
+fn the_ack_of_a_refusal_that_cannot_be_sent_ends_the_transaction() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Invite), &[udp(2)]);
+    let invite = bench.one_sent();
+    bench.unreachable.insert(invite.flow.remote);
+    bench.answer(&invite, 486);
+    assert_eq!(bench.statuses(), [486]);
+    bench.assert_empty();
+}

@@ -161,3 +161,27 @@ fn a_cancel_cannot_be_sent_as_a_request() {
         Err(SendError::CancelRefused)
     );
 }
+
+#[test]
+fn a_late_copy_of_the_answer_is_dropped_after_timer_k() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Options), &[udp(2)]);
+    let sent = bench.one_sent();
+    bench.answer(&sent, 200);
+    bench.pass_ms(5_000);
+    bench.answer(&sent, 200);
+    assert_eq!(bench.statuses(), [200]);
+    assert_eq!(bench.metrics().responses_unmatched, 1);
+    bench.assert_empty();
+}
+
+#[test]
+fn a_second_final_answer_is_never_delivered() {
+    let mut bench = Bench::new();
+    bench.send(outgoing(Method::Options), &[udp(2)]);
+    let sent = bench.one_sent();
+    bench.answer(&sent, 200);
+    bench.answer(&sent, 500);
+    bench.answer(&sent, 100);
+    assert_eq!(bench.statuses(), [200]);
+}

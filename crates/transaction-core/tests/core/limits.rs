@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, OWNER, ack, incoming, outgoing, parse, tcp, tcp_flow, udp, udp_flow};
 use sipora_message::{HeaderName, Method, StatusCode};
-use sipora_transaction_core::{Config, OutgoingRequest, SendError};
+use sipora_transaction_core::{Config, Event, OutgoingRequest, SendError};
 use sipora_transport::{Flow, FlowId};
 
 #[test]
@@ -216,4 +216,67 @@ fn ten_thousand_connections_that_close_at_once_fail_each_its_own_request() {
     }
     assert_eq!(bench.take_events().len(), flows.len());
     bench.assert_empty();
+}
+
+#[test]
+fn too_many_client_transactions_are_refused_finished_ones_counted() {
+    let config = Config {
+        max_client_transactions: 1,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config);
+    bench.send(outgoing(Method::Options), &[udp(2)]);
+    let first = bench.one_sent();
+    bench.answer(&first, 200);
+    let request = || OutgoingRequest::new(outgoing(Method::Options), udp(2), OWNER);
+    assert_eq!(
+        bench.layer.send_request(bench.now, request()),
+        Err(SendError::Overloaded)
+    );
+    bench.pass_ms(5_000);
+    bench.layer.send_request(bench.now, request()).unwrap();
+}
+
+#[test]
+fn a_call_can_be_cancelled_when_there_is_no_room_for_the_cancel() {
+    let config = Config {
+        max_server_transactions: 1,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config);
+    let invite = bench
+        .receive_request(&incoming("INVITE", "z9hG4bK1"), udp_flow(9))
+        .unwrap();
+    for _ in 0..2 {
+        assert!(
+            bench
+                .receive_request(&incoming("CANCEL", "z9hG4bK1"), udp_flow(9))
+                .is_none()
+        );
+        assert_eq!(bench.one_sent().response().status(), StatusCode::OK);
+        assert!(matches!(
+            bench.take_events()[..],
+            [Event::Cancelled { transaction, .. }] if transaction == invite.transaction
+        ));
+    }
+    bench.receive_request(&incoming("CANCEL", "z9hG4bK2"), udp_flow(9));
+    let refusal = bench.one_sent();
+    assert_eq!(refusal.response().status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[test]
+fn thousands_of_alarms_at_one_moment_leave_room_for_other_inputs() {
+    let mut bench = Bench::new();
+    for number in 0..3_000 {
+        let text = incoming("INVITE", &format!("z9hG4bK-{number}"));
+        bench.receive_request(&text, udp_flow(9));
+    }
+    bench.now.instant += std::time::Duration::from_millis(200);
+    bench.layer.handle_timeout(bench.now);
+    bench.settle();
+    let first = bench.take_sent().len();
+    assert!((1..3_000).contains(&first), "{first}");
+    assert!(bench.layer.poll_timeout().unwrap() <= bench.now.instant);
+    bench.pass_ms(0);
+    assert_eq!(first + bench.take_sent().len(), 3_000);
 }

@@ -16,3 +16,4 @@ mod matching;
 mod merged;
 mod server_invite;
 mod server_non_invite;
+mod timer_c;

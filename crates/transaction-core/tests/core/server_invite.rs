@@ -1,7 +1,7 @@
 //! RFC 3261 §17.2.1, RFC 6026 §8.5 and §8.6.
 
 use crate::bench::{Bench, ack, incoming, tcp_flow, udp_flow};
-use sipora_message::{Method, StatusCode};
+use sipora_message::{HeaderName, Method, StatusCode};
 use sipora_transaction_core::Event;
 
 const BRANCH: &str = "z9hG4bK-1";
@@ -222,4 +222,64 @@ fn an_invite_that_its_user_forgets_is_answered_408_in_the_end_and_leaves_nothing
     assert_eq!(bench.metrics().never_answered, 1);
     assert!(!bench.respond(&invite, 200), "too late");
     bench.assert_empty();
+}
+
+#[test]
+fn trying_carries_the_timestamp_of_the_invite_and_no_tag() {
+    let mut bench = Bench::new();
+    let invite = invite().replace("Max-Forwards", "Timestamp: 54.25\nMax-Forwards");
+    bench.receive_request(&invite, udp_flow(9));
+    bench.pass_ms(200);
+    let trying = bench.one_sent();
+    let headers = trying.message.headers();
+    assert!(
+        headers
+            .text(&HeaderName::Timestamp)
+            .unwrap()
+            .starts_with("54.25")
+    );
+    assert_eq!(headers.to().unwrap().tag(), None);
+}
+
+#[test]
+fn timers_l_and_h_run_over_tcp_too() {
+    let over_tcp = invite().replace("/UDP", "/TCP");
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&over_tcp, tcp_flow(9)).unwrap();
+    bench.respond(&request, 200);
+    bench.pass_ms(31_999);
+    assert_eq!(bench.metrics().server_transactions, 1);
+    bench.pass_ms(1);
+    bench.assert_empty();
+
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&over_tcp, tcp_flow(9)).unwrap();
+    bench.respond(&request, 486);
+    bench.pass_ms(32_000);
+    assert!(matches!(
+        bench.take_events()[..],
+        [Event::NotAcknowledged { .. }]
+    ));
+    bench.assert_empty();
+}
+
+#[test]
+fn over_tcp_nothing_is_kept_once_a_refusal_is_acknowledged() {
+    let mut bench = Bench::new();
+    let over_tcp = |text: String| text.replace("/UDP", "/TCP");
+    let request = bench
+        .receive_request(&over_tcp(invite()), tcp_flow(9))
+        .unwrap();
+    bench.respond(&request, 486);
+    bench.receive_request(&over_tcp(ack(BRANCH, "our-tag")), tcp_flow(9));
+    bench.assert_empty();
+}
+
+#[test]
+fn an_ack_before_any_answer_is_absorbed() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    let early = bench.receive_request(&ack(BRANCH, "x"), udp_flow(9));
+    assert!(early.is_none());
+    assert!(bench.respond(&request, 200));
 }
