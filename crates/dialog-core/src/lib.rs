@@ -72,12 +72,12 @@ pub use exchange::{Exchange, TransactionId};
 pub use next_hop::next_hop;
 pub use sipora_transaction_core::Target;
 pub use subscription::{
-    Body, BodyRefusal, Decision, EventPackage, EventSource, Forking, MessageSummaryPackage,
-    Notification, Notifier, NotifierApi, NotifierConfig, NotifierError, NotifierRequest,
-    NotifierRunner, NotifierSubscription, NotifyAnswer, Offer, PresencePackage, Resubscribe,
-    Subscribe, SubscribeError, Subscribed, Subscriber, SubscriberApi, SubscriberConfig,
-    SubscriberEvent, SubscriberRequest, Subscription, SubscriptionEnd, SubscriptionId,
-    SubscriptionKey, SubscriptionState, TerminationReason, refresh_after,
+    Body, BodyRefusal, CustomPackage, Decision, EventPackage, EventSource, Forking,
+    MessageSummaryPackage, Notification, Notifier, NotifierApi, NotifierConfig, NotifierEnd,
+    NotifierError, NotifierRequest, NotifierRunner, NotifierSubscription, NotifyAnswer, Offer,
+    PresencePackage, Resubscribe, Subscribe, SubscribeError, Subscribed, Subscriber, SubscriberApi,
+    SubscriberConfig, SubscriberEvent, SubscriberRequest, Subscription, SubscriptionEnd,
+    SubscriptionId, SubscriptionKey, SubscriptionState, TerminationReason, refresh_after,
 };
 
 /// The program of this crate's README.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipora_dialog_core::{
-    Body, EventPackage, MessageSummaryPackage, Notifier, NotifierConfig, Offer, PresencePackage,
-    Subscribed, SubscriptionKey, TerminationReason,
+    ApiError, Body, EventPackage, MessageSummaryPackage, Notifier, NotifierConfig, Offer,
+    PresencePackage, Subscribed, SubscriptionKey, TerminationReason,
 };
 use sipora_message::{HeaderName, Request, Response, StatusCode, Uri};
 use sipora_transaction_core::IdSource;
@@ -364,4 +364,62 @@ fn who_watches_what_can_be_looked_at() {
     );
     let bob = Uri::parse("sip:bob@h").unwrap();
     assert_eq!(scene.notifier.watching(&bob).count(), 0);
+}
+
+#[test]
+fn each_end_is_told_with_its_cause() {
+    let end = |act: &dyn Fn(&mut Scene, SubscriptionKey, &Response)| {
+        let mut scene = Scene::new("message-summary");
+        let (key, answer) = scene.begin();
+        act(&mut scene, key, &answer);
+        scene.drain(true);
+        let (ended, end) = scene.notifier.poll_ended().unwrap();
+        assert_eq!(ended, key);
+        assert!(scene.notifier.poll_ended().is_none());
+        format!("{end:?}")
+    };
+    let expired = end(&|scene, _, _| scene.pass(600_000));
+    assert_eq!(expired, "Expired");
+    let ours = end(&|scene, key, _| {
+        let reason = TerminationReason::NoResource;
+        let ended = scene.notifier.terminate(scene.now, key, &reason, None);
+        ended.unwrap();
+    });
+    assert_eq!(ours, "Terminated");
+    let refused = end(&|scene, key, _| {
+        scene.notifier.changed_for(scene.now, key);
+        let (key, notify) = scene.drain(false).remove(0);
+        scene.answer(key, &notify, StatusCode::CALL_DOES_NOT_EXIST, None);
+    });
+    assert!(refused.starts_with("Refused("), "{refused}");
+    let lost = end(&|scene, key, _| {
+        scene.changed();
+        scene.drain(false);
+        let error = ApiError::Timeout {
+            after: Duration::from_secs(32),
+            cseq: Some(2),
+        };
+        scene.notifier.handle_failure(scene.now, key, &error);
+    });
+    assert!(lost.starts_with("Unreachable(Timeout"), "{lost}");
+    let left = end(&|scene, _, answer| {
+        let tag = answer.headers().to().unwrap().tag().unwrap().to_owned();
+        let request = scene.request(2, Some(&tag), "e");
+        let text = String::from_utf8(request.as_bytes().to_vec()).unwrap();
+        let text = text.replace("Expires: 600", "Expires: 0");
+        let request = Request::parse(text, &Default::default()).unwrap();
+        scene
+            .notifier
+            .handle_subscribe(scene.now, &request, &Scene::flow());
+    });
+    assert_eq!(left, "Unsubscribed");
+}
+
+#[test]
+fn one_subscriber_alone_can_be_told() {
+    let mut scene = Scene::new("message-summary");
+    let (key, _) = scene.begin();
+    scene.notifier.changed_for(scene.now, key);
+    scene.drain(true);
+    assert_eq!(scene.times(), [0, 0]);
 }

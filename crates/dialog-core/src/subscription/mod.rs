@@ -10,10 +10,12 @@ mod subscriber;
 mod timing;
 
 pub use notifier::{
-    Body, Decision, EventSource, Notifier, NotifierApi, NotifierConfig, NotifierError,
+    Body, Decision, EventSource, Notifier, NotifierApi, NotifierConfig, NotifierEnd, NotifierError,
     NotifierRequest, NotifierRunner, NotifierSubscription, Offer, Subscribed, SubscriptionKey,
 };
-pub use package::{BodyRefusal, EventPackage, Forking, MessageSummaryPackage, PresencePackage};
+pub use package::{
+    BodyRefusal, CustomPackage, EventPackage, Forking, MessageSummaryPackage, PresencePackage,
+};
 pub use reason::{Resubscribe, TerminationReason};
 pub use subscriber::{
     Notification, NotifyAnswer, Subscribe, SubscribeError, Subscriber, SubscriberApi,

@@ -96,6 +96,74 @@ impl EventPackage for MessageSummaryPackage {
     }
 }
 
+/// A package of one's own, as far as a name, types and a pace describe it.
+///
+/// ```
+/// use sipora_dialog_core::{CustomPackage, EventPackage};
+/// use std::time::Duration;
+///
+/// let weather = CustomPackage::new("weather").with_type("text/plain").with_interval(Duration::from_secs(60));
+/// assert_eq!(weather.name(), "weather");
+/// ```
+#[derive(Debug, Clone)]
+pub struct CustomPackage {
+    name: &'static str,
+    types: Vec<&'static str>,
+    interval: Duration,
+    forking: Forking,
+}
+
+impl CustomPackage {
+    /// Begins with any body, no interval, and one dialog of a SUBSCRIBE that was forked.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            types: Vec::new(),
+            interval: Duration::ZERO,
+            forking: Forking::OneDialog,
+        }
+    }
+
+    /// Adds a content type that its notifications may have.
+    #[must_use]
+    pub fn with_type(mut self, content_type: &'static str) -> Self {
+        self.types.push(content_type);
+        self
+    }
+
+    /// Sets the least time between two NOTIFYs of one subscription.
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Says what a SUBSCRIBE that was forked makes.
+    #[must_use]
+    pub fn with_forking(mut self, forking: Forking) -> Self {
+        self.forking = forking;
+        self
+    }
+}
+
+impl EventPackage for CustomPackage {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn accept(&self) -> &[&str] {
+        &self.types
+    }
+
+    fn forking(&self) -> Forking {
+        self.forking
+    }
+
+    fn notify_interval(&self) -> Duration {
+        self.interval
+    }
+}
+
 /// The package of an event that nobody described.
 pub(super) struct Undescribed(pub(super) Box<str>);
 

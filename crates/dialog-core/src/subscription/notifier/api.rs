@@ -9,8 +9,8 @@ use sipora_transaction_core::{
 };
 
 use super::{
-    Body, Decision, Notifier, NotifierConfig, NotifierRunner, NotifierSubscription, Offer,
-    SubscriptionKey,
+    Body, Decision, Notifier, NotifierConfig, NotifierEnd, NotifierRunner, NotifierSubscription,
+    Offer, SubscriptionKey,
 };
 use crate::subscription::{EventPackage, TerminationReason};
 use crate::{ApiError, ApiResult, Authorizer};
@@ -24,6 +24,11 @@ pub trait EventSource: Send + 'static {
     /// Hears that a subscription was made.
     fn on_accepted(&mut self, subscription: &NotifierSubscription) {
         let _ = subscription;
+    }
+
+    /// Hears that a subscription has ended, and how.
+    fn on_ended(&mut self, key: SubscriptionKey, end: &NotifierEnd) {
+        let _ = (key, end);
     }
 
     /// Gives the present state for a NOTIFY. Not asked for subscriptions that are pending: they are told nothing.
@@ -110,6 +115,9 @@ impl<S: EventSource> NotifierUser<S> {
         let source = &mut self.source;
         self.runner
             .send_due(context, |subscription| source.state(subscription));
+        while let Some((key, end)) = self.runner.notifier_mut().poll_ended() {
+            self.source.on_ended(key, &end);
+        }
     }
 
     fn offered(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest, offer: Offer) {

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use sipora_message::{Aor, HeaderName, Method, Response, StatusCode, SubscriptionState, UriRef};
 use sipora_transaction_core::IdSource;
 
-use super::usage::{Haste, Usage};
+use super::usage::{Ending, Haste, Usage};
 use super::{
-    Body, NotifierConfig, NotifierError, NotifierRequest, NotifierSubscription, SubscriptionKey,
+    Body, NotifierConfig, NotifierEnd, NotifierError, NotifierRequest, NotifierSubscription,
+    SubscriptionKey,
 };
 use crate::ApiError;
 use crate::subscription::timing::{later, seconds_left};
@@ -36,7 +37,7 @@ use crate::subscription::{EventPackage, TerminationReason};
 /// In: every SUBSCRIBE ([`handle_subscribe`](Self::handle_subscribe)), the application's decision
 /// ([`accept`](Self::accept)), changes of what is watched ([`changed`](Self::changed)), the answers to NOTIFYs, the time.
 /// Out: [`poll_due`](Self::poll_due) names a subscription that owes a NOTIFY; [`notify`](Self::notify) makes it from the
-/// state as it is then. [`NotifierApi`](crate::NotifierApi) runs one inside an endpoint.
+/// state as it is then; [`poll_ended`](Self::poll_ended) tells what has ended. [`NotifierApi`](crate::NotifierApi) runs one inside an endpoint.
 ///
 /// One NOTIFY of a subscription is under way at a time, so that they arrive in order, and no two follow each other sooner
 /// than the package allows ([`EventPackage::notify_interval`]); what changes meanwhile is told by one more, with the newest
@@ -52,6 +53,8 @@ pub struct Notifier {
     pub(super) by_resource: HashMap<Box<str>, HashSet<SubscriptionKey>>,
     pub(super) timers: BTreeSet<(Instant, SubscriptionKey)>,
     pub(super) due: VecDeque<SubscriptionKey>,
+    /// What nobody has been told of, as far as there is room.
+    pub(super) ended: VecDeque<(SubscriptionKey, NotifierEnd)>,
     pub(super) next: u64,
 }
 
@@ -72,6 +75,7 @@ impl Notifier {
             by_resource: HashMap::new(),
             timers: BTreeSet::new(),
             due: VecDeque::new(),
+            ended: VecDeque::new(),
             next: 0,
         }
     }
@@ -110,6 +114,14 @@ impl Notifier {
         }
     }
 
+    /// Tells that what one subscription watches has changed; one that is pending or has ended owes nothing for it.
+    pub fn changed_for(&mut self, now: Instant, key: SubscriptionKey) {
+        let usage = self.subscriptions.get(&key);
+        if usage.is_some_and(|usage| !usage.is_pending) {
+            self.owes(now, key, Haste::Change);
+        }
+    }
+
     /// Allows a subscription that was pending.
     ///
     /// # Errors
@@ -137,7 +149,11 @@ impl Notifier {
         let usage = self.subscriptions.get_mut(&key);
         let usage = usage.ok_or(NotifierError::Unknown)?;
         if usage.ending.is_none() {
-            usage.ending = Some((reason.as_str().to_owned(), retry_after));
+            usage.ending = Some(Ending {
+                reason: reason.as_str().to_owned(),
+                retry_after,
+                end: NotifierEnd::Terminated,
+            });
         }
         self.owes(now, key, Haste::Prompt);
         Ok(())
@@ -185,7 +201,7 @@ impl Notifier {
         usage.is_sending = true;
         usage.not_before = Some(later(now, usage.interval));
         let state = match &usage.ending {
-            Some((reason, retry_after)) => terminated(reason, *retry_after),
+            Some(ending) => terminated(&ending.reason, ending.retry_after),
             None => {
                 let left = seconds_left(usage.expires_at, now);
                 match usage.is_pending {
@@ -205,11 +221,13 @@ impl Notifier {
             }
             builder.build().ok()
         });
-        let is_last = usage.ending.is_some();
-        if is_last || request.is_none() {
-            self.remove(key);
-        } else {
-            self.wake(now, key);
+        match usage.ending.take().map(|ending| ending.end) {
+            Some(end) => self.remove(key, end),
+            None if request.is_none() => {
+                let error = ApiError::invalid("NOTIFY", "cannot be made");
+                self.remove(key, NotifierEnd::Unreachable(error));
+            }
+            None => self.wake(now, key),
         }
         Some(NotifierRequest {
             key,
@@ -236,7 +254,7 @@ impl Notifier {
         if status.is_success() {
             usage.dialog.refresh_target(headers);
         } else if ends_the_usage(status) {
-            return self.remove(key);
+            return self.remove(key, NotifierEnd::Refused(status));
         } else if let Ok(Some(wait)) = headers.retry_after() {
             usage.try_again(now, Duration::from_secs(wait.seconds.min(3600).into()));
         }
@@ -247,13 +265,19 @@ impl Notifier {
     /// could not leave for want of room stays.
     pub fn handle_failure(&mut self, now: Instant, key: SubscriptionKey, error: &ApiError) {
         if !matches!(error, ApiError::Busy { .. }) {
-            return self.remove(key);
+            return self.remove(key, NotifierEnd::Unreachable(error.clone()));
         }
         if let Some(usage) = self.subscriptions.get_mut(&key) {
             usage.is_sending = false;
             usage.try_again(now, BUSY);
             self.wake(now, key);
         }
+    }
+
+    /// The next subscription that has ended, and how. Nothing is left of it. Who does not ask loses the oldest: no more wait
+    /// than there may be [subscriptions](NotifierConfig::max_subscriptions).
+    pub fn poll_ended(&mut self) -> Option<(SubscriptionKey, NotifierEnd)> {
+        self.ended.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
@@ -273,7 +297,7 @@ impl Notifier {
             };
             usage.scheduled = None;
             if usage.expires_at <= now && usage.ending.is_none() {
-                usage.ending = Some(("timeout".to_owned(), None));
+                usage.ending = Some(Ending::timeout(NotifierEnd::Expired));
                 self.owes(now, key, Haste::Prompt);
             } else {
                 self.wake(now, key);
@@ -310,10 +334,14 @@ impl Notifier {
         }
     }
 
-    fn remove(&mut self, key: SubscriptionKey) {
+    fn remove(&mut self, key: SubscriptionKey, end: NotifierEnd) {
         let Some(usage) = self.subscriptions.remove(&key) else {
             return;
         };
+        if self.ended.len() >= self.config.max_subscriptions {
+            self.ended.pop_front();
+        }
+        self.ended.push_back((key, end));
         let id = usage.dialog.id();
         let peer = (id.call_id.clone(), id.remote_tag.clone());
         self.by_peer.remove(&peer);

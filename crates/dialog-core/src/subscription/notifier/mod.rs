@@ -12,7 +12,7 @@ pub use api::{EventSource, NotifierApi};
 pub use config::NotifierConfig;
 pub use core::Notifier;
 pub use offer::{
-    Body, Decision, NotifierError, NotifierRequest, NotifierSubscription, Offer, Subscribed,
-    SubscriptionKey,
+    Body, Decision, NotifierEnd, NotifierError, NotifierRequest, NotifierSubscription, Offer,
+    Subscribed, SubscriptionKey,
 };
 pub use runner::NotifierRunner;

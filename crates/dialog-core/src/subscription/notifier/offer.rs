@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sipora_message::{Request, Response, ResponseBuilder, StatusCode, Uri};
 use sipora_transport::Flow;
 
-use crate::Dialog;
+use crate::{ApiError, Dialog};
 
 /// What to do with a SUBSCRIBE.
 #[derive(Debug)]
@@ -147,6 +147,22 @@ pub struct NotifierRequest {
     /// has put a Via on the request. Behind a NAT, or with a Contact that nobody can connect to, it is the only way. It may
     /// have been closed; over UDP it is our socket with the peer's address.
     pub flow: Option<Flow>,
+}
+
+/// How a subscription to what we tell came to its end.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum NotifierEnd {
+    /// Its subscriber ended it, or had only asked for the present state.
+    Unsubscribed,
+    /// It was not refreshed.
+    Expired,
+    /// We ended it: [`Notifier::terminate`](super::Notifier::terminate).
+    Terminated,
+    /// A NOTIFY was refused in a way that ends it (RFC 6665 §4.2.2).
+    Refused(StatusCode),
+    /// A NOTIFY got no answer, or could not be sent.
+    Unreachable(ApiError),
 }
 
 /// Refuses to do something with a subscription.

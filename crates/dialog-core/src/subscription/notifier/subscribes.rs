@@ -10,8 +10,8 @@ use sipora_message::{
 use sipora_transport::Flow;
 
 use super::core::resource_key;
-use super::usage::{Haste, Usage};
-use super::{Notifier, Offer, Subscribed, SubscriptionKey};
+use super::usage::{Ending, Haste, Usage};
+use super::{Notifier, NotifierEnd, Offer, Subscribed, SubscriptionKey};
 use crate::subscription::EventPackage;
 use crate::subscription::timing::later;
 use crate::{Dialog, DialogError};
@@ -40,10 +40,12 @@ impl Notifier {
         let event = headers.event().map_err(|_| bad("Event cannot be read"))?;
         let package = event.and_then(|event| self.package(&event));
         let (Some(event), Some(package)) = (event, package) else {
-            let answer = answer(StatusCode::BAD_EVENT);
-            let names: Vec<&str> = self.packages.iter().map(|one| one.name()).collect();
-            let answer = answer.header(HeaderName::AllowEvents, names.join(", "));
-            return Err(Box::new(answer));
+            let mut answer = answer(StatusCode::BAD_EVENT);
+            let names = self.allow_events();
+            if !names.is_empty() {
+                answer = Box::new(answer.header(HeaderName::AllowEvents, names));
+            }
+            return Err(answer);
         };
         let call_id = headers.call_id().map_err(|_| bad("Call-ID"))?;
         let from = headers.from().map_err(|_| bad("From"))?;
@@ -145,7 +147,7 @@ impl Notifier {
         usage.flow = way_back(request, &usage.dialog, flow);
         usage.expires_at = later(now, Duration::from_secs(granted.into()));
         if granted == 0 {
-            usage.ending = Some(("timeout".to_owned(), None));
+            usage.ending = Some(Ending::timeout(NotifierEnd::Unsubscribed));
         }
         let answer = answer(StatusCode::OK)
             .contact(format!("<{}>", usage.contact))
@@ -192,7 +194,7 @@ impl Notifier {
         *self.by_source.entry(source).or_default() += 1;
         let watched = self.by_resource.entry(resource_key(&resource)).or_default();
         watched.insert(key);
-        let ending = (granted == 0).then(|| ("timeout".to_owned(), None));
+        let ending = (granted == 0).then(|| Ending::timeout(NotifierEnd::Unsubscribed));
         self.subscriptions.insert(
             key,
             Usage {
@@ -222,6 +224,12 @@ impl Notifier {
             .contact(format!("<{contact}>"))
             .header(HeaderName::Expires, granted);
         Ok((key, answer))
+    }
+
+    /// The names of the packages, as Allow-Events lists them.
+    pub fn allow_events(&self) -> String {
+        let names: Vec<&str> = self.packages.iter().map(|one| one.name()).collect();
+        names.join(", ")
     }
 
     fn package(&self, event: &EventRef<'_>) -> Option<Arc<dyn EventPackage>> {

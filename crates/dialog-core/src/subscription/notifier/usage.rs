@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sipora_message::Uri;
 use sipora_transport::Flow;
 
+use super::NotifierEnd;
 use crate::Dialog;
 use crate::subscription::timing::later;
 
@@ -20,8 +21,8 @@ pub(super) struct Usage {
     pub(super) contact: String,
     pub(super) is_pending: bool,
     pub(super) expires_at: Instant,
-    /// Reason and retry-after of the last NOTIFY, which is owed.
-    pub(super) ending: Option<(String, Option<u32>)>,
+    /// What the last NOTIFY, which is owed, will say.
+    pub(super) ending: Option<Ending>,
     pub(super) is_sending: bool,
     pub(super) is_due: bool,
     /// Whether the NOTIFY that is due waits for nothing but the answer to the one before.
@@ -30,6 +31,24 @@ pub(super) struct Usage {
     /// A NOTIFY that can wait is not sent before: the one before was sent just now, or was refused for the moment.
     pub(super) not_before: Option<Instant>,
     pub(super) scheduled: Option<Instant>,
+}
+
+/// Why a subscription is to end.
+pub(super) struct Ending {
+    pub(super) reason: String,
+    pub(super) retry_after: Option<u32>,
+    pub(super) end: NotifierEnd,
+}
+
+impl Ending {
+    /// `timeout`: not refreshed, or ended by the subscriber.
+    pub(super) fn timeout(end: NotifierEnd) -> Self {
+        Self {
+            reason: "timeout".to_owned(),
+            retry_after: None,
+            end,
+        }
+    }
 }
 
 impl Usage {

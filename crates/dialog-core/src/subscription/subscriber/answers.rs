@@ -159,12 +159,13 @@ impl Subscriber {
             self.events
                 .push_back(SubscriberEvent::Accepted { id, response });
         } else {
+            // Who hears that it was refreshed sees for how long.
+            self.events.push_back(SubscriberEvent::State { id, state });
             if sending.is_wanted {
                 let result = Ok(response.clone());
                 self.events
                     .push_back(SubscriberEvent::Refreshed { id, result });
             }
-            self.events.push_back(SubscriberEvent::State { id, state });
         }
         self.leave(now, id);
         self.reschedule(id);

@@ -15,6 +15,9 @@ pub struct SubscriberConfig {
     pub max_subscriptions: usize,
     /// Subscriptions of one SUBSCRIBE. Default 8; NOTIFYs of further notifiers get 481.
     pub max_forks: u8,
+    /// Whether NOTIFYs whose To has no tag, which no SUBSCRIBE of ours can have asked for, are left to other users of the
+    /// endpoint. Default no: they get 481 (RFC 6665 §4.1.3). Voice mail systems send message summaries like that.
+    pub leaves_unsolicited: bool,
 }
 
 impl Default for SubscriberConfig {
@@ -23,6 +26,7 @@ impl Default for SubscriberConfig {
             timer_n: Duration::from_secs(32),
             max_subscriptions: 10_000,
             max_forks: 8,
+            leaves_unsolicited: false,
         }
     }
 }

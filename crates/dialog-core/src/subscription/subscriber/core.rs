@@ -66,6 +66,10 @@ impl Subscriber {
         }
     }
 
+    pub(super) fn leaves_unsolicited(&self) -> bool {
+        self.config.leaves_unsolicited
+    }
+
     /// How many subscriptions there are.
     pub fn len(&self) -> usize {
         self.count

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipora_message::{Method, Response};
+use sipora_message::{Method, Request, Response};
 use sipora_transaction_core::{Claim, Context, Event, IncomingRequest, Target, User};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -301,6 +301,9 @@ impl User for SubscriberUser {
         if *request.method() != Method::Notify || request.headers().require().next().is_some() {
             return Claim::Passed;
         }
+        if self.core.leaves_unsolicited() && is_unsolicited(request) {
+            return Claim::Passed;
+        }
         let answer = self.core.handle_notify(context.now().instant, request);
         let mut builder = context.answer(request, answer.status);
         if let Some(reason) = &answer.reason {
@@ -367,6 +370,11 @@ impl User for SubscriberUser {
     fn methods(&self) -> Vec<Method> {
         vec![Method::Notify]
     }
+}
+
+/// Whether no SUBSCRIBE can have asked for a NOTIFY: its To would have our tag.
+fn is_unsolicited(notify: &Request) -> bool {
+    notify.headers().to().is_ok_and(|to| to.tag().is_none())
 }
 
 /// A reason phrase without what it cannot hold.
