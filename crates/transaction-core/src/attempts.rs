@@ -241,6 +241,16 @@ impl Client {
 }
 
 impl Machine {
+    pub(crate) fn has_final_answer(&self) -> bool {
+        match self {
+            Self::Invite(machine) => matches!(
+                machine.state,
+                client_invite::State::Completed | client_invite::State::Accepted
+            ),
+            Self::NonInvite(machine) => machine.state == client_non_invite::State::Completed,
+        }
+    }
+
     pub(crate) fn is_terminated(&self) -> bool {
         match self {
             Self::Invite(machine) => machine.state == client_invite::State::Terminated,

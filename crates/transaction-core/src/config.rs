@@ -69,6 +69,13 @@ pub struct Config {
     /// How long a target may stay silent before the next one is tried; `None` waits for the transaction timeout.
     /// Default 4 s: three retransmissions over UDP have been lost by then.
     pub silence: Option<Duration>,
+    /// How long a target that failed is tried after the others of a request: one that could not be reached, was silent or
+    /// answered 503; a 503 with a longer `Retry-After` is heeded, up to an hour. An answer ends it. `None` forgets failures at
+    /// once. Default 30 s: long enough that not every request pays 4 s for a server that is down, and short enough that one
+    /// that is back gets its share.
+    pub avoid: Option<Duration>,
+    /// Targets remembered as failed at once. Default 10,000, as many as connections: about a megabyte.
+    pub max_avoided: usize,
     /// Requests larger than this leave over TCP although UDP was asked for (RFC 3261 §18.1.1). Default 1300 bytes.
     pub datagram_limit: usize,
     /// Server transactions that are kept at once, completed ones included; more are refused with a stateless 503.
@@ -93,6 +100,8 @@ impl Default for Config {
         Self {
             timers: Timers::default(),
             silence: Some(Duration::from_secs(4)),
+            avoid: Some(Duration::from_secs(30)),
+            max_avoided: 10_000,
             datagram_limit: 1300,
             max_server_transactions: 500_000,
             max_requests: 100_000,

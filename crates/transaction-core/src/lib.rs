@@ -61,6 +61,7 @@
 //! | RFC 3261 §17.1.3, §17.2.3 | matching, with RFC 2543 peers too | [`TransactionLayer::handle_message`] |
 //! | RFC 3261 §9 | CANCEL, both sides | [`TransactionLayer::cancel`], [`Event::Cancelled`] |
 //! | RFC 3263 §4.3 | the next target after a failure | [`OutgoingRequest::targets`] |
+//! | RFC 3263 §4.3, RFC 3261 §21.5.4 | targets that failed come last for a while | [`Config::avoid`] |
 //! | RFC 3261 §18.1.1 | large requests over TCP | [`Config::datagram_limit`] |
 //! | RFC 3261 §18.2.2, RFC 3581 | where responses go, a new connection when theirs is gone | [`Endpoint`] |
 //! | RFC 3261 §8.2 | answers to requests that nobody takes | [`default_answer`] |
@@ -73,6 +74,7 @@
 
 mod answers;
 mod attempts;
+mod avoid;
 mod config;
 mod endpoint;
 mod error;

@@ -45,6 +45,10 @@ pub struct Metrics {
     pub attempts_advanced: u64,
     /// INVITEs of ours that rang for too long and were cancelled (Timer C).
     pub rang_too_long: u64,
+    /// Targets that are remembered as failed, those included whose time is over and that nothing has swept out yet.
+    pub targets_avoided: u64,
+    /// Targets that were passed over because they had failed a short while before.
+    pub targets_passed_over: u64,
     /// Requests of ours that timed out.
     pub timeouts: u64,
     /// Failures to hand bytes to a flow.

@@ -116,6 +116,13 @@ impl TransactionLayer {
         };
         let exchange = client.exchange;
         let before = client.running.is_some();
+        let waits = client
+            .running
+            .as_ref()
+            .is_some_and(|running| !running.machine.has_final_answer());
+        if waits {
+            self.avoid(now, id, None);
+        }
         self.client_input(now, id, Input::TransportError, None);
         if before && self.clients.get(id).is_none() {
             let is_current = self
@@ -250,6 +257,9 @@ impl TransactionLayer {
         {
             self.deliver(now, id, response, flow, &hop);
         }
+        if reaction.inform == Some(Notice::TimedOut) {
+            self.avoid(now, id, None);
+        }
         if terminated {
             self.remove_client(id);
             self.accepted_ended(exchange, id);
@@ -294,6 +304,7 @@ impl TransactionLayer {
             return;
         };
         self.remove_client(attempt);
+        let tick = self.clock.now(now.instant);
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
@@ -301,16 +312,20 @@ impl TransactionLayer {
             transport: Transport::Tcp,
             ..destination.clone()
         };
+        // Where TCP could not be had a short while ago, it is not waited for again.
+        let has_stream = !self.avoided.is_unreachable(tick, &stream);
         let datagram = Hop {
             place: Place::Destination(destination),
-            only_after_refusal: true,
+            only_after_refusal: has_stream,
             any_size: true,
         };
         exchange.hops.push_front(datagram);
-        exchange.hops.push_front(Hop {
-            any_size: true,
-            ..Hop::to(stream)
-        });
+        if has_stream {
+            exchange.hops.push_front(Hop {
+                any_size: true,
+                ..Hop::to(stream)
+            });
+        }
         self.advance(now, id, None);
     }
 

@@ -5,6 +5,7 @@ mod requests;
 mod server;
 
 use crate::attempts::{Client, Exchange};
+use crate::avoid::Avoided;
 use crate::key::{KeyMaker, KeyMap};
 use crate::machine::Alarm;
 use crate::merged::Origins;
@@ -36,6 +37,7 @@ pub struct TransactionLayer {
     client_keys: KeyMap,
     /// The client transactions on each flow, to be found when it fails.
     clients_on: BTreeSet<(FlowId, SocketAddr, u64)>,
+    avoided: Avoided,
     servers: Slab<Server>,
     server_keys: KeyMap,
     origins: Origins,
@@ -53,6 +55,7 @@ impl TransactionLayer {
     pub fn new(config: Config, mut ids: IdSource) -> Self {
         Self {
             keys: KeyMaker::new(&mut ids),
+            avoided: Avoided::new(config.max_avoided),
             config,
             ids,
             exchanges: Slab::new(),
@@ -218,6 +221,7 @@ impl TransactionLayer {
             requests: self.exchanges.len() as u64,
             client_transactions: self.clients.len() as u64,
             origins: self.origins.len() as u64,
+            targets_avoided: self.avoided.len() as u64,
             timer_entries: self.timers.len() as u64,
             ..self.metrics
         }

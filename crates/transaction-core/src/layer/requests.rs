@@ -9,6 +9,7 @@ use crate::{
 use sipora_message::{Method, Response, StatusCode};
 use sipora_transport::{Destination, Flow, Now};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 impl TransactionLayer {
     /// Sends a request to the first of its targets and names it. The name stays the same through all attempts.
@@ -21,7 +22,7 @@ impl TransactionLayer {
     ) -> Result<RequestId, SendError> {
         let OutgoingRequest {
             request,
-            targets,
+            mut targets,
             flow,
             deadline,
             timer_c,
@@ -49,6 +50,7 @@ impl TransactionLayer {
         let deadline = Some(self.clock.after(now.instant, deadline));
         let timer_c = timer_c.unwrap_or(self.config.timers.ringing);
         let rings_until = Some(self.clock.after(now.instant, timer_c));
+        self.put_avoided_last(now, &mut targets);
         let hops = flow
             .map(Hop::over)
             .into_iter()
@@ -87,6 +89,10 @@ impl TransactionLayer {
         request: RequestId,
         targets: Result<Vec<Destination>, TransportFailure>,
     ) {
+        let mut targets = targets;
+        if let Ok(targets) = &mut targets {
+            self.put_avoided_last(now, targets);
+        }
         let limit = self.config.max_targets;
         let Some(exchange) = self.exchanges.get_mut(request.0) else {
             return;
@@ -174,8 +180,31 @@ impl TransactionLayer {
         }
         let exchange = client.exchange;
         self.metrics.transport_errors += 1;
+        self.avoid(now, attempt.0, None);
         self.remove_client(attempt.0);
         self.advance(now, exchange, Some(Setback::Transport(error)));
+    }
+
+    fn put_avoided_last(&mut self, now: Now, targets: &mut [Destination]) {
+        let tick = self.clock.now(now.instant);
+        self.metrics.targets_passed_over += self.avoided.sort(tick, targets);
+    }
+
+    /// Remembers that the target of an attempt has failed.
+    pub(super) fn avoid(&mut self, now: Now, client: u64, retry_after: Option<Duration>) {
+        let Some(time) = self.config.avoid else {
+            return;
+        };
+        let Some(client) = self.clients.get(client) else {
+            return;
+        };
+        if let Some(target) = client.hop.destination() {
+            let time = retry_after.map_or(time, |after| after.min(LONGEST_AVOIDED).max(time));
+            let until = self.clock.after(now.instant, time);
+            let tick = self.clock.now(now.instant);
+            let unreachable = client.running.is_none();
+            self.avoided.insert(tick, target, until, unreachable);
+        }
     }
 
     /// Goes on to the next target, or ends the request where there is none.
@@ -261,6 +290,10 @@ impl TransactionLayer {
             return;
         };
         let (superseded, owner) = (client.superseded, client.owner);
+        self.note_answer(now, client_id, &response);
+        let Some(client) = self.clients.get(client_id) else {
+            return;
+        };
         let is_invite =
             matches!(&client.running, Some(running) if *running.sent.method() == Method::Invite);
         let id = client.exchange;
@@ -334,6 +367,19 @@ impl TransactionLayer {
             destination: hop.destination().cloned(),
         };
         self.events.push_back((exchange.owner, event));
+    }
+
+    /// Whoever answers is there, and whoever answers 503 is not to be asked again for as long as it says (§21.5.4).
+    fn note_answer(&mut self, now: Now, client_id: u64, response: &Response) {
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            let after = response.headers().retry_after().ok().flatten();
+            let after = after.map(|after| Duration::from_secs(after.seconds.into()));
+            self.avoid(now, client_id, after);
+        } else if let Some(client) = self.clients.get(client_id)
+            && let Some(target) = client.hop.destination()
+        {
+            self.avoided.remove(target);
+        }
     }
 
     fn deliver_provisional(
@@ -486,9 +532,14 @@ impl TransactionLayer {
                 .get(exchange.current)
                 .is_some_and(|client| client.running.is_none());
             if exchange.has_hop(opening) {
+                let current = exchange.current;
+                self.avoid(now, current, None);
                 self.advance(now, id, Some(Setback::Silence));
             }
         }
         self.arm(Holder::exchange(id));
     }
 }
+
+/// The longest `Retry-After` of a 503 that is heeded: a server that names a day may be back in an hour.
+const LONGEST_AVOIDED: Duration = Duration::from_secs(3600);

@@ -7,6 +7,7 @@
 )]
 
 mod attempts;
+mod avoiding;
 mod bench;
 mod cancelling;
 mod client_invite;

@@ -177,6 +177,36 @@ fn a_silent_first_target_costs_4_s_and_no_answer() {
 }
 
 #[test]
+fn a_target_that_was_silent_costs_the_next_requests_nothing() {
+    for_each_seed(seeds(), |network| async move {
+        let (server, _seen) = Server::new(&[Method::Options]);
+        let mut one = builder(&network, 1);
+        one.add_user(server);
+        let _one = one.build().await.unwrap();
+        let mut other = builder(&network, 2);
+        let client = other.add_user(Client::default());
+        let other = other.build().await.unwrap();
+        let _silent = network.host(ip(3));
+        network.set_conditions(Conditions {
+            loss: 0.0,
+            ..Conditions::rough()
+        });
+        let targets = || {
+            let destination = sipora_transport::Destination::udp;
+            Target::Destinations(vec![destination(address(3)), destination(address(1))])
+        };
+        for (number, most) in [(0, 5_000), (1, 500), (2, 500)] {
+            let began = tokio::time::Instant::now();
+            let (_, mut events) = send(&client, request(Method::Options, number), targets()).await;
+            assert_eq!(final_of(&mut events).await.status().as_u16(), 200);
+            assert!(began.elapsed().as_millis() < most, "{:?}", began.elapsed());
+        }
+        assert_eq!(other.handle().metrics().attempts_advanced, 1);
+        audit(&network);
+    });
+}
+
+#[test]
 fn a_name_is_resolved_and_answers_over_tcp_survive_fragmentation() {
     for_each_seed(seeds(), |network| async move {
         let (server, seen) = Server::new(&[Method::Message]);
