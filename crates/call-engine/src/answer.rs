@@ -90,22 +90,26 @@ impl Answers {
         })
     }
 
+    /// Sends an answer, and gives its status.
     pub(crate) fn send(
         &self,
         context: &mut Context<'_>,
         incoming: &IncomingRequest,
         answer: ResponseBuilder,
-    ) {
+    ) -> StatusCode {
         let response = self.finish(answer).build().or_else(|error| {
             tracing::warn!(%error, "an answer could not be written");
             context
                 .answer(&incoming.request, StatusCode::SERVER_INTERNAL_ERROR)
                 .build()
         });
-        if let Ok(response) = response {
-            // Gone: the transaction ended while a store took its time.
-            _ = context.respond(incoming.transaction, response);
-        }
+        let Ok(response) = response else {
+            return StatusCode::SERVER_INTERNAL_ERROR;
+        };
+        let status = response.status();
+        // Gone: the transaction ended while a store took its time.
+        _ = context.respond(incoming.transaction, response);
+        status
     }
 
     fn finish(&self, answer: ResponseBuilder) -> ResponseBuilder {

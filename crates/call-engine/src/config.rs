@@ -11,7 +11,7 @@ use sipora_transaction_core::{IdSource, MessageObserver, Timers};
 use sipora_transport::{Network, Transport, TransportConfig};
 
 use crate::policy::Expiry;
-use crate::{Error, LocationStore, Result, UserStore, Users};
+use crate::{Error, LocationStore, PresenceConfig, Result, UserStore, Users, WatcherPolicy};
 
 /// Says what a [`CallCenterEngine`](crate::CallCenterEngine) listens on, which domains it serves, and who its users are.
 ///
@@ -29,8 +29,9 @@ use crate::{Error, LocationStore, Result, UserStore, Users};
 /// | [`with_expires`](Self::with_expires) | 3600 s, from 60 s to 7200 s | an hour is what clients ask for; below a minute, refreshes are all that a server does |
 /// | [`with_max_contacts`](Self::with_max_contacts) | 10 | a person has fewer devices; a proxy forks to each of them |
 /// | [`with_max_relayed`](Self::with_max_relayed) | 10,000 | requests that wait for contacts; at 5 KB each that is 50 MB |
+/// | [`with_presence`](Self::with_presence) | on, with [`PresenceConfig`]'s defaults | who chats wants to see who is there |
+/// | [`with_watcher_policy`](Self::with_watcher_policy) | users of a served domain may watch each other | they know each other; a public server has a policy of its own |
 /// | [`with_location_store`](Self::with_location_store) | [`MemoryStore`](crate::MemoryStore) | |
-#[derive(Default)]
 #[must_use = "a configuration does nothing until it is given to CallCenterEngine::new"]
 pub struct CallCenterConfig {
     pub(crate) listeners: Vec<(Transport, String)>,
@@ -46,6 +47,8 @@ pub struct CallCenterConfig {
     pub(crate) expiry: Option<(u32, u32, u32)>,
     pub(crate) max_contacts: Option<usize>,
     pub(crate) max_relayed: Option<usize>,
+    pub(crate) presence: Option<PresenceConfig>,
+    pub(crate) watcher_policy: Option<Arc<dyn WatcherPolicy>>,
     pub(crate) store: Option<Arc<dyn LocationStore>>,
     pub(crate) server_name: Option<String>,
     pub(crate) timers: Option<Timers>,
@@ -58,7 +61,30 @@ pub struct CallCenterConfig {
 impl CallCenterConfig {
     /// Begins with the defaults.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            listeners: Vec::new(),
+            advertised: None,
+            domains: Vec::new(),
+            users: Vec::new(),
+            users_files: Vec::new(),
+            user_store: None,
+            without_authentication: false,
+            algorithms: None,
+            nonce_lifetime: None,
+            nonce_key: None,
+            expiry: None,
+            max_contacts: None,
+            max_relayed: None,
+            presence: Some(PresenceConfig::new()),
+            watcher_policy: None,
+            store: None,
+            server_name: None,
+            timers: None,
+            transport: None,
+            ids: None,
+            network: None,
+            observer: None,
+        }
     }
 
     /// Listens on `HOST:PORT` over UDP. May be called again; port 0 takes a free port.
@@ -111,7 +137,8 @@ impl CallCenterConfig {
         self
     }
 
-    /// Lets anybody register any user of a served domain, and send MESSAGE and OPTIONS to them under any name.
+    /// Lets anybody register, watch and publish for any user of a served domain, and send MESSAGE and OPTIONS to them under
+    /// any name.
     pub fn without_authentication(mut self) -> Self {
         self.without_authentication = true;
         self
@@ -157,6 +184,24 @@ impl CallCenterConfig {
     /// hold 16 KiB each on average. Beyond either a request is answered with 503 and Retry-After.
     pub fn with_max_relayed(mut self, limit: usize) -> Self {
         self.max_relayed = Some(limit);
+        self
+    }
+
+    /// Sets how long subscriptions and publications last, and how many there may be.
+    pub fn with_presence(mut self, settings: PresenceConfig) -> Self {
+        self.presence = Some(settings);
+        self
+    }
+
+    /// Answers neither SUBSCRIBE nor PUBLISH.
+    pub fn without_presence(mut self) -> Self {
+        self.presence = None;
+        self
+    }
+
+    /// Lets this policy decide who may watch whom, instead of every user of a served domain watching every other.
+    pub fn with_watcher_policy(mut self, policy: Arc<dyn WatcherPolicy>) -> Self {
+        self.watcher_policy = Some(policy);
         self
     }
 
@@ -217,21 +262,7 @@ impl CallCenterConfig {
 
     pub(crate) fn expiry(&self) -> Result<Expiry> {
         let (default, minimum, maximum) = self.expiry.unwrap_or(DEFAULT_EXPIRES);
-        let wrong = |reason: &str| Error::Configuration {
-            setting: "expires",
-            reason: reason.to_owned(),
-        };
-        if minimum == 0 || minimum > ONE_HOUR {
-            return Err(wrong("the minimum is from 1 to 3600 seconds"));
-        }
-        if !(minimum..=maximum).contains(&default) {
-            return Err(wrong("the default lies between minimum and maximum"));
-        }
-        Ok(Expiry {
-            default,
-            minimum,
-            maximum,
-        })
+        Expiry::checked("expires", default, minimum, maximum)
     }
 
     pub(crate) fn max_contacts(&self) -> Result<usize> {
@@ -287,6 +318,12 @@ impl CallCenterConfig {
 pub(crate) enum UserSource {
     List(Arc<Users>),
     Store(Arc<dyn UserStore>),
+}
+
+impl Default for CallCenterConfig {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Leaves out passwords and keys.

@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sipora_message::{Host, Uri, UriRef};
+use sipora_message::{Host, Request, Uri, UriRef};
 use sipora_transport::Network;
 
-use crate::{Error, Result};
+use crate::{AddressOfRecord, Error, Result};
 
 /// Tells the domains that this server serves from all others.
 ///
@@ -69,6 +69,14 @@ impl Domains {
             (Some(local), Some(address)) => local.contains(address, now),
             _ => false,
         }
+    }
+
+    /// Gives the address in From, if it is one of a served domain.
+    pub(crate) fn sender(&self, request: &Request, now: Instant) -> Option<AddressOfRecord> {
+        let from = request.headers().from().ok()?;
+        let served = self.served(from.uri().host(), now);
+        let sender = AddressOfRecord::from_uri(from.uri())?;
+        (from.uri().is_sip() && served).then_some(sender)
     }
 
     /// Says whether a URI leads here: to a served domain or to this server.

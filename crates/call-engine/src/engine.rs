@@ -1,13 +1,16 @@
-//! The engine: an endpoint with a registrar and a relay in it.
+//! The engine: an endpoint with a registrar, a relay and a presence agent in it.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sipora_auth::{Authenticator, AuthenticatorConfig, Challenger};
-use sipora_transaction_core::{Endpoint, EndpointConfig, EndpointError, EndpointHandle, IdSource};
+use sipora_transaction_core::{
+    Endpoint, EndpointConfig, EndpointError, EndpointHandle, IdSource, UserHandle,
+};
 use sipora_transport::{Advertised, BindError, Network, TokioNetwork, Transport};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::answer::Answers;
@@ -17,6 +20,7 @@ use crate::domains::Domains;
 use crate::gate::{Access, Asker, Gate};
 use crate::metrics::{Counters, RegistrarMetrics};
 use crate::pending::Jobs;
+use crate::presence::{Agent, Changes, Command, PresenceCounters, PresenceMetrics};
 use crate::registrar::{Registrar, Shared};
 use crate::relay::{Relay, RelayCounters, RelayMetrics};
 use crate::{
@@ -24,7 +28,8 @@ use crate::{
     UserStore, Users,
 };
 
-/// A SIP server that answers REGISTER by itself, and carries MESSAGE and OPTIONS to the users who are registered.
+/// A SIP server that answers REGISTER by itself, carries MESSAGE and OPTIONS to the users who are registered, and tells
+/// those who watch them of their presence.
 ///
 /// It owns its sockets and everything that it knows; two engines in one process share nothing. It runs until
 /// [`shutdown`](Self::shutdown), or until the last `Arc` is dropped, which ends it at once.
@@ -48,6 +53,8 @@ pub struct CallCenterEngine {
     users: Option<Arc<Users>>,
     network: Arc<dyn Network>,
     handle: EndpointHandle,
+    /// The presence agent, if there is one.
+    agent: Option<UserHandle<Command>>,
     listeners: Vec<ListenerAddress>,
     running: Mutex<Option<Running>>,
     /// Closed once nothing runs any more.
@@ -57,7 +64,7 @@ pub struct CallCenterEngine {
 /// What ends with the engine.
 struct Running {
     endpoint: Endpoint,
-    workers: [AbortOnDrop; 2],
+    workers: Vec<AbortOnDrop>,
     /// Dropped after the rest; who waits for the end waits for that.
     until: watch::Sender<()>,
 }
@@ -107,6 +114,9 @@ impl CallCenterEngine {
             clock: Clock::starting(network.now()),
             counters: Counters::default(),
             relay_counters: RelayCounters::default(),
+            presence_counters: PresenceCounters::default(),
+            has_presence: config.presence.is_some(),
+            changes: Changes::default(),
             answers: Answers::new(config.server_name.as_deref().unwrap_or(SERVER)),
         });
 
@@ -133,6 +143,18 @@ impl CallCenterEngine {
             gate: Gate::new(Arc::clone(&shared), Asker::Registrar),
             next_sweep: None,
         });
+        let mut workers = Vec::new();
+        let mut agent = None;
+        if let Some(settings) = config.presence.take() {
+            let (jobs, worker) = Jobs::new();
+            let policy = config.watcher_policy.take();
+            let ids = builder.split_ids();
+            let user = Agent::new(Arc::clone(&shared), jobs, &settings, policy, ids, t1)?;
+            let user = builder.add_user(user);
+            shared.changes.wake(user.clone());
+            workers.push(AbortOnDrop(tokio::spawn(worker.run(user.clone()))));
+            agent = Some(user);
+        }
         let endpoint = builder.build().await.map_err(not_built)?;
         let listeners = endpoint
             .local_addresses()
@@ -140,18 +162,18 @@ impl CallCenterEngine {
             .map(|(transport, address)| ListenerAddress { transport, address })
             .collect();
         let (until, ended) = watch::channel(());
+        workers.push(AbortOnDrop(tokio::spawn(worker.run(registrar))));
+        workers.push(AbortOnDrop(tokio::spawn(relay_worker.run(relay))));
         Ok(Arc::new(Self {
             shared,
             users,
             network,
             handle: endpoint.handle(),
+            agent,
             listeners,
             running: Mutex::new(Some(Running {
                 endpoint,
-                workers: [
-                    AbortOnDrop(tokio::spawn(worker.run(registrar))),
-                    AbortOnDrop(tokio::spawn(relay_worker.run(relay))),
-                ],
+                workers,
                 until,
             })),
             ended,
@@ -193,12 +215,26 @@ impl CallCenterEngine {
     /// As [`bindings`](Self::bindings).
     pub async fn remove_bindings(&self, address: &str) -> Result<usize> {
         let address: AddressOfRecord = address.parse()?;
-        Ok(self
-            .shared
-            .store
-            .remove(&address, self.now())
-            .wait()
-            .await?)
+        let store = &self.shared.store;
+        let removed = store.remove(&address, self.now()).wait().await?;
+        self.shared.changes.tell(&address);
+        Ok(removed)
+    }
+
+    /// Lets the [`WatcherPolicy`](crate::WatcherPolicy) decide again about those who watch an address-of-record, such as
+    /// `sip:alice@example.com`: who was pending and may watch now is told the present state, who may watch no longer is told
+    /// so. Does nothing without presence.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUri`] when the text is no address-of-record.
+    pub async fn reconsider_watchers(&self, address: &str) -> Result<()> {
+        let address: AddressOfRecord = address.parse()?;
+        if let Some(agent) = &self.agent {
+            // Ended: nobody watches any more.
+            _ = agent.send(Command::Reconsider(address)).await;
+        }
+        Ok(())
     }
 
     /// Returns the number of bindings; some of those that expired within the last minute may be among them.
@@ -234,6 +270,7 @@ impl CallCenterEngine {
         EngineMetrics {
             registrar: self.shared.counters.snapshot(),
             relay: self.shared.relay_counters.snapshot(),
+            presence: self.shared.presence_counters.snapshot(),
             bindings: match self.shared.store.count() {
                 Answer::Now(count) => count.ok(),
                 Answer::Later(_) => None,
@@ -253,7 +290,8 @@ impl CallCenterEngine {
 
     /// Takes no new requests, finishes what is in flight within 5 s, and closes every socket.
     ///
-    /// Requests that come meanwhile are answered with 503. When it returns, nothing of the engine runs any more; calling
+    /// Watchers are told that their subscriptions end (`deactivated`), as far as there is time. Requests that come meanwhile
+    /// are answered with 503. When it returns, nothing of the engine runs any more; calling
     /// it again does nothing, and waits for the end all the same. Bindings stay where they are: in memory they are gone
     /// with the last `Arc`.
     pub async fn shutdown(&self) {
@@ -268,6 +306,7 @@ impl CallCenterEngine {
             until,
         }) = running
         {
+            self.end_subscriptions().await;
             endpoint.shutdown().await;
             for worker in workers {
                 worker.stop().await;
@@ -276,6 +315,20 @@ impl CallCenterEngine {
         }
         // Nothing is ever sent: this waits until whoever came first has dropped its end.
         while self.ended.clone().changed().await.is_ok() {}
+    }
+}
+
+impl CallCenterEngine {
+    /// Tells watchers that their subscriptions end. What the endpoint has not sent when its shutdown begins is not sent.
+    async fn end_subscriptions(&self) {
+        let Some(agent) = &self.agent else { return };
+        let (done, told) = oneshot::channel();
+        let work = async {
+            agent.send(Command::End(done)).await.ok()?;
+            told.await.ok()
+        };
+        // A task that does not get to it in time has more to do than that.
+        _ = tokio::time::timeout(FAREWELL, work).await;
     }
 }
 
@@ -317,9 +370,11 @@ pub struct EngineMetrics {
     pub registrar: RegistrarMetrics,
     /// Requests to users.
     pub relay: RelayMetrics,
+    /// Subscriptions and publications; zeros where there is no presence.
+    pub presence: PresenceMetrics,
     /// Bindings stored now; `None` where the store does not know at once.
     pub bindings: Option<usize>,
-    /// Replay protection of registrations; `None` without authentication.
+    /// Replay protection of registrations, subscriptions and publications; `None` without authentication.
     pub authentication: Option<sipora_auth::Metrics>,
     /// Replay protection of requests to users; `None` without authentication.
     pub proxy_authentication: Option<sipora_auth::Metrics>,
@@ -412,5 +467,7 @@ fn not_built(error: EndpointError) -> Error {
     }
 }
 
+/// For the farewell to watchers, before the shutdown.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Who answers, for whoever reads a trace.
 const SERVER: &str = concat!("Sipora/", env!("CARGO_PKG_VERSION"));

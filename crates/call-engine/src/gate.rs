@@ -45,13 +45,14 @@ pub(crate) struct Gate {
 pub(crate) enum Asker {
     Registrar,
     Relay,
+    Presence,
 }
 
 impl Asker {
     /// Who answers a request itself asks with 401, who carries it on with 407 (RFC 3261 §22.1).
     fn challenger(self) -> Challenger {
         match self {
-            Asker::Registrar => Challenger::Server,
+            Asker::Registrar | Asker::Presence => Challenger::Server,
             Asker::Relay => Challenger::Proxy,
         }
     }
@@ -180,9 +181,11 @@ impl Gate {
     /// Challenges, and wrong credentials.
     fn counters(&self) -> (&AtomicU64, &AtomicU64) {
         let (registrar, relay) = (&self.shared.counters, &self.shared.relay_counters);
+        let presence = &self.shared.presence_counters;
         match self.asker {
             Asker::Registrar => (&registrar.challenges, &registrar.wrong_credentials),
             Asker::Relay => (&relay.challenges, &relay.wrong_credentials),
+            Asker::Presence => (&presence.challenges, &presence.wrong_credentials),
         }
     }
 }

@@ -56,11 +56,13 @@ mod engine;
 mod error;
 mod gate;
 mod location;
+mod lookup;
 mod metrics;
 mod options;
 mod pace;
 mod pending;
 mod policy;
+mod presence;
 mod refusal;
 mod registrar;
 mod relay;
@@ -74,6 +76,7 @@ pub use location::{
     LocationStore, MemoryStore, Origin, Page, Registered, StoreError, Timestamp, Update, register,
 };
 pub use metrics::RegistrarMetrics;
+pub use presence::{PresenceConfig, PresenceMetrics, WatcherDecision, WatcherPolicy};
 pub use relay::RelayMetrics;
 pub use sipora_auth::{Algorithm, Secret};
 pub use sipora_message as message;

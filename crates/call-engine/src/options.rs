@@ -4,6 +4,7 @@ use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_transaction_core::{Claim, Context, IncomingRequest};
 
 use crate::metrics::count;
+use crate::presence;
 use crate::refusal::Refusal;
 use crate::registrar::{Shared, require};
 
@@ -53,18 +54,29 @@ fn check(shared: &Shared, context: &Context<'_>, request: &Request) -> Result<()
 /// "Allow, Accept, Accept-Encoding, Accept-Language, and Supported header fields SHOULD be present in a 200 (OK) response
 /// to an OPTIONS request."
 fn answer_server(shared: &Shared, context: &mut Context<'_>, incoming: &IncomingRequest) {
-    let allow: Vec<&str> = METHODS.iter().map(Method::as_str).collect();
-    let answer = context
+    let mut answer = context
         .answer(&incoming.request, StatusCode::OK)
-        .header(HeaderName::Allow, allow.join(", "))
+        .header(HeaderName::Allow, allow(shared))
         // Bodies are not looked at, so any will do.
         .header(HeaderName::Accept, "*/*")
         .header(HeaderName::AcceptEncoding, "identity")
         .header(HeaderName::AcceptLanguage, "en")
         // "If empty, it means that no extensions are supported" (§20.37).
         .header(HeaderName::Supported, "");
+    if shared.has_presence {
+        // RFC 3903 §7, RFC 6665 §4.4.4: which events there are.
+        answer = answer.header(HeaderName::AllowEvents, presence::PACKAGE);
+    }
     shared.answers.send(context, incoming, answer);
 }
 
-/// What this server answers itself, whatever it carries to users.
+/// The methods that this server answers itself, as in Allow, whatever it carries to users.
+pub(crate) fn allow(shared: &Shared) -> String {
+    let presence = shared.has_presence.then_some(presence::METHODS);
+    let methods = METHODS.into_iter().chain(presence.into_iter().flatten());
+    let names: Vec<String> = methods.map(|method| method.as_str().to_owned()).collect();
+    names.join(", ")
+}
+
+/// What the registrar answers.
 pub(crate) const METHODS: [Method; 2] = [Method::Register, Method::Options];

@@ -1,4 +1,4 @@
-//! Work that takes time: it runs on the runtime, and its outcome comes back to the registrar or the relay as a command.
+//! Work that takes time: it runs on the runtime, and its outcome comes back to whoever started it as a command.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -14,9 +14,9 @@ use crate::gate::Secrets;
 use crate::location::{Applied, ChangeError};
 use crate::{Binding, StoreError};
 
-/// A request that goes on, with what it waited for.
-pub(crate) struct Pending {
-    pub(crate) incoming: IncomingRequest,
+/// What goes on, as a rule a request, with what it waited for.
+pub(crate) struct Pending<S = IncomingRequest> {
+    pub(crate) subject: S,
     pub(crate) outcome: Outcome,
 }
 
@@ -35,12 +35,12 @@ pub(crate) enum Outcome {
 }
 
 /// Starts work.
-pub(crate) struct Jobs {
-    sender: mpsc::Sender<Job>,
+pub(crate) struct Jobs<S = IncomingRequest> {
+    sender: mpsc::Sender<Job<S>>,
 }
 
-struct Job {
-    incoming: IncomingRequest,
+struct Job<S> {
+    subject: S,
     work: Pin<Box<dyn Future<Output = Outcome> + Send>>,
     deadline: Instant,
 }
@@ -48,19 +48,19 @@ struct Job {
 /// There is no room for more work.
 pub(crate) struct Full;
 
-impl Jobs {
-    pub(crate) fn new() -> (Jobs, Worker) {
+impl<S: Send + 'static> Jobs<S> {
+    pub(crate) fn new() -> (Jobs<S>, Worker<S>) {
         let (sender, receiver) = mpsc::channel(QUEUE);
         (Jobs { sender }, Worker { receiver })
     }
 
     pub(crate) fn start(
         &self,
-        incoming: IncomingRequest,
+        subject: S,
         work: impl Future<Output = Outcome> + Send + 'static,
     ) -> Result<(), Full> {
         let job = Job {
-            incoming,
+            subject,
             work: Box::pin(work),
             deadline: Instant::now() + PATIENCE,
         };
@@ -69,29 +69,29 @@ impl Jobs {
 }
 
 /// Runs work, so much at once, until its user is gone.
-pub(crate) struct Worker {
-    receiver: mpsc::Receiver<Job>,
+pub(crate) struct Worker<S = IncomingRequest> {
+    receiver: mpsc::Receiver<Job<S>>,
 }
 
-impl Worker {
-    pub(crate) async fn run(mut self, user: UserHandle<Pending>) {
+impl<S: Send + 'static> Worker<S> {
+    pub(crate) async fn run<C: From<Pending<S>> + Send>(mut self, user: UserHandle<C>) {
         let mut running = JoinSet::new();
-        let mut waiting: HashMap<Id, IncomingRequest> = HashMap::new();
+        let mut waiting: HashMap<Id, S> = HashMap::new();
         loop {
             tokio::select! {
                 job = self.receiver.recv(), if running.len() < AT_ONCE => {
                     let Some(job) = job else { break };
                     let work = timeout_at(job.deadline, job.work);
                     let started = running.spawn(async { work.await.unwrap_or(Outcome::Lost) });
-                    waiting.insert(started.id(), job.incoming);
+                    waiting.insert(started.id(), job.subject);
                 }
                 Some(ended) = running.join_next_with_id() => {
                     let (id, outcome) = match ended {
                         Ok((id, outcome)) => (id, outcome),
                         Err(error) => (error.id(), Outcome::Lost),
                     };
-                    let Some(incoming) = waiting.remove(&id) else { continue };
-                    if user.send(Pending { incoming, outcome }).await.is_err() {
+                    let Some(subject) = waiting.remove(&id) else { continue };
+                    if user.send(Pending { subject, outcome }.into()).await.is_err() {
                         break;
                     }
                 }

@@ -4,9 +4,9 @@ use sipora_message::{ContactRef, Contacts, HeaderName, Headers, Request, Scheme,
 
 use crate::config::ONE_HOUR;
 use crate::refusal::Refusal;
-use crate::{ContactChange, Update};
+use crate::{ContactChange, Error, Update};
 
-/// How long a binding may last, in seconds. `minimum <= default <= maximum`, and `minimum` is at most an hour.
+/// How long a binding, subscription or publication may last, in seconds. `minimum <= default <= maximum`, and `minimum` is at most an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Expiry {
     pub(crate) default: u32,
@@ -15,11 +15,35 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
+    /// Makes one of settings that were given.
+    pub(crate) fn checked(
+        setting: &'static str,
+        default: u32,
+        minimum: u32,
+        maximum: u32,
+    ) -> crate::Result<Self> {
+        let wrong = |reason: &str| Error::Configuration {
+            setting,
+            reason: reason.to_owned(),
+        };
+        if minimum == 0 || minimum > ONE_HOUR {
+            return Err(wrong("the minimum is from 1 to 3600 seconds"));
+        }
+        if !(minimum..=maximum).contains(&default) {
+            return Err(wrong("the default lies between minimum and maximum"));
+        }
+        Ok(Self {
+            default,
+            minimum,
+            maximum,
+        })
+    }
+
     /// Grants what is asked for, or less.
     ///
     /// "If and only if the requested expiration interval is greater than zero AND smaller than one hour AND less than a
     /// registrar-configured minimum, the registrar MAY reject the registration with a response of 423".
-    fn grant(&self, requested: u32) -> Result<u32, Refusal> {
+    pub(crate) fn grant(&self, requested: u32) -> Result<u32, Refusal> {
         if requested > 0 && requested < ONE_HOUR && requested < self.minimum {
             return Err(
                 Refusal::new(StatusCode::INTERVAL_TOO_BRIEF, "Interval Too Brief")

@@ -15,6 +15,7 @@ use crate::metrics::{Counters, add, count};
 use crate::options;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::policy::{self, Expiry, MAX_CALL_ID_BYTES};
+use crate::presence::{Changes, PresenceCounters};
 use crate::refusal::Refusal;
 use crate::relay::RelayCounters;
 use crate::{AddressOfRecord, Answer, Binding, Origin, StoreError};
@@ -37,6 +38,11 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) counters: Counters,
     pub(crate) relay_counters: RelayCounters,
+    pub(crate) presence_counters: PresenceCounters,
+    /// Whether SUBSCRIBE and PUBLISH are answered.
+    pub(crate) has_presence: bool,
+    /// Of bindings that watchers want to hear of.
+    pub(crate) changes: Changes,
     pub(crate) answers: Answers,
 }
 
@@ -221,6 +227,10 @@ impl Registrar {
             "registered"
         );
         self.schedule_sweep(context);
+        let to = incoming.request.headers().to().ok();
+        if let Some(address) = to.and_then(|to| AddressOfRecord::from_uri(to.uri())) {
+            self.shared.changes.tell(&address);
+        }
         self.list(context, incoming, &applied.bindings);
     }
 
@@ -266,7 +276,7 @@ impl Registrar {
     }
 
     fn resume(&mut self, context: &mut Context<'_>, pending: Pending) {
-        let incoming = &pending.incoming;
+        let incoming = &pending.subject;
         match pending.outcome {
             Outcome::Applied(applied) => self.applied(context, incoming, applied),
             Outcome::Listed(listed) => self.listed(context, incoming, listed),

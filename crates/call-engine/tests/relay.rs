@@ -275,7 +275,7 @@ async fn nobody_but_this_server_s_users_is_served() {
         if owed == 405 {
             assert_eq!(
                 header(&answer, HeaderName::Allow).unwrap(),
-                "REGISTER, OPTIONS"
+                "REGISTER, OPTIONS, SUBSCRIBE, PUBLISH"
             );
         }
     }

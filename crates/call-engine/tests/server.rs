@@ -22,7 +22,11 @@ async fn options_to_the_server_tells_what_it_can_do() {
         assert_eq!(status(&answer), 200, "{uri}");
         assert_eq!(
             header(&answer, HeaderName::Allow).unwrap(),
-            "REGISTER, OPTIONS"
+            "REGISTER, OPTIONS, SUBSCRIBE, PUBLISH"
+        );
+        assert_eq!(
+            header(&answer, HeaderName::AllowEvents).unwrap(),
+            "presence"
         );
         assert_eq!(header(&answer, HeaderName::Accept).unwrap(), "*/*");
         assert_eq!(answer.headers().supported().count(), 0);
@@ -69,8 +73,8 @@ async fn options_inside_a_dialog_is_nobody_s() {
 async fn other_methods_and_schemes_get_what_they_are_owed() {
     let mut lab = open_lab().await;
     for (method, uri, owed) in [
-        ("SUBSCRIBE", "sip:alice@example.com", 405),
-        ("PUBLISH", "sip:alice@example.com", 405),
+        ("INFO", "sip:alice@example.com", 405),
+        ("REFER", "sip:alice@example.com", 405),
         ("NEWMETHOD", "sip:alice@example.com", 501),
         ("register", "sip:example.com", 501),
         ("OPTIONS", "soap.beep://192.0.2.103:3002", 416),
@@ -85,7 +89,7 @@ async fn other_methods_and_schemes_get_what_they_are_owed() {
         if owed == 405 {
             assert_eq!(
                 header(&answer, HeaderName::Allow).unwrap(),
-                "MESSAGE, OPTIONS, REGISTER"
+                "MESSAGE, OPTIONS, REGISTER, SUBSCRIBE, PUBLISH"
             );
         }
     }

@@ -22,6 +22,7 @@ use sipora_transaction_core::{
 };
 
 use crate::gate::{Access, Asker, Gate, Secrets, Stopped};
+use crate::lookup::{self, in_time};
 use crate::metrics::count;
 use crate::options;
 use crate::pending::{Jobs, Outcome, Pending};
@@ -32,6 +33,8 @@ use context::Final;
 use forks::{Branch, Forks};
 pub(crate) use metrics::RelayCounters;
 pub use metrics::RelayMetrics;
+pub(crate) use request::own_routes;
+pub(crate) use way::over;
 use way::{belongs, way};
 
 /// Carries requests to users, inside an endpoint's task.
@@ -105,13 +108,7 @@ impl Relay {
 
     /// The address in From, if it is one of a served domain.
     fn sender(&self, context: &Context<'_>, request: &Request) -> Option<AddressOfRecord> {
-        let from = request.headers().from().ok()?;
-        let served = self
-            .shared
-            .domains
-            .served(from.uri().host(), context.now().instant);
-        let sender = AddressOfRecord::from_uri(from.uri())?;
-        (from.uri().is_sip() && served).then_some(sender)
+        self.shared.domains.sender(request, context.now().instant)
     }
 
     /// §16.3 step 6: is it who it says, and is From that user's?
@@ -145,20 +142,7 @@ impl Relay {
         incoming: &IncomingRequest,
         address: AddressOfRecord,
     ) {
-        let shared = Arc::clone(&self.shared);
-        let now = shared.clock.timestamp(context.now());
-        let bindings = shared.store.bindings(&address, now);
-        let found = match &shared.access {
-            Access::Digest { users, .. } => {
-                both(users.secret(address.user(), address.domain()), bindings)
-            }
-            // Where anybody may register, whoever is registered is there.
-            Access::Open => match bindings {
-                Answer::Now(bindings) => Answer::Now(bindings.map(some)),
-                Answer::Later(bindings) => Answer::later(async { bindings.await.map(some) }),
-            },
-        };
-        match found {
+        match lookup::user(&self.shared, &address, context.now()) {
             Answer::Now(found) => self.found(context, incoming, address, found),
             Answer::Later(found) => {
                 self.later(context, incoming, async {
@@ -176,7 +160,12 @@ impl Relay {
         found: Result<Option<Vec<Binding>>, StoreError>,
     ) {
         let refusal = |status: StatusCode| Refusal::new(status, status.default_reason());
+        // Where anybody may register, whoever is registered is there.
+        let is_open = matches!(self.shared.access, Access::Open);
         match found {
+            Ok(Some(bindings)) if is_open && bindings.is_empty() => {
+                self.refuse(context, incoming, &refusal(StatusCode::NOT_FOUND));
+            }
             Ok(Some(bindings)) => self.fork(context, incoming, address, &bindings),
             // "If the target set is empty, the proxy MUST return an error response, which SHOULD be the 480"; 404 is for
             // who knows that there is no such user (§21.4.5).
@@ -396,11 +385,9 @@ impl Relay {
         };
         if uri.user().is_none() && self.shared.domains.leads_here(&uri, now) {
             // The server itself reads no messages.
-            let allow: Vec<&str> = options::METHODS.iter().map(Method::as_str).collect();
+            let allow = options::allow(&self.shared);
             return match refused(StatusCode::METHOD_NOT_ALLOWED) {
-                Aim::Refuse(refusal) => {
-                    Aim::Refuse(refusal.with_header(HeaderName::Allow, allow.join(", ")))
-                }
+                Aim::Refuse(refusal) => Aim::Refuse(refusal.with_header(HeaderName::Allow, allow)),
                 other => other,
             };
         }
@@ -448,7 +435,7 @@ impl User for Relay {
     }
 
     fn on_command(&mut self, context: &mut Context<'_>, pending: Pending) {
-        let incoming = &pending.incoming;
+        let incoming = &pending.subject;
         let Aim::User(address) = self.aim(context, &incoming.request) else {
             // The address was read before, so it is there, unless the machine's own addresses have changed since.
             let status = StatusCode::NOT_FOUND;
@@ -470,39 +457,6 @@ impl User for Relay {
     }
 }
 
-/// A user that is there, whether anything is bound or not, and the bindings.
-fn both(
-    secret: Answer<Result<Option<sipora_auth::Secret>, StoreError>>,
-    bindings: Answer<Result<Vec<Binding>, StoreError>>,
-) -> Answer<Result<Option<Vec<Binding>>, StoreError>> {
-    match (secret, bindings) {
-        (Answer::Now(secret), Answer::Now(bindings)) => Answer::Now(known(secret, bindings)),
-        (secret, bindings) => Answer::later(async {
-            let secret = secret.wait().await;
-            known(secret, bindings.wait().await)
-        }),
-    }
-}
-
-fn known(
-    secret: Result<Option<sipora_auth::Secret>, StoreError>,
-    bindings: Result<Vec<Binding>, StoreError>,
-) -> Result<Option<Vec<Binding>>, StoreError> {
-    match secret? {
-        Some(_) => bindings.map(Some),
-        None => Ok(None),
-    }
-}
-
-fn some(bindings: Vec<Binding>) -> Option<Vec<Binding>> {
-    (!bindings.is_empty()).then_some(bindings)
-}
-
-async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let timed = tokio::time::timeout(STORE_PATIENCE, work).await;
-    timed.unwrap_or_else(|_| Err(StoreError::new("it took too long")))
-}
-
 /// RFC 4320 §4.2: no 408 to a request that is no INVITE; §21.4.18: "currently unavailable" is what a proxy says that has
 /// nowhere to send a request now.
 fn unavailable() -> Refusal {
@@ -513,7 +467,5 @@ fn unavailable() -> Refusal {
 /// Time for contacts to answer: 20 s with T1 at 500 ms. With what a store may take, less than the 64*T1 after which the
 /// sender gives up, so that it hears of a contact that does not answer.
 const PATIENCE_IN_T1: u32 = 40;
-/// Time for one question to a store; there are two.
-const STORE_PATIENCE: Duration = Duration::from_secs(5);
 /// Requests that wait for contacts at once, unless the configuration says otherwise: two thousand a second over 5 s.
 pub(crate) const DEFAULT_LIMIT: usize = 10_000;

@@ -67,20 +67,29 @@ pub(crate) fn check(
             .with_header(HeaderName::Unsupported, unsupported.join(", ")));
     }
     let breadth = breadth(request)?;
-    let mut own_routes = 0;
-    for route in headers.routes() {
-        let route = route.map_err(|error| Refusal::bad_request(error.to_string()))?;
-        if !leads_here(&route.uri()) {
-            // A served user is reached from here, not by way of somebody whom the sender names.
-            return Err(Refusal::new(StatusCode::FORBIDDEN, "Route Leads Elsewhere"));
-        }
-        own_routes += 1;
-    }
+    let own_routes = own_routes(request, leads_here)?;
     Ok(Checked {
         hops,
         own_routes,
         breadth,
     })
+}
+
+/// Counts the routes at the top, which all have to lead here: a served user is reached from here, not by way of somebody
+/// whom the sender names.
+pub(crate) fn own_routes(
+    request: &Request,
+    leads_here: impl Fn(&UriRef<'_>) -> bool,
+) -> Result<usize, Refusal> {
+    let mut own_routes = 0;
+    for route in request.headers().routes() {
+        let route = route.map_err(|error| Refusal::bad_request(error.to_string()))?;
+        if !leads_here(&route.uri()) {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "Route Leads Elsewhere"));
+        }
+        own_routes += 1;
+    }
+    Ok(own_routes)
 }
 
 fn breadth(request: &Request) -> Result<Option<u32>, Refusal> {

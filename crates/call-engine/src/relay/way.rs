@@ -19,12 +19,16 @@ pub(crate) fn way(
     let Some(flow) = binding.flow().filter(is_open) else {
         return (Target::Uri(contact.clone()), None);
     };
-    let is_large = copy.as_bytes().len() + VIA_BYTES > DATAGRAM_LIMIT;
-    let target = match flow.transport {
+    (over(flow, copy), Some(contact.clone()))
+}
+
+/// Sends over a flow, but for what is too large for it.
+pub(crate) fn over(flow: Flow, request: &Request) -> Target {
+    let is_large = request.as_bytes().len() + VIA_BYTES > DATAGRAM_LIMIT;
+    match flow.transport {
         Transport::Udp if is_large => Target::Destinations(vec![Destination::udp(flow.remote)]),
         _ => Target::Flow(flow),
-    };
-    (target, Some(contact.clone()))
+    }
 }
 
 /// Says whether an answer, our Via taken off, would reach who sent the request: a contact may answer anything.

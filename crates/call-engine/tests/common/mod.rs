@@ -1,6 +1,8 @@
 //! An engine on a simulated network, and a phone that says exactly what it is told to.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod watcher;
+
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -120,7 +122,8 @@ impl Phone {
         self.send(answer.build().unwrap().as_bytes());
     }
 
-    async fn next(&mut self, time: Duration) -> Option<Message> {
+    /// Whatever comes within that time.
+    pub async fn next(&mut self, time: Duration) -> Option<Message> {
         let mut buffer = vec![0; 65_535];
         let received = tokio::time::timeout(time, async {
             loop {
@@ -253,6 +256,12 @@ impl Ask {
 
     pub fn from(mut self, from: &str) -> Ask {
         self.from = format!("<{from}>");
+        self
+    }
+
+    /// Puts it in a dialog that there is not.
+    pub fn within_nothing(mut self) -> Ask {
+        self.to.push_str(";tag=nothing");
         self
     }
 
