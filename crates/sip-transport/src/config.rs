@@ -1,5 +1,6 @@
 //! Settings and limits of the flows.
 
+use crate::Tls;
 use sipora_message::Limits;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use std::time::Duration;
 pub struct TransportConfig {
     /// What Via and Contact carry instead of our own address, such as the outside of a NAT. Default none.
     pub advertised: Option<Advertised>,
+    /// Certificates, keys and roots for TLS. Default none: connections within TLS are neither accepted nor opened.
+    pub tls: Option<Tls>,
     /// Connections in all, accepted and opened. Default 10,000: a quarter of a gigabyte when every one of them buffers a
     /// message, and under the usual limit of open files once that is raised for a server.
     pub max_connections: usize,
@@ -22,6 +25,9 @@ pub struct TransportConfig {
     pub max_connections_per_source: usize,
     /// Time to open a connection. Default 8 s: three retransmissions of a SYN (1, 3 and 7 s), a quarter of Timer B.
     pub connect_timeout: Duration,
+    /// Time for the handshake on a new connection, TLS or WebSocket. Default 10 s: some round trips over a slow mobile link,
+    /// two of whose packets are lost.
+    pub handshake_timeout: Duration,
     /// Time from the first byte of a message to its last. Default 10 s: a megabyte over a slow mobile link.
     pub partial_message_timeout: Duration,
     /// Time without a byte in either direction after which a connection is closed. Default 2 h 10 min: longer than the
@@ -64,9 +70,11 @@ impl Default for TransportConfig {
     fn default() -> TransportConfig {
         TransportConfig {
             advertised: None,
+            tls: None,
             max_connections: 10_000,
             max_connections_per_source: 2_500,
             connect_timeout: Duration::from_secs(8),
+            handshake_timeout: Duration::from_secs(10),
             partial_message_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(7_800),
             first_byte_timeout: Duration::from_secs(30),

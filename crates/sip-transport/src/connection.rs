@@ -1,8 +1,9 @@
 //! One stream connection: a task that frames what comes, and writes what is queued.
 
+use crate::handshake::Established;
 use crate::metrics::count;
 use crate::shared::Shared;
-use crate::table::Permit;
+use crate::table::{Permit, Route};
 use crate::{CloseReason, Flow, Inbound, Malformed, Payload, SendError, Stream};
 use bytes::{Buf, Bytes};
 use sipora_message::{Frame, Message, Method, StreamFramer};
@@ -20,6 +21,8 @@ use tracing::{debug, trace};
 pub(crate) struct Connection {
     pub(crate) flow: Flow,
     pub(crate) local: SocketAddr,
+    pub(crate) route: Route,
+    pub(crate) peer_domains: Box<[Box<str>]>,
     queue: mpsc::Sender<Bytes>,
     /// Bytes in the queue and in the write that is under way.
     waiting: AtomicUsize,
@@ -111,15 +114,22 @@ impl ConnectionTask {
     /// Enters a connection into the table. Its task has yet to [`run`](ConnectionTask::run).
     pub(crate) fn enter(
         shared: &Arc<Shared>,
-        stream: Box<dyn Stream>,
+        established: Established,
         flow: Flow,
+        route: Route,
         local: SocketAddr,
         permit: Permit,
     ) -> ConnectionTask {
+        let Established {
+            stream,
+            peer_domains,
+        } = established;
         let (sender, queue) = mpsc::channel(shared.config.out_queue.max(1));
         let connection = Arc::new(Connection {
             flow,
             local,
+            route,
+            peer_domains,
             queue: sender,
             waiting: AtomicUsize::new(0),
             limit: shared.config.out_buffer_bytes,
@@ -361,6 +371,12 @@ where
                 Ok(Err(error)) => return CloseReason::Io(error.kind()),
                 Err(_) => return CloseReason::SlowReader,
             }
+        }
+        // TLS takes bytes before the network does, some ten thousand at most; this waits until they are on their way.
+        match timeout(shared.config.write_timeout, writer.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return CloseReason::Io(error.kind()),
+            Err(_) => return CloseReason::SlowReader,
         }
     }
     // The table holds a sender while the connection is in it.

@@ -29,7 +29,7 @@ impl BindError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// This build does not speak the transport.
+    /// This build does not speak the transport, or its settings lack what it needs.
     #[error("transport {0} is not supported")]
     Unsupported(Transport),
     /// No UDP socket of the address's family is bound.
@@ -38,6 +38,17 @@ pub enum OpenError {
     /// The connection did not come about in time.
     #[error("no connection to {0} in time")]
     Timeout(SocketAddr),
+    /// The handshake failed: the peer's certificate is not believed or not for the name, or the peer does not speak the
+    /// transport.
+    #[error("no {transport} with {address}: {message}")]
+    Handshake {
+        /// The transport.
+        transport: Transport,
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        message: String,
+    },
     /// [`max_connections`](crate::TransportConfig::max_connections) is reached.
     #[error("too many connections")]
     TooManyConnections,

@@ -1,4 +1,4 @@
-//! SIP flows over UDP and TCP behind one network trait (RFC 3261 §18).
+//! SIP flows over UDP, TCP and TLS behind one network trait (RFC 3261 §18).
 //!
 //! [`Transports`] is the one table of flows: it binds UDP sockets and TCP listeners, opens connections and uses them again,
 //! and sends on any [`Flow`] without ever waiting. What comes in is a whole, stamped message: from each [`UdpListener`] that
@@ -45,15 +45,26 @@
 //! - Every buffer, table and queue has a bound in [`TransportConfig`], and a counter in [`Metrics`].
 //! - An occupied port is an error, whoever has it.
 //!
+//! # TLS
+//!
+//! A [`TlsConfig`] becomes a [`Tls`], which goes into [`TransportConfig::tls`]; [`Transports::listen`] and
+//! [`Transports::open`] do the rest. A server is believed when its certificate leads to one of the roots and is for
+//! [`Destination::server_name`], which a [`Resolver`] takes from the URI before any DNS lookup (RFC 5922 §7.3): what DNS says
+//! decides where a request goes, and never whom to believe. [`Tls::reload`] reads renewed certificates without dropping a
+//! connection. The provider of cryptography is named in the settings, and none is installed for the process. Certificates
+//! are not looked up in lists of revoked ones.
+//!
 //! # What is not here yet
 //!
-//! TLS and WebSocket (opening them is [`OpenError::Unsupported`]), NAPTR and SRV records, pings of our own (those of peers are
+//! WebSocket (opening it is [`OpenError::Unsupported`]), NAPTR and SRV records, pings of our own (those of peers are
 //! answered), and connection reuse for peers that listen on another port (RFC 5923).
 //!
 //! # Features
 //!
 //! | feature | default | what |
 //! | --- | --- | --- |
+//! | `tls-ring` | off | TLS with the cryptography of `ring` |
+//! | `tls-aws-lc-rs` | off | TLS with the cryptography of `aws-lc-rs` |
 //! | `force-portable` | off | builds on Linux what other systems get: no ICMP reports. For this crate's tests |
 //!
 //! # RFC sections
@@ -65,10 +76,13 @@
 //! | RFC 3261 §18.1.2 | responses whose top Via is not ours are discarded | [`Metrics::responses_misdirected`] |
 //! | RFC 3261 §18.2.1 | `received` | [`stamp`] |
 //! | RFC 3261 §18.2.2 | the way of a response; `maddr` for multicast groups only | [`response_route`] |
+//! | RFC 3261 §26.2.1, §26.3.1 | TLS; a connection to one domain carries nothing to another | [`Tls`], [`Transports::open`] |
 //! | RFC 3261 §18.4 | ICMP errors (Linux) | [`Payload::Unreachable`] |
 //! | RFC 3263 §4 | numeric hosts, ports, `transport`, `maddr`, A and AAAA | [`Resolver`] |
 //! | RFC 3581 §4 | `rport` | [`stamp`], [`response_route`] |
 //! | RFC 5626 §4.4.1 | CRLF pings on connections are answered | [`Metrics::pings_answered`] |
+//! | RFC 5922 §7 | SIP domains in certificates; no wildcards | [`TlsConfig`], [`Transports::peer_domains`] |
+//! | RFC 6066 §3 | the name that a client wants, on either side | [`TlsConfig::certificate`] |
 
 #![deny(unsafe_code)]
 #![cfg_attr(
@@ -81,6 +95,7 @@ mod connection;
 mod destination;
 mod error;
 mod flow;
+mod handshake;
 mod inbound;
 mod listener;
 mod local;
@@ -92,6 +107,7 @@ mod sent_by;
 mod shared;
 mod sys;
 mod table;
+mod tls;
 mod tokio_network;
 mod transport;
 mod transports;
@@ -110,6 +126,7 @@ pub use network::{
 pub use now::Now;
 pub use resolver::{ResolveError, Resolver, StaticResolver, SystemResolver};
 pub use sent_by::SentBy;
+pub use tls::{ClientAuth, Pem, Roots, Tls, TlsConfig, TlsError, TlsProvider};
 pub use tokio_network::TokioNetwork;
 pub use transport::{Transport, UnknownTransport};
 pub use transports::Transports;

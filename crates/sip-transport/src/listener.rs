@@ -1,9 +1,10 @@
 //! Accepting connections.
 
 use crate::connection::ConnectionTask;
+use crate::handshake;
 use crate::metrics::count;
 use crate::shared::Shared;
-use crate::table::Refusal;
+use crate::table::{Permit, Refusal, Route};
 use crate::{Flow, Stream, StreamListener, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub(crate) async fn accept_loop(
         };
         match accepted {
             Ok(stream) => {
-                if let Some(task) = admit(&shared, stream, transport, local, &mut refusals) {
-                    connections.spawn(task.run());
+                if let Some(admitted) = admit(&shared, stream, transport, local, &mut refusals) {
+                    connections.spawn(serve(shared.clone(), admitted));
                 }
             }
             Err(error) => {
@@ -49,13 +50,21 @@ pub(crate) async fn accept_loop(
     while connections.join_next().await.is_some() {}
 }
 
+/// A connection that has its place, and may have a handshake before it.
+struct Admitted {
+    stream: Box<dyn Stream>,
+    flow: Flow,
+    local: SocketAddr,
+    permit: Permit,
+}
+
 fn admit(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     stream: Box<dyn Stream>,
     transport: Transport,
     listener: SocketAddr,
     refusals: &mut Pace,
-) -> Option<ConnectionTask> {
+) -> Option<Admitted> {
     // A peer that has gone again already has no address.
     let remote = stream.peer_addr().ok()?;
     let local = stream.local_addr().unwrap_or(listener);
@@ -79,7 +88,40 @@ fn admit(
         remote,
     };
     debug!(peer = %remote, flow = %flow.id, %transport, "connection accepted");
-    Some(ConnectionTask::enter(shared, stream, flow, local, permit))
+    Some(Admitted {
+        stream,
+        flow,
+        local,
+        permit,
+    })
+}
+
+/// Shakes hands, and is the connection's task from then on. A connection whose handshake fails was none, and nobody is told.
+async fn serve(shared: Arc<Shared>, admitted: Admitted) {
+    let Admitted {
+        stream,
+        flow,
+        local,
+        permit,
+    } = admitted;
+    let mut stopping = shared.stopping.subscribe();
+    let established = tokio::select! {
+        biased;
+        established = handshake::accept(&shared, stream, flow.transport) => established,
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    let established = match established {
+        Ok(established) => established,
+        Err(error) => {
+            count(&shared.counters.handshakes_failed);
+            debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %error, "handshake failed");
+            return;
+        }
+    };
+    let route = Route::back(&flow);
+    ConnectionTask::enter(&shared, established, flow, route, local, permit)
+        .run()
+        .await;
 }
 
 /// Lets one log line of a kind through in a period and counts the others: strangers cause them, as many as they like.

@@ -49,6 +49,8 @@ counters! {
     connections_opened,
     /// Connections that could not be opened.
     connections_failed,
+    /// Connections, of either kind, whose handshake (TLS, WebSocket) failed or took too long.
+    handshakes_failed,
     /// Connections open now (a gauge).
     connections_open,
     /// Connections refused because there are too many in all.

@@ -1,7 +1,7 @@
 //! The table that every flow resolves in. No guard of its maps leaves this module.
 
 use crate::connection::Connection;
-use crate::{CloseReason, DatagramSender, FlowId, OpenError, Transport};
+use crate::{CloseReason, DatagramSender, Destination, Flow, FlowId, OpenError, Transport};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::BTreeMap;
@@ -29,7 +29,34 @@ pub(crate) struct Socket {
 type Opened = Result<FlowId, OpenError>;
 
 /// What a connection is found by when another request goes the same way.
-pub(crate) type Route = (Transport, SocketAddr);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Route {
+    transport: Transport,
+    address: SocketAddr,
+    /// Whom the peer has proved to be, in lower case: what goes to one domain is not sent to whoever answers at the same
+    /// address for another. None for what is not secure, and for connections that we accepted.
+    name: Option<Box<str>>,
+}
+
+impl Route {
+    pub(crate) fn to(destination: &Destination) -> Route {
+        let name = destination.server_name.as_deref();
+        let name = name.filter(|_| destination.transport.is_secure());
+        Route {
+            transport: destination.transport,
+            address: destination.address,
+            name: name.map(|name| name.to_ascii_lowercase().into()),
+        }
+    }
+
+    pub(crate) fn back(flow: &Flow) -> Route {
+        Route {
+            transport: flow.transport,
+            address: flow.remote,
+            name: None,
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -151,8 +178,8 @@ impl Table {
 
     pub(crate) fn add_connection(&self, connection: Arc<Connection>) {
         let flow = connection.flow;
+        self.routes.insert(connection.route.clone(), flow.id);
         self.flows.insert(flow.id, Resolved::Connection(connection));
-        self.routes.insert((flow.transport, flow.remote), flow.id);
     }
 
     /// Makes a connection's id resolve no more.
@@ -163,13 +190,12 @@ impl Table {
 
     /// Makes a connection be used for nothing new, while its id still resolves.
     pub(crate) fn remove_route(&self, connection: &Connection) {
-        let flow = connection.flow;
         self.routes
-            .remove_if(&(flow.transport, flow.remote), |_, id| *id == flow.id);
+            .remove_if(&connection.route, |_, id| *id == connection.flow.id);
     }
 
-    pub(crate) fn connection_to(&self, route: Route) -> Option<Arc<Connection>> {
-        let id = self.routes.get(&route).map(|entry| *entry.value())?;
+    pub(crate) fn connection_to(&self, route: &Route) -> Option<Arc<Connection>> {
+        let id = self.routes.get(route).map(|entry| *entry.value())?;
         match self.resolve(id)? {
             Resolved::Connection(connection) => Some(connection),
             Resolved::Socket(_) => None,
@@ -193,7 +219,7 @@ impl Table {
     pub(crate) fn join_opening(&self, route: Route) -> Joined {
         let mut opening = lock(&self.opening);
         // Again under the lock: who opened it enters the connection first and leaves `opening` after.
-        if let Some(connection) = self.connection_to(route) {
+        if let Some(connection) = self.connection_to(&route) {
             return Joined::Exists(connection);
         }
         let (tell, told) = oneshot::channel();
@@ -212,8 +238,8 @@ impl Table {
         lock(&self.opening).clear();
     }
 
-    pub(crate) fn finish_opening(&self, route: Route, outcome: &Opened) {
-        for waiter in lock(&self.opening).remove(&route).unwrap_or_default() {
+    pub(crate) fn finish_opening(&self, route: &Route, outcome: &Opened) {
+        for waiter in lock(&self.opening).remove(route).unwrap_or_default() {
             // Nobody to tell: they gave up, and the connection stays for the next.
             let _ = waiter.send(outcome.clone());
         }
@@ -340,14 +366,14 @@ mod tests {
     #[test]
     fn those_who_wait_for_the_same_connection_are_told_together() {
         let table = Table::default();
-        let route = (Transport::Tcp, "192.0.2.1:5060".parse().unwrap());
-        let Joined::First(mut first) = table.join_opening(route) else {
+        let route = Route::to(&Destination::tcp("192.0.2.1:5060".parse().unwrap()));
+        let Joined::First(mut first) = table.join_opening(route.clone()) else {
             panic!("nobody was there before")
         };
-        let Joined::Waiting(mut second) = table.join_opening(route) else {
+        let Joined::Waiting(mut second) = table.join_opening(route.clone()) else {
             panic!("somebody is opening it")
         };
-        table.finish_opening(route, &Ok(FlowId::from_u64(7)));
+        table.finish_opening(&route, &Ok(FlowId::from_u64(7)));
         assert_eq!(first.try_recv().unwrap(), Ok(FlowId::from_u64(7)));
         assert_eq!(second.try_recv().unwrap(), Ok(FlowId::from_u64(7)));
         assert!(
@@ -359,8 +385,24 @@ mod tests {
     #[test]
     fn who_opens_is_not_replaced_when_those_who_waited_give_up() {
         let table = Table::default();
-        let route = (Transport::Tcp, "192.0.2.1:5060".parse().unwrap());
-        drop(table.join_opening(route));
+        let route = Route::to(&Destination::tcp("192.0.2.1:5060".parse().unwrap()));
+        drop(table.join_opening(route.clone()));
         assert!(matches!(table.join_opening(route), Joined::Waiting(_)));
+    }
+
+    #[test]
+    fn a_secure_connection_to_one_name_is_none_to_another() {
+        let to = |transport, name: Option<&str>| {
+            Route::to(&Destination {
+                transport,
+                address: "192.0.2.1:5061".parse().unwrap(),
+                server_name: name.map(Into::into),
+            })
+        };
+        let (tls, tcp) = (Transport::Tls, Transport::Tcp);
+        assert_eq!(to(tls, Some("a.example")), to(tls, Some("A.example")));
+        assert_ne!(to(tls, Some("a.example")), to(tls, Some("b.example")));
+        assert_ne!(to(tls, Some("a.example")), to(tls, None));
+        assert_eq!(to(tcp, Some("a.example")), to(tcp, Some("b.example")));
     }
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 /// Names a transport of RFC 3261 §7.1 and RFC 7118.
 ///
-/// This version carries UDP and TCP; opening one of the others is [`OpenError::Unsupported`](crate::OpenError::Unsupported).
+/// This version carries UDP, TCP and, with one of the features `tls-…`, TLS; opening one of the others is
+/// [`OpenError::Unsupported`](crate::OpenError::Unsupported).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Transport {

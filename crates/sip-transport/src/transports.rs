@@ -1,11 +1,12 @@
 //! The one table of flows, as its users see it.
 
 use crate::connection::{Connection, ConnectionTask};
+use crate::handshake;
 use crate::listener::accept_loop;
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::shared::Shared;
-use crate::table::{Joined, Refusal, Resolved, Table};
+use crate::table::{Joined, Refusal, Resolved, Route, Table};
 use crate::{
     BindError, CloseReason, Destination, Flow, FlowId, InboundReceiver, Metrics, Network, Now,
     OpenError, SendError, SentBy, Transport, TransportConfig, UdpListener,
@@ -97,16 +98,29 @@ impl Transports {
     ///
     /// Has to be called inside a tokio runtime.
     pub fn listen_tcp(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        self.listen(Transport::Tcp, address)
+    }
+
+    /// Listens for connections of a transport and returns the address with its real port. For UDP, see
+    /// [`bind_udp`](Transports::bind_udp).
+    ///
+    /// What is secure needs a certificate in [`TransportConfig::tls`]. Has to be called inside a tokio runtime.
+    pub fn listen(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> Result<SocketAddr, BindError> {
         let failed = |source| BindError {
-            transport: Transport::Tcp,
+            transport,
             address,
             source,
         };
         let shared = self.shared();
+        handshake::can_accept(shared, transport).map_err(failed)?;
         let listener = shared.network.listen(address).map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
-        shared.table.add_listener(Transport::Tcp, local);
-        self.spawn(accept_loop(shared.clone(), listener, Transport::Tcp, local));
+        shared.table.add_listener(transport, local);
+        self.spawn(accept_loop(shared.clone(), listener, transport, local));
         Ok(local)
     }
 
@@ -155,17 +169,17 @@ impl Transports {
         let shared = self.shared();
         match transport {
             Transport::Udp => return Err(OpenError::NoSocket(address)),
-            Transport::Tcp => {}
+            stream if handshake::can_connect(shared, stream) => {}
             other => return Err(OpenError::Unsupported(other)),
         }
         if shared.is_stopping() {
             return Err(OpenError::Shutdown);
         }
-        let told = match shared.table.join_opening((transport, address)) {
+        let told = match shared.table.join_opening(Route::to(destination)) {
             Joined::Exists(connection) => return Ok(connection.flow),
             Joined::Waiting(told) => told,
             Joined::First(told) => {
-                self.spawn(open_connection(shared.clone(), transport, address));
+                self.spawn(open_connection(shared.clone(), destination.clone()));
                 told
             }
         };
@@ -186,7 +200,7 @@ impl Transports {
         if transport.is_stream() {
             return shared
                 .table
-                .connection_to((transport, address))
+                .connection_to(&Route::to(destination))
                 .map(|connection| connection.flow);
         }
         let source = || shared.addresses.towards(address, &*shared.network, shared);
@@ -256,6 +270,15 @@ impl Transports {
         self.shared().sent_by(flow)
     }
 
+    /// Returns the SIP domains, in lower case, that the peer of a connection has proved to be by its certificate (RFC 5922
+    /// §7.1): for decisions about whom to trust (§7.4). Empty for a client that showed none, and for what is not secure.
+    pub fn peer_domains(&self, flow: FlowId) -> Vec<Box<str>> {
+        match self.shared().table.resolve(flow) {
+            Some(Resolved::Connection(connection)) => connection.peer_domains.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Closes a connection once what is queued on it has been written. UDP flows stay.
     pub fn close(&self, flow: FlowId) {
         let table = &self.shared().table;
@@ -308,17 +331,19 @@ impl Transports {
 }
 
 /// Opens a connection, tells everyone who waits for it, and then is its task.
-async fn open_connection(shared: Arc<Shared>, transport: Transport, address: SocketAddr) {
-    let opened = connect(&shared, transport, address).await;
+async fn open_connection(shared: Arc<Shared>, destination: Destination) {
+    let opened = connect(&shared, &destination).await;
     let outcome = match &opened {
         Ok(task) => Ok(task.flow().id),
         Err(error) => {
             count(&shared.counters.connections_failed);
-            debug!(peer = %address, %transport, %error, "no connection");
+            debug!(peer = %destination.address, transport = %destination.transport, %error, "no connection");
             Err(error.clone())
         }
     };
-    shared.table.finish_opening((transport, address), &outcome);
+    shared
+        .table
+        .finish_opening(&Route::to(&destination), &outcome);
     if let Ok(task) = opened {
         task.run().await;
     }
@@ -326,9 +351,11 @@ async fn open_connection(shared: Arc<Shared>, transport: Transport, address: Soc
 
 async fn connect(
     shared: &Arc<Shared>,
-    transport: Transport,
-    address: SocketAddr,
+    destination: &Destination,
 ) -> Result<ConnectionTask, OpenError> {
+    let Destination {
+        transport, address, ..
+    } = *destination;
     let permit = shared
         .table
         .admit(None, shared.admission())
@@ -352,6 +379,19 @@ async fn connect(
         _ = stopping.wait_for(|stopping| *stopping) => return Err(OpenError::Shutdown),
     };
     let local = stream.local_addr().map_err(failed)?;
+    let established = tokio::select! {
+        biased;
+        established = handshake::connect(shared, stream, destination) => established,
+        _ = stopping.wait_for(|stopping| *stopping) => return Err(OpenError::Shutdown),
+    };
+    let established = established.map_err(|error| {
+        count(&shared.counters.handshakes_failed);
+        OpenError::Handshake {
+            transport,
+            address,
+            message: error.to_string(),
+        }
+    })?;
     let flow = Flow {
         id: shared.table.next_id(),
         transport,
@@ -359,7 +399,15 @@ async fn connect(
     };
     count(&shared.counters.connections_opened);
     debug!(peer = %address, flow = %flow.id, %transport, "connection opened");
-    Ok(ConnectionTask::enter(shared, stream, flow, local, permit))
+    let route = Route::to(destination);
+    Ok(ConnectionTask::enter(
+        shared,
+        established,
+        flow,
+        route,
+        local,
+        permit,
+    ))
 }
 
 /// Chooses the address to connect from: one that we listen on, so that a peer which goes by addresses knows us, unless it
