@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use sipora_transport::{BindError, Transport};
+use sipora_transport::BindError;
 
 /// Says that a transaction no longer takes an answer: it has had its final one, or has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,9 +77,6 @@ pub enum EndpointError {
     /// A listener could not be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// This build has no listener for the transport.
-    #[error("no listener for transport {0}")]
-    Unsupported(Transport),
     /// There is no listener.
     #[error("an endpoint needs a listener")]
     NoListener,

@@ -77,7 +77,7 @@ impl EndpointBuilder {
     }
 
     /// Listens on an address, of which an endpoint needs at least one. Port 0 lets the system choose; UDP and TCP on the
-    /// same address, port 0 or not, get the same port.
+    /// same address, port 0 or not, get the same port. TLS needs a certificate in [`TransportConfig::tls`].
     pub fn listen(mut self, transport: Transport, address: SocketAddr) -> Self {
         self.listeners.push((transport, address));
         self
@@ -271,10 +271,9 @@ fn bind(
             }
             Transport::Udp => sockets.extend(transports.bind_udp(address, 1)?),
             Transport::Tcp if has_both(Transport::Udp) => {}
-            Transport::Tcp => {
-                transports.listen_tcp(address)?;
+            stream => {
+                transports.listen(stream, address)?;
             }
-            other => return Err(EndpointError::Unsupported(other)),
         }
     }
     Ok(sockets)

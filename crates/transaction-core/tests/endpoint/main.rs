@@ -6,6 +6,9 @@
     unreachable_pub
 )]
 
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+#[path = "../../../sip-transport/tests/authority/mod.rs"]
+mod authority;
 mod claims;
 mod lifecycle;
 mod loopback;
@@ -14,4 +17,6 @@ mod simulated;
 mod slow;
 mod stage;
 mod streams;
+#[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
+mod tls;
 mod torture;
