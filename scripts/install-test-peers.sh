@@ -6,21 +6,25 @@
 #   sipsak      sipsak   registers, queries and pings
 #   baresip     baresip  a phone that registers and refreshes
 #   kamailio    Kamailio a registrar for the client to register with
+#   kamailio-presence-modules    makes Kamailio a presence server, for the client to subscribe and publish at
 #
 # Nothing from npm or PyPI yet; a section for each goes below the packages when a test needs one.
 set -euo pipefail
 
 # baresip-core holds the program and every module that the tests load; the package baresip would
 # recommend a desktop's worth of video and audio output.
-packages=(sip-tester sipsak baresip-core kamailio)
-programs=(sipp sipsak baresip kamailio)
+packages=(sip-tester sipsak baresip-core kamailio kamailio-presence-modules)
+programs=(sipp sipsak baresip kamailio presence_xml.so)
 
 as_root() {
   if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
 }
 
 has_program() {
-  command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]
+  case $1 in
+    *.so) compgen -G "/usr/lib*/kamailio/modules/$1" >/dev/null || compgen -G "/usr/lib/*/kamailio/modules/$1" >/dev/null ;;
+    *) command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]] ;;
+  esac
 }
 
 missing_packages() {

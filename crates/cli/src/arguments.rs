@@ -7,8 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::message::MessageArguments;
 use crate::options::OptionsArguments;
+use crate::publish::PublishArguments;
 use crate::register::RegisterArguments;
 use crate::serve::ServeArguments;
+use crate::subscribe::SubscribeArguments;
 
 /// A SIP registrar (RFC 3261), and a SIP client for the command line.
 #[derive(Debug, Parser)]
@@ -28,12 +30,16 @@ pub(crate) enum Command {
     Register(RegisterArguments),
     /// Send an instant message (MESSAGE)
     Message(MessageArguments),
+    /// Watch an event of a user, such as presence, until told to stop (SUBSCRIBE)
+    Subscribe(SubscribeArguments),
+    /// Publish the state of a user, such as presence, until told to stop (PUBLISH)
+    Publish(PublishArguments),
 }
 
 /// What the client commands share.
 #[derive(Debug, Args)]
 pub(crate) struct ClientArguments {
-    /// User name for digest authentication; register takes the user of URI unless given
+    /// User name for digest authentication; register and publish take the user of URI unless given
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
 
@@ -53,7 +59,7 @@ pub(crate) struct ClientArguments {
     #[arg(long, value_name = "SECONDS", default_value = "32", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
-    /// Print one JSON object on standard output in place of text
+    /// Print JSON on standard output in place of text: one object; subscribe, one more for each notification
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -88,9 +94,32 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
+/// Reads a token (RFC 3261 §25.1), which names of events and entity tags are.
+pub(crate) fn token(text: &str) -> Result<String, String> {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_fit) {
+        return Err("expected letters and digits, and -.!%*_+`'~ between them".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 pub(crate) const EXIT_STATUSES: &str = "\
 Exit status:
   0  success
+  1  the final answer was not a 2xx
+  2  wrong usage, or a local error
+  3  no answer, or stopped by a signal before it came";
+
+pub(crate) const SUBSCRIBER_EXIT_STATUSES: &str = "\
+Exit status:
+  0  ended by --count, SIGINT or SIGTERM, and unsubscribed; with --expires 0, told the state
+  1  the final answer was not a 2xx, or the notifier ended the subscription
+  2  wrong usage, or a local error
+  3  no answer or no notification, or stopped by a signal before the answer came";
+
+pub(crate) const PUBLISHER_EXIT_STATUSES: &str = "\
+Exit status:
+  0  published with --once or --etag; else ended by SIGINT or SIGTERM, and removed
   1  the final answer was not a 2xx
   2  wrong usage, or a local error
   3  no answer, or stopped by a signal before it came";
@@ -140,6 +169,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_has_no_room_for_other_header_fields() {
+        for text in [
+            "presence",
+            "presence.winfo",
+            "a.1795412588.21868.2.0",
+            "dx200-_`'~!%*+",
+        ] {
+            assert_eq!(token(text).as_deref(), Ok(text));
+        }
+        for text in ["", "a b", "a;b", "a,b", "\"a\"", "a\r\nb", "ä"] {
+            assert!(token(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn every_client_command_takes_the_common_flags() {
         let flags = [
             "--user",
@@ -160,6 +204,8 @@ mod tests {
             &["options", uri][..],
             &["register", uri],
             &["message", uri, "hello"],
+            &["subscribe", uri],
+            &["publish", uri, "--status", "open"],
         ] {
             let words = std::iter::once(&"sipora").chain(command);
             Arguments::try_parse_from(words.chain(&flags)).unwrap();

@@ -107,7 +107,8 @@ impl Client {
         }
     }
 
-    fn refusal(&self, response: &SipResponse) -> Failure {
+    /// Says that a final answer is none that was wished for, and what may help.
+    pub(crate) fn refusal(&self, response: &SipResponse) -> Failure {
         let mut text = format!(
             "{} answered {} {}",
             self.peer,

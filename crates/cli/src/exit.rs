@@ -65,7 +65,7 @@ impl From<io::Error> for Failure {
 pub(crate) fn usage(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::Local(
-            "a command is missing: serve, options, register or message (try --help)".to_owned(),
+            "a command is missing: serve, options, register, message, subscribe or publish (try --help)".to_owned(),
         );
     }
     let text = error.render().to_string();

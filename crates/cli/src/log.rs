@@ -33,6 +33,8 @@ fn level(command: &Command) -> LevelFilter {
         Command::Options(arguments) => client_level(arguments.client.verbose),
         Command::Register(arguments) => client_level(arguments.client.verbose),
         Command::Message(arguments) => client_level(arguments.client.verbose),
+        Command::Subscribe(arguments) => client_level(arguments.client.verbose),
+        Command::Publish(arguments) => client_level(arguments.client.verbose),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The program `sipora`: a SIP registrar, and a SIP client for the command line.
 //!
-//! A thin layer over `sipora-call-engine` (`sipora serve`) and `sipora-session-core` (`sipora options`, `sipora
-//! register`, `sipora message`). Standard output carries results, standard error everything else; the exit status is one of [`exit`].
+//! A thin layer over `sipora-call-engine` (`sipora serve`) and `sipora-session-core` (the client commands: `sipora options`,
+//! `register`, `message`, `subscribe`, `publish`). Standard output carries results, standard error everything else; the exit
+//! status is one of [`exit`].
 
 #![forbid(unsafe_code)]
 
@@ -10,14 +11,18 @@ mod arguments;
 mod client;
 mod config;
 mod exit;
+mod input;
 mod log;
 mod message;
+mod notified;
 mod open_files;
 mod options;
 mod output;
+mod publish;
 mod register;
 mod serve;
 mod signals;
+mod subscribe;
 mod wire;
 
 use std::io::{self, Write};
@@ -54,6 +59,8 @@ fn run() -> Result<(), Failure> {
             Command::Options(arguments) => options::run(arguments).await,
             Command::Register(arguments) => register::run(arguments).await,
             Command::Message(arguments) => message::run(arguments).await,
+            Command::Subscribe(arguments) => subscribe::run(arguments).await,
+            Command::Publish(arguments) => publish::run(arguments).await,
         }
     });
     // A name lookup that hangs in the system's resolver must not hold up the end.

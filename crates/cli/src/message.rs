@@ -1,13 +1,12 @@
 //! `sipora message`: sends an instant message.
 
-use std::io::{self, Read};
-
 use clap::Args;
 use sipora_session_core::SipClient;
 
 use crate::arguments::{ClientArguments, EXIT_STATUSES};
 use crate::client::{self, Client};
 use crate::exit::Failure;
+use crate::input;
 use crate::output::Report;
 use crate::signals::Signals;
 
@@ -43,7 +42,7 @@ pub(crate) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
         None => client::user_of(&arguments.client, &target)?,
     };
     let text = match arguments.text.as_str() {
-        "-" => read(io::stdin().lock())?,
+        "-" => input::standard_input()?,
         text => text.to_owned(),
     };
     let mut signals = Signals::listen()?;
@@ -62,35 +61,4 @@ pub(crate) async fn run(arguments: MessageArguments) -> Result<(), Failure> {
     });
     client.close().await;
     result
-}
-
-fn read(input: impl Read) -> Result<String, Failure> {
-    let wrong = |reason: &str| Failure::Local(format!("standard input {reason}"));
-    let mut bytes = Vec::new();
-    input
-        .take(LONGEST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| wrong(&format!("cannot be read: {error}")))?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(wrong("is longer than 1 MiB"));
-    }
-    String::from_utf8(bytes).map_err(|_| wrong("is no text in UTF-8"))
-}
-
-/// What a peer of this family takes; others take less.
-const LONGEST: u64 = 1 << 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn standard_input_is_read_whole_or_refused() {
-        assert_eq!(read(&b"one\ntwo\n"[..]).unwrap(), "one\ntwo\n");
-        assert_eq!(read(&[0xff][..]).unwrap_err().status(), 2);
-        let longest = vec![b'x'; LONGEST as usize];
-        assert_eq!(read(&longest[..]).unwrap().len(), longest.len());
-        let longer = vec![b'x'; LONGEST as usize + 1];
-        assert_eq!(read(&longer[..]).unwrap_err().status(), 2);
-    }
 }

@@ -16,10 +16,12 @@ pub(crate) struct Report {
     /// Header fields of the final answer, in order.
     headers: Vec<HeaderField>,
     body: Option<String>,
-    /// Seconds that the registrar granted.
+    /// Seconds that were granted.
     pub(crate) expires: Option<u32>,
     /// What the registrar has bound to the address-of-record.
     pub(crate) bindings: Option<Vec<BindingRow>>,
+    /// Names what is published.
+    pub(crate) entity_tag: Option<String>,
     #[serde(rename = "error", serialize_with = "as_text")]
     failure: Option<Failure>,
 }

@@ -1,7 +1,7 @@
 //! `sipora register`: registers an address-of-record, lists its bindings, or removes them.
 
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
 use sipora_session_core::message::{ContactRef, HeaderName, Method};
@@ -12,7 +12,7 @@ use crate::arguments::{ClientArguments, EXIT_STATUSES};
 use crate::client::Client;
 use crate::exit::{Failure, chain};
 use crate::output::{BindingRow, Report};
-use crate::signals::Signals;
+use crate::signals::{GOODBYE, Signals};
 use crate::wire::time_of_day;
 
 #[derive(Debug, Args)]
@@ -277,9 +277,6 @@ fn bindings(response: &SipResponse) -> Option<Vec<BindingRow>> {
     };
     Some(contacts.as_slice().iter().map(row).collect())
 }
-
-/// How long a removal at the end may take: what init systems and people wait before they kill.
-const GOODBYE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,11 @@
 //! The signals that end the program, and the one that makes a server read its users again.
 
+use std::time::Duration;
+
 use crate::exit::Failure;
+
+/// How long a removal at the end may take: what init systems and people wait before they kill.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Listens for SIGINT (Ctrl-C) and SIGTERM. From here on neither kills the process by itself.
 #[cfg(unix)]

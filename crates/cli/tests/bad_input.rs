@@ -372,6 +372,77 @@ fn a_bad_flag_is_refused_by_every_command() {
 }
 
 #[test]
+fn what_is_to_be_watched_or_published_has_to_make_sense() {
+    let uri = "sip:alice@127.0.0.1";
+    for (arguments, culprit) in [
+        (&["subscribe", "alice"][..], "alice"),
+        (&["subscribe"], "URI"),
+        (&["subscribe", uri, "--from", "bob"], "--from 'bob'"),
+        (&["subscribe", uri, "--count", "0"], "--count"),
+        (&["subscribe", uri, "--expires", "soon"], "--expires"),
+        (&["subscribe", uri, "--raw", "--json"], "--json"),
+        (&["subscribe", uri, "--event", "two words"], "--event"),
+        (&["subscribe", uri, "--event", ""], "--event"),
+        (&["publish", "alice", "--status", "open"], "alice"),
+        (&["publish", uri], "--status"),
+        (&["publish", uri, "--once"], "--status"),
+        (&["publish", uri, "--status", "away"], "away"),
+        (
+            &["publish", uri, "--status", "open", "--expires", "0"],
+            "--expires",
+        ),
+        (
+            &["publish", uri, "--status", "open", "--event", "dialog"],
+            "--body-file",
+        ),
+        (
+            &["publish", uri, "--status", "open", "--body-file", "f"],
+            "--body-file",
+        ),
+        (
+            &["publish", uri, "--body-file", "/nonexistent"],
+            "/nonexistent",
+        ),
+        (
+            &[
+                "publish",
+                uri,
+                "--body-file",
+                "/dev/null",
+                "--content-type",
+                "text",
+            ],
+            "--content-type",
+        ),
+        (
+            &["publish", uri, "--body-file", "/dev/null", "--event", "a b"],
+            "--event",
+        ),
+        (&["publish", uri, "--remove"], "--etag"),
+        (&["publish", uri, "--etag", "a b"], "--etag"),
+        (&["publish", uri, "--etag", ""], "--etag"),
+        (
+            &["publish", uri, "--etag", "t", "--remove", "--note", "n"],
+            "--remove",
+        ),
+    ] {
+        refused(arguments, culprit);
+    }
+}
+
+#[test]
+fn a_body_that_is_no_text_or_too_long_is_refused() {
+    let files = tempfile::tempdir().unwrap();
+    let uri = "sip:alice@127.0.0.1";
+    for (name, body) in [("binary", vec![0xff, 0xfe]), ("long", vec![b'x'; 1 << 21])] {
+        let path = files.path().join(name);
+        std::fs::write(&path, body).unwrap();
+        let path = path.to_str().unwrap();
+        refused(&["publish", uri, "--body-file", path], path);
+    }
+}
+
+#[test]
 fn a_missing_or_unknown_command_is_refused() {
     refused(&["no-such-command"], "no-such-command");
     refused(&["options"], "URI");
@@ -392,6 +463,8 @@ fn help_and_version_are_not_errors() {
         vec!["--version"],
         vec!["serve", "--help"],
         vec!["register", "--help"],
+        vec!["subscribe", "--help"],
+        vec!["publish", "--help"],
     ] {
         let outcome = sipora(&arguments);
         assert_eq!(outcome.code(), 0, "{arguments:?}: {outcome}");

@@ -10,19 +10,12 @@
 mod common;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Command;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use common::{
-    DOMAIN, Outcome, Process, Server, free_port, password_of, peer, peer_is_installed, write,
-};
-
-static TURN: Mutex<()> = Mutex::new(());
+use common::sipp::{LIMIT, sipp, succeeded, turn, wait_until_bound};
+use common::{DOMAIN, Process, Server, free_port, password_of, peer_is_installed, write};
 
 const MESSAGES: &str = "300";
-const LIMIT: Duration = Duration::from_secs(90);
+const SCENARIOS: [&str; 3] = ["register.xml", "receive_message.xml", "message.xml"];
 
 #[test]
 fn sipp_sends_messages_to_sipp_over_udp() {
@@ -38,8 +31,7 @@ fn relays_all(mode: &str, address: impl Fn(&Server) -> SocketAddr) {
     if !peer_is_installed("sipp") {
         return;
     }
-    // One after the other: a port that is found free is held for a moment by whatever another thread forks just then.
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let server = Server::start(["alice", "bob"]);
     let to = address(&server);
     let credentials = |user: &str| {
@@ -62,7 +54,11 @@ fn relays_all(mode: &str, address: impl Fn(&Server) -> SocketAddr) {
     let port = free_port();
     let mut register = sipp(files, "register.xml", mode, port, "1");
     register.arg("-inf").arg(receiver).arg(to.to_string());
-    succeeded(&Process::start(&mut register).wait(LIMIT), files);
+    succeeded(
+        &Process::start(&mut register).wait(LIMIT),
+        files,
+        &SCENARIOS,
+    );
     let mut receive = sipp(files, "receive_message.xml", mode, port, MESSAGES);
     let receiving = Process::start(&mut receive);
     wait_until_bound(mode, port);
@@ -70,50 +66,7 @@ fn relays_all(mode: &str, address: impl Fn(&Server) -> SocketAddr) {
     let mut send = sipp(files, "message.xml", mode, free_port(), MESSAGES);
     send.arg("-inf").arg(sender).arg(to.to_string());
     send.args(["-r", "200", "-l", "50"]);
-    succeeded(&Process::start(&mut send).wait(LIMIT), files);
-    succeeded(&receiving.wait(LIMIT), files);
+    succeeded(&Process::start(&mut send).wait(LIMIT), files, &SCENARIOS);
+    succeeded(&receiving.wait(LIMIT), files, &SCENARIOS);
     server.assert_answers("SIPp's messages");
-}
-
-fn sipp(files: &Path, scenario: &str, mode: &str, port: u16, calls: &str) -> Command {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sipp");
-    let mut command = peer("sipp");
-    command
-        .current_dir(files)
-        .arg("-sf")
-        .arg(folder.join(scenario))
-        .args(["-m", calls, "-t", mode, "-i", "127.0.0.1"])
-        .args(["-p", &port.to_string()])
-        .args(["-nostdin", "-skip_rlimit", "-timeout", "60s"])
-        .args(["-timeout_error", "-trace_err", "-error_file"])
-        .arg(format!("{scenario}.errors"));
-    command
-}
-
-/// SIPp does not say when it listens.
-fn wait_until_bound(mode: &str, port: u16) {
-    let is_bound = || match mode.starts_with('u') {
-        true => std::net::UdpSocket::bind(("127.0.0.1", port)).is_err(),
-        false => std::net::TcpListener::bind(("127.0.0.1", port)).is_err(),
-    };
-    for _ in 0..400 {
-        if is_bound() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    panic!("SIPp does not listen");
-}
-
-/// SIPp ends with 0 when every call went as its scenario says.
-fn succeeded(outcome: &Outcome, files: &Path) {
-    let errors = ["register", "receive_message", "message"].map(|name| {
-        std::fs::read_to_string(files.join(format!("{name}.xml.errors"))).unwrap_or_default()
-    });
-    assert_eq!(
-        outcome.code(),
-        0,
-        "{outcome}\n--- errors\n{}",
-        errors.join("\n")
-    );
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::print_stderr)] // what is skipped is said where the test runner shows it
 
 pub mod kamailio;
+pub mod sipp;
 
 use std::ffi::OsStr;
 use std::fs;
