@@ -111,8 +111,8 @@ pub enum Error {
         /// What ended it.
         cause: Arc<Error>,
     },
-    /// The coordinator was shut down, or the registration has ended.
-    #[error("the coordinator was shut down, or the registration has ended")]
+    /// The coordinator was shut down, or the registration, subscription or publication has ended.
+    #[error("the coordinator was shut down, or what the handle stands for has ended")]
     Closed,
 }
 

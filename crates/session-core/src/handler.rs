@@ -8,8 +8,9 @@ use bytes::Bytes;
 use sipora_message::{HeaderName, Request, StatusCode};
 use sipora_transport::{Flow, Transport};
 
-/// Answers the requests that come to a coordinator. Every method has a default; later versions add methods for NOTIFY and
-/// SUBSCRIBE, which will have defaults too.
+use crate::{BodyError, MessageSummary, SubscribeAnswer, Watcher};
+
+/// Answers the requests that come to a coordinator. Every method has a default, and so will those that later versions add.
 ///
 /// A method that takes more than 5 s is given up and 500 (Server Internal Error) sent in its place, as when it panics: the
 /// peer gives up after 32 s, and a late answer is worse than an honest one (RFC 4320 §4.2). It runs in a task of its own,
@@ -56,6 +57,57 @@ pub trait SessionHandler: Send + Sync + 'static {
     async fn on_message(&self, incoming: &Incoming<'_>) -> Answer {
         let _ = incoming;
         Answer::new(StatusCode::METHOD_NOT_ALLOWED)
+    }
+
+    /// Answers NOTIFY outside any subscription; by default with 481, as RFC 6665 §4.1.3 has it.
+    ///
+    /// Voice mail systems and PBXes send message summaries unasked; [`Answer::ok`] takes one. What a NOTIFY tells is in
+    /// [`Incoming::event`] and [`Incoming::message_summary`]. One within a dialog is never offered: it belongs to a
+    /// [`SubscriptionHandle`](crate::SubscriptionHandle), or to nobody and gets 481. One that names no event gets 489.
+    async fn on_notify(&self, incoming: &Incoming<'_>) -> Answer {
+        let _ = incoming;
+        Answer::new(StatusCode::CALL_DOES_NOT_EXIST).with_reason("Subscription does not exist")
+    }
+
+    /// Answers SUBSCRIBE to one of the events that
+    /// [`with_event_package`](crate::SessionManagerBuilder::with_event_package) named; by default with 489 (Bad Event), which
+    /// every other event gets without being offered.
+    ///
+    /// `watcher` is the subscription: to be kept as long as it is to be served. Offered are first SUBSCRIBEs alone, which the
+    /// rules of RFC 6665 §4.2.1 let pass; refreshes and ends are seen to. Who has to ask somebody answers
+    /// [`SubscribeAnswer::Pending`]: "notifiers MUST NOT wait for a user response".
+    ///
+    /// ```
+    /// use async_trait::async_trait;
+    /// use sipora_session_core::{Answer, Incoming, SessionHandler, StatusCode, SubscribeAnswer, Watcher};
+    /// use std::sync::Mutex;
+    ///
+    /// struct Station {
+    ///     watchers: Mutex<Vec<Watcher>>,
+    /// }
+    ///
+    /// #[async_trait]
+    /// impl SessionHandler for Station {
+    ///     async fn on_subscribe(&self, incoming: &Incoming<'_>, watcher: Watcher) -> SubscribeAnswer {
+    ///         if incoming.from() != "sip:alice@example.com" {
+    ///             return SubscribeAnswer::Refuse(Answer::new(StatusCode::FORBIDDEN));
+    ///         }
+    ///         let _ = watcher.notify("text/plain", "sunny");
+    ///         self.watchers.lock().unwrap().push(watcher);
+    ///         SubscribeAnswer::Active
+    ///     }
+    /// }
+    ///
+    /// impl Station {
+    ///     fn tell(&self, weather: &'static str) {
+    ///         // Who has gone is forgotten.
+    ///         self.watchers.lock().unwrap().retain(|watcher| watcher.notify("text/plain", weather).is_ok());
+    ///     }
+    /// }
+    /// ```
+    async fn on_subscribe(&self, incoming: &Incoming<'_>, watcher: Watcher) -> SubscribeAnswer {
+        let _ = (incoming, watcher);
+        SubscribeAnswer::Refuse(Answer::new(StatusCode::BAD_EVENT))
     }
 }
 
@@ -104,10 +156,41 @@ impl Incoming<'_> {
         self.request.headers().text(&HeaderName::ContentType)
     }
 
+    /// The event of a NOTIFY or SUBSCRIBE, without parameters.
+    pub fn event(&self) -> Option<String> {
+        let event = self.request.headers().event().ok().flatten()?;
+        Some(event.package().to_owned())
+    }
+
+    /// The body as a message summary (RFC 3842); `None` for other types.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`] when it claims to be one and is none; such a request deserves 400.
+    pub fn message_summary(&self) -> Option<Result<MessageSummary, BodyError>> {
+        self.is("application", "simple-message-summary")
+            .then(|| MessageSummary::parse(self.body()))
+    }
+
+    /// The body as a presence document (RFC 3863); `None` for other types.
+    ///
+    /// # Errors
+    ///
+    /// [`BodyError`] when it claims to be one and is none; such a request deserves 400.
+    #[cfg(feature = "pidf")]
+    pub fn presence(&self) -> Option<Result<crate::Presence, BodyError>> {
+        self.is("application", "pidf+xml")
+            .then(|| crate::Presence::parse(self.body()))
+    }
+
     /// Whether the body is `text/plain`.
     pub fn is_text(&self) -> bool {
-        let kind = self.request.headers().content_type();
-        matches!(kind, Ok(Some(kind)) if kind.is("text", "plain"))
+        self.is("text", "plain")
+    }
+
+    fn is(&self, kind: &str, subtype: &str) -> bool {
+        let content_type = self.request.headers().content_type();
+        matches!(content_type, Ok(Some(is)) if is.is(kind, subtype))
     }
 }
 

@@ -7,21 +7,32 @@ use std::time::Duration;
 use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, Scheme, StatusCode};
 use sipora_transaction_core::{
     Claim, Context, EndpointHandle, Event, IncomingRequest, ServerTransactionId, Tag, User,
+    UserHandle,
 };
 use sipora_transport::Flow;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::{Answer, Incoming, SessionHandler};
+use crate::watcher::{Board, Command, Decision, Shared};
+use crate::{Answer, Incoming, SessionHandler, SubscribeAnswer, Watcher};
 
-/// Claims OPTIONS outside dialogs, and MESSAGE where there is a handler. What it does not claim gets the endpoint's default
-/// answers.
+/// Claims OPTIONS outside dialogs and, where there is a handler, MESSAGE and NOTIFY. What it does not claim gets the
+/// endpoint's default answers.
 pub(crate) struct SessionUser {
-    server: String,
+    abilities: Arc<Abilities>,
     /// `None`: there is no handler, and the answer is made here.
     jobs: Option<mpsc::Sender<Job>>,
+}
+
+/// What this coordinator can do, and what it calls itself.
+#[derive(Debug, Default)]
+pub(crate) struct Abilities {
+    pub(crate) server: String,
+    pub(crate) has_handler: bool,
     /// The client is enabled: NOTIFY is taken by its subscriptions.
-    is_client: bool,
+    pub(crate) is_client: bool,
+    /// The events that are served, as Allow-Events lists them.
+    pub(crate) events: String,
 }
 
 /// A request for the application.
@@ -32,17 +43,51 @@ pub(crate) struct Job {
     flow: Flow,
     /// The tag of its answers: the same for every copy of the request.
     tag: Tag,
-    has_handler: bool,
-    is_client: bool,
+    abilities: Arc<Abilities>,
+    /// The subscription that a SUBSCRIBE wants.
+    wanted: Option<Arc<Shared>>,
+}
+
+impl Job {
+    pub(crate) fn new(
+        context: &Context<'_>,
+        incoming: &IncomingRequest,
+        abilities: &Arc<Abilities>,
+    ) -> Self {
+        Self {
+            request: incoming.request.clone(),
+            transaction: incoming.transaction,
+            flow: incoming.flow,
+            tag: context.keyed_tag(&incoming.request),
+            abilities: abilities.clone(),
+            wanted: None,
+        }
+    }
+
+    pub(crate) fn about(self, wanted: Arc<Shared>) -> Self {
+        Self {
+            wanted: Some(wanted),
+            ..self
+        }
+    }
+
+    /// Hands it to the application.
+    ///
+    /// # Errors
+    ///
+    /// The answer that it gets instead: 503 with Retry-After, where too many wait.
+    pub(crate) fn hand_to(self, jobs: &mpsc::Sender<Job>) -> Result<(), Option<Response>> {
+        jobs.try_send(self).map_err(|error| {
+            let (TrySendError::Full(job) | TrySendError::Closed(job)) = error;
+            let busy = Answer::new(StatusCode::SERVICE_UNAVAILABLE);
+            response(&job, busy.with_header(HeaderName::RetryAfter, RETRY_AFTER))
+        })
+    }
 }
 
 impl SessionUser {
-    pub(crate) fn new(server: String, jobs: Option<mpsc::Sender<Job>>, is_client: bool) -> Self {
-        Self {
-            server,
-            jobs,
-            is_client,
-        }
+    pub(crate) fn new(abilities: Arc<Abilities>, jobs: Option<mpsc::Sender<Job>>) -> Self {
+        Self { abilities, jobs }
     }
 }
 
@@ -53,28 +98,17 @@ impl User for SessionUser {
         if !self.methods().contains(incoming.request.method()) || !is_for_us(&incoming.request) {
             return Claim::Passed;
         }
-        let job = Job {
-            request: incoming.request.clone(),
-            transaction: incoming.transaction,
-            flow: incoming.flow,
-            tag: context.keyed_tag(&incoming.request),
-            has_handler: self.jobs.is_some(),
-            is_client: self.is_client,
-        };
-        let (job, answer) = match &self.jobs {
-            None => (job, Answer::ok()),
-            Some(jobs) => match jobs.try_send(job) {
-                Ok(()) => return Claim::Taken,
-                Err(
-                    mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job),
-                ) => {
-                    let busy = Answer::new(StatusCode::SERVICE_UNAVAILABLE);
-                    (job, busy.with_header(HeaderName::RetryAfter, RETRY_AFTER))
-                }
+        let job = Job::new(context, incoming, &self.abilities);
+        let answered = match (&self.jobs, wrong(&incoming.request)) {
+            (_, Some(answer)) => response(&job, answer),
+            (None, None) => response(&job, Answer::ok()),
+            (Some(jobs), None) => match job.hand_to(jobs) {
+                Ok(()) => None,
+                Err(response) => response,
             },
         };
-        if let Some(response) = response(&job, answer, &self.server) {
-            let _ = context.respond(job.transaction, response);
+        if let Some(response) = answered {
+            let _ = context.respond(incoming.transaction, response);
         }
         Claim::Taken
     }
@@ -88,8 +122,20 @@ impl User for SessionUser {
     fn methods(&self) -> Vec<Method> {
         match self.jobs {
             None => vec![Method::Options],
-            Some(_) => vec![Method::Options, Method::Message],
+            Some(_) => vec![Method::Options, Method::Message, Method::Notify],
         }
+    }
+}
+
+/// The answer to a NOTIFY that names no event (RFC 6665 §8.2.1), whoever might want it.
+fn wrong(request: &Request) -> Option<Answer> {
+    if *request.method() != Method::Notify {
+        return None;
+    }
+    match request.headers().event() {
+        Ok(Some(_)) => None,
+        Ok(None) => Some(Answer::new(StatusCode::BAD_EVENT)),
+        Err(_) => Some(Answer::new(StatusCode::BAD_REQUEST).with_reason("Event cannot be read")),
     }
 }
 
@@ -103,34 +149,42 @@ fn is_for_us(request: &Request) -> bool {
 }
 
 /// Makes the answer, or 500 where the application's cannot be sent.
-fn response(job: &Job, answer: Answer, server: &str) -> Option<Response> {
-    let built = if answer.status.is_final() {
-        printed(job, answer, server)
-    } else {
-        None
+fn response(job: &Job, answer: Answer) -> Option<Response> {
+    let built = match answer.status.is_final() {
+        true => printed(job, answer),
+        false => None,
     };
-    built.or_else(|| printed(job, Answer::new(StatusCode::SERVER_INTERNAL_ERROR), server))
+    built.or_else(|| printed(job, Answer::new(StatusCode::SERVER_INTERNAL_ERROR)))
 }
 
-fn printed(job: &Job, answer: Answer, server: &str) -> Option<Response> {
+fn printed(job: &Job, answer: Answer) -> Option<Response> {
+    let abilities = &*job.abilities;
+    let method = job.request.method();
     let mut builder = Response::for_request(&job.request, answer.status).to_tag(job.tag.as_str());
     if let Some(reason) = &answer.reason {
         builder = builder.reason(reason);
     }
-    let is_options = *job.request.method() == Method::Options;
+    let is_options = *method == Method::Options;
+    let mut lists_events = false;
     match answer.status {
         StatusCode::OK if is_options => {
-            let allow = allowed(job.has_handler, job.is_client);
-            builder = with_capabilities(builder, allow, &answer.headers);
+            builder = with_capabilities(builder, &abilities.allow(None), &answer.headers);
+            lists_events = true;
         }
         // RFC 3261 §21.4.6: "The response MUST include an Allow header field".
         StatusCode::METHOD_NOT_ALLOWED if !has(&answer.headers, &HeaderName::Allow) => {
-            builder = builder.header(HeaderName::Allow, allowed(false, job.is_client));
+            builder = builder.header(HeaderName::Allow, abilities.allow(Some(method)));
         }
+        // RFC 6665 §8.3.2: "This response MUST contain an Allow-Events header field".
+        StatusCode::BAD_EVENT => lists_events = true,
         _ => {}
     }
+    let events = &abilities.events;
+    if lists_events && !events.is_empty() && !has(&answer.headers, &HeaderName::AllowEvents) {
+        builder = builder.header(HeaderName::AllowEvents, events);
+    }
     if !has(&answer.headers, &HeaderName::Server) {
-        builder = builder.header(HeaderName::Server, server);
+        builder = builder.header(HeaderName::Server, &abilities.server);
     }
     for (name, value) in answer.headers {
         builder = builder.header(name, value);
@@ -168,69 +222,126 @@ fn has(headers: &[(HeaderName, String)], name: &HeaderName) -> bool {
     headers.iter().any(|(other, _)| other == name)
 }
 
-/// Lets the application answer: some requests at once, the rest waits in the channel.
-pub(crate) async fn serve(
-    mut jobs: mpsc::Receiver<Job>,
-    handler: Arc<dyn SessionHandler>,
-    endpoint: EndpointHandle,
-    server: String,
-) {
-    let mut running: JoinSet<Answer> = JoinSet::new();
-    let mut waiting: HashMap<Id, Job> = HashMap::new();
-    loop {
-        tokio::select! {
-            job = jobs.recv(), if running.len() < CONCURRENT => {
-                let Some(job) = job else { return };
-                let task = running.spawn(ask(handler.clone(), job.clone()));
-                waiting.insert(task.id(), job);
-            }
-            Some(result) = running.join_next_with_id() => {
-                let (id, answer) = finished(result);
-                let Some(job) = waiting.remove(&id) else { continue };
-                if let Some(response) = response(&job, answer, &server) {
-                    // Too late or shut down: nobody waits for the answer any more.
-                    let _ = endpoint.respond(job.transaction, response).await;
+/// What serves requests that wait, outside the endpoint.
+pub(crate) struct Desk {
+    pub(crate) jobs: mpsc::Receiver<Job>,
+    pub(crate) handler: Arc<dyn SessionHandler>,
+    pub(crate) endpoint: EndpointHandle,
+    pub(crate) board: Board,
+    pub(crate) watchers: UserHandle<Command>,
+}
+
+/// What an application has said.
+enum Said {
+    Answer(Answer),
+    Subscribe(SubscribeAnswer),
+}
+
+impl Desk {
+    /// Lets the application answer: some requests at once, the rest waits in the channel.
+    pub(crate) async fn serve(mut self) {
+        let mut running: JoinSet<Said> = JoinSet::new();
+        let mut waiting: HashMap<Id, Job> = HashMap::new();
+        loop {
+            tokio::select! {
+                job = self.jobs.recv(), if running.len() < CONCURRENT => {
+                    let Some(job) = job else { return };
+                    let task = running.spawn(self.ask(job.clone()));
+                    waiting.insert(task.id(), job);
+                }
+                Some(result) = running.join_next_with_id() => {
+                    let (id, said) = finished(result);
+                    if let Some(job) = waiting.remove(&id) {
+                        self.answer(&job, said).await;
+                    }
                 }
             }
         }
     }
-}
 
-async fn ask(handler: Arc<dyn SessionHandler>, job: Job) -> Answer {
-    let incoming = Incoming {
-        request: &job.request,
-        flow: job.flow,
-    };
-    let answer = async {
-        match job.request.method() {
-            Method::Message => handler.on_message(&incoming).await,
-            _ => handler.on_options(&incoming).await,
+    /// Sends an answer. Where it comes too late, or everything has been shut down, nobody waits for it any more.
+    async fn answer(&self, job: &Job, said: Said) {
+        let accept = |is_pending| Decision::Accept { is_pending };
+        let (decision, answer) = match said {
+            Said::Subscribe(SubscribeAnswer::Active) => (Some(accept(false)), None),
+            Said::Subscribe(SubscribeAnswer::Pending) => (Some(accept(true)), None),
+            Said::Subscribe(SubscribeAnswer::Refuse(answer)) if answer.status.as_u16() < 300 => {
+                (None, Some(Answer::new(StatusCode::SERVER_INTERNAL_ERROR)))
+            }
+            Said::Subscribe(SubscribeAnswer::Refuse(answer)) | Said::Answer(answer) => {
+                (None, Some(answer))
+            }
+        };
+        let response = answer.and_then(|answer| response(job, answer));
+        if job.wanted.is_none() {
+            if let Some(response) = response {
+                let _ = self.endpoint.respond(job.transaction, response).await;
+            }
+            return;
         }
-    };
-    let answer = tokio::time::timeout(HANDLER_DEADLINE, answer).await;
-    answer.unwrap_or_else(|_| {
-        tracing::warn!(peer = %job.flow, "the session handler took too long");
-        Answer::new(StatusCode::SERVER_INTERNAL_ERROR)
-    })
-}
+        let refusal = response.map(|response| Decision::Refuse(Box::new(response)));
+        if let Some(decision) = decision.or(refusal) {
+            let command = Command::Decided(job.transaction, decision);
+            let _ = self.watchers.send(command).await;
+        }
+    }
 
-fn finished(result: Result<(Id, Answer), JoinError>) -> (Id, Answer) {
-    match result {
-        Ok(done) => done,
-        Err(error) => {
-            tracing::error!(%error, "the session handler failed");
-            (error.id(), Answer::new(StatusCode::SERVER_INTERNAL_ERROR))
+    fn ask(&self, job: Job) -> impl Future<Output = Said> + Send + 'static {
+        let handler = self.handler.clone();
+        let watcher = job
+            .wanted
+            .clone()
+            .map(|wanted| Watcher::new(wanted, self.board.clone(), self.watchers.clone()));
+        async move {
+            let incoming = Incoming {
+                request: &job.request,
+                flow: job.flow,
+            };
+            let said = async {
+                if let Some(watcher) = watcher {
+                    return Said::Subscribe(handler.on_subscribe(&incoming, watcher).await);
+                }
+                Said::Answer(match job.request.method() {
+                    Method::Message => handler.on_message(&incoming).await,
+                    Method::Notify => handler.on_notify(&incoming).await,
+                    _ => handler.on_options(&incoming).await,
+                })
+            };
+            let said = tokio::time::timeout(HANDLER_DEADLINE, said).await;
+            said.unwrap_or_else(|_| {
+                tracing::warn!(peer = %job.flow, "the session handler took too long");
+                Said::Answer(Answer::new(StatusCode::SERVER_INTERNAL_ERROR))
+            })
         }
     }
 }
 
-/// Lists what is taken: MESSAGE by an application, NOTIFY by the client's subscriptions.
-fn allowed(takes_messages: bool, is_client: bool) -> &'static str {
-    match (takes_messages, is_client) {
-        (false, false) => "OPTIONS",
-        (true, false) => "OPTIONS, MESSAGE",
-        (false, true) => "OPTIONS, NOTIFY",
-        (true, true) => "OPTIONS, MESSAGE, NOTIFY",
+fn finished(result: Result<(Id, Said), JoinError>) -> (Id, Said) {
+    match result {
+        Ok(done) => done,
+        Err(error) => {
+            tracing::error!(%error, "the session handler failed");
+            let answer = Answer::new(StatusCode::SERVER_INTERNAL_ERROR);
+            (error.id(), Said::Answer(answer))
+        }
+    }
+}
+
+impl Abilities {
+    /// Lists what is taken: MESSAGE and NOTIFY by an application, NOTIFY by the client's subscriptions too, SUBSCRIBE where
+    /// events are served.
+    fn allow(&self, except: Option<&Method>) -> String {
+        let methods = [
+            (Method::Options, true),
+            (Method::Message, self.has_handler),
+            (Method::Notify, self.has_handler || self.is_client),
+            (Method::Subscribe, !self.events.is_empty()),
+        ];
+        let allowed = methods
+            .iter()
+            .filter(|(method, is_taken)| *is_taken && Some(method) != except);
+        let names: Vec<&str> = allowed.map(|(method, _)| method.as_str()).collect();
+        names.join(", ")
     }
 }
 

@@ -52,6 +52,8 @@
 //! | RFC 3428, MESSAGE, both ways | [`SipClient::send_message`], [`SessionHandler::on_message`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
+//! | RFC 6665 §4.2, being subscribed to | [`SessionManagerBuilder::with_event_package`], [`SessionHandler::on_subscribe`], [`Watcher`] |
+//! | RFC 6665 §4.1.3, NOTIFY that nobody asked for | [`SessionHandler::on_notify`] |
 //! | RFC 3903, publishing | [`SipClient::publish`], [`PublicationHandle`] |
 //! | RFC 3842, message summaries; RFC 3863, presence documents | [`MessageSummary`], [`Presence`] |
 //! | RFC 5626 §4.5, back-off | [`SessionManagerBuilder::with_registration_backoff`] |
@@ -73,6 +75,7 @@ mod states;
 mod subscription;
 mod turns;
 mod uri;
+mod watcher;
 
 pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipClient};
 #[cfg(feature = "pidf")]
@@ -85,10 +88,13 @@ pub use registration::{Binding, RegistrationHandle, RegistrationState, Registrat
 pub use response::SipResponse;
 pub use states::{Life, States};
 pub use subscription::{Notification, Notifications, SubscriptionHandle, SubscriptionStates};
+pub use watcher::{SubscribeAnswer, Watcher, WatcherEnd};
 
 pub use sipora_auth::Credentials;
 pub use sipora_dialog_core::{
-    ApiError, Resubscribe, SubscriptionEnd, SubscriptionState, TerminationReason, TransactionId,
+    ApiError, BodyRefusal, CustomPackage, EventPackage, Forking, MessageSummaryPackage,
+    PresencePackage, Resubscribe, SubscriptionEnd, SubscriptionState, TerminationReason,
+    TransactionId,
 };
 pub use sipora_message as message;
 pub use sipora_message::{HeaderName, Method, Request, StatusCode, Uri};

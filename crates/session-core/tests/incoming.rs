@@ -146,7 +146,10 @@ async fn what_the_application_sets_is_not_set_twice() {
         ["text/plain"]
     );
     assert_eq!(answer.headers_named("Server").collect::<Vec<_>>(), ["Mine"]);
-    assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS, MESSAGE"));
+    assert_eq!(
+        answer.header("Allow").as_deref(),
+        Some("OPTIONS, MESSAGE, NOTIFY")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -306,10 +306,11 @@ async fn a_message_given_up_lets_the_next_one_go() {
 async fn who_takes_no_messages_says_405_and_what_it_takes() {
     struct Deaf;
     impl SessionHandler for Deaf {}
-    for handler in [None, Some(Arc::new(Deaf) as Arc<dyn SessionHandler>)] {
+    let deaf = Some(Arc::new(Deaf) as Arc<dyn SessionHandler>);
+    for (handler, allow) in [(None, "OPTIONS"), (deaf, "OPTIONS, NOTIFY")] {
         let answer = scene(handler).await.say("hello").await;
         assert_eq!(answer.status().as_u16(), 405);
-        assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS"));
+        assert_eq!(answer.header("Allow").as_deref(), Some(allow));
     }
 }
 
@@ -338,7 +339,10 @@ async fn the_application_may_refuse_and_a_2xx_has_no_body() {
 async fn where_messages_are_read_options_says_so() {
     let scene = scene(Some(Arc::new(Reader::new(Answer::ok())))).await;
     let answer = scene.alice.send_options(BOB).await.unwrap();
-    assert_eq!(answer.header("Allow").as_deref(), Some("OPTIONS, MESSAGE"));
+    assert_eq!(
+        answer.header("Allow").as_deref(),
+        Some("OPTIONS, MESSAGE, NOTIFY")
+    );
 }
 
 #[tokio::test(start_paused = true)]

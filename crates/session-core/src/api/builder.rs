@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sipora_auth::Credentials;
-use sipora_dialog_core::{SubscriberApi, SubscriberConfig, UnifiedDialogApi};
+use sipora_dialog_core::{
+    Authorizer, EventPackage, SubscriberApi, SubscriberConfig, UnifiedDialogApi,
+};
 use sipora_message::Uri;
 use sipora_transaction_core::{
     Endpoint, EndpointBuilder, EndpointConfig, EndpointError, IdSource, MessageObserver, Timers,
+    UserHandle,
 };
 use sipora_transport::{
     Advertised, BindError, Network, Resolver, SystemResolver, TokioNetwork, Transport,
@@ -19,10 +23,11 @@ use tokio::task::JoinSet;
 
 use super::coordinator::{Inner, Running};
 use super::{ListenerAddress, SessionCoordinator};
-use crate::incoming::{self, SessionUser, WAITING};
+use crate::incoming::{self, Abilities, Desk, SessionUser, WAITING};
 use crate::outgoing::{Outbound, authorizer};
 use crate::registration::Backoff;
 use crate::turns::Turns;
+use crate::watcher::{Board, Command, WatcherUser};
 use crate::{Error, Result, SessionHandler, subscription, uri};
 
 /// Builds a [`SessionCoordinator`]: sockets, timers, identity, credentials.
@@ -39,6 +44,7 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 /// | [`with_identity`](Self::with_identity) | `sip:anonymous@anonymous.invalid` | From of requests that name nobody (RFC 3261 §8.1.1.3) |
 /// | [`with_credentials`](Self::with_credentials) | none | |
 /// | [`with_handler`](Self::with_handler) | OPTIONS is answered with what this client can do, MESSAGE with 405 | RFC 3261 §11.2, §8.2.1 |
+/// | [`with_event_package`](Self::with_event_package) | none: SUBSCRIBE is answered with 489 where there is a handler, else 405 | RFC 6665 §4.2.1.1 |
 /// | [`with_timers`](Self::with_timers) | T1 500 ms, T2 4 s, T4 5 s | RFC 3261 table 4 |
 /// | [`with_request_timeout`](Self::with_request_timeout) | 64 × T1: 32 s | how long a transaction tries (timer F) |
 /// | [`with_registration_backoff`](Self::with_registration_backoff) | 30 s, at most 1800 s | RFC 5626 §4.5 |
@@ -71,6 +77,7 @@ pub struct SessionManagerBuilder {
     identity: String,
     credentials: Vec<Credentials>,
     handler: Option<Arc<dyn SessionHandler>>,
+    packages: Vec<Arc<dyn EventPackage>>,
     timers: Timers,
     request_timeout: Option<Duration>,
     backoff: Backoff,
@@ -93,6 +100,7 @@ impl SessionManagerBuilder {
             identity: "sip:anonymous@anonymous.invalid".to_owned(),
             credentials: Vec::new(),
             handler: None,
+            packages: Vec::new(),
             timers: Timers::default(),
             request_timeout: None,
             backoff: Backoff::default(),
@@ -152,6 +160,14 @@ impl SessionManagerBuilder {
     /// Lets the application answer what comes in.
     pub fn with_handler(mut self, handler: Arc<dyn SessionHandler>) -> Self {
         self.handler = Some(handler);
+        self
+    }
+
+    /// Lets others subscribe to this event; may be called for each. The handler decides, in
+    /// [`on_subscribe`](SessionHandler::on_subscribe). [`CustomPackage`](crate::CustomPackage) describes an event of one's
+    /// own.
+    pub fn with_event_package(mut self, package: impl EventPackage) -> Self {
+        self.packages.push(Arc::new(package));
         self
     }
 
@@ -216,6 +232,7 @@ impl SessionManagerBuilder {
         let proxy = self.proxy()?;
         let advertised = self.advertised()?;
         self.check_user_agent()?;
+        self.check_packages()?;
         let timeout = self.timeout()?;
         let network = self
             .network
@@ -226,24 +243,35 @@ impl SessionManagerBuilder {
             .take()
             .unwrap_or_else(|| Arc::new(SystemResolver::new()));
         let mut ids = self.ids.take().unwrap_or_else(IdSource::unpredictable);
+        let authorizer = authorizer(self.credentials.iter().cloned());
         let started = self
-            .start(&network, &resolver, &advertised, ids.split())
+            .start(&network, &resolver, &advertised, ids.split(), &authorizer)
             .await?;
         let Started {
             owner,
             dialogs,
             subscriber,
-            jobs,
+            desk,
+            watchers,
         } = started;
         let endpoint = owner.handle();
         let mut tasks = JoinSet::new();
-        if let (Some(handler), Some(jobs)) = (self.handler.clone(), jobs) {
-            tasks.spawn(incoming::serve(
+        if let Some(Waiting {
+            jobs,
+            handler,
+            board,
+            watchers,
+        }) = desk
+        {
+            let endpoint = endpoint.clone();
+            let desk = Desk {
                 jobs,
                 handler,
-                endpoint.clone(),
-                self.user_agent.clone(),
-            ));
+                endpoint,
+                board,
+                watchers,
+            };
+            tasks.spawn(desk.serve());
         }
         let listeners = owner
             .local_addresses()
@@ -256,7 +284,7 @@ impl SessionManagerBuilder {
             user_agent: self.user_agent,
             identity,
             proxy,
-            authorizer: authorizer(self.credentials.iter().cloned()),
+            authorizer,
             credentials: self.credentials,
             timeout,
             backoff: self.backoff,
@@ -271,6 +299,7 @@ impl SessionManagerBuilder {
                 resolver,
                 advertised,
                 listeners,
+                watchers,
                 is_client: self.is_client,
                 running: Mutex::new(Some(Running { owner, tasks })),
                 ended: watch::Sender::new(false),
@@ -284,6 +313,7 @@ impl SessionManagerBuilder {
         resolver: &Arc<dyn Resolver>,
         advertised: &Option<Advertised>,
         ids: IdSource,
+        authorizer: &Arc<dyn Authorizer>,
     ) -> Result<Started> {
         let mut config = EndpointConfig::default();
         config.transactions.timers = self.timers.clone();
@@ -303,29 +333,64 @@ impl SessionManagerBuilder {
         let subscriber = self.is_client.then(|| {
             let config = SubscriberConfig {
                 timer_n: self.timers.transaction_timeout(),
+                leaves_unsolicited: self.handler.is_some(),
                 ..SubscriberConfig::default()
             };
             SubscriberApi::add_to(&mut builder, config, subscription::packages())
         });
-        let (sender, jobs) = match self.handler {
-            Some(_) => {
-                let (sender, receiver) = mpsc::channel(WAITING);
-                (Some(sender), Some(receiver))
-            }
-            None => (None, None),
-        };
-        builder.add_user(SessionUser::new(
-            self.user_agent.clone(),
-            sender,
-            self.is_client,
-        ));
+        let names: Vec<&str> = self.packages.iter().map(|one| one.name()).collect();
+        let abilities = Arc::new(Abilities {
+            server: self.user_agent.clone(),
+            has_handler: self.handler.is_some(),
+            is_client: self.is_client,
+            events: names.join(", "),
+        });
+        let watchers = Arc::<AtomicUsize>::default();
+        let (mut desk, mut sender) = (None, None);
+        if let Some(handler) = &self.handler {
+            let (jobs, waiting) = mpsc::channel(WAITING);
+            let board = Board::default();
+            let user = WatcherUser::new(
+                self.packages.clone(),
+                builder.split_ids(),
+                authorizer.clone(),
+                jobs.clone(),
+                abilities.clone(),
+                board.clone(),
+                watchers.clone(),
+            );
+            sender = Some(jobs);
+            desk = Some(Waiting {
+                jobs: waiting,
+                handler: handler.clone(),
+                board,
+                watchers: builder.add_user(user),
+            });
+        }
+        builder.add_user(SessionUser::new(abilities, sender));
         let owner = builder.build().await.map_err(listen_error)?;
         Ok(Started {
             owner,
             dialogs,
             subscriber,
-            jobs,
+            desk,
+            watchers,
         })
+    }
+
+    fn check_packages(&self) -> Result<()> {
+        let wrong = |reason: &str| Err(Error::setting("with_event_package", reason));
+        if !self.packages.is_empty() && self.handler.is_none() {
+            return wrong("needs a handler, whose on_subscribe decides");
+        }
+        let is_token = |name: &str| {
+            let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(c);
+            !name.is_empty() && name.chars().all(is_of_token)
+        };
+        if !self.packages.iter().all(|one| is_token(one.name())) {
+            return wrong("has a name that is no token (RFC 6665 §8.4)");
+        }
+        Ok(())
     }
 
     fn proxy(&self) -> Result<Option<Uri>> {
@@ -421,7 +486,16 @@ struct Started {
     owner: Endpoint,
     dialogs: UnifiedDialogApi,
     subscriber: Option<SubscriberApi>,
-    jobs: Option<mpsc::Receiver<incoming::Job>>,
+    desk: Option<Waiting>,
+    watchers: Arc<AtomicUsize>,
+}
+
+/// A [`Desk`] but for the endpoint.
+struct Waiting {
+    jobs: mpsc::Receiver<incoming::Job>,
+    handler: Arc<dyn SessionHandler>,
+    board: Board,
+    watchers: UserHandle<Command>,
 }
 
 fn listen_error(error: EndpointError) -> Error {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(super) struct Inner {
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) advertised: Option<Advertised>,
     pub(super) listeners: Vec<ListenerAddress>,
+    /// Subscriptions of others to what the application tells.
+    pub(super) watchers: Arc<AtomicUsize>,
     /// Whether `enable_sip_client` was called.
     pub(super) is_client: bool,
     pub(super) running: Mutex<Option<Running>>,
@@ -121,6 +124,12 @@ impl SessionCoordinator {
     /// Counts what the transaction layer did and holds.
     pub fn metrics(&self) -> Metrics {
         self.inner.endpoint.metrics()
+    }
+
+    /// How many subscriptions of others there are to what this application tells: see
+    /// [`on_subscribe`](crate::SessionHandler::on_subscribe). Up to 5,000; then SUBSCRIBE is answered with 503.
+    pub fn watcher_count(&self) -> usize {
+        self.inner.watchers.load(Ordering::Relaxed)
     }
 
     /// Ends everything, and waits for the end.
