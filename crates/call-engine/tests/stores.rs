@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::watcher::Watcher;
 use common::*;
 use sipora_call_engine::{
     AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, Cursor, LocationStore,
     MemoryStore, Page, Secret, StoreError, Timestamp, UserStore, Users,
 };
+use sipora_session_core::Basic;
 
 /// A store behind a wire: every answer takes a second.
 #[derive(Default)]
@@ -211,6 +213,57 @@ async fn a_shutdown_finishes_what_waits_for_a_store_and_takes_nothing_new() {
     assert_eq!(lab.engine.binding_count().await.unwrap(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_watcher_is_told_the_last_state_however_long_the_store_takes() {
+    let mut lab = slow_lab(How::Well).await;
+    let mut watcher = Watcher::new(&lab.network, "192.0.2.21:5060");
+    assert_eq!(status(&watcher.watch().await), 200);
+    assert_eq!(watcher.basic().await, Some(Basic::Closed));
+    // Each change while the look for the one before is under way.
+    for cseq in 1..=7 {
+        let expires = 60 * (cseq % 2);
+        let contact = format!("<sip:a@192.0.2.1>;expires={expires}");
+        let request = lab.phone.request(&register(cseq).contact(&contact));
+        lab.phone.send(request.as_bytes());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let mut last = watcher.told(10).await.expect("a change");
+    while let Some(told) = watcher.told(10).await {
+        last = told;
+    }
+    assert_eq!(last.basic(), Some(Basic::Open));
+    assert_eq!(lab.engine.binding_count().await.unwrap(), 1);
+    // And its end, of which nobody tells.
+    assert_eq!(watcher.told(50).await.unwrap().basic(), Some(Basic::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_while_a_subscribe_waits_for_the_store_is_not_missed() {
+    let mut lab = slow_lab(How::Well).await;
+    let request = lab.phone.request(&register(1).contact("<sip:a@192.0.2.1>"));
+    lab.phone.send(request.as_bytes());
+    // Asked before the binding is stored, answered after.
+    tokio::time::sleep(Duration::from_millis(990)).await;
+    let mut watcher = Watcher::new(&lab.network, "192.0.2.21:5060");
+    assert_eq!(status(&watcher.watch().await), 200);
+    let mut last = watcher.told(2).await.expect("a NOTIFY");
+    while let Some(told) = watcher.told(10).await {
+        last = told;
+    }
+    assert_eq!(last.basic(), Some(Basic::Open));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_or_breaks_lets_nobody_watch_and_is_no_news() {
+    for how in [How::Failing, How::Panicking] {
+        let lab = slow_lab(how).await;
+        let mut watcher = Watcher::new(&lab.network, "192.0.2.21:5060");
+        assert_eq!(status(&watcher.watch().await), 500);
+        assert!(watcher.told(10).await.is_none());
+        assert_eq!(lab.engine.metrics().presence.subscriptions, 0);
+    }
+}
+
 /// Users behind a wire.
 struct SlowUsers(Arc<Users>);
 
@@ -267,6 +320,11 @@ async fn users_may_come_from_a_store_that_takes_its_time() {
         ),
         500
     );
+    let mut watcher =
+        Watcher::new(&lab.network, "192.0.2.21:5060").logged_in("alice", "wonderland");
+    assert_eq!(status(&watcher.watch().await), 200);
+    assert_eq!(watcher.basic().await, Some(Basic::Open));
+    assert_eq!(status(&watcher.subscribe(&["Expires: 0"]).await), 200);
     // Whose credentials, then whether there is such a user: each question takes its time.
     for (number, (uri, owed)) in [
         ("sip:nobody@example.com", 404),
