@@ -49,6 +49,7 @@
 //! | RFC 3261 §10.2, registering, refreshing, removing, fetching bindings | [`SipClient::register`], [`RegistrationHandle`] |
 //! | RFC 3261 §10.2.8, 423 | [`SipClient::register`] |
 //! | RFC 3261 §11, OPTIONS, both ways | [`SipClient::send_options`], [`SessionHandler::on_options`] |
+//! | RFC 3261 §11, OPTIONS again and again | [`SipClient::watch_reachability`], [`ReachabilityHandle`] |
 //! | RFC 3428, MESSAGE, both ways | [`SipClient::send_message`], [`SessionHandler::on_message`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
@@ -69,6 +70,7 @@ mod handler;
 mod incoming;
 mod outgoing;
 mod publication;
+mod reachability;
 mod registration;
 mod response;
 mod states;
@@ -84,6 +86,7 @@ pub use bodies::{BodyError, MessageCount, MessageSummary};
 pub use error::{Error, Result};
 pub use handler::{Answer, Incoming, SessionHandler};
 pub use publication::{PublicationHandle, PublicationState, PublicationStates};
+pub use reachability::{Reachability, ReachabilityHandle, ReachabilityStates};
 pub use registration::{Binding, RegistrationHandle, RegistrationState, RegistrationStates};
 pub use response::SipResponse;
 pub use states::{Life, States};

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use sipora_message::Request;
 
 use crate::{
-    Credentials, Error, PublicationHandle, RegistrationHandle, Result, SipResponse,
-    SubscriptionHandle,
+    Credentials, Error, PublicationHandle, ReachabilityHandle, RegistrationHandle, Result,
+    SipResponse, SubscriptionHandle,
 };
 
 /// Does what a SIP client does outside calls: it registers, asks for capabilities, and sends messages and requests of its
@@ -259,6 +259,43 @@ pub trait SipClient: Send + Sync {
         let what = "publish".to_owned();
         Err(Error::NotImplemented { what })
     }
+
+    /// Asks `target_uri` with OPTIONS every `interval`, and tells whether it answers, until the handle is dropped.
+    ///
+    /// It returns at once; [`ReachabilityHandle`] says what counts as an answer, and when the next request goes out.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: &sipora_session_core::SessionCoordinator) -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::{Reachability, SipClient};
+    /// use std::time::Duration;
+    ///
+    /// let trunk = coordinator.watch_reachability("sip:trunk.example.com", Duration::from_secs(30)).await?;
+    /// let mut states = trunk.states();
+    /// while let Some(state) = states.next().await {
+    ///     match state {
+    ///         Reachability::Reachable { round_trip, .. } => println!("up: {round_trip:?}"),
+    ///         Reachability::Unreachable { error } => println!("down: {error}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidUri`](crate::Error::InvalidUri) and [`NotImplemented`](crate::Error::NotImplemented) for the target,
+    /// [`InvalidConfiguration`](crate::Error::InvalidConfiguration) for an interval below a second or above a day. What
+    /// becomes of the requests is a state, not an error. The default body gives
+    /// [`NotImplemented`](crate::Error::NotImplemented).
+    async fn watch_reachability(
+        &self,
+        target_uri: &str,
+        interval: Duration,
+    ) -> Result<ReachabilityHandle> {
+        let _ = (target_uri, interval);
+        let what = "watch_reachability".to_owned();
+        Err(Error::NotImplemented { what })
+    }
 }
 
 #[async_trait]
@@ -325,5 +362,13 @@ impl<T: SipClient + ?Sized> SipClient for Arc<T> {
         (**self)
             .publish(target_uri, event, content_type, body, expires)
             .await
+    }
+
+    async fn watch_reachability(
+        &self,
+        target_uri: &str,
+        interval: Duration,
+    ) -> Result<ReachabilityHandle> {
+        (**self).watch_reachability(target_uri, interval).await
     }
 }

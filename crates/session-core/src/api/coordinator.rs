@@ -12,15 +12,15 @@ use sipora_message::{Method, Request, RequestBuilder, Uri};
 use sipora_transaction_core::{Endpoint, EndpointHandle, Metrics, TransportFailure};
 use sipora_transport::{Advertised, Destination, Network, Resolver, Transport};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::SipClient;
 use crate::outgoing::Outbound;
 use crate::publication::{self, Document};
 use crate::registration::{self, Wish};
 use crate::{
-    Error, PublicationHandle, RegistrationHandle, Result, SipResponse, SubscriptionHandle,
-    subscription, uri,
+    Error, PublicationHandle, ReachabilityHandle, RegistrationHandle, Result, SipResponse,
+    SubscriptionHandle, reachability, subscription, uri,
 };
 
 /// A running client: it owns the sockets, the transactions and the tasks of its registrations.
@@ -169,19 +169,21 @@ impl SessionCoordinator {
         wish: Wish<'_>,
     ) -> Result<RegistrationHandle> {
         let outbound = self.client(operation)?;
-        registration::register(outbound, wish, |owner| {
-            let mut running = self.inner.lock();
-            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.tasks;
-            while tasks.try_join_next().is_some() {}
-            Ok(tasks.spawn(owner.run()))
-        })
-        .await
+        registration::register(outbound, wish, |owner| self.inner.spawn(owner.run())).await
     }
 }
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a task that a shutdown ends.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<AbortHandle> {
+        let mut running = self.lock();
+        let tasks = &mut running.as_mut().ok_or(Error::Closed)?.tasks;
+        while tasks.try_join_next().is_some() {}
+        Ok(tasks.spawn(task))
     }
 
     /// Finds the first destination that a listener of ours leads to, and our address on that way.
@@ -336,12 +338,22 @@ impl SipClient for SessionCoordinator {
             body: body.to_owned(),
         };
         publication::publish(outbound, target, event, document, expires, |owner| {
-            let mut running = self.inner.lock();
-            let tasks = &mut running.as_mut().ok_or(Error::Closed)?.tasks;
-            while tasks.try_join_next().is_some() {}
-            Ok(tasks.spawn(owner.run()))
+            self.inner.spawn(owner.run())
         })
         .await
+    }
+
+    async fn watch_reachability(
+        &self,
+        target_uri: &str,
+        interval: Duration,
+    ) -> Result<ReachabilityHandle> {
+        let outbound = self.client("watch_reachability")?;
+        let target = uri::target("target_uri", target_uri)?;
+        outbound.check_next_hop(&target)?;
+        reachability::watch_reachability(outbound, target, interval, |owner| {
+            self.inner.spawn(owner.run())
+        })
     }
 }
 

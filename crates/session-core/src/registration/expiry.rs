@@ -84,7 +84,7 @@ impl Jitter {
     }
 
     /// A duration between `low` and `high`.
-    fn between(self, low: Duration, high: Duration) -> Duration {
+    pub(crate) fn between(self, low: Duration, high: Duration) -> Duration {
         let span = high.saturating_sub(low);
         low.saturating_add(span.saturating_mul(self.0.into()) / 1000)
     }
