@@ -12,6 +12,7 @@ use sipora_call_engine::Algorithm;
 use sipora_call_engine::message::Uri;
 
 use crate::exit::Failure;
+use crate::presence_settings::PresenceSettings;
 
 /// Is the configuration file. Each flag of `sipora serve` has its key here, with `_` for `-`.
 #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -30,6 +31,8 @@ pub(crate) struct ConfigFile {
     pub(crate) expires: Expires,
     #[serde(deserialize_with = "contacts")]
     pub(crate) maximum_contacts: Option<usize>,
+    pub(crate) no_presence: bool,
+    pub(crate) presence: Option<PresenceSettings>,
 }
 
 impl ConfigFile {
@@ -57,6 +60,9 @@ impl ConfigFile {
         })?;
         if config.no_auth && config.users.is_some() {
             return Err(" users and no_auth exclude each other".to_owned());
+        }
+        if config.no_presence && config.presence.is_some() {
+            return Err(" no_presence and [presence] exclude each other".to_owned());
         }
         Ok(config)
     }
@@ -118,19 +124,31 @@ impl TryFrom<ExpiresTable> for Expires {
             maximum,
         } = table;
         // RFC 3261 §10.3 lets nobody refuse an hour.
+        Expires::checked("expires", default, minimum, maximum)
+    }
+}
+
+impl Expires {
+    /// Checks the three of the table `table`.
+    pub(crate) fn checked(
+        table: &str,
+        default: u32,
+        minimum: u32,
+        maximum: u32,
+    ) -> Result<Expires, String> {
         if !(1..=3600).contains(&minimum) {
             return Err(format!(
-                "expires.minimum is from 1 to 3600, and not {minimum}"
+                "{table}.minimum is from 1 to 3600, and not {minimum}"
             ));
         }
         if maximum < minimum {
             return Err(format!(
-                "expires.maximum is {maximum}, below expires.minimum, which is {minimum}"
+                "{table}.maximum is {maximum}, below {table}.minimum, which is {minimum}"
             ));
         }
         if !(minimum..=maximum).contains(&default) {
             return Err(format!(
-                "expires.default lies between minimum ({minimum}) and maximum ({maximum}), and is {default}"
+                "{table}.default lies between minimum ({minimum}) and maximum ({maximum}), and is {default}"
             ));
         }
         Ok(Expires {
@@ -310,6 +328,8 @@ const LISTEN_FORM: &str = "expected udp:HOST:PORT or tcp:HOST:PORT, as in udp:0.
 
 #[cfg(test)]
 mod tests {
+    use sipora_call_engine::PresenceConfig;
+
     use super::*;
 
     #[test]
@@ -333,6 +353,8 @@ mod tests {
         let (example, _) = rest.split_once("```").unwrap();
         let config = ConfigFile::parse(example).unwrap();
         assert_eq!(config.expires, Expires::default());
+        let presence = config.presence.map(PresenceConfig::from);
+        assert_eq!(presence, Some(PresenceConfig::default()));
         let without_auth = example
             .replace("users =", "# users =")
             .replace("# no_auth", "no_auth");
@@ -349,6 +371,7 @@ mod tests {
             users = "users.txt"
             digest = ["SHA-256", "MD5"]
             maximum_contacts = 3
+            no_presence = true
             [expires]
             minimum = 30
             "#,
@@ -366,6 +389,7 @@ mod tests {
         assert_eq!(config.users, Some(PathBuf::from("users.txt")));
         assert_eq!(config.digest, [Digest::Sha256, Digest::Md5]);
         assert_eq!(config.maximum_contacts, Some(3));
+        assert!(config.no_presence);
         assert_eq!((config.expires.minimum, config.expires.default), (30, 3600));
     }
 
@@ -461,6 +485,14 @@ mod tests {
     fn users_and_no_auth_exclude_each_other() {
         let problem = ConfigFile::parse("users = \"u\"\nno_auth = true\n").unwrap_err();
         assert!(problem.contains("exclude each other"), "{problem}");
+    }
+
+    #[test]
+    fn presence_is_switched_off_or_set_up() {
+        let problem = ConfigFile::parse("no_presence = true\n[presence]\n").unwrap_err();
+        assert!(problem.contains("exclude each other"), "{problem}");
+        let problem = ConfigFile::parse("\n[presence]\nminimum = 0\n").unwrap_err();
+        assert!(problem.starts_with("2:1: presence.minimum"), "{problem}");
     }
 
     #[test]

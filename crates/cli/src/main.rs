@@ -18,6 +18,7 @@ mod notified;
 mod open_files;
 mod options;
 mod output;
+mod presence_settings;
 mod publish;
 mod register;
 mod serve;

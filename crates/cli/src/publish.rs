@@ -161,8 +161,8 @@ fn presence(target: &Uri, status: Option<Status>, note: Option<&str>) -> Result<
         Status::Closed => Basic::Closed,
     };
     // Another program of the same user has a tuple of another name, so that a server can tell theirs apart.
-    let id = RandomState::new().hash_one(std::process::id());
-    let mut tuple = Tuple::new(format!("sipora-{id:016x}"))
+    let id = RandomState::new().hash_one(std::process::id()) as u32;
+    let mut tuple = Tuple::new(format!("sipora-{id:08x}"))
         .with_basic(basic)
         .with_contact(entity.as_str());
     if let Some(note) = note {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use sipora_call_engine::{Algorithm, CallCenterConfig, CallCenterEngine, TransportConfig, Users};
+use sipora_call_engine::{
+    Algorithm, CallCenterConfig, CallCenterEngine, PresenceConfig, TransportConfig, Users,
+};
 
 use crate::arguments::SERVER_EXIT_STATUSES;
 use crate::config::{self, ConfigFile, Digest, Expires, Listen};
@@ -49,6 +51,10 @@ pub(crate) struct ServeArguments {
         ignore_case = true
     )]
     digest: Vec<Digest>,
+
+    /// Answer neither SUBSCRIBE nor PUBLISH
+    #[arg(long)]
+    no_presence: bool,
 
     /// Log more on standard error; RUST_LOG, where set, decides instead
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -141,6 +147,8 @@ struct Settings {
     digest: Vec<Digest>,
     expires: Expires,
     maximum_contacts: Option<usize>,
+    /// None: without presence.
+    presence: Option<PresenceConfig>,
 }
 
 impl Settings {
@@ -177,6 +185,10 @@ impl Settings {
             digest: first_given(arguments.digest, file.digest),
             expires: file.expires,
             maximum_contacts: file.maximum_contacts,
+            presence: match arguments.no_presence || file.no_presence {
+                true => None,
+                false => Some(file.presence.map_or_else(PresenceConfig::new, Into::into)),
+            },
         })
     }
 
@@ -190,6 +202,10 @@ impl Settings {
         if let Some(maximum) = self.maximum_contacts {
             config = config.with_max_contacts(maximum);
         }
+        config = match self.presence {
+            Some(presence) => config.with_presence(presence),
+            None => config.without_presence(),
+        };
         for listen in &self.listen {
             config = match listen {
                 Listen::Udp(address) => config.with_udp_listener(address),
@@ -280,6 +296,20 @@ mod tests {
         assert_eq!(settings.users, Some(PathBuf::from("u.txt")));
         assert_eq!(settings.expires.maximum, 600);
         assert_eq!(settings.maximum_contacts, Some(2));
+    }
+
+    #[test]
+    fn presence_is_there_unless_it_is_switched_off() {
+        let presence = |flags: &[&str], text: &str| {
+            let flags = [&["--no-auth"], flags].concat();
+            let settings = Settings::merge(arguments(&flags), file(text)).unwrap();
+            settings.presence
+        };
+        assert_eq!(presence(&[], ""), Some(PresenceConfig::default()));
+        let few = PresenceConfig::new().with_expires(300, 60, 3600);
+        assert_eq!(presence(&[], "[presence]\ndefault = 300"), Some(few));
+        assert_eq!(presence(&["--no-presence"], "[presence]"), None);
+        assert_eq!(presence(&[], "no_presence = true"), None);
     }
 
     #[test]
