@@ -1,9 +1,10 @@
-//! What Sipora's own tests stand on: a simulated network, a runner of seeds, and fixtures. Not published.
+//! What Sipora's own tests stand on: a simulated network, a runner of seeds, a wire auditor, and fixtures. Not published.
 //!
 //! [`SimNetwork`] is a network in one process, in virtual time: it loses, duplicates, reorders and delays datagrams, delays,
 //! fragments and resets connections, and parts hosts, all from one seed. Its [`SimHost`]s implement
 //! [`Network`](sipora_transport::Network), so that whatever is written against that trait runs on it. [`for_each_seed`] runs a
-//! scenario under many seeds and says how to replay the one that failed.
+//! scenario under many seeds and says how to replay the one that failed. The network's [`Auditor`](audit::Auditor) watches
+//! every message, and fails scenarios in which one breaks a rule of RFC 3261.
 //!
 //! ```
 //! use sipora_testkit::{Conditions, for_each_seed};
@@ -21,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod fixtures;
 mod log;
 mod seeds;

@@ -14,7 +14,7 @@ pub fn seeds() -> Range<u64> {
 /// Runs a scenario once for each seed, on a network of its own, in virtual time and on one thread.
 ///
 /// With `SIPORA_SEED=n` in the environment it runs that seed alone. A seed that fails is printed with what went over its
-/// network, and the panic goes on. A scenario that does not end within a week of virtual time has failed.
+/// network, and the panic goes on. So is one in which a message broke a rule (see [`audit`](crate::audit)). A scenario that does not end within a week of virtual time has failed.
 pub fn for_each_seed<F, S>(seeds: impl IntoIterator<Item = u64>, mut scenario: F)
 where
     F: FnMut(SimNetwork) -> S,
@@ -45,7 +45,8 @@ where
         runtime.block_on(async { tokio::time::timeout(LONGEST, scenario).await })
     }));
     let failure = match outcome {
-        Ok(Ok(())) => return,
+        Ok(Ok(())) if network.auditor().violations().is_empty() => return,
+        Ok(Ok(())) => Some(audit(&network)),
         Ok(Err(_)) => None,
         Err(panic) => Some(panic),
     };
@@ -54,6 +55,15 @@ where
         Some(panic) => resume_unwind(panic),
         None => panic!("seed {seed}: the scenario did not end within a week of virtual time"),
     }
+}
+
+/// Fails a scenario whose messages broke a rule.
+fn audit(network: &SimNetwork) -> Box<dyn std::any::Any + Send> {
+    let auditor = network.auditor();
+    let objection = catch_unwind(AssertUnwindSafe(|| auditor.assert_clean()));
+    objection
+        .err()
+        .unwrap_or_else(|| Box::new("the auditor objects"))
 }
 
 /// Prints where a failing test's reader looks.

@@ -8,6 +8,7 @@ mod stream;
 mod world;
 
 use crate::Packet;
+use crate::audit::Auditor;
 use async_trait::async_trait;
 use sipora_transport::{DatagramSocket, Network, Now, Stream, StreamListener};
 use std::io;
@@ -132,6 +133,11 @@ impl SimNetwork {
     /// Calls a function for every packet, as it is sent. It must not touch the network.
     pub fn observe(&self, observer: impl Fn(&Packet) + Send + Sync + 'static) {
         self.world().observe(Box::new(observer));
+    }
+
+    /// Returns what watches every message that is sent.
+    pub fn auditor(&self) -> Arc<Auditor> {
+        Arc::clone(&self.world().auditor)
     }
 
     /// Returns what was sent: the last 10,000 packets.

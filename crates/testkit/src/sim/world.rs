@@ -3,6 +3,7 @@
 use super::Conditions;
 use super::datagram::Mailbox;
 use super::stream::{Accepting, Connection};
+use crate::audit::{Auditor, Sighting};
 use crate::{Fate, Packet};
 use bytes::Bytes;
 use rand::rngs::StdRng;
@@ -46,6 +47,7 @@ pub(super) struct World {
     last_id: u64,
     packets: VecDeque<Packet>,
     observers: Vec<Observer>,
+    pub(super) auditor: Arc<Auditor>,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
             last_id: 0,
             packets: VecDeque::new(),
             observers: Vec::new(),
+            auditor: Arc::default(),
         }
     }
 
@@ -266,6 +269,7 @@ impl World {
             bytes,
             fate,
         };
+        self.auditor.see(Sighting::from(&packet));
         self.observers.iter().for_each(|observer| observer(&packet));
         if self.packets.len() >= MOST_PACKETS {
             self.packets.pop_front();

@@ -1,10 +1,11 @@
 //! Real sockets of the loopback interface.
 
-use crate::stage::{Client, Order, Server, final_of, request, request_with, send};
+use crate::stage::{Client, Order, Server, Watch, final_of, request, request_with, send};
 use sipora_message::{Limits, Message, Method};
 use sipora_transaction_core::{Endpoint, EndpointError, Event, RequestError, Target};
 use sipora_transport::Transport;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
@@ -12,8 +13,13 @@ fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-async fn server(methods: &[Method], invite: Option<u16>) -> (Endpoint, SocketAddr) {
+async fn server(
+    watch: &Arc<Watch>,
+    methods: &[Method],
+    invite: Option<u16>,
+) -> (Endpoint, SocketAddr) {
     let mut builder = Endpoint::builder()
+        .observer(Arc::clone(watch) as _)
         .listen(Transport::Udp, any_port())
         .listen(Transport::Tcp, any_port());
     let (mut user, _seen) = Server::new(methods);
@@ -25,16 +31,19 @@ async fn server(methods: &[Method], invite: Option<u16>) -> (Endpoint, SocketAdd
     (endpoint, addresses[0].1)
 }
 
-async fn client() -> (Endpoint, sipora_transaction_core::UserHandle<Order>) {
-    let mut builder = Endpoint::builder().listen(Transport::Udp, any_port());
+async fn client(watch: &Arc<Watch>) -> (Endpoint, sipora_transaction_core::UserHandle<Order>) {
+    let mut builder = Endpoint::builder()
+        .observer(Arc::clone(watch) as _)
+        .listen(Transport::Udp, any_port());
     let handle = builder.add_user(Client::default());
     (builder.build().await.unwrap(), handle)
 }
 
 #[tokio::test]
 async fn requests_are_answered_over_udp_and_tcp() {
-    let (one, address) = server(&[Method::Options, Method::Message], None).await;
-    let (other, client) = client().await;
+    let watch = Arc::new(Watch::default());
+    let (one, address) = server(&watch, &[Method::Options, Method::Message], None).await;
+    let (other, client) = client(&watch).await;
     for (target, transport) in [(Target::udp(address), "UDP"), (Target::tcp(address), "TCP")] {
         for number in 0..100 {
             let (_, mut events) =
@@ -61,13 +70,15 @@ async fn requests_are_answered_over_udp_and_tcp() {
     );
     one.shutdown().await;
     other.shutdown().await;
+    watch.0.assert_clean();
 }
 
 #[tokio::test]
 async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
-    let (_one, address) = server(&[Method::Invite], Some(603)).await;
-    let (_two, ringing) = server(&[Method::Invite], None).await;
-    let (_other, client) = client().await;
+    let watch = Arc::new(Watch::default());
+    let (_one, address) = server(&watch, &[Method::Invite], Some(603)).await;
+    let (_two, ringing) = server(&watch, &[Method::Invite], None).await;
+    let (_other, client) = client(&watch).await;
     for target in [Target::udp(address), Target::tcp(address)] {
         let (_, mut events) = send(&client, request(Method::Invite, 1), target).await;
         assert_eq!(final_of(&mut events).await.status().as_u16(), 603);
@@ -81,10 +92,12 @@ async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
         client.send(Order::Cancel(id)).await.unwrap();
         assert_eq!(final_of(&mut events).await.status().as_u16(), 487);
     }
+    watch.0.assert_clean();
 }
 
 #[tokio::test]
 async fn a_closed_udp_port_is_a_transport_failure_and_a_closed_tcp_port_too() {
+    let watch = Arc::new(Watch::default());
     let udp = UdpSocket::bind(any_port())
         .await
         .unwrap()
@@ -95,7 +108,7 @@ async fn a_closed_udp_port_is_a_transport_failure_and_a_closed_tcp_port_too() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let (_other, client) = client().await;
+    let (_other, client) = client(&watch).await;
     let mut targets = vec![Target::tcp(tcp)];
     if cfg!(target_os = "linux") {
         targets.push(Target::udp(udp));
@@ -114,11 +127,13 @@ async fn a_closed_udp_port_is_a_transport_failure_and_a_closed_tcp_port_too() {
             "{event:?}"
         );
     }
+    watch.0.assert_clean();
 }
 
 #[tokio::test]
 async fn an_occupied_port_is_an_error() {
-    let (_one, address) = server(&[], None).await;
+    let watch = Arc::new(Watch::default());
+    let (_one, address) = server(&watch, &[], None).await;
     for transport in [Transport::Udp, Transport::Tcp] {
         let error = Endpoint::builder()
             .listen(transport, address)
@@ -127,12 +142,14 @@ async fn an_occupied_port_is_an_error() {
             .unwrap_err();
         assert!(matches!(error, EndpointError::Bind(error) if error.is_in_use()));
     }
+    watch.0.assert_clean();
 }
 
 /// Frames of a stream: a bad request is answered, and the connection goes on.
 #[tokio::test]
 async fn a_malformed_request_on_a_stream_gets_400_and_the_next_one_its_answer() {
-    let (_one, address) = server(&[Method::Options], None).await;
+    let watch = Arc::new(Watch::default());
+    let (_one, address) = server(&watch, &[Method::Options], None).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let options = |cseq: &str, branch: &str| {
         format!(
@@ -168,7 +185,8 @@ async fn a_malformed_request_on_a_stream_gets_400_and_the_next_one_its_answer() 
 /// A thousand REGISTERs from one socket: each is answered, in bursts larger than a batch.
 #[tokio::test]
 async fn bursts_of_datagrams_are_all_answered() {
-    let (one, address) = server(&[Method::Register], None).await;
+    let watch = Arc::new(Watch::default());
+    let (one, address) = server(&watch, &[Method::Register], None).await;
     let socket = UdpSocket::bind(any_port()).await.unwrap();
     let local = socket.local_addr().unwrap();
     let mut buffer = vec![0; 65_536];

@@ -2,6 +2,7 @@
 
 use sipora_message::{Limits, Message, Method, Request, Response, StatusCode, Uri};
 use sipora_testkit::SimNetwork;
+use sipora_testkit::audit::{Auditor, Sighting};
 use sipora_transaction_core::{
     Claim, Context, Direction, Endpoint, EndpointBuilder, Event, IdSource, IncomingRequest,
     MessageObserver, RequestId, RequestOptions, SendError, ServerTransactionId, Target, User,
@@ -268,27 +269,20 @@ pub async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
-/// Looks at everything that went over the network: what has one branch, method and sender is one message sent again, octet
-/// for octet, save that a transaction may answer provisionally before it answers finally.
-pub fn audit(network: &SimNetwork) {
-    let mut first = HashMap::new();
-    for packet in network.packets() {
-        let Ok(message) = Message::parse(packet.bytes.clone(), &Limits::default()) else {
-            panic!("no message: {packet}");
-        };
-        message
-            .check()
-            .unwrap_or_else(|error| panic!("{error}: {packet}"));
-        let headers = message.headers();
-        let branch = headers.via().unwrap().branch().unwrap().to_owned();
-        let method = headers.cseq().unwrap().method;
-        let status = message.as_response().map(|response| response.status());
-        if status.is_some_and(|status| status.is_provisional()) {
-            continue;
+/// Shows an auditor what endpoints on real sockets send.
+#[derive(Default)]
+pub struct Watch(pub Auditor);
+
+impl MessageObserver for Watch {
+    fn on_message(&self, _now: Now, direction: Direction, flow: &Flow, bytes: &[u8]) {
+        if direction == Direction::Out {
+            self.0.see(Sighting {
+                at: Duration::ZERO,
+                transport: flow.transport,
+                source: (Ipv4Addr::UNSPECIFIED, 0).into(),
+                destination: flow.remote,
+                bytes,
+            });
         }
-        let before = first
-            .entry((branch, method, status.is_some(), packet.source))
-            .or_insert_with(|| packet.clone());
-        assert_eq!(before.bytes, packet.bytes, "{before} and {packet}");
     }
 }
