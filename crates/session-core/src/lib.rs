@@ -90,7 +90,9 @@ pub use reachability::{Reachability, ReachabilityHandle, ReachabilityStates};
 pub use registration::{Binding, RegistrationHandle, RegistrationState, RegistrationStates};
 pub use response::SipResponse;
 pub use states::{Life, States};
-pub use subscription::{Notification, Notifications, SubscriptionHandle, SubscriptionStates};
+pub use subscription::{
+    Documents, Notification, Notifications, SubscriptionHandle, SubscriptionStates,
+};
 pub use watcher::{SubscribeAnswer, Watcher, WatcherEnd};
 
 pub use sipora_auth::Credentials;

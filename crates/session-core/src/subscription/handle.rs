@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use sipora_dialog_core::{Subscription, SubscriptionEnd, SubscriptionState};
@@ -10,7 +10,7 @@ use sipora_message::Uri;
 
 use super::{Notification, failure};
 use crate::states::States;
-use crate::{Error, Result, SipResponse};
+use crate::{BodyError, Error, MessageSummary, Result, SipResponse};
 
 /// Follows the states of a subscription: see [`SubscriptionHandle::states`].
 pub type SubscriptionStates = States<SubscriptionState>;
@@ -104,7 +104,29 @@ impl SubscriptionHandle {
         ))
     }
 
+    /// The presence documents among the notifications (RFC 3863), read; shares its place with [`next`](Self::next). In the
+    /// event `presence` what makes no sense got 400 and is not seen here; in others it is an error, and the next one follows.
+    #[cfg(feature = "pidf")]
+    pub fn presence(&mut self) -> Documents<'_, crate::Presence> {
+        Documents {
+            link: &self.link,
+            read: Notification::presence,
+        }
+    }
+
+    /// The message summaries among the notifications (RFC 3842), read; shares its place with [`next`](Self::next). What is
+    /// none is an error, and the next one follows.
+    pub fn message_summaries(&mut self) -> Documents<'_, MessageSummary> {
+        Documents {
+            link: &self.link,
+            read: Notification::message_summary,
+        }
+    }
+
     /// Refreshes now, and gives the seconds that are granted; the notifier sends its present state again.
+    ///
+    /// A 2xx "MUST contain an Expires header field" (RFC 6665 §4.2.1.1); where a notifier forgets it, what was asked for
+    /// counts, or what a NOTIFY has said since.
     ///
     /// # Errors
     ///
@@ -114,13 +136,23 @@ impl SubscriptionHandle {
         let response = self.link.refresh().await?;
         if response.status().is_success() {
             let granted = response.headers().expires().ok().flatten();
-            return Ok(granted.unwrap_or_default());
+            return Ok(granted.unwrap_or_else(|| self.seconds_left()));
         }
         let refused = SubscriptionEnd::Refused {
             response,
             refusal: None,
         };
         Err(failure(refused, self.has_credentials))
+    }
+
+    fn seconds_left(&self) -> u32 {
+        let left = match self.state() {
+            SubscriptionState::Active { expires_in }
+            | SubscriptionState::Pending { expires_in } => expires_in,
+            _ => return 0,
+        };
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
     /// Ends the subscription with an expiry of zero, and waits for its end: the last NOTIFY, which can still be read, or
@@ -163,5 +195,41 @@ impl Stream for Notifications<'_> {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Notification>> {
         let next = self.link.poll_next(context);
         next.map(|notification| notification.map(Notification::new))
+    }
+}
+
+/// Notifications of one type, read: see [`SubscriptionHandle::presence`] and [`SubscriptionHandle::message_summaries`].
+/// Notifications without a body, or with one of another type, are passed over.
+pub struct Documents<'a, T> {
+    link: &'a Subscription,
+    read: fn(&Notification) -> Option<std::result::Result<T, BodyError>>,
+}
+
+impl<T> Documents<'_, T> {
+    /// Waits for the next; `None` when the subscription is over. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Option<std::result::Result<T, BodyError>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
+impl<T> Stream for Documents<'_, T> {
+    type Item = std::result::Result<T, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(notification) = ready!(self.link.poll_next(context)) else {
+                return Poll::Ready(None);
+            };
+            let document = (self.read)(&Notification::new(notification));
+            if document.is_some() {
+                return Poll::Ready(document);
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Documents<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Documents").finish_non_exhaustive()
     }
 }

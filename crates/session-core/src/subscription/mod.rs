@@ -5,7 +5,7 @@ mod notification;
 
 use std::sync::Arc;
 
-pub use handle::{Notifications, SubscriptionHandle, SubscriptionStates};
+pub use handle::{Documents, Notifications, SubscriptionHandle, SubscriptionStates};
 pub use notification::Notification;
 
 use sipora_dialog_core::{
