@@ -1,4 +1,5 @@
-//! SIPp as the presence server of `sipora subscribe` and `sipora publish`, with what Kamailio does not do.
+//! SIPp as the presence server of `sipora subscribe` and `sipora publish`, with what Kamailio does not do; and SIPp as the
+//! watchers and publishers of `sipora serve`.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,10 +10,14 @@
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::sipp::{LIMIT, sipp, succeeded, turn, wait_until_bound};
-use common::{PATIENCE, Process, SIPORA, free_port, peer_is_installed};
+use common::{
+    DOMAIN, PATIENCE, Process, SIPORA, Server, free_port, password_of, peer_is_installed, write,
+};
 
 const MODES: [(&str, &str); 2] = [("u1", "udp"), ("t1", "tcp")];
 
@@ -133,5 +138,99 @@ fn a_publication_is_made_longer_forgotten_made_anew_refreshed_and_removed() {
         assert!(outcome.stdout.contains(" for 4 s, entity tag first\n"));
         assert!(outcome.stdout.contains(" removed presence of sip:bob@"));
         assert!(outcome.stderr.is_empty(), "{outcome}");
+    }
+}
+
+// ---- SIPp at our own server ----
+
+const CALLS: usize = 100;
+
+/// A server with a user for each call, and alice who watches them; with no pause between two NOTIFYs.
+fn server() -> Server {
+    let users = (0..CALLS).map(user).chain(["alice".to_owned()]);
+    Server::start_with(users, "[presence]\nnotify_interval = 0\n", &["-v"])
+}
+
+fn user(number: usize) -> String {
+    format!("user{number:03}")
+}
+
+/// Writes a line for each call: the user, and the credentials of `sender`.
+fn injected(server: &Server, name: &str, sender: impl Fn(usize) -> String) -> PathBuf {
+    let line = |number| {
+        let (user, sender) = (user(number), sender(number));
+        let password = password_of(&sender);
+        format!("{user};{DOMAIN};[authentication username={sender} password={password}]\n")
+    };
+    let lines: String = (0..CALLS).map(line).collect();
+    write(server.files.path(), name, &format!("SEQUENTIAL\n{lines}"))
+}
+
+fn start(server: &Server, scenario: &str, mode: &str, users: &Path) -> Process {
+    let files = server.files.path();
+    let mut command = sipp(files, scenario, mode, free_port(), &CALLS.to_string());
+    let address = match mode.starts_with('u') {
+        true => server.udp,
+        false => server.tcp,
+    };
+    command.arg(address.to_string()).arg("-inf").arg(users);
+    command.args(["-r", "100", "-l", &CALLS.to_string()]);
+    Process::start(&mut command)
+}
+
+#[test]
+fn sipp_watches_what_sipp_publishes_at_our_server() {
+    if !peer_is_installed("sipp") {
+        return;
+    }
+    let _turn = turn();
+    for (mode, _) in MODES {
+        let server = server();
+        let watchers = injected(&server, "watchers.csv", |_| "alice".to_owned());
+        let publishers = injected(&server, "publishers.csv", user);
+        let watching = start(&server, "watch.xml", mode, &watchers);
+        wait_until_subscribed(&server, CALLS);
+        let publishing = start(&server, "publish_once.xml", mode, &publishers);
+        let scenarios = ["watch.xml", "publish_once.xml"];
+        succeeded(&publishing.wait(LIMIT), server.files.path(), &scenarios);
+        succeeded(&watching.wait(LIMIT), server.files.path(), &scenarios);
+        server.assert_answers("SIPp's watchers");
+    }
+}
+
+/// The server's log has a line for each.
+fn wait_until_subscribed(server: &Server, wanted: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    let count = || {
+        let lines = server.process.lines();
+        lines
+            .iter()
+            .filter(|line| line.contains(" subscribed "))
+            .count()
+    };
+    while count() < wanted {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {wanted} subscribed:\n{}",
+            count(),
+            server.process.printed()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn sipp_publishes_refreshes_modifies_and_removes_at_our_server() {
+    if !peer_is_installed("sipp") {
+        return;
+    }
+    let _turn = turn();
+    for (mode, _) in MODES {
+        let server = server();
+        let users = injected(&server, "publishers.csv", user);
+        let publishing = start(&server, "publish.xml", mode, &users);
+        let outcome = publishing.wait(LIMIT);
+        succeeded(&outcome, server.files.path(), &["publish.xml"]);
+        server.assert_answers("SIPp's publications");
     }
 }
