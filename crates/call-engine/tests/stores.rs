@@ -66,8 +66,9 @@ impl LocationStore for Slow {
         address: &AddressOfRecord,
         now: Timestamp,
     ) -> Answer<Result<Vec<Binding>, StoreError>> {
-        let address = address.clone();
-        self.later(move |inner| inner.bindings(&address, now))
+        // As they are now: old by the time that they arrive.
+        let found = self.inner.bindings(address, now);
+        self.later(move |_| found)
     }
 
     fn remove(
