@@ -31,7 +31,8 @@ impl Scene {
                 NotifierConfig::default(),
                 packages,
                 IdSource::from_number(1),
-            ),
+            )
+            .with_ends(),
             begin: now,
             now,
             package,

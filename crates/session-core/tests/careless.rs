@@ -1,4 +1,5 @@
 //! Notifiers that are careless with their headers and bodies harm nobody.
+#![cfg(feature = "pidf")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;

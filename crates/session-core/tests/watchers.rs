@@ -175,6 +175,10 @@ async fn an_application_tells_what_it_is_asked_and_what_changes() {
         pass(seconds(1)).await;
     }
     assert_eq!(text(&mut weather).await, "snow", "at the package's pace");
+    for wrong in ["", "text", "text/", "text/plain\r\nEvil: 1", "text plain/x"] {
+        let error = watcher.notify(wrong, "x").unwrap_err();
+        assert!(matches!(error, Error::InvalidRequest { .. }), "{wrong:?}");
+    }
     assert_eq!(weather.refresh().await.unwrap(), 600);
     assert_eq!(text(&mut weather).await, "snow", "again, as it was asked");
     assert!(watcher.end().is_none());

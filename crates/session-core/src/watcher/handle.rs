@@ -97,8 +97,12 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`] when it has ended.
+    /// [`Error::InvalidRequest`] for a content type that is none, [`Error::Closed`] when it has ended.
     pub fn notify(&self, content_type: &str, body: impl Into<Bytes>) -> Result<()> {
+        if !is_media_type(content_type) {
+            let reason = format!("`{}` is no media type", content_type.escape_debug());
+            return Err(Error::request("Content-Type", reason));
+        }
         let body = Body::new(content_type, body);
         self.wish(|wishes| {
             wishes.body = Some(body);
@@ -183,6 +187,18 @@ impl From<NotifierEnd> for WatcherEnd {
             _ => WatcherEnd::Stopped,
         }
     }
+}
+
+/// Whether a line could stand in Content-Type: a NOTIFY that cannot be made would end the subscription.
+fn is_media_type(text: &str) -> bool {
+    let is_token = |part: &str| {
+        let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(c);
+        !part.is_empty() && part.chars().all(is_of_token)
+    };
+    let name = text.split(';').next().unwrap_or_default().trim();
+    let parts = name.split_once('/');
+    let is_line = !text.chars().any(char::is_control);
+    is_line && parts.is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype))
 }
 
 /// After this time who subscribed may look whether somebody serves it again.

@@ -68,7 +68,7 @@ impl WatcherUser {
             max_per_source: MAX_WATCHERS,
             ..NotifierConfig::default()
         };
-        let notifier = Notifier::new(config, packages, ids);
+        let notifier = Notifier::new(config, packages, ids).with_ends();
         Self {
             runner: NotifierRunner::new(notifier, Some(authorizer)),
             jobs,

@@ -57,7 +57,7 @@ impl NotifierApi {
         source: impl EventSource,
         authorizer: Option<Arc<dyn Authorizer>>,
     ) -> Self {
-        let core = Notifier::new(config, packages, builder.split_ids());
+        let core = Notifier::new(config, packages, builder.split_ids()).with_ends();
         let user = builder.add_user(NotifierUser {
             runner: NotifierRunner::new(core, authorizer),
             source,

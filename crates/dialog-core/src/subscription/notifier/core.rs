@@ -53,8 +53,8 @@ pub struct Notifier {
     pub(super) by_resource: HashMap<Box<str>, HashSet<SubscriptionKey>>,
     pub(super) timers: BTreeSet<(Instant, SubscriptionKey)>,
     pub(super) due: VecDeque<SubscriptionKey>,
-    /// What nobody has been told of, as far as there is room.
-    pub(super) ended: VecDeque<(SubscriptionKey, NotifierEnd)>,
+    /// What nobody has been told of, as far as there is room; `None` where nobody asks.
+    pub(super) ended: Option<VecDeque<(SubscriptionKey, NotifierEnd)>>,
     pub(super) next: u64,
 }
 
@@ -75,9 +75,16 @@ impl Notifier {
             by_resource: HashMap::new(),
             timers: BTreeSet::new(),
             due: VecDeque::new(),
-            ended: VecDeque::new(),
+            ended: None,
             next: 0,
         }
+    }
+
+    /// Keeps the ends of subscriptions for [`poll_ended`](Self::poll_ended), which then has to be asked.
+    #[must_use]
+    pub fn with_ends(mut self) -> Self {
+        self.ended = Some(VecDeque::new());
+        self
     }
 
     /// How many subscriptions there are.
@@ -274,10 +281,10 @@ impl Notifier {
         }
     }
 
-    /// The next subscription that has ended, and how. Nothing is left of it. Who does not ask loses the oldest: no more wait
-    /// than there may be [subscriptions](NotifierConfig::max_subscriptions).
+    /// The next subscription that has ended, and how, where they are [kept](Self::with_ends). Nothing is left of it. Who asks
+    /// too seldom loses the oldest: no more wait than there may be [subscriptions](NotifierConfig::max_subscriptions).
     pub fn poll_ended(&mut self) -> Option<(SubscriptionKey, NotifierEnd)> {
-        self.ended.pop_front()
+        self.ended.as_mut()?.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
@@ -338,10 +345,12 @@ impl Notifier {
         let Some(usage) = self.subscriptions.remove(&key) else {
             return;
         };
-        if self.ended.len() >= self.config.max_subscriptions {
-            self.ended.pop_front();
+        if let Some(ended) = &mut self.ended {
+            if ended.len() >= self.config.max_subscriptions {
+                ended.pop_front();
+            }
+            ended.push_back((key, end));
         }
-        self.ended.push_back((key, end));
         let id = usage.dialog.id();
         let peer = (id.call_id.clone(), id.remote_tag.clone());
         self.by_peer.remove(&peer);
