@@ -10,6 +10,7 @@
 #[path = "../../../sip-transport/tests/authority/mod.rs"]
 mod authority;
 mod claims;
+mod forwarding;
 mod lifecycle;
 mod loopback;
 mod manager;
