@@ -1,4 +1,5 @@
-//! The client of the demo: what a SIP client does with a registrar, step by step, on session-core's API alone.
+//! The clients of the demo: what a SIP client does with a registrar, and what those who watch it see, step by step, on
+//! session-core's API alone.
 //!
 //! Each step prints what went over the wire and checks it. The first that goes wrong ends the program with status 1.
 
@@ -15,11 +16,11 @@ use async_trait::async_trait;
 use clap::{Parser, ValueEnum};
 use sipora_session_core::message::{HeaderName, Method, Request, StatusCode, Uri};
 use sipora_session_core::{
-    Answer as Reply, Credentials, Error, Incoming, RegistrationHandle, RegistrationState,
-    SessionCoordinator, SessionHandler, SessionManagerBuilder, SipClient,
+    Answer as Reply, Basic, Credentials, Error, Incoming, RegistrationHandle, RegistrationState,
+    SessionCoordinator, SessionHandler, SessionManagerBuilder, SipClient, SubscriptionHandle,
 };
 use tokio::sync::mpsc;
-use wire::What::{Answer, Request as Sent};
+use wire::What::{self, Answer, Request as Sent};
 use wire::Wire;
 
 /// Registers with the demo's server in every way that it knows.
@@ -61,8 +62,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let wire = Wire::new();
 
     // A client without credentials, and one with.
-    let stranger = client(&wire, &alice, None).await?;
-    let client = client(&wire, &alice, Some(Credentials::new("alice", "wonderland"))).await?;
+    let stranger = start(&wire, &alice, None).await?;
+    let client = start(&wire, &alice, Some(Credentials::new("alice", "wonderland"))).await?;
     let contact = client.contact_uri("alice", &server).await.map_err(told)?;
 
     let step = wire.step("OPTIONS: is the server there?");
@@ -96,7 +97,26 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     )?;
     step.end(&[Sent("REGISTER"), Answer(401)], "401, with a challenge")?;
 
-    let step = wire.step("REGISTER with digest: accepted");
+    let step = wire.step("SUBSCRIBE: bob watches alice, who is not registered");
+    let bob = format!("sip:bob@{}", arguments.server.ip());
+    let watcher = start(&wire, &bob, Some(Credentials::new("bob", "builder"))).await?;
+    // The port and the transport of the server lead there; the address is hers all the same.
+    let watched = server.replacen("sip:", "sip:alice@", 1);
+    let subscription = watcher.subscribe(&watched, "presence", 600).await;
+    let mut subscription = subscription.map_err(told)?;
+    let basic = told_presence(&mut subscription).await?;
+    check(basic == Basic::Closed, "bob is not told that she is away")?;
+    let asked = [
+        Sent("SUBSCRIBE"),
+        Answer(401),
+        Sent("SUBSCRIBE"),
+        Answer(200),
+    ];
+    let expected = [&asked[..], &NOTIFIED].concat();
+    wire.wait_for(expected.len()).await;
+    step.end(&expected, &format!("bob is told: {}", basic.as_str()))?;
+
+    let step = wire.step("REGISTER with digest: accepted, and bob hears of it");
     let registration = client
         .register(&server, &alice, &contact, SHORT)
         .await
@@ -106,8 +126,16 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         granted == SHORT,
         &format!("granted {granted} s, not {SHORT} s"),
     )?;
-    let expected = [Sent("REGISTER"), Answer(401), Sent("REGISTER"), Answer(200)];
-    step.end(&expected, &format!("{contact} is bound for {granted} s"))?;
+    let basic = told_presence(&mut subscription).await?;
+    check(basic == Basic::Open, "bob is not told that she is there")?;
+    let asked = [Sent("REGISTER"), Answer(401), Sent("REGISTER"), Answer(200)];
+    let expected = [&asked[..], &NOTIFIED].concat();
+    wire.wait_for(expected.len()).await;
+    let outcome = format!(
+        "{contact} is bound for {granted} s; bob is told: {}",
+        basic.as_str()
+    );
+    step.end(&expected, &outcome)?;
 
     let step = wire.step("Wait: the binding is refreshed by itself before it expires");
     refreshed(&registration).await?;
@@ -138,8 +166,6 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     step.end(&expected, &error.to_string())?;
 
     let step = wire.step("MESSAGE to bob, who is not there");
-    let bob = format!("sip:bob@{}", arguments.server.ip());
-    // The port and the transport of the server lead there; the address is bob's all the same.
     let to = server.replacen("sip:", "sip:bob@", 1);
     let answer = send(&client, &to, "Lunch?").await?;
     check(
@@ -172,12 +198,19 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     bobs_registration.unregister().await.map_err(told)?;
     phone.shutdown().await;
 
-    let step = wire.step("Unregister");
+    let step = wire.step("Unregister: the binding goes, and bob hears of it");
     registration.unregister().await.map_err(told)?;
-    step.end(
-        &[Sent("REGISTER"), Answer(200)],
-        "the registrar removed the binding",
-    )?;
+    let basic = told_presence(&mut subscription).await?;
+    check(basic == Basic::Closed, "bob is not told that she has gone")?;
+    let expected = [[Sent("REGISTER"), Answer(200)], NOTIFIED].concat();
+    wire.wait_for(expected.len()).await;
+    step.end(&expected, &format!("bob is told: {}", basic.as_str()))?;
+
+    let step = wire.step("SUBSCRIBE with Expires: 0: bob has seen enough");
+    subscription.terminate().await.map_err(told)?;
+    let expected = [[Sent("SUBSCRIBE"), Answer(200)], NOTIFIED].concat();
+    wire.wait_for(expected.len()).await;
+    step.end(&expected, "the last NOTIFY says that it is over")?;
 
     let step = wire.step("REGISTER without Contact, as a raw request: what is bound now?");
     let answer = client
@@ -194,9 +227,26 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let expected = [Sent("REGISTER"), Answer(401), Sent("REGISTER"), Answer(200)];
     step.end(&expected, "nothing")?;
 
+    watcher.shutdown().await;
     client.shutdown().await;
     stranger.shutdown().await;
     Ok(())
+}
+
+/// Waits for the next NOTIFY, and gives whether she is open or closed.
+async fn told_presence(subscription: &mut SubscriptionHandle) -> Result<Basic, String> {
+    let next = tokio::time::timeout(PATIENCE, subscription.next()).await;
+    let notification = next
+        .ok()
+        .flatten()
+        .ok_or("bob is not told anything in time")?;
+    let presence = notification
+        .presence()
+        .ok_or("the NOTIFY has no document")?;
+    let presence = presence.map_err(|error| error.to_string())?;
+    presence
+        .basic()
+        .ok_or_else(|| "the document tells nothing".to_owned())
 }
 
 /// Sends a message, and gives the status of the answer.
@@ -241,7 +291,7 @@ async fn bobs_phone(identity: &str, reader: Reader) -> Result<Arc<SessionCoordin
 }
 
 /// Starts a client on a free port of the loopback interface.
-async fn client(
+async fn start(
     wire: &Arc<Wire>,
     identity: &str,
     credentials: Option<Credentials>,
@@ -309,6 +359,9 @@ fn told(error: Error) -> String {
 /// Seconds to register for: so few that the refresh, at about half of them, is soon; enough that on a busy machine no
 /// other refresh gets between the steps that follow.
 const SHORT: u32 = 8;
+
+/// What ends each step that bob hears of.
+const NOTIFIED: [What; 2] = [Sent("NOTIFY"), Answer(200)];
 
 /// On the loopback interface an answer takes a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -106,6 +106,14 @@ client=
 wait "$copier"
 rm -f "$logs/client.pipe"
 
+# Bob was told, in this order, that alice was away, came, and went.
+owed="closed open closed "
+told=$(sed -n 's/^   ok:.*bob is told: //p' "$logs/client.log" | tr '\n' ' ')
+if [ "$status" -eq 0 ] && [ "$told" != "$owed" ]; then
+    echo "run_demo.sh: bob was told '$told', not '$owed'" >&2
+    status=1
+fi
+
 if ! kill -0 "$server" 2>/dev/null; then
     cat "$logs/server.log" >&2
     echo "run_demo.sh: the server ended before its time" >&2

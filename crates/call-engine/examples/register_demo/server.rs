@@ -7,10 +7,10 @@
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
-use sipora_call_engine::{CallCenterConfig, CallCenterEngine};
+use sipora_call_engine::{CallCenterConfig, CallCenterEngine, PresenceConfig};
 use sipora_session_core::{Direction, Flow, MessageObserver, Now};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,6 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_user("alice", "wonderland")
         .with_user("bob", "builder")
         .with_expires(3600, SHORTEST, 7200)
+        .with_presence(PresenceConfig::new().with_notify_interval(PACE))
         .with_observer(Arc::new(Log(Instant::now())));
     let engine = CallCenterEngine::new(config).await?;
 
@@ -101,6 +102,9 @@ impl MessageObserver for Log {
 
 /// Seconds below which the registrar answers 423. A real one has 60.
 const SHORTEST: u32 = 5;
+
+/// From one NOTIFY to the next. A real server has 5 s.
+const PACE: Duration = Duration::from_secs(1);
 
 /// Reserved by RFC 5737: nobody is there.
 const DOCUMENTATION_ADDRESS: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);

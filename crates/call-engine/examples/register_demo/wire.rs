@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sipora_session_core::message::{HeaderName, Limits, Message};
 use sipora_session_core::{Direction, Flow, MessageObserver, Now};
@@ -21,7 +21,8 @@ struct Seen {
     /// The Request-URI and whether there are credentials, or the reason phrase.
     detail: String,
     call_id: String,
-    cseq: u32,
+    /// Number and method: those of the two sides of a dialog are counted apart.
+    cseq: String,
 }
 
 /// Is what a step expects of a message: a request's method or an answer's status.
@@ -55,10 +56,24 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Waits until so many messages have gone over the wire in this step: a NOTIFY is read before its answer has left.
+    pub(crate) async fn wait_for(&self, count: usize) {
+        let complete = async {
+            while lock(&self.seen).len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // What is missing then is told by the end of the step.
+        _ = tokio::time::timeout(Duration::from_secs(2), complete).await;
+    }
+}
+
 impl Step<'_> {
     /// Ends the step: prints what went over the wire since it began, and checks that it is `expected`.
     ///
-    /// A message that was sent again, as UDP does when an answer is late, is printed but counts once.
+    /// A message that was sent again, as UDP does when an answer is late, is printed but counts once. What two clients do at
+    /// the same time is expected one Call-ID after the other.
     pub(crate) fn end(self, expected: &[What], outcome: &str) -> Result<(), String> {
         let counted = self.show();
         if counted != expected {
@@ -68,10 +83,10 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Prints what was not printed yet, and gives it without what was sent again.
+    /// Prints what was not printed yet, and gives it without what was sent again, each Call-ID by itself.
     fn show(&self) -> Vec<What> {
         let mut known = HashSet::new();
-        let mut counted = Vec::new();
+        let mut counted: Vec<(String, Vec<What>)> = Vec::new();
         for message in lock(&self.wire.seen).drain(..) {
             let arrow = match message.direction {
                 Direction::Out => ">>>",
@@ -83,14 +98,21 @@ impl Step<'_> {
                 .as_secs_f64()
                 * 1000.0;
             print!("   {arrow} {:<62} {time:>7.1} ms", message.text());
-            if known.insert((message.call_id, message.cseq, message.what)) {
-                counted.push(message.what);
-                println!();
-            } else {
+            if !known.insert((message.call_id.clone(), message.cseq, message.what)) {
                 println!("  (again)");
+                continue;
+            }
+            println!();
+            let place = counted.iter().position(|(id, _)| *id == message.call_id);
+            match place.and_then(|place| counted.get_mut(place)) {
+                Some((_, of_call)) => of_call.push(message.what),
+                None => counted.push((message.call_id, vec![message.what])),
             }
         }
         counted
+            .into_iter()
+            .flat_map(|(_, of_call)| of_call)
+            .collect()
     }
 }
 
@@ -116,7 +138,10 @@ impl MessageObserver for Wire {
             return;
         };
         let headers = message.headers();
-        let cseq = headers.cseq().map_or(0, |cseq| cseq.number);
+        let cseq = headers
+            .text(&HeaderName::CSeq)
+            .unwrap_or_default()
+            .into_owned();
         let call_id = headers.call_id().unwrap_or_default().to_owned();
         let (what, detail) = match &message {
             Message::Request(request) => {
@@ -165,4 +190,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-const METHODS: [&str; 3] = ["MESSAGE", "OPTIONS", "REGISTER"];
+const METHODS: [&str; 5] = ["MESSAGE", "NOTIFY", "OPTIONS", "REGISTER", "SUBSCRIBE"];
