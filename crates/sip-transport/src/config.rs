@@ -39,6 +39,17 @@ pub struct TransportConfig {
     /// Time that a connection is kept for the answers to its requests once its peer has said that no more will come, and
     /// only listens (TCP's half-close). Default 32 s: an answer to any request but INVITE comes by then, or never.
     pub half_closed_timeout: Duration,
+    /// Time between two pings on a connection that we opened: CRLF CRLF (RFC 5626 §4.4.1), on WebSocket a ping of its own. Each
+    /// wait is a random one between 80 and 100 % of it. Default none, as a server that does not know them would not answer;
+    /// RFC 5626 recommends 120 s. [`Transports::keep_alive`](crate::Transports::keep_alive) sets it for one connection.
+    pub keep_alive: Option<Duration>,
+    /// Time between two pings on a WebSocket connection that we accepted. Default 30 s: browsers cannot ping, and proxies of
+    /// the web close what is silent for a minute.
+    pub web_socket_ping: Option<Duration>,
+    /// Time in which a ping of ours has to be answered. Default 10 s, as RFC 5626 §4.4.1 says.
+    pub pong_timeout: Duration,
+    /// The path that WebSocket servers are asked for, as no SIP URI says it. Default `/`. Ours take any.
+    pub web_socket_path: Box<str>,
     /// Time in which a peer must take some of what waits for it. Default 10 s.
     pub write_timeout: Duration,
     /// Time that a connection is kept after a message whose end is unknown, for a 400 to leave and the peer to read it.
@@ -79,6 +90,10 @@ impl Default for TransportConfig {
             idle_timeout: Duration::from_secs(7_800),
             first_byte_timeout: Duration::from_secs(30),
             half_closed_timeout: Duration::from_secs(32),
+            keep_alive: None,
+            web_socket_ping: Some(Duration::from_secs(30)),
+            pong_timeout: Duration::from_secs(10),
+            web_socket_path: "/".into(),
             write_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(1),
             out_buffer_bytes: 2 * 1024 * 1024,

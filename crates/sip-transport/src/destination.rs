@@ -11,7 +11,8 @@ pub struct Destination {
     pub transport: Transport,
     /// The address.
     pub address: SocketAddr,
-    /// The name that a TLS certificate must carry (RFC 5922 §4): the host of the URI before any DNS lookup.
+    /// The name that a TLS certificate must carry (RFC 5922 §4), and that a WebSocket server is asked for: the host of the URI
+    /// before any DNS lookup.
     pub server_name: Option<Box<str>>,
 }
 

@@ -66,6 +66,9 @@ pub enum CloseReason {
     /// The peer reads too slowly: the bound of what may wait was reached, or nothing was taken for
     /// [`write_timeout`](crate::TransportConfig::write_timeout).
     SlowReader,
+    /// A ping of ours was not answered within [`pong_timeout`](crate::TransportConfig::pong_timeout): the peer, or a NAT on the
+    /// way, has forgotten the connection (RFC 5626 §4.4.1).
+    NoPong,
     /// The bytes are no SIP messages, or where a message ends cannot be known.
     Framing,
     /// The operating system reported an error, such as a reset.
@@ -83,6 +86,7 @@ impl fmt::Display for CloseReason {
                 f.write_str("a message was begun and not finished in time")
             }
             CloseReason::SlowReader => f.write_str("the peer reads too slowly"),
+            CloseReason::NoPong => f.write_str("a ping was not answered"),
             CloseReason::Framing => f.write_str("the bytes cannot be divided into messages"),
             CloseReason::Io(kind) => write!(f, "{kind}"),
         }

@@ -1,6 +1,12 @@
-//! What has to happen on a new connection before messages go over it: nothing for TCP, a handshake for TLS.
+//! What has to happen on a new connection before messages go over it: nothing for TCP, a handshake for TLS, one for
+//! WebSocket, both for secure WebSocket.
 
+use crate::connection::Wire;
+#[cfg(feature = "ws")]
+use crate::connection::web_socket::WebSocket;
 use crate::shared::Shared;
+#[cfg(feature = "_tls")]
+use crate::tls::stream::TlsStream;
 use crate::{Destination, Stream, Transport};
 use std::io;
 use tokio::time::timeout;
@@ -8,26 +14,32 @@ use tokio::time::timeout;
 /// A connection that messages can go over.
 #[derive(Debug)]
 pub(crate) struct Established {
-    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) wire: Wire,
     /// The SIP domains that the peer has proved to be (RFC 5922 §7.1).
     pub(crate) peer_domains: Box<[Box<str>]>,
 }
 
 impl Established {
-    fn plain(stream: Box<dyn Stream>) -> Established {
+    fn bytes(secured: Secured) -> Established {
         Established {
-            stream,
-            peer_domains: Box::default(),
+            wire: Wire::Bytes(secured.stream),
+            peer_domains: secured.peer_domains,
         }
     }
 
-    #[cfg(feature = "_tls")]
-    fn secure(stream: crate::tls::stream::TlsStream) -> Established {
+    #[cfg(feature = "ws")]
+    fn web_socket(socket: WebSocket, peer_domains: Box<[Box<str>]>) -> Established {
         Established {
-            peer_domains: stream.peer_domains(),
-            stream: Box::new(stream),
+            wire: Wire::WebSocket(Box::new(socket)),
+            peer_domains,
         }
     }
+}
+
+/// Bytes in order, within TLS where the transport is secure.
+struct Secured {
+    stream: Box<dyn Stream>,
+    peer_domains: Box<[Box<str>]>,
 }
 
 /// Does the server's part, within the time that handshakes have.
@@ -36,18 +48,23 @@ pub(crate) async fn accept(
     stream: Box<dyn Stream>,
     transport: Transport,
 ) -> io::Result<Established> {
-    let handshake = async {
-        match (transport, &shared.config.tls) {
+    within(shared, async {
+        let secured = match (transport.is_secure(), &shared.config.tls) {
             #[cfg(feature = "_tls")]
-            (Transport::Tls, Some(tls)) => {
-                let stream = crate::tls::stream::TlsStream::accept(tls, stream).await?;
-                Ok(Established::secure(stream))
+            (true, Some(tls)) => secured(TlsStream::accept(tls, stream).await?),
+            (true, _) => return Err(io::ErrorKind::Unsupported.into()),
+            (false, _) => plain(stream),
+        };
+        match transport {
+            #[cfg(feature = "ws")]
+            Transport::Ws | Transport::Wss => {
+                let socket = WebSocket::accept(&shared.config, secured.stream).await?;
+                Ok(Established::web_socket(socket, secured.peer_domains))
             }
-            (Transport::Tcp, _) => Ok(Established::plain(stream)),
-            _ => Err(io::ErrorKind::Unsupported.into()),
+            _ => Ok(Established::bytes(secured)),
         }
-    };
-    within(shared, handshake).await
+    })
+    .await
 }
 
 /// Does the client's part, within the time that handshakes have.
@@ -56,27 +73,51 @@ pub(crate) async fn connect(
     stream: Box<dyn Stream>,
     destination: &Destination,
 ) -> io::Result<Established> {
-    let handshake = async {
-        match (destination.transport, &shared.config.tls) {
+    let transport = destination.transport;
+    within(shared, async {
+        let secured = match (transport.is_secure(), &shared.config.tls) {
             #[cfg(feature = "_tls")]
-            (Transport::Tls, Some(tls)) => {
-                let stream =
-                    crate::tls::stream::TlsStream::connect(tls, stream, destination).await?;
-                Ok(Established::secure(stream))
+            (true, Some(tls)) => secured(TlsStream::connect(tls, stream, destination).await?),
+            (true, _) => return Err(io::ErrorKind::Unsupported.into()),
+            (false, _) => plain(stream),
+        };
+        match transport {
+            #[cfg(feature = "ws")]
+            Transport::Ws | Transport::Wss => {
+                let socket =
+                    WebSocket::connect(&shared.config, secured.stream, destination).await?;
+                Ok(Established::web_socket(socket, secured.peer_domains))
             }
-            (Transport::Tcp, _) => Ok(Established::plain(stream)),
-            _ => Err(io::ErrorKind::Unsupported.into()),
+            _ => Ok(Established::bytes(secured)),
         }
-    };
-    within(shared, handshake).await
+    })
+    .await
+}
+
+fn plain(stream: Box<dyn Stream>) -> Secured {
+    Secured {
+        stream,
+        peer_domains: Box::default(),
+    }
+}
+
+#[cfg(feature = "_tls")]
+fn secured(stream: TlsStream) -> Secured {
+    Secured {
+        peer_domains: stream.peer_domains(),
+        stream: Box::new(stream),
+    }
 }
 
 /// Tells whether connections of the transport can be made by this build with these settings.
 pub(crate) fn can_connect(shared: &Shared, transport: Transport) -> bool {
+    let has_tls = cfg!(feature = "_tls") && shared.config.tls.is_some();
     match transport {
+        Transport::Udp => false,
         Transport::Tcp => true,
-        Transport::Tls => cfg!(feature = "_tls") && shared.config.tls.is_some(),
-        _ => false,
+        Transport::Tls => has_tls,
+        Transport::Ws => cfg!(feature = "ws"),
+        Transport::Wss => cfg!(feature = "ws") && has_tls,
     }
 }
 

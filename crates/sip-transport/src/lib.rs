@@ -1,4 +1,4 @@
-//! SIP flows over UDP, TCP and TLS behind one network trait (RFC 3261 §18).
+//! SIP flows over UDP, TCP, TLS and WebSocket behind one network trait (RFC 3261 §18).
 //!
 //! [`Transports`] is the one table of flows: it binds UDP sockets and TCP listeners, opens connections and uses them again,
 //! and sends on any [`Flow`] without ever waiting. What comes in is a whole, stamped message: from each [`UdpListener`] that
@@ -54,10 +54,16 @@
 //! connection. The provider of cryptography is named in the settings, and none is installed for the process. Certificates
 //! are not looked up in lists of revoked ones.
 //!
+//! # Connections that die without a word
+//!
+//! A NAT forgets a connection, a machine loses its power: nothing is closed, and what is sent is lost. With
+//! [`TransportConfig::keep_alive`], or [`Transports::keep_alive`] for one of them, connections that we opened are pinged, and
+//! the end of one whose pong does not come within ten seconds is reported as [`CloseReason::NoPong`]. WebSocket connections
+//! are pinged by the side that accepted them too ([`TransportConfig::web_socket_ping`]).
+//!
 //! # What is not here yet
 //!
-//! WebSocket (opening it is [`OpenError::Unsupported`]), NAPTR and SRV records, pings of our own (those of peers are
-//! answered), and connection reuse for peers that listen on another port (RFC 5923).
+//! NAPTR and SRV records, STUN on UDP, and connection reuse for peers that listen on another port (RFC 5923).
 //!
 //! # Features
 //!
@@ -65,6 +71,7 @@
 //! | --- | --- | --- |
 //! | `tls-ring` | off | TLS with the cryptography of `ring` |
 //! | `tls-aws-lc-rs` | off | TLS with the cryptography of `aws-lc-rs` |
+//! | `ws` | off | WebSocket; `wss` with one of the above |
 //! | `force-portable` | off | builds on Linux what other systems get: no ICMP reports. For this crate's tests |
 //!
 //! # RFC sections
@@ -80,8 +87,9 @@
 //! | RFC 3261 §18.4 | ICMP errors (Linux) | [`Payload::Unreachable`] |
 //! | RFC 3263 §4 | numeric hosts, ports, `transport`, `maddr`, A and AAAA | [`Resolver`] |
 //! | RFC 3581 §4 | `rport` | [`stamp`], [`response_route`] |
-//! | RFC 5626 §4.4.1 | CRLF pings on connections are answered | [`Metrics::pings_answered`] |
+//! | RFC 5626 §4.4.1 | CRLF pings on connections: sent, answered, missed | [`Transports::keep_alive`] |
 //! | RFC 5922 §7 | SIP domains in certificates; no wildcards | [`TlsConfig`], [`Transports::peer_domains`] |
+//! | RFC 7118 | WebSocket, its subprotocol `sip`, its pings | [`Transport::Ws`], [`TransportConfig::web_socket_ping`] |
 //! | RFC 6066 §3 | the name that a client wants, on either side | [`TlsConfig::certificate`] |
 
 #![deny(unsafe_code)]

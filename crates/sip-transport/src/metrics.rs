@@ -39,6 +39,10 @@ counters! {
     stream_messages_sent,
     /// CRLF pings answered (RFC 5626 §4.4.1).
     pings_answered,
+    /// Pings of ours, CRLF or of WebSocket.
+    pings_sent,
+    /// Connections given up because a ping of ours was not answered in time.
+    pongs_missed,
     /// Messages that could not be parsed, over any transport.
     malformed,
     /// Responses discarded because their top Via is not ours (RFC 3261 §18.1.2).

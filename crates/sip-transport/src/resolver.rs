@@ -173,11 +173,19 @@ impl Plan {
                 Host::Name(name) => Wanted::Name(name.to_ascii_lowercase()),
             },
         };
+        // RFC 2606 §2: such a name never has an address. Clients of WebSocket have them (RFC 7118 §8): only their connection
+        // leads to them, and nobody is asked.
+        if let Wanted::Name(name) = &host
+            && (name == "invalid" || name.ends_with(".invalid"))
+        {
+            return Err(ResolveError::NotFound(name.clone()));
+        }
         Ok(Plan {
             transport,
             host,
             port: target.port().unwrap_or(transport.default_port()),
-            server_name: transport.is_secure().then(|| target.host_str().into()),
+            server_name: (transport.is_secure() || transport == Transport::Ws)
+                .then(|| target.host_str().into()),
         })
     }
 
@@ -314,6 +322,12 @@ mod tests {
         let plan = Plan::of(&Uri::parse("sips:bob@example.com;maddr=192.0.2.9").unwrap()).unwrap();
         assert_eq!(plan.host, address("192.0.2.9"));
         assert_eq!(plan.server_name.as_deref(), Some("example.com"));
+    }
+
+    #[test]
+    fn invalid_names_lead_nowhere_and_nobody_is_asked() {
+        let error = plan("sip:q1w2e3@df7jal23ls0d.Invalid;transport=ws").unwrap_err();
+        assert_eq!(error, ResolveError::NotFound("df7jal23ls0d.invalid".into()));
     }
 
     #[test]

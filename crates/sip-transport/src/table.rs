@@ -41,7 +41,8 @@ pub(crate) struct Route {
 impl Route {
     pub(crate) fn to(destination: &Destination) -> Route {
         let name = destination.server_name.as_deref();
-        let name = name.filter(|_| destination.transport.is_secure());
+        let transport = destination.transport;
+        let name = name.filter(|_| transport.is_secure() || transport == Transport::Ws);
         Route {
             transport: destination.transport,
             address: destination.address,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Names a transport of RFC 3261 §7.1 and RFC 7118.
 ///
-/// This version carries UDP, TCP and, with one of the features `tls-…`, TLS; opening one of the others is
+/// UDP and TCP are always there; the others need a feature each, without which opening them is
 /// [`OpenError::Unsupported`](crate::OpenError::Unsupported).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]

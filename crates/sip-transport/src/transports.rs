@@ -16,6 +16,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -276,6 +277,16 @@ impl Transports {
         match self.shared().table.resolve(flow) {
             Some(Resolved::Connection(connection)) => connection.peer_domains.to_vec(),
             _ => Vec::new(),
+        }
+    }
+
+    /// Pings the peer of a connection this often from now on, or no more, whatever
+    /// [`keep_alive`](crate::TransportConfig::keep_alive) says: for peers that tell how often they want it (RFC 5626 §5.4,
+    /// `Flow-Timer`). When a pong does not come in time, the connection is closed and reported as
+    /// [`CloseReason::NoPong`]. Nothing happens for UDP.
+    pub fn keep_alive(&self, flow: FlowId, interval: Option<Duration>) {
+        if let Some(Resolved::Connection(connection)) = self.shared().table.resolve(flow) {
+            connection.keep_alive.set(interval);
         }
     }
 

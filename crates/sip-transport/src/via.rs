@@ -58,9 +58,18 @@ pub(crate) fn stamped(request: &Request, source: SocketAddr) -> Option<Request> 
 /// Tells where a response goes by its top Via (RFC 3261 §18.2.2, RFC 3581 §4): for UDP always, for a stream when its
 /// connection is gone.
 ///
-/// `None` when the Via cannot be read or names a host that [`stamp`] has not put an address beside.
+/// `None` for WebSocket, whose clients cannot be connected to, and when the Via cannot be read or names a host that [`stamp`] has not put an address beside.
 pub fn response_destination(response: &Response, transport: Transport) -> Option<SocketAddr> {
+    if is_web_socket(transport) {
+        return None;
+    }
     destination(&response.headers().via().ok()?, transport)
+}
+
+/// RFC 7118 §5.3: responses can only be sent over the connection that is there. Its clients take none, and their sent-by is
+/// a name that does not exist.
+fn is_web_socket(transport: Transport) -> bool {
+    matches!(transport, Transport::Ws | Transport::Wss)
 }
 
 fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
@@ -99,7 +108,7 @@ pub struct ResponseRoute {
     /// The flow to try first: for a stream the connection that the request came over; for UDP the socket that it came to,
     /// and the address that its Via demands.
     pub flow: Flow,
-    /// Where to connect to when the connection is gone. None for UDP.
+    /// Where to connect to when the connection is gone. None for UDP and WebSocket.
     pub fallback: Option<Destination>,
 }
 
@@ -133,7 +142,9 @@ pub fn response_route(request: &Request, flow: &Flow) -> ResponseRoute {
     }
     ResponseRoute {
         flow: *flow,
-        fallback: to.map(|address| Destination::new(flow.transport, address)),
+        fallback: to
+            .filter(|_| !is_web_socket(flow.transport))
+            .map(|address| Destination::new(flow.transport, address)),
     }
 }
 
@@ -351,6 +362,19 @@ mod tests {
             route.fallback,
             Some(Destination::tcp("192.0.2.1:5071".parse().unwrap()))
         );
+    }
+
+    #[test]
+    fn over_websocket_there_is_no_way_but_the_connection() {
+        let via = "SIP/2.0/WS df7jal23ls0d.invalid;branch=z9hG4bK1";
+        let found = route(via, "192.0.2.1:49152", Transport::Ws);
+        assert_eq!(found.flow.remote, "192.0.2.1:49152".parse().unwrap());
+        assert_eq!(found.fallback, None);
+        let stamped = stamp(request(via), "192.0.2.1:49152".parse().unwrap());
+        let response = Response::for_request(&stamped, sipora_message::StatusCode::OK)
+            .build()
+            .unwrap();
+        assert_eq!(response_destination(&response, Transport::Wss), None);
     }
 
     #[test]

@@ -48,7 +48,11 @@
 //!
 //! # Features
 //!
-//! None: everything is always there.
+//! | feature | default | what |
+//! | --- | --- | --- |
+//! | `tls-ring` | off | TLS with the cryptography of `ring`, for the endpoint |
+//! | `tls-aws-lc-rs` | off | TLS with the cryptography of `aws-lc-rs` |
+//! | `ws` | off | WebSocket; `wss` with one of the above |
 //!
 //! # RFC sections
 //!

@@ -1,0 +1,187 @@
+//! Finding out whether the peer is still there (RFC 5626 §4.4.1): a ping now and then, and its pong in time.
+
+use super::{Link, PING};
+use crate::CloseReason;
+use crate::metrics::count;
+use ::bytes::Bytes;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+/// How often a connection is pinged, and what came back.
+#[derive(Debug)]
+pub(crate) struct KeepAlive {
+    interval: watch::Sender<Option<Duration>>,
+    /// Whether a pong is waited for.
+    waiting: Mutex<bool>,
+    answered: Notify,
+}
+
+impl KeepAlive {
+    pub(super) fn new(interval: Option<Duration>) -> KeepAlive {
+        KeepAlive {
+            interval: watch::Sender::new(interval),
+            waiting: Mutex::new(false),
+            answered: Notify::new(),
+        }
+    }
+
+    /// Pings this often from now on, or no more.
+    pub(crate) fn set(&self, interval: Option<Duration>) {
+        self.interval.send_replace(interval);
+    }
+
+    /// A pong has come. Tells whether it was waited for; one that was not means nothing.
+    pub(super) fn pong(&self) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_waiting = std::mem::take(&mut *waiting);
+        if was_waiting {
+            self.answered.notify_one();
+        }
+        was_waiting
+    }
+
+    fn expect_pong(&self) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+impl Link<'_> {
+    /// Pings as often as it was asked for, until a pong does not come.
+    pub(super) async fn keep_alive(&self) -> CloseReason {
+        let keep_alive = &self.connection.keep_alive;
+        let mut interval = keep_alive.interval.subscribe();
+        loop {
+            let every = *interval.borrow_and_update();
+            let wait = async {
+                match every {
+                    Some(every) => tokio::time::sleep(shortened(every)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = wait => {}
+                // The sender is part of the connection, which outlives its task.
+                _ = interval.changed() => continue,
+            }
+            keep_alive.expect_pong();
+            count(&self.shared.counters.pings_sent);
+            if self.connection.try_send(Bytes::from_static(PING)).is_err() {
+                // There was no room, so that the connection ends for that.
+                std::future::pending::<()>().await;
+            }
+            // "If a pong is not received within 10 seconds ... the client MUST treat the flow as failed."
+            let pong = keep_alive.answered.notified();
+            if timeout(self.config().pong_timeout, pong).await.is_err() {
+                return CloseReason::NoPong;
+            }
+        }
+    }
+}
+
+/// Tells the line ends of pongs from those of pings: a ping that the network has cut in two looks like two pongs, and two pongs
+/// look like a ping.
+#[derive(Debug, Default)]
+pub(super) struct LineEnds {
+    /// The last frame was a single line end, which a framer counts as the first half of a ping.
+    counted: bool,
+    /// A line end that answered nothing: it may be the first half of a ping.
+    loose: bool,
+}
+
+/// What line ends mean.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The peer wants a pong.
+    Ping,
+    /// A pong that was waited for, or nothing.
+    Other,
+}
+
+impl LineEnds {
+    /// A single line end.
+    pub(super) fn single(&mut self, keep_alive: &KeepAlive) -> Meaning {
+        self.counted = true;
+        self.one(keep_alive)
+    }
+
+    /// What a framer counts as two: its half may have been our pong.
+    pub(super) fn double(&mut self, keep_alive: &KeepAlive) -> Meaning {
+        if std::mem::take(&mut self.counted) {
+            return self.one(keep_alive);
+        }
+        self.loose = false;
+        Meaning::Ping
+    }
+
+    /// Something else came.
+    pub(super) fn message(&mut self) {
+        *self = LineEnds::default();
+    }
+
+    fn one(&mut self, keep_alive: &KeepAlive) -> Meaning {
+        if keep_alive.pong() {
+            self.loose = false;
+            return Meaning::Other;
+        }
+        self.loose = !self.loose;
+        if self.loose {
+            Meaning::Other
+        } else {
+            Meaning::Ping
+        }
+    }
+}
+
+/// RFC 5626 §4.4.1: each wait is a random one between 80 and 100 % of the interval, so that those who began together, when a
+/// server came back, do not stay together.
+fn shortened(interval: Duration) -> Duration {
+    let random = RandomState::new().hash_one(());
+    let per_mille = u32::try_from(800 + random % 201).unwrap_or(1_000);
+    interval * per_mille / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pongs_one_after_the_other_are_no_ping() {
+        let (keep_alive, mut line_ends) = (KeepAlive::new(None), LineEnds::default());
+        for _ in 0..3 {
+            // As a framer tells them: every second one completes a double line end.
+            keep_alive.expect_pong();
+            assert_eq!(line_ends.single(&keep_alive), Meaning::Other);
+            assert!(!keep_alive.pong(), "it has been taken");
+            keep_alive.expect_pong();
+            assert_eq!(line_ends.double(&keep_alive), Meaning::Other);
+            assert!(!keep_alive.pong(), "it has been taken");
+        }
+    }
+
+    #[test]
+    fn a_ping_is_one_whether_it_was_cut_or_not() {
+        let (keep_alive, mut line_ends) = (KeepAlive::new(None), LineEnds::default());
+        assert_eq!(line_ends.double(&keep_alive), Meaning::Ping);
+        assert_eq!(line_ends.single(&keep_alive), Meaning::Other);
+        assert_eq!(line_ends.double(&keep_alive), Meaning::Ping);
+        // Behind a pong, so that a framer counts the wrong halves.
+        keep_alive.expect_pong();
+        assert_eq!(line_ends.single(&keep_alive), Meaning::Other);
+        assert_eq!(line_ends.double(&keep_alive), Meaning::Other);
+        assert_eq!(line_ends.single(&keep_alive), Meaning::Ping);
+    }
+
+    #[test]
+    fn waits_are_between_80_and_100_percent_and_differ() {
+        let interval = Duration::from_secs(100);
+        let waits: Vec<_> = (0..100).map(|_| shortened(interval)).collect();
+        let range = Duration::from_secs(80)..=interval;
+        assert!(waits.iter().all(|wait| range.contains(wait)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
+    }
+}

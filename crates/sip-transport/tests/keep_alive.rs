@@ -1,0 +1,147 @@
+//! Pings on connections that we opened (RFC 5626 §4.4.1), and connections that die without a word.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod common;
+
+use common::{options, request};
+use sipora_testkit::{SimNetwork, for_each_seed, seeds};
+use sipora_transport::{
+    CloseReason, Destination, Flow, InboundReceiver, Network, Payload, TransportConfig, Transports,
+};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+const CLIENT: &str = "192.0.2.1";
+const SERVER: &str = "198.51.100.1:5060";
+
+fn server_address() -> SocketAddr {
+    SERVER.parse().unwrap()
+}
+
+fn client_ip() -> IpAddr {
+    CLIENT.parse().unwrap()
+}
+
+fn every(seconds: u64) -> TransportConfig {
+    TransportConfig {
+        keep_alive: Some(Duration::from_secs(seconds)),
+        ..Default::default()
+    }
+}
+
+fn server(network: &SimNetwork) -> (Transports, InboundReceiver) {
+    let host = network.host(server_address().ip());
+    let (server, inbound) = Transports::new(Arc::new(host), TransportConfig::default());
+    server.listen_tcp(server_address()).unwrap();
+    (server, inbound)
+}
+
+async fn client(
+    network: &SimNetwork,
+    config: TransportConfig,
+) -> (Transports, InboundReceiver, Flow) {
+    let host = network.host(client_ip());
+    let (client, inbound) = Transports::new(Arc::new(host), config);
+    let flow = client.open(&Destination::tcp(server_address())).await;
+    (client, inbound, flow.unwrap())
+}
+
+/// A server waits 30 s for the first message of who connects, and longer from then on.
+async fn greet(client: &Transports, flow: &Flow, server: &mut InboundReceiver) {
+    let greeting = options(client, flow, "1");
+    client.try_send(flow, greeting.to_bytes()).unwrap();
+    request(server.recv().await.unwrap());
+}
+
+async fn closed(inbound: &mut InboundReceiver) -> CloseReason {
+    match inbound.recv().await.unwrap().payload {
+        Payload::Closed(reason) => reason,
+        other => panic!("not closed but {other:?}"),
+    }
+}
+
+#[test]
+fn a_server_that_answers_pings_keeps_its_connection() {
+    for_each_seed(seeds(), |network| async move {
+        let (server, mut server_in) = server(&network);
+        let (client, mut client_in, flow) = client(&network, every(120)).await;
+        greet(&client, &flow, &mut server_in).await;
+        sleep(Duration::from_secs(12 * 3_600)).await;
+        assert!(client.is_open(flow.id) && client_in.try_recv().is_none());
+        // Each wait is between 96 and 120 s.
+        let sent = client.metrics().pings_sent;
+        assert!((350..=450).contains(&sent), "{sent}");
+        assert_eq!(server.metrics().pings_answered, sent);
+        assert_eq!(client.metrics().pongs_missed, 0);
+    });
+}
+
+#[test]
+fn a_connection_that_leads_nowhere_any_more_is_reported_within_its_interval_and_10_seconds() {
+    for_each_seed(seeds(), |network| async move {
+        let (_server, _server_in) = server(&network);
+        let (client, mut client_in, flow) = client(&network, every(30)).await;
+        sleep(Duration::from_secs(100)).await;
+        network.part(client_ip(), server_address().ip());
+        let start = Instant::now();
+        assert_eq!(closed(&mut client_in).await, CloseReason::NoPong);
+        let waited = start.elapsed();
+        assert!(waited <= Duration::from_secs(41), "{waited:?}");
+        assert!(!client.is_open(flow.id));
+        assert_eq!(client.metrics().pongs_missed, 1);
+    });
+}
+
+#[test]
+fn a_server_that_does_not_know_pings_is_given_up_10_seconds_after_the_first() {
+    for_each_seed(0..1, |network| async move {
+        let host = network.host(server_address().ip());
+        let mut listener = host.listen(server_address()).unwrap();
+        let (_client, mut client_in, _) = client(&network, every(100)).await;
+        let mut peer = listener.accept().await.unwrap();
+        let mut ping = [0; 4];
+        peer.read_exact(&mut ping).await.unwrap();
+        assert_eq!(&ping, b"\r\n\r\n");
+        let start = Instant::now();
+        assert_eq!(closed(&mut client_in).await, CloseReason::NoPong);
+        let waited = start.elapsed();
+        let around = Duration::from_millis(9_500)..Duration::from_millis(10_500);
+        assert!(around.contains(&waited), "{waited:?}");
+    });
+}
+
+#[test]
+fn a_pong_that_nobody_waited_for_does_not_stand_for_the_next() {
+    for_each_seed(0..1, |network| async move {
+        let host = network.host(server_address().ip());
+        let mut listener = host.listen(server_address()).unwrap();
+        let (client, mut client_in, _) = client(&network, every(100)).await;
+        let mut peer = listener.accept().await.unwrap();
+        peer.write_all(b"\r\n").await.unwrap();
+        assert_eq!(closed(&mut client_in).await, CloseReason::NoPong);
+        assert_eq!(client.metrics().pings_sent, 1);
+    });
+}
+
+#[test]
+fn nobody_is_pinged_who_was_not_asked_for_and_one_connection_may_have_its_own_interval() {
+    for_each_seed(0..1, |network| async move {
+        let (_server, mut server_in) = server(&network);
+        let (client, _client_in, flow) = client(&network, TransportConfig::default()).await;
+        greet(&client, &flow, &mut server_in).await;
+        sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(client.metrics().pings_sent, 0);
+        client.keep_alive(flow.id, Some(Duration::from_secs(60)));
+        sleep(Duration::from_secs(600)).await;
+        let sent = client.metrics().pings_sent;
+        assert!((9..=12).contains(&sent), "{sent}");
+        client.keep_alive(flow.id, None);
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(client.metrics().pings_sent, sent);
+        let nothing = timeout(Duration::from_secs(1), server_in.recv()).await;
+        assert!(nothing.is_err(), "pings are no messages: {nothing:?}");
+    });
+}
