@@ -1,5 +1,6 @@
 //! A header field read by its own grammar, chosen by the first byte: reading ends, and a fold in front of the value or
-//! another spelling of the name changes nothing.
+//! another spelling of the name changes nothing. Nor does it matter whether a value was found out when the message was
+//! indexed or is parsed now.
 #![no_main]
 
 use std::fmt::Debug;
@@ -32,18 +33,40 @@ fn outcome(name: &str, colon: &[u8], value: &[u8], read: Read) -> Option<String>
         b"\r\n\r\n",
     ];
     let message = Message::parse(text.concat(), &Limits::default()).ok()?;
-    Some(read(message.headers()))
+    let headers = message.headers();
+    both_ways(headers);
+    Some(read(headers))
+}
+
+/// What the index holds of Via, From, To and Contact is what a parser finds that reads all values of the field.
+fn both_ways(headers: Headers<'_>) {
+    let top = headers.vias().next();
+    match (headers.via(), top) {
+        (indexed, Some(parsed)) => assert_eq!(shown([indexed], via), shown([parsed], via)),
+        (indexed, None) => assert!(indexed.is_err()),
+    }
+    let names = [
+        (headers.from(), HeaderName::From),
+        (headers.to(), HeaderName::To),
+    ];
+    for (indexed, name) in names {
+        let Ok(indexed) = indexed else { continue };
+        let parsed: Vec<_> = headers.addresses(&name).collect();
+        let [Ok(parsed)] = parsed[..] else {
+            panic!("not one address, but {parsed:?}");
+        };
+        assert_eq!(address(indexed), address(parsed));
+    }
+    if let (Ok(Some(indexed)), Ok(parsed)) = (headers.contact(), headers.contacts()) {
+        assert_eq!(
+            Some(contact(&indexed)),
+            parsed.as_slice().first().map(contact)
+        );
+    }
 }
 
 const READERS: &[(&str, Read)] = &[
-    ("Via", |headers| {
-        shown(headers.vias(), |via| {
-            let place = (via.transport(), via.host(), via.host_str(), via.port());
-            let route = (via.received(), via.rport(), via.maddr(), via.ttl());
-            let branch = (via.branch(), via.has_unique_branch(), via.params());
-            format!("{place:?} {route:?} {branch:?}")
-        })
-    }),
+    ("Via", |headers| shown(headers.vias(), via)),
     ("From", |headers| shown([headers.from()], address)),
     ("To", |headers| shown([headers.to()], address)),
     ("Route", |headers| shown(headers.routes(), address)),
@@ -59,16 +82,7 @@ const READERS: &[(&str, Read)] = &[
     }),
     ("Contact", |headers| {
         shown([headers.contacts()], |contacts| {
-            let each = contacts.as_slice().iter().map(|contact| {
-                let place = (address(contact.address()), contact.display());
-                let rest = (
-                    contact.q(),
-                    contact.expires(),
-                    contact.instance(),
-                    contact.reg_id(),
-                );
-                format!("{place:?} {rest:?}")
-            });
+            let each = contacts.as_slice().iter().map(contact);
             format!("{} {:?}", contacts.is_star(), each.collect::<Vec<_>>())
         })
     }),
@@ -200,6 +214,49 @@ const READERS: &[(&str, Read)] = &[
     ("History-Info", |headers| {
         shown(headers.history_info(), |entry| debug(&entry))
     }),
+    ("P-Preferred-Identity", |headers| {
+        shown(headers.p_preferred_identity(), address)
+    }),
+    ("Reply-To", |headers| optional(headers.reply_to())),
+    ("Refer-To", |headers| optional(headers.refer_to())),
+    ("Referred-By", |headers| optional(headers.referred_by())),
+    ("Alert-Info", |headers| shown(headers.alert_info(), address)),
+    ("Call-Info", |headers| shown(headers.call_info(), address)),
+    ("Error-Info", |headers| shown(headers.error_info(), address)),
+    ("SIP-ETag", |headers| {
+        shown([headers.sip_etag()], |tag| debug(&tag))
+    }),
+    ("SIP-If-Match", |headers| {
+        shown([headers.sip_if_match()], |tag| debug(&tag))
+    }),
+    ("Session-ID", |headers| {
+        shown([headers.session_id()], |id| debug(&id))
+    }),
+    ("Flow-Timer", |headers| {
+        shown([headers.flow_timer()], |seconds| debug(&seconds))
+    }),
+    ("Proxy-Authenticate", |headers| {
+        auth(headers, &HeaderName::ProxyAuthenticate)
+    }),
+    ("Proxy-Authorization", |headers| {
+        auth(headers, &HeaderName::ProxyAuthorization)
+    }),
+    ("Proxy-Authentication-Info", |headers| {
+        let name = HeaderName::ProxyAuthenticationInfo;
+        shown([headers.authentication_info(&name)], |info| debug(&info))
+    }),
+    ("Proxy-Require", |headers| {
+        debug(&headers.proxy_require().collect::<Vec<_>>())
+    }),
+    ("Unsupported", |headers| {
+        debug(&headers.unsupported().collect::<Vec<_>>())
+    }),
+    ("Organization", |headers| debug(&headers.organization())),
+    ("User-Agent", |headers| debug(&headers.user_agent())),
+    ("Server", |headers| debug(&headers.server())),
+    ("Content-Length", |headers| {
+        shown([headers.content_length()], |length| debug(&length))
+    }),
     ("Authentication-Info", |headers| {
         shown(
             [headers.authentication_info(&HeaderName::AuthenticationInfo)],
@@ -208,15 +265,35 @@ const READERS: &[(&str, Read)] = &[
     }),
 ];
 
+fn via(via: sipora_message::Via<'_>) -> String {
+    let place = (via.transport(), via.host(), via.host_str(), via.port());
+    let route = (via.received(), via.rport(), via.maddr(), via.ttl());
+    let branch = (via.branch(), via.has_unique_branch(), via.params());
+    let bytes = String::from_utf8_lossy(via.as_bytes());
+    format!("{} {place:?} {route:?} {branch:?} {bytes}", via.version())
+}
+
+fn contact(contact: &sipora_message::ContactRef<'_>) -> String {
+    let place = (address(contact.address()), contact.display());
+    let binding = (contact.q(), contact.expires(), contact.reg_id());
+    let instance = (contact.instance(), contact.pub_gruu(), contact.temp_gruu());
+    let features: Vec<_> = contact.features().collect();
+    format!("{place:?} {binding:?} {instance:?} {features:?}")
+}
+
+fn optional(
+    found: Result<Option<sipora_message::NameAddr<'_>>, sipora_message::HeaderError>,
+) -> String {
+    shown([found], |found| debug(&found.map(address)))
+}
+
 fn address(address: sipora_message::NameAddr<'_>) -> String {
     let uri = address.uri();
     let what = (address.display(), address.tag(), address.params());
-    format!(
-        "{what:?} {:?} {:?} {:?}",
-        uri.as_str(),
-        uri.user_decoded(),
-        uri.host()
-    )
+    let bytes = String::from_utf8_lossy(address.as_bytes());
+    let place = (uri.user_decoded(), uri.password(), uri.host(), uri.port());
+    let rest: (Vec<_>, Vec<_>) = (uri.params().collect(), uri.headers().collect());
+    format!("{bytes} {what:?} {:?} {place:?} {rest:?}", uri.as_str())
 }
 
 fn auth(headers: Headers<'_>, name: &HeaderName) -> String {

@@ -2,8 +2,9 @@
 
 use crate::classes::offset_in;
 use crate::error::{HeaderError, Rejection};
-use crate::header_name::HeaderName;
+use crate::header_name::{HeaderName, Known};
 use crate::headers::Headers;
+use crate::index::filed;
 use crate::method::Method;
 use crate::request::Request;
 use crate::response::Response;
@@ -11,6 +12,14 @@ use crate::status::StatusCode;
 use crate::uri::UriRef;
 
 pub(crate) fn request(request: &Request) -> Result<(), Rejection> {
+    if is_sound(request) {
+        debug_assert_eq!(unsoundness(request), Ok(()));
+        return Ok(());
+    }
+    unsoundness(request)
+}
+
+fn unsoundness(request: &Request) -> Result<(), Rejection> {
     version(request.version(), request.as_bytes())?;
     request_uri(request)?;
     let headers = request.headers();
@@ -37,8 +46,28 @@ pub(crate) fn request(request: &Request) -> Result<(), Rejection> {
 
 pub(crate) fn response(response: &Response) -> Result<(), Rejection> {
     version(response.version(), response.as_bytes())?;
+    if response.raw.index.facts().has_mandatory() {
+        debug_assert_eq!(mandatory(response.headers()), Ok(()));
+        return Ok(());
+    }
     mandatory(response.headers())?;
     Ok(())
+}
+
+/// Whether the facts of the index (see [`index`](crate::index)) answer every question below: then nothing has to be
+/// parsed again. `false` means only that they do not.
+fn is_sound(request: &Request) -> bool {
+    let facts = request.raw.index.facts();
+    let lines = |name: Known| filed(request.raw.index.table(), name as u8).len();
+    facts.has_mandatory()
+        && facts.uri().is_some()
+        && request.exact
+        && request.version.of(request.as_bytes()) == b"SIP/2.0"
+        && facts
+            .cseq()
+            .is_some_and(|cseq| request.method.place() == Some(cseq.method))
+        && (lines(Known::MaxForwards) == 0 || facts.max_forwards().is_some())
+        && (lines(Known::Contact) == 0 || lines(Known::Contact) == 1 && facts.contact().is_some())
 }
 
 fn version(version: &str, bytes: &[u8]) -> Result<(), Rejection> {

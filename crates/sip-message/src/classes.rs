@@ -46,7 +46,14 @@ pub(crate) fn run(bytes: &[u8], class: u8) -> usize {
 /// what ends it.
 #[inline]
 pub(crate) fn value_run(bytes: &[u8]) -> usize {
-    run_in(&VALUE, bytes, 1)
+    run_in(&OTHER, bytes, VALUE)
+}
+
+/// What RFC 3261 §25.1 wants escaped in a URI but telephones send as it is, `sip:*31#5550123@host` above all: it
+/// separates nothing, so it is read, and kept as it was written.
+#[inline]
+pub(crate) fn is_tolerated(byte: u8) -> bool {
+    OTHER[byte as usize] & TOLERATED != 0
 }
 
 /// Four bytes a step, which halves the work.
@@ -67,11 +74,45 @@ fn run_in(table: &[u8; 256], bytes: &[u8], class: u8) -> usize {
     length
 }
 
-static VALUE: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut byte = b' ' + 1;
+/// How many bytes at the start may stand in a quoted string without an escape.
+#[inline]
+pub(crate) fn quoted_run(bytes: &[u8]) -> usize {
+    run_in(&OTHER, bytes, QUOTED)
+}
+
+/// How many bytes at the start are those of tokens with spaces between them.
+#[inline]
+pub(crate) fn words_run(bytes: &[u8]) -> usize {
+    run_in(&OTHER, bytes, WORDS)
+}
+
+/// What may stand in an unquoted parameter value.
+const VALUE: u8 = 1;
+/// All but the quote and the backslash.
+const QUOTED: u8 = 4;
+/// Characters of `token`, and the space.
+const WORDS: u8 = 8;
+/// See [`is_tolerated`].
+const TOLERATED: u8 = 2;
+
+/// Classes that are none of the grammar's.
+static OTHER: [u8; 256] = {
+    let grammar = table();
+    let mut table = mark([0; 256], b"#[]^`{|}\\", TOLERATED);
+    let mut byte = 0;
     loop {
-        table[byte as usize] = !matches!(byte, 0x7f | b';' | b',' | b'"' | b'<' | b'>') as u8;
+        if byte > b' ' && !matches!(byte, 0x7f | b';' | b',' | b'"' | b'<' | b'>') {
+            table[byte as usize] |= VALUE;
+        }
+        if !byte.is_ascii() {
+            table[byte as usize] |= TOLERATED;
+        }
+        if !matches!(byte, b'"' | b'\\') {
+            table[byte as usize] |= QUOTED;
+        }
+        if grammar[byte as usize] & TOKEN != 0 || byte == b' ' {
+            table[byte as usize] |= WORDS;
+        }
         if byte == u8::MAX {
             break table;
         }
@@ -121,6 +162,25 @@ pub(crate) fn decimal(bytes: &[u8]) -> Option<u32> {
         value = value.checked_mul(10)?.checked_add(u32::from(digit))?;
     }
     Some(value)
+}
+
+/// How many digits stand at the start, and their number if it fits.
+#[inline]
+pub(crate) fn leading_decimal(bytes: &[u8]) -> (usize, Option<u32>) {
+    let mut value: u64 = 0;
+    let mut count = 0;
+    for byte in bytes {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        // Once it is past 32 bits it stays there.
+        value = (value * 10 + u64::from(digit)).min(u64::from(u32::MAX) + 1);
+        count += 1;
+    }
+    crate::scan::visit(count + 1);
+    let number = u32::try_from(value).ok();
+    (count, number.filter(|_| count > 0))
 }
 
 const fn table() -> [u8; 256] {

@@ -67,7 +67,7 @@ impl<M> Edit<M> {
     pub(crate) fn new(message: M, raw: Raw) -> Edit<M> {
         Edit {
             message,
-            lines: (0..raw.lines.len()).map(Piece::Kept).collect(),
+            lines: (0..raw.index.lines().len()).map(Piece::Kept).collect(),
             raw,
             start_line: None,
             body: None,
@@ -192,7 +192,13 @@ impl<M> Edit<M> {
     /// The bytes of a line of the source, its end included.
     fn kept(&self, at: usize) -> std::ops::Range<usize> {
         let end = self.raw.body.saturating_sub(2);
-        let start = |at: usize| self.raw.lines.get(at).map_or(end, |line| line.start) as usize;
+        let start = |at: usize| {
+            self.raw
+                .index
+                .lines()
+                .get(at)
+                .map_or(end, |line| line.start) as usize
+        };
         start(at)..start(at + 1)
     }
 
@@ -239,7 +245,7 @@ impl<M> Edit<M> {
             return Err(error);
         }
         let source = &self.raw.bytes;
-        let lines = &self.raw.lines;
+        let lines = self.raw.index.lines();
         let body = self.body.as_deref().unwrap_or(self.raw.body());
         let added = self.lines.iter().map(|piece| match piece {
             Piece::New(_, line) => line.len(),

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes};
 
 use crate::error::{ParseError, ParseErrorKind, Rejection};
 use crate::headers::Headers;
-use crate::index::{Defect, Head, Span, StartLine, index, leading_line_ends};
+use crate::index::{Defect, Head, Index, Span, StartLine, index, leading_line_ends};
 use crate::limits::Limits;
 use crate::request::Request;
 use crate::response::Response;
@@ -118,13 +118,13 @@ impl From<Response> for Message {
 pub(crate) struct Raw {
     /// The message and nothing else.
     pub(crate) bytes: Bytes,
-    pub(crate) lines: std::sync::Arc<[crate::index::Line]>,
+    pub(crate) index: Index,
     pub(crate) body: u32,
 }
 
 impl Raw {
     pub(crate) fn headers(&self) -> Headers<'_> {
-        Headers::new(&self.bytes, &self.lines, self.body as usize)
+        Headers::new(&self.bytes, &self.index, self.body as usize)
     }
 
     pub(crate) fn body(&self) -> &[u8] {
@@ -153,7 +153,7 @@ pub(crate) fn assemble(
         } else {
             bytes
         },
-        lines: head.lines,
+        index: head.index,
         body: head.body,
     };
     let message = match head.start_line {
@@ -210,7 +210,8 @@ fn body_defect(head: &Head, available: usize, length: usize, limits: &Limits) ->
         return None;
     };
     let offset = head
-        .lines
+        .index
+        .lines()
         .iter()
         .find(|line| line.id == crate::HeaderName::ContentLength.known_id())
         .map_or(head.body, |line| line.value.start);
@@ -228,7 +229,7 @@ impl std::fmt::Debug for Raw {
         write!(
             f,
             "{} header lines, {} body bytes",
-            self.lines.len(),
+            self.index.lines().len(),
             self.body().len()
         )
     }

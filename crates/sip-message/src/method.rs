@@ -82,8 +82,42 @@ impl Method {
         }
     }
 
+    /// The place in [`Method::KNOWN`].
+    pub(crate) fn place(&self) -> Option<u8> {
+        Some(match self {
+            Method::Register => 0,
+            Method::Invite => 1,
+            Method::Ack => 2,
+            Method::Cancel => 3,
+            Method::Bye => 4,
+            Method::Options => 5,
+            Method::Message => 6,
+            Method::Subscribe => 7,
+            Method::Notify => 8,
+            Method::Publish => 9,
+            Method::Info => 10,
+            Method::Prack => 11,
+            Method::Update => 12,
+            Method::Refer => 13,
+            Method::Other(_) => return None,
+        })
+    }
+
     /// Reads a method; `None` when the bytes are no token.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Method> {
+        if let Some(method) = Method::known(bytes) {
+            return Some(method);
+        }
+        if bytes.is_empty() || !bytes.iter().all(|byte| is_token(*byte)) {
+            return None;
+        }
+        Some(Method::Other(scan::text(bytes)?.into()))
+    }
+
+    /// Reads a method that has a name of its own.
+    #[inline]
+    pub(crate) fn known(bytes: &[u8]) -> Option<Method> {
+        scan::visit(bytes.len());
         Some(match bytes {
             b"REGISTER" => Method::Register,
             b"INVITE" => Method::Invite,
@@ -99,12 +133,7 @@ impl Method {
             b"PRACK" => Method::Prack,
             b"UPDATE" => Method::Update,
             b"REFER" => Method::Refer,
-            other => {
-                if other.is_empty() || !other.iter().all(|byte| is_token(*byte)) {
-                    return None;
-                }
-                Method::Other(scan::text(other)?.into())
-            }
+            _ => return None,
         })
     }
 }
@@ -136,6 +165,7 @@ mod tests {
     fn every_known_method_survives_its_text() {
         for method in Method::KNOWN {
             assert_eq!(method.as_str().parse::<Method>().unwrap(), method);
+            assert_eq!(Method::KNOWN[usize::from(method.place().unwrap())], method);
         }
     }
 

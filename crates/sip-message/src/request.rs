@@ -6,8 +6,9 @@ use crate::builder::RequestBuilder;
 use crate::classes::{offset_in, trim};
 use crate::edit::Edit;
 use crate::error::{ParseError, ParseErrorKind, Rejection};
+use crate::header_name::Known;
 use crate::headers::Headers;
-use crate::index::{Line, Span};
+use crate::index::{Index, Line, Span};
 use crate::limits::Limits;
 use crate::message::{Message, Raw, text};
 use crate::method::Method;
@@ -64,6 +65,9 @@ impl Request {
 
     /// The Request-URI.
     pub fn uri(&self) -> Result<UriRef<'_>, UriError> {
+        if let Some(packed) = self.raw.index.facts().uri() {
+            return Ok(UriRef::unpack(self.uri.of(&self.raw.bytes), packed));
+        }
         UriRef::parse(self.uri_text())
     }
 
@@ -109,7 +113,8 @@ impl Request {
     pub fn with_top_via(&self, value: &str) -> Request {
         let source = &self.raw.bytes;
         let value = trim(value.as_bytes());
-        let first = match self.raw.lines.first() {
+        let lines = self.raw.index.lines();
+        let first = match lines.first() {
             Some(line) => line.start,
             None => self.start_line_end(),
         };
@@ -131,9 +136,10 @@ impl Request {
                 end: first + 5 + value_len,
             },
             name_len: 3,
-            id: crate::HeaderName::Via.known_id(),
+            id: Known::Via as u8,
+            repeated: false,
         };
-        let moved = self.raw.lines.iter().map(|line| Line {
+        let moved = lines.iter().map(|line| Line {
             start: line.start.saturating_add(added),
             value: Span {
                 start: line.value.start.saturating_add(added),
@@ -141,10 +147,13 @@ impl Request {
             },
             ..*line
         });
+        let mut lines: Vec<Line> = std::iter::once(via).chain(moved).collect();
+        let mut facts = *self.raw.index.facts();
+        facts.learn_via(via.value.of(&out));
         Request {
             raw: Raw {
+                index: Index::of_lines(facts, &mut lines),
                 bytes: Bytes::from(out),
-                lines: std::iter::once(via).chain(moved).collect(),
                 body: self.raw.body.saturating_add(added),
             },
             ..self.clone()
@@ -185,7 +194,7 @@ impl Request {
             true => offset.saturating_sub(removed).saturating_add(added),
             false => offset,
         };
-        let line = |line: &Line| Line {
+        let moved_line = |line: &Line| Line {
             start: moved(line.start),
             value: Span {
                 start: moved(line.value.start),
@@ -193,10 +202,14 @@ impl Request {
             },
             ..*line
         };
+        let lines: Vec<Line> = self.raw.index.lines().iter().map(moved_line).collect();
+        let mut facts = *self.raw.index.facts();
+        let top = lines.iter().find(|line| line.id == Known::Via as u8);
+        facts.learn_via(top.map_or(&[], |line| line.value.of(&out)));
         Some(Request {
             raw: Raw {
+                index: Index::new(facts, &lines),
                 bytes: Bytes::from(out),
-                lines: self.raw.lines.iter().map(line).collect(),
                 body: moved(self.raw.body),
             },
             ..self.clone()

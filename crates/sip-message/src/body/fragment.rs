@@ -1,12 +1,10 @@
 //! Fragments of messages: `message/sipfrag` (RFC 3420).
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 
 use crate::error::{ParseError, ParseErrorKind};
 use crate::headers::Headers;
-use crate::index::{Line, StartLine, index, index_section, is_start_line};
+use crate::index::{Index, StartLine, index, index_section, is_start_line};
 use crate::limits::Limits;
 use crate::message::text;
 use crate::method::Method;
@@ -28,7 +26,7 @@ use crate::status::StatusCode;
 pub struct Fragment {
     bytes: Bytes,
     start_line: Option<StartLine>,
-    lines: Arc<[Line]>,
+    index: Index,
     /// Where the body begins; the end of the bytes where there is none.
     body: usize,
     has_body: bool,
@@ -88,7 +86,7 @@ impl Fragment {
         }
         Ok(Fragment {
             start_line,
-            lines: head.lines,
+            index: head.index,
             body,
             has_body: !ends,
             bytes,
@@ -120,7 +118,7 @@ impl Fragment {
 
     /// The header fields.
     pub fn headers(&self) -> Headers<'_> {
-        Headers::new(&self.bytes, &self.lines, self.body)
+        Headers::new(&self.bytes, &self.index, self.body)
     }
 
     /// The body; `None` where not even a blank line follows the header fields.

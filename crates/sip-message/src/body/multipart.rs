@@ -1,11 +1,9 @@
 //! Multipart bodies, taken apart (RFC 5621, RFC 2046 §5.1).
 
-use std::sync::Arc;
-
 use crate::classes::offset_in;
 use crate::error::HeaderError;
 use crate::headers::{Headers, MediaType};
-use crate::index::{Line, index_part};
+use crate::index::{Index, index_part};
 use crate::limits::Limits;
 use crate::scan;
 
@@ -35,7 +33,7 @@ pub struct Multipart<'a> {
 #[derive(Clone)]
 pub struct Part<'a> {
     bytes: &'a [u8],
-    lines: Arc<[Line]>,
+    index: Index,
     body: usize,
     limits: MultipartLimits,
 }
@@ -196,7 +194,7 @@ impl<'a> Multipart<'a> {
 impl<'a> Part<'a> {
     /// The header fields: Content-Type, Content-Disposition, Content-ID and others, read as those of a message are.
     pub fn headers(&self) -> Headers<'_> {
-        Headers::new(self.bytes, &self.lines, self.body)
+        Headers::new(self.bytes, &self.index, self.body)
     }
 
     /// The bytes of the part, as they are.
@@ -242,10 +240,10 @@ impl<'a> Part<'a> {
             header_bytes: limits.header_bytes,
             ..Limits::default()
         };
-        let (lines, body) = index_part(bytes, &allowed)?;
+        let (index, body) = index_part(bytes, &allowed)?;
         Some(Part {
             bytes,
-            lines,
+            index,
             body,
             limits,
         })

@@ -153,7 +153,7 @@ pub(crate) fn request_of(out: Vec<u8>) -> Result<Request, BuildError> {
     Ok(Request {
         raw: Raw {
             bytes,
-            lines: head.lines,
+            index: head.index,
             body: head.body,
         },
         method,

@@ -196,7 +196,7 @@ pub(crate) fn response_of(out: Vec<u8>) -> Result<Response, BuildError> {
     Ok(Response {
         raw: Raw {
             bytes,
-            lines: head.lines,
+            index: head.index,
             body: head.body,
         },
         version,

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::Headers;
+use super::{Header, Headers};
 use crate::classes::{is_lws, trim};
 use crate::error::HeaderError;
 use crate::grammar::{self, skip_lws};
-use crate::header_name::HeaderName;
+use crate::header_name::{HeaderName, Known};
 use crate::params::Params;
 use crate::scan;
 use crate::uri::UriRef;
@@ -14,15 +14,18 @@ use crate::uri::UriRef;
 /// An address as it stands in From, To, Contact or Route: a URI, perhaps a display name, and parameters.
 #[derive(Clone, Copy)]
 pub struct NameAddr<'a> {
-    raw: &'a [u8],
-    display: Option<&'a [u8]>,
-    uri: UriRef<'a>,
-    params: Params<'a>,
-    tag: Option<&'a [u8]>,
+    pub(super) raw: &'a [u8],
+    pub(super) display: Option<&'a [u8]>,
+    pub(super) uri: UriRef<'a>,
+    pub(super) params: Params<'a>,
+    pub(super) tag: Option<&'a [u8]>,
 }
 
 /// A refusal: why, and the bytes at which.
-pub(super) type Refused<'a> = (&'static str, &'a [u8]);
+pub(crate) type Refused<'a> = (&'static str, &'a [u8]);
+
+/// What follows an element of a list, and the element.
+pub(crate) type Element<'a, T> = Result<(&'a [u8], T), Refused<'a>>;
 
 impl<'a> NameAddr<'a> {
     /// The display name as text, quotes and escapes resolved; `None` if there is none.
@@ -51,7 +54,17 @@ impl<'a> NameAddr<'a> {
     }
 
     /// Reads one address at the start of `input`; gives the rest, which is empty or begins with a comma.
-    pub(super) fn read(input: &'a [u8]) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
+    #[inline]
+    pub(crate) fn read(input: &'a [u8]) -> Element<'a, NameAddr<'a>> {
+        NameAddr::read_seen(input, |_, _| {})
+    }
+
+    /// The same; `see` is given each parameter on the way.
+    #[inline]
+    pub(super) fn read_seen(
+        input: &'a [u8],
+        see: impl FnMut(&'a [u8], Option<&'a [u8]>),
+    ) -> Element<'a, NameAddr<'a>> {
         let start = skip_lws(input);
         let (display, rest) = match start.first() {
             Some(b'<') => (None, start),
@@ -62,7 +75,7 @@ impl<'a> NameAddr<'a> {
                     _ => return Err(("no < behind the display name", rest)),
                 },
                 Ok((rest, _)) if rest.first() == Some(&b':') => {
-                    return NameAddr::read_addr_spec(start);
+                    return NameAddr::read_addr_spec(start, see);
                 }
                 Ok((rest, _)) if rest.first() == Some(&b'"') => {
                     return Err(("unbalanced quote", rest));
@@ -72,16 +85,25 @@ impl<'a> NameAddr<'a> {
             },
         };
         let inner = rest.get(1..).unwrap_or_default();
-        let Some(length) = scan::find(b'>', inner) else {
+        let Some(length) = scan::near(b'>', inner) else {
             return Err(("no > behind the URI", rest));
         };
         let uri = inner.get(..length).unwrap_or_default();
         let after = inner.get(length + 1..).unwrap_or_default();
-        NameAddr::finish(start, display.filter(|name| !name.is_empty()), uri, after)
+        NameAddr::finish(
+            start,
+            display.filter(|name| !name.is_empty()),
+            uri,
+            after,
+            see,
+        )
     }
 
     /// `addr-spec` without brackets: comma, question mark and semicolon end the URI (RFC 3261 §20.10).
-    fn read_addr_spec(start: &'a [u8]) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
+    fn read_addr_spec(
+        start: &'a [u8],
+        see: impl FnMut(&'a [u8], Option<&'a [u8]>),
+    ) -> Element<'a, NameAddr<'a>> {
         let ends =
             |byte: &u8| is_lws(*byte) || matches!(*byte, b';' | b',' | b'?' | b'<' | b'>' | b'"');
         let length = scan::position(start, ends).unwrap_or(start.len());
@@ -89,7 +111,7 @@ impl<'a> NameAddr<'a> {
         if after.first() == Some(&b'?') {
             return Err(("a URI with headers outside angle brackets", after));
         }
-        NameAddr::finish(start, None, uri, after)
+        NameAddr::finish(start, None, uri, after, see)
     }
 
     #[inline]
@@ -98,16 +120,20 @@ impl<'a> NameAddr<'a> {
         display: Option<&'a [u8]>,
         uri: &'a [u8],
         after: &'a [u8],
-    ) -> Result<(&'a [u8], NameAddr<'a>), Refused<'a>> {
-        let text = scan::text(uri).ok_or(("a URI that is no UTF-8", uri))?;
-        let uri = UriRef::parse(text).map_err(|error| {
+        mut see: impl FnMut(&'a [u8], Option<&'a [u8]>),
+    ) -> Element<'a, NameAddr<'a>> {
+        if !scan::is_text(uri) {
+            return Err(("a URI that is no UTF-8", uri));
+        }
+        let uri = UriRef::parse_bytes(uri).map_err(|error| {
             (
                 error.reason(),
                 uri.get(error.offset()..).unwrap_or_default(),
             )
         })?;
         let mut tag = None;
-        let see = |name: &[u8], value: Option<&'a [u8]>| {
+        let see = |name: &'a [u8], value: Option<&'a [u8]>| {
+            see(name, value);
             if tag.is_none() && name.eq_ignore_ascii_case(b"tag") {
                 tag = Some(value);
             }
@@ -129,6 +155,23 @@ impl<'a> NameAddr<'a> {
     }
 }
 
+impl NameAddr<'_> {
+    /// Whether both are the same bytes of the same buffer.
+    pub(super) fn is_same(&self, other: &NameAddr<'_>) -> bool {
+        let places = |address: &NameAddr<'_>| {
+            let optional =
+                [address.display, address.tag].map(|part| part.map(<[u8]>::as_ptr_range));
+            let parts = [
+                address.raw,
+                address.uri.as_bytes(),
+                address.params.as_bytes(),
+            ];
+            (parts.map(<[u8]>::as_ptr_range), optional)
+        };
+        places(self) == places(other) && self.uri.parts() == other.uri.parts()
+    }
+}
+
 impl std::fmt::Debug for NameAddr<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&String::from_utf8_lossy(self.raw))
@@ -137,13 +180,21 @@ impl std::fmt::Debug for NameAddr<'_> {
 
 impl<'a> Headers<'a> {
     /// Who sends (RFC 3261 §20.20).
+    #[inline]
     pub fn from(&self) -> Result<NameAddr<'a>, HeaderError> {
-        self.address(HeaderName::From)
+        match self.facts().from() {
+            Some(packed) => Ok(packed.open(self.first_value(Known::From as u8))),
+            None => self.address(HeaderName::From),
+        }
     }
 
     /// To whom (RFC 3261 §20.39).
+    #[inline]
     pub fn to(&self) -> Result<NameAddr<'a>, HeaderError> {
-        self.address(HeaderName::To)
+        match self.facts().to() {
+            Some(packed) => Ok(packed.open(self.first_value(Known::To as u8))),
+            None => self.address(HeaderName::To),
+        }
     }
 
     /// The Route values from the top (RFC 3261 §20.34).
@@ -175,21 +226,31 @@ impl<'a> Headers<'a> {
         &self,
         name: &HeaderName,
     ) -> impl Iterator<Item = Result<NameAddr<'a>, HeaderError>> + use<'a> {
+        self.addresses_read(name, NameAddr::read)
+    }
+
+    /// The same with a reader of its own.
+    pub(super) fn addresses_read<T>(
+        &self,
+        name: &HeaderName,
+        read: fn(&'a [u8]) -> Element<'a, T>,
+    ) -> impl Iterator<Item = Result<T, HeaderError>> + use<'a, T> {
         let headers = *self;
         let (id, name) = (name.id(), name.clone());
-        let mut lines = self.iter();
+        let mut lines = self.filed(id);
         let mut rest: &'a [u8] = &[];
         std::iter::from_fn(move || {
             while rest.is_empty() {
                 rest = lines
                     .by_ref()
+                    .map(|line| Header::of(headers.bytes, line))
                     .find(|line| line.is_filed(id, &name))?
                     .value();
                 if rest.is_empty() {
                     return Some(Err(headers.error(name.clone(), "empty", rest)));
                 }
             }
-            let (after, result) = match NameAddr::read(rest) {
+            let (after, result) = match read(rest) {
                 Ok((after, address)) => (after, Ok(address)),
                 Err((reason, at)) => (&[][..], Err(headers.error(name.clone(), reason, at))),
             };

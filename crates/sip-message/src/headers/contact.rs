@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use super::address::{Element, Refused};
 use super::feature::Feature;
 use super::{Headers, NameAddr};
 use crate::classes::decimal;
 use crate::error::HeaderError;
-use crate::header_name::HeaderName;
+use crate::header_name::{HeaderName, Known};
 use crate::params::Params;
 use crate::uri::UriRef;
 
@@ -25,9 +26,9 @@ pub enum Contacts<'a> {
 /// One Contact value.
 #[derive(Debug, Clone, Copy)]
 pub struct ContactRef<'a> {
-    address: NameAddr<'a>,
-    q: Option<Q>,
-    expires: Option<u32>,
+    pub(super) address: NameAddr<'a>,
+    pub(super) q: Option<Q>,
+    pub(super) expires: Option<u32>,
 }
 
 /// A preference between 0 and 1 with three decimals (`qvalue`, RFC 3261 §25.1).
@@ -133,21 +134,41 @@ impl<'a> ContactRef<'a> {
             .find(|feature| feature.name().eq_ignore_ascii_case(name))
     }
 
-    fn new(address: NameAddr<'a>) -> Result<ContactRef<'a>, &'static str> {
-        let mut contact = ContactRef {
-            address,
-            q: None,
-            expires: None,
+    /// Reads one contact at the start of `input`; gives the rest, which is empty or begins with a comma. Inside is the
+    /// refusal of an address whose parameters are none of a Contact.
+    #[inline]
+    pub(crate) fn read(input: &'a [u8]) -> Element<'a, Result<ContactRef<'a>, Refused<'a>>> {
+        let mut q = Some(None);
+        let mut expires = None;
+        let (rest, address) = NameAddr::read_seen(input, |name, value| {
+            see(name, value.unwrap_or_default(), &mut q, &mut expires);
+        })?;
+        let contact = match q {
+            Some(q) => Ok(ContactRef {
+                address,
+                q,
+                expires,
+            }),
+            None => Err(("a q that is not 0 to 1", address.as_bytes())),
         };
-        for param in address.params().iter() {
-            let raw = param.raw_value().unwrap_or_default();
-            if param.name().eq_ignore_ascii_case("q") {
-                contact.q = Some(Q::read(raw).ok_or("a q that is not 0 to 1")?);
-            } else if param.name().eq_ignore_ascii_case("expires") {
-                contact.expires = Some(decimal(raw).unwrap_or(MALFORMED_EXPIRES));
-            }
-        }
-        Ok(contact)
+        Ok((rest, contact))
+    }
+}
+
+impl ContactRef<'_> {
+    /// Whether both are the same bytes of the same buffer.
+    pub(super) fn is_same(&self, other: &ContactRef<'_>) -> bool {
+        self.address.is_same(&other.address) && (self.q, self.expires) == (other.q, other.expires)
+    }
+}
+
+/// Takes from a parameter what is one of Contact's; `q` is `None` once one was malformed.
+#[inline]
+pub(super) fn see(name: &[u8], value: &[u8], q: &mut Option<Option<Q>>, expires: &mut Option<u32>) {
+    if name.eq_ignore_ascii_case(b"expires") {
+        *expires = Some(decimal(value).unwrap_or(MALFORMED_EXPIRES));
+    } else if name.eq_ignore_ascii_case(b"q") && q.is_some() {
+        *q = Q::read(value).map(Some);
     }
 }
 
@@ -225,7 +246,15 @@ impl<'a> Headers<'a> {
     }
 
     /// The first contact; `None` for `*` and where there is none.
+    #[inline]
     pub fn contact(&self) -> Result<Option<ContactRef<'a>>, HeaderError> {
+        match self.facts().contact() {
+            Some(packed) => Ok(Some(packed.open(self.first_value(Known::Contact as u8)))),
+            None => self.first_contact(),
+        }
+    }
+
+    fn first_contact(&self) -> Result<Option<ContactRef<'a>>, HeaderError> {
         if self.first(&HeaderName::Contact) == Some(b"*") {
             return Ok(None);
         }
@@ -236,10 +265,9 @@ impl<'a> Headers<'a> {
         &self,
     ) -> impl Iterator<Item = Result<ContactRef<'a>, HeaderError>> + use<'a> {
         let headers = *self;
-        self.addresses(&HeaderName::Contact).map(move |address| {
-            let address = address?;
-            ContactRef::new(address)
-                .map_err(|reason| headers.error(HeaderName::Contact, reason, address.as_bytes()))
-        })
+        self.addresses_read(&HeaderName::Contact, ContactRef::read)
+            .map(move |contact| {
+                contact?.map_err(|(reason, at)| headers.error(HeaderName::Contact, reason, at))
+            })
     }
 }

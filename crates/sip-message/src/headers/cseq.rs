@@ -3,12 +3,11 @@
 use std::fmt;
 
 use super::Headers;
-use crate::classes::decimal;
+use crate::classes::{decimal, leading_decimal};
 use crate::error::HeaderError;
 use crate::grammar::{lws, token};
 use crate::header_name::HeaderName;
 use crate::method::Method;
-use crate::scan;
 
 /// The place of a request in its sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,10 +27,13 @@ impl fmt::Display for CSeq {
 impl<'a> Headers<'a> {
     /// The sequence number and method.
     pub fn cseq(&self) -> Result<CSeq, HeaderError> {
-        let value = self.required(&HeaderName::CSeq)?;
-        if let Some(cseq) = plain(value) {
-            return Ok(cseq);
+        if let Some(fact) = self.facts().cseq()
+            && let Some(method) = fact.method()
+        {
+            let number = fact.number;
+            return Ok(CSeq { number, method });
         }
+        let value = self.required(&HeaderName::CSeq)?;
         let (number, method) = self.cseq_parts(value)?;
         let number = decimal(number).ok_or_else(|| {
             self.error(HeaderName::CSeq, "a number that is not below 2^32", value)
@@ -54,17 +56,12 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// How everybody writes it: digits, one space, a method that is known.
+/// How everybody writes it: digits, one space, a method that is known, here by its place in [`Method::KNOWN`].
 #[inline]
-fn plain(value: &[u8]) -> Option<CSeq> {
-    let digits = scan::count_while(value, u8::is_ascii_digit);
-    let (number, rest) = value.split_at_checked(digits)?;
-    let (space, method) = rest.split_first()?;
-    if *space != b' ' {
+pub(crate) fn plain(value: &[u8]) -> Option<(u32, u8)> {
+    let (digits, number) = leading_decimal(value);
+    let [b' ', method @ ..] = value.get(digits..)? else {
         return None;
-    }
-    Some(CSeq {
-        number: decimal(number)?,
-        method: Method::from_bytes(method)?,
-    })
+    };
+    Some((number?, Method::known(method)?.place()?))
 }

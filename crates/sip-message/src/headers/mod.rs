@@ -18,6 +18,7 @@ mod list;
 mod negotiation;
 mod number;
 mod option_tags;
+mod packed;
 mod preference;
 mod publication;
 mod reason;
@@ -53,13 +54,16 @@ pub use session_id::SessionId;
 pub use session_timer::{Refresher, SessionExpires};
 pub use text::{Priority, Timestamp};
 pub use via::Via;
+
+pub(crate) use cseq::plain as plain_cseq;
+pub(crate) use packed::{PackedAddress, PackedContact, PackedVia};
 pub use warning::{Warning, WarningValue};
 
 use crate::classes::{offset_in, trim};
 use crate::error::HeaderError;
 use crate::grammar::unquote;
-use crate::header_name::{HeaderName, OTHER};
-use crate::index::Line;
+use crate::header_name::{HeaderName, Known, OTHER};
+use crate::index::{Facts, Index, Line, Table, filed};
 use crate::scan;
 
 /// The header fields of a message.
@@ -69,7 +73,7 @@ use crate::scan;
 #[derive(Clone, Copy)]
 pub struct Headers<'a> {
     bytes: &'a [u8],
-    lines: &'a [Line],
+    index: &'a Table,
     end: usize,
 }
 
@@ -81,8 +85,12 @@ pub struct Header<'a> {
 }
 
 impl<'a> Headers<'a> {
-    pub(crate) fn new(bytes: &'a [u8], lines: &'a [Line], end: usize) -> Headers<'a> {
-        Headers { bytes, lines, end }
+    pub(crate) fn new(bytes: &'a [u8], index: &'a Index, end: usize) -> Headers<'a> {
+        Headers {
+            bytes,
+            index: index.table(),
+            end,
+        }
     }
 
     /// All lines in order.
@@ -90,14 +98,13 @@ impl<'a> Headers<'a> {
         &self,
     ) -> impl DoubleEndedIterator<Item = Header<'a>> + ExactSizeIterator + use<'a> {
         let bytes = self.bytes;
-        self.lines
-            .iter()
-            .map(move |line| Header { bytes, line: *line })
+        let lines = self.index.slice.iter();
+        lines.map(move |line| Header { bytes, line: *line })
     }
 
     /// The line at a place, counted from 0.
     pub fn nth(&self, at: usize) -> Option<Header<'a>> {
-        let line = *self.lines.get(at)?;
+        let line = *self.index.slice.get(at)?;
         Some(Header {
             bytes: self.bytes,
             line,
@@ -106,12 +113,12 @@ impl<'a> Headers<'a> {
 
     /// The number of lines.
     pub fn len(&self) -> usize {
-        self.lines.len()
+        self.index.slice.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
+        self.index.slice.is_empty()
     }
 
     /// The value of the first line of that name, white space around it cut off, folds still in it.
@@ -121,14 +128,35 @@ impl<'a> Headers<'a> {
 
     /// The values of all lines of that name.
     pub fn all<'n>(&self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let (id, bytes) = (name.id(), self.bytes);
-        self.lines
-            .iter()
-            .filter(move |line| {
-                scan::visit(1);
-                line.id == id && (id != OTHER || Header::of(bytes, line).is_called(name.as_str()))
-            })
+        let bytes = self.bytes;
+        let id = name.id();
+        let is_named =
+            move |line: &&Line| id != OTHER || Header::of(bytes, line).is_called(name.as_str());
+        self.filed(id)
+            .filter(is_named)
             .map(move |line| line.value.of(bytes))
+    }
+
+    /// The lines with that id.
+    #[inline]
+    fn filed(&self, id: u8) -> impl Iterator<Item = &'a Line> + use<'a> {
+        filed(self.index, id).iter().filter(move |line| {
+            scan::visit(1);
+            line.id == id
+        })
+    }
+
+    /// What is known already.
+    #[inline]
+    fn facts(&self) -> &'a Facts {
+        &self.index.header
+    }
+
+    /// The value of the first line with that id.
+    #[inline]
+    fn first_value(&self, id: u8) -> &'a [u8] {
+        let line = filed(self.index, id).first();
+        line.map_or(&[], |line| line.value.of(self.bytes))
     }
 
     /// The values of all lines of that name, cut at each comma that is neither in quotes nor in angle brackets.
@@ -163,11 +191,11 @@ impl<'a> Headers<'a> {
 
     /// The Call-ID (RFC 3261 §20.8). Compared octet by octet.
     pub fn call_id(&self) -> Result<&'a str, HeaderError> {
-        let value = self.required(&HeaderName::CallId)?;
-        // Without an early end, so that it is done many bytes at a time.
-        let has_space = |found, byte: &u8| found | (*byte <= b' ') | (*byte == 0x7f);
-        scan::visit(value.len());
-        if value.is_empty() || value.iter().fold(false, has_space) {
+        let value = match self.facts().has_call_id() {
+            true => self.first_value(Known::CallId as u8),
+            false => self.required(&HeaderName::CallId)?,
+        };
+        if !self.facts().has_call_id() && !is_call_id(value) {
             return Err(self.error(HeaderName::CallId, "empty, or with white space", value));
         }
         scan::text(value).ok_or_else(|| self.error(HeaderName::CallId, "not UTF-8", value))
@@ -243,7 +271,7 @@ impl<'a> Header<'a> {
         self.line.start as usize
     }
 
-    /// The same for one that knows the id already.
+    #[inline]
     fn is_filed(&self, id: u8, name: &HeaderName) -> bool {
         scan::visit(1);
         self.line.id == id && (id != OTHER || self.is_called(name.as_str()))
@@ -268,6 +296,25 @@ impl std::fmt::Debug for Header<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.raw_name(), self.text())
     }
+}
+
+/// Whether a value has bytes, and none of white space.
+#[inline]
+fn is_call_id(value: &[u8]) -> bool {
+    // Without an early end, so that it is done many bytes at a time.
+    let has_space = |found, byte: &u8| found | (*byte <= b' ') | (*byte == 0x7f);
+    scan::visit(value.len());
+    !value.is_empty() && !value.iter().fold(false, has_space)
+}
+
+/// The same, and of ASCII alone.
+#[inline]
+pub(crate) fn is_plain_call_id(value: &[u8]) -> bool {
+    scan::visit(value.len());
+    !value.is_empty()
+        && value
+            .iter()
+            .fold(true, |plain, byte| plain & byte.is_ascii_graphic())
 }
 
 /// Folds to spaces, bytes to text. A value that happens to stand in quotes keeps them.

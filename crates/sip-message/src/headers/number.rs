@@ -40,6 +40,9 @@ impl<'a> RetryAfter<'a> {
 impl<'a> Headers<'a> {
     /// How many hops are left (RFC 3261 §20.22), 0 to 255.
     pub fn max_forwards(&self) -> Result<Option<u8>, HeaderError> {
+        if let Some(hops) = self.facts().max_forwards() {
+            return Ok(Some(hops));
+        }
         let Some(value) = self.single(HeaderName::MaxForwards)? else {
             return Ok(None);
         };

@@ -10,7 +10,7 @@ use super::address::Refused;
 use crate::classes::{decimal, is_lws, trim};
 use crate::error::HeaderError;
 use crate::grammar::{self, lws, separator, skip_lws, token};
-use crate::header_name::HeaderName;
+use crate::header_name::{HeaderName, Known};
 use crate::params::Params;
 use crate::scan;
 use crate::uri::{Host, HostPort, host_port};
@@ -21,13 +21,13 @@ pub(crate) const MAGIC_COOKIE: &str = "z9hG4bK";
 /// One Via value: the transport and place that a response has to take.
 #[derive(Clone, Copy)]
 pub struct Via<'a> {
-    raw: &'a [u8],
-    version: &'a [u8],
-    transport: &'a [u8],
-    host: &'a [u8],
-    port: Option<u16>,
-    params: Params<'a>,
-    branch: Option<&'a [u8]>,
+    pub(super) raw: &'a [u8],
+    pub(super) version: &'a [u8],
+    pub(super) transport: &'a [u8],
+    pub(super) host: &'a [u8],
+    pub(super) port: Option<u16>,
+    pub(super) params: Params<'a>,
+    pub(super) branch: Option<&'a [u8]>,
 }
 
 impl<'a> Via<'a> {
@@ -112,7 +112,7 @@ impl<'a> Via<'a> {
     }
 
     /// Reads one value at the start of `input`; gives the rest, which is empty or begins with a comma.
-    pub(super) fn read(input: &'a [u8]) -> Result<(&'a [u8], Via<'a>), Refused<'a>> {
+    pub(crate) fn read(input: &'a [u8]) -> Result<(&'a [u8], Via<'a>), Refused<'a>> {
         // How everybody writes it, and then with white space around the slashes.
         let plain = match input {
             [b'S', b'I', b'P', b'/', b'2', b'.', b'0', b'/', rest @ ..] => token(rest).ok(),
@@ -149,6 +149,24 @@ impl<'a> Via<'a> {
             branch: branch.flatten(),
         };
         Ok((after, via))
+    }
+}
+
+impl Via<'_> {
+    /// Whether both are the same bytes of the same buffer.
+    pub(super) fn is_same(&self, other: &Via<'_>) -> bool {
+        let places = |via: &Via<'_>| {
+            let branch = via.branch.map(<[u8]>::as_ptr_range);
+            let parts = [
+                via.raw,
+                via.version,
+                via.transport,
+                via.host,
+                via.params.as_bytes(),
+            ];
+            (parts.map(<[u8]>::as_ptr_range), branch, via.port)
+        };
+        places(self) == places(other)
     }
 }
 
@@ -231,7 +249,15 @@ impl std::fmt::Debug for Via<'_> {
 
 impl<'a> Headers<'a> {
     /// The top Via: who sent the message to us, or whom we have to answer.
+    #[inline]
     pub fn via(&self) -> Result<Via<'a>, HeaderError> {
+        match self.facts().via() {
+            Some(packed) => Ok(packed.open(self.first_value(Known::Via as u8))),
+            None => self.top_via(),
+        }
+    }
+
+    fn top_via(&self) -> Result<Via<'a>, HeaderError> {
         match self.vias().next() {
             Some(via) => via,
             None => Err(HeaderError::missing(HeaderName::Via, self.end)),
@@ -241,14 +267,11 @@ impl<'a> Headers<'a> {
     /// All Via values from the top. The first malformed one ends the walk through its line.
     pub fn vias(&self) -> impl Iterator<Item = Result<Via<'a>, HeaderError>> + use<'a> {
         let headers = *self;
-        let mut lines = self.iter();
+        let mut lines = self.filed(Known::Via as u8);
         let mut rest: &'a [u8] = &[];
         std::iter::from_fn(move || {
             if rest.is_empty() {
-                rest = lines
-                    .by_ref()
-                    .find(|line| line.is(&HeaderName::Via))?
-                    .value();
+                rest = lines.next()?.value.of(headers.bytes);
             }
             let (after, result) = match Via::read(rest) {
                 Ok((after, via)) => (after, Ok(via)),

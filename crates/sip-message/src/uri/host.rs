@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::UriError;
-use crate::classes::{HOST, decimal, run};
+use crate::classes::{HOST, leading_decimal, run};
 use crate::scan;
 
 /// The host of a URI or of a Via: a name or an address.
@@ -89,9 +89,8 @@ pub(crate) fn host_port(bytes: &[u8]) -> Result<HostPort, UriError> {
         return Ok(none);
     }
     let digits = bytes.get(host_len + 1..).unwrap_or_default();
-    let count = scan::count_while(digits, u8::is_ascii_digit);
-    let port =
-        decimal(digits.get(..count).unwrap_or_default()).and_then(|port| u16::try_from(port).ok());
+    let (count, number) = leading_decimal(digits);
+    let port = number.and_then(|port| u16::try_from(port).ok());
     if port.is_none() {
         return Err(UriError::new("invalid port", host_len + 1));
     }

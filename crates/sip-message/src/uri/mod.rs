@@ -18,9 +18,12 @@ pub use builder::UriBuilder;
 pub use host::Host;
 pub(crate) use host::{HostPort, host_port};
 pub use owned::Uri;
-pub(crate) use parse::Parts;
+use parse::Span;
+pub(crate) use parse::{PackedUri, Parts};
 pub use tel::TelRef;
 pub use urn::UrnRef;
+
+use crate::scan;
 
 /// The scheme of a URI, compared without case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,22 +45,64 @@ pub enum Scheme {
 /// scheme the text after the colon is kept as it is.
 #[derive(Clone, Copy)]
 pub struct UriRef<'a> {
-    text: &'a str,
+    /// UTF-8. What is asked for becomes text when it is asked for, which is seldom all of it.
+    bytes: &'a [u8],
     parts: Parts,
 }
 
 impl<'a> UriRef<'a> {
     /// Parses a whole text as a URI.
     pub fn parse(text: &'a str) -> Result<UriRef<'a>, UriError> {
+        UriRef::parse_bytes(text.as_bytes())
+    }
+
+    /// Parses what is known to be UTF-8.
+    #[inline]
+    pub(crate) fn parse_bytes(bytes: &'a [u8]) -> Result<UriRef<'a>, UriError> {
         Ok(UriRef {
-            text,
-            parts: Parts::parse(text)?,
+            bytes,
+            parts: Parts::parse(bytes)?,
         })
+    }
+
+    /// What was packed of the same text.
+    #[inline]
+    pub(crate) fn unpack(bytes: &'a [u8], packed: &PackedUri) -> UriRef<'a> {
+        UriRef {
+            bytes,
+            parts: Parts::unpack(packed, bytes.len()),
+        }
+    }
+
+    pub(super) fn of_parts(text: &'a str, parts: Parts) -> UriRef<'a> {
+        UriRef {
+            bytes: text.as_bytes(),
+            parts,
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    #[inline]
+    pub(super) fn piece(&self, span: Span) -> Option<&'a str> {
+        scan::text(span.of(self.bytes)?)
+    }
+
+    #[inline]
+    fn between(&self, start: u32, end: u32) -> &'a str {
+        let bytes = self.bytes.get(start as usize..end as usize);
+        scan::text(bytes.unwrap_or_default()).unwrap_or("")
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// The text, untouched.
     pub fn as_str(&self) -> &'a str {
-        self.text
+        scan::text(self.bytes).unwrap_or("")
     }
 
     /// The scheme.
@@ -67,9 +112,7 @@ impl<'a> UriRef<'a> {
 
     /// The scheme as written, without the colon.
     pub fn scheme_str(&self) -> &'a str {
-        self.text
-            .get(..self.parts.scheme_end as usize)
-            .unwrap_or("")
+        self.between(0, self.parts.scheme_end)
     }
 
     /// `true` for `sip:` and `sips:`.
@@ -79,17 +122,16 @@ impl<'a> UriRef<'a> {
 
     /// All that follows the scheme's colon, but for the parameters of a `tel:` URI.
     pub fn opaque(&self) -> &'a str {
-        let start = self.parts.scheme_end as usize + 1;
         let end = match self.parts.scheme {
-            Scheme::Tel => self.parts.host_end as usize,
-            _ => self.text.len(),
+            Scheme::Tel => self.parts.host_end,
+            _ => self.bytes.len() as u32,
         };
-        self.text.get(start..end).unwrap_or("")
+        self.between(self.parts.scheme_end + 1, end)
     }
 
     /// The user part as written, escapes and all. `None` where there is no `@`, and for other schemes.
     pub fn user(&self) -> Option<&'a str> {
-        self.parts.user.of(self.text)
+        self.piece(self.parts.user)
     }
 
     /// The user part with each `%HH` replaced by its octet, once. Octets that are no UTF-8 become U+FFFD.
@@ -99,7 +141,7 @@ impl<'a> UriRef<'a> {
 
     /// The password as written. RFC 3261 §19.1.1 recommends against it.
     pub fn password(&self) -> Option<&'a str> {
-        self.parts.password.of(self.text)
+        self.piece(self.parts.password)
     }
 
     /// The host; an empty name for schemes other than `sip` and `sips`.
@@ -110,9 +152,7 @@ impl<'a> UriRef<'a> {
     /// The host as written, brackets included; empty for schemes other than `sip` and `sips`.
     pub fn host_str(&self) -> &'a str {
         if self.is_sip() {
-            self.text
-                .get(self.parts.host_start as usize..self.parts.host_end as usize)
-                .unwrap_or("")
+            self.between(self.parts.host_start, self.parts.host_end)
         } else {
             ""
         }
@@ -133,7 +173,7 @@ impl<'a> UriRef<'a> {
 
     /// The parameters in order, as written.
     pub fn params(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
-        pairs(self.parts.params.of(self.text), ';').map(|pair| match pair.split_once('=') {
+        pairs(self.piece(self.parts.params), ';').map(|pair| match pair.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (pair, None),
         })
@@ -141,7 +181,7 @@ impl<'a> UriRef<'a> {
 
     /// The headers behind the `?` in order, as written (escaped).
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        pairs(self.parts.headers.of(self.text), '&')
+        pairs(self.piece(self.parts.headers), '&')
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
     }
 
@@ -154,7 +194,7 @@ impl<'a> UriRef<'a> {
 
     /// Whether there is a `?` part. It has no place in a Request-URI (RFC 3261 §19.1.1).
     pub fn has_headers(&self) -> bool {
-        self.parts.headers.of(self.text).is_some()
+        self.parts.headers.is_some()
     }
 
     /// The value of the `transport` parameter.
@@ -203,7 +243,7 @@ impl<'a> UriRef<'a> {
 
     /// An owned copy.
     pub fn to_owned(&self) -> Uri {
-        Uri::from_parts(self.text, self.parts)
+        Uri::from_parts(self.as_str(), self.parts)
     }
 }
 
@@ -215,13 +255,13 @@ impl<'a> From<&UriRef<'a>> for UriRef<'a> {
 
 impl fmt::Display for UriRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for UriRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("UriRef").field(&self.text).finish()
+        f.debug_tuple("UriRef").field(&self.as_str()).finish()
     }
 }
 
@@ -252,5 +292,5 @@ impl UriError {
 fn pairs(text: Option<&str>, separator: char) -> impl Iterator<Item = &str> {
     text.into_iter()
         .flat_map(move |text| text.split(separator))
-        .inspect(|piece| crate::scan::visit(piece.len() + 1))
+        .inspect(|piece| scan::visit(piece.len() + 1))
 }

@@ -98,7 +98,7 @@ impl Uri {
         if uri.scheme() == Scheme::Other {
             return Ok(self.clone());
         }
-        let mut text = uri
+        let mut text = self
             .text
             .get(..uri.parts.params_start() as usize)
             .unwrap_or("")
@@ -120,7 +120,7 @@ impl Uri {
             text.push('=');
             escape::encode(value, URI_PARAM, &mut text);
         }
-        if let Some(headers) = uri.parts.headers.of(uri.text) {
+        if let Some(headers) = uri.piece(uri.parts.headers) {
             text.push('?');
             text.push_str(headers);
         }
@@ -129,10 +129,7 @@ impl Uri {
 
     /// The borrowed view.
     pub fn as_ref(&self) -> UriRef<'_> {
-        UriRef {
-            text: &self.text,
-            parts: self.parts,
-        }
+        UriRef::of_parts(&self.text, self.parts)
     }
 
     /// See [`UriRef::as_str`].

@@ -1,18 +1,18 @@
 //! Where the parts of a URI are (RFC 3261 §19.1.1 and §25.1, RFC 3966 §3).
 
 use super::{HostPort, Scheme, UriError, host_port};
-use crate::classes::{self, PASSWORD, URI_HEADER, URI_PARAM, USER};
+use crate::classes::{self, HOST, PASSWORD, URI_HEADER, URI_PARAM, USER};
 use crate::scan;
 
 /// A piece of the text that may be absent.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     start: u32,
     end: u32,
 }
 
 /// The places of a URI's parts in its text.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Parts {
     pub(super) scheme: Scheme,
     pub(super) scheme_end: u32,
@@ -29,6 +29,17 @@ pub(crate) struct Parts {
     tail: u32,
 }
 
+/// A SIP or SIPS URI without password and headers, packed: lengths and places in its text.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PackedUri {
+    user_len: Option<u16>,
+    host_len: u16,
+    port: Option<u16>,
+    /// Where parameters begin, or would.
+    tail: u16,
+    secure: bool,
+}
+
 /// The most parameters, and the most headers, of a URI. Comparing two URIs takes the product of their numbers; a dozen
 /// is the most that is seen in practice.
 const MAX_PAIRS: usize = 100;
@@ -39,8 +50,72 @@ impl Span {
         end: 0,
     };
 
-    pub(super) fn of<'a>(&self, text: &'a str) -> Option<&'a str> {
-        text.get(self.start as usize..self.end as usize)
+    #[inline]
+    pub(super) fn of<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        bytes.get(self.start as usize..self.end as usize)
+    }
+
+    #[inline]
+    pub(super) fn is_some(&self) -> bool {
+        *self != Span::NONE
+    }
+}
+
+impl PackedUri {
+    /// Reads a URI at the start of `bytes`, as nearly everybody writes them; gives also its length. What follows is
+    /// nothing that belongs to it.
+    #[inline]
+    pub(crate) fn read(bytes: &[u8]) -> Option<(PackedUri, usize)> {
+        let (secure, colon) = match bytes {
+            [b's', b'i', b'p', b':', ..] => (false, 3),
+            [b's', b'i', b'p', b's', b':', ..] => (true, 4),
+            _ => return None,
+        };
+        let mut at = colon + 1;
+        let user = classes::run(rest(bytes, at), USER);
+        let user_len = match bytes.get(at + user) {
+            Some(b'@') if user > 0 => {
+                at += user + 1;
+                Some(u16::try_from(user).ok()?)
+            }
+            _ => None,
+        };
+        let host = classes::run(rest(bytes, at), HOST);
+        if host == 0 || bytes.get(at) == Some(&b'.') {
+            return None;
+        }
+        at += host;
+        let mut port = None;
+        if bytes.get(at) == Some(&b':') {
+            let (digits, number) = classes::leading_decimal(rest(bytes, at + 1));
+            port = Some(u16::try_from(number?).ok()?);
+            at += 1 + digits;
+        }
+        let tail = at;
+        let mut count = 0;
+        while bytes.get(at) == Some(&b';') {
+            let name = classes::run(rest(bytes, at + 1), URI_PARAM);
+            at += 1 + name;
+            count += 1;
+            if name == 0 || count == MAX_PAIRS {
+                return None;
+            }
+            if bytes.get(at) == Some(&b'=') {
+                at += 1 + classes::run(rest(bytes, at + 1), URI_PARAM);
+            }
+        }
+        let uri = PackedUri {
+            user_len,
+            host_len: u16::try_from(host).ok()?,
+            port,
+            tail: u16::try_from(tail).ok()?,
+            secure,
+        };
+        let is_whole = matches!(bytes.get(at), None | Some(b'>'));
+        debug_assert!(
+            !is_whole || bytes.get(..at).map(Parts::parse) == Some(Ok(Parts::unpack(&uri, at)))
+        );
+        is_whole.then_some((uri, at))
     }
 }
 
@@ -49,8 +124,9 @@ impl Parts {
         self.tail
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Parts, UriError> {
-        let bytes = text.as_bytes();
+    /// Takes UTF-8 apart.
+    #[inline]
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Parts, UriError> {
         // Offsets are 32 bits wide; a URI of 4 GiB is none.
         if u32::try_from(bytes.len()).is_err() {
             return Err(UriError::new("too long", 0));
@@ -71,6 +147,40 @@ impl Parts {
         }
         check_scheme(name)?;
         opaque(bytes, colon)
+    }
+
+    #[inline]
+    pub(super) fn unpack(packed: &PackedUri, len: usize) -> Parts {
+        let (scheme, colon) = match packed.secure {
+            false => (Scheme::Sip, 3),
+            true => (Scheme::Sips, 4),
+        };
+        let (user, host_start) = match packed.user_len.map(u32::from) {
+            None => (Span::NONE, colon + 1),
+            Some(len) => {
+                let (start, end) = (colon + 1, colon + 1 + len);
+                (Span { start, end }, end + 1)
+            }
+        };
+        let (tail, end) = (u32::from(packed.tail), len as u32);
+        Parts {
+            scheme,
+            scheme_end: colon,
+            user,
+            password: Span::NONE,
+            host_start,
+            host_end: host_start + u32::from(packed.host_len),
+            port: packed.port,
+            params: match tail < end {
+                true => Span {
+                    start: tail + 1,
+                    end,
+                },
+                false => Span::NONE,
+            },
+            headers: Span::NONE,
+            tail,
+        }
     }
 
     fn new(scheme: Scheme, colon: usize, end: usize) -> Parts {
@@ -96,7 +206,7 @@ fn sip(bytes: &[u8], scheme: Scheme, colon: usize) -> Result<Parts, UriError> {
     let mut at = colon + 1;
     // No part but the user information may hold an unescaped `@`, and it holds none itself.
     let user_end = run(bytes, at, USER);
-    if let Some(length) = scan::find(b'@', rest(bytes, user_end)) {
+    if let Some(length) = scan::near(b'@', rest(bytes, user_end)) {
         let end = user_end + length;
         parts.user = span(at, user_end);
         if user_end == at && matches!(bytes.get(at), Some(b':' | b'@')) {
@@ -271,17 +381,11 @@ fn run(bytes: &[u8], mut at: usize, class: u8) -> usize {
     loop {
         at += classes::run(rest(bytes, at), class);
         match rest(bytes, at) {
+            [byte, ..] if classes::is_tolerated(*byte) => at += 1,
             [b'%', one, two, ..] if one.is_ascii_hexdigit() && two.is_ascii_hexdigit() => at += 3,
-            [byte, ..] if is_tolerated(*byte) => at += 1,
             _ => return at,
         }
     }
-}
-
-/// What RFC 3261 §25.1 wants escaped but telephones send as it is, `sip:*31#5550123@host` above all: it separates
-/// nothing, so it is read, and kept as it was written.
-fn is_tolerated(byte: u8) -> bool {
-    !byte.is_ascii() || b"#[]^`{|}\\".contains(&byte)
 }
 
 fn span(start: usize, end: usize) -> Span {

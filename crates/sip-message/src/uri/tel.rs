@@ -78,7 +78,7 @@ impl<'a> TelRef<'a> {
         match uri.scheme() {
             Scheme::Tel => Some(TelRef {
                 number: uri.opaque(),
-                params: uri.parts.params.of(uri.text).unwrap_or(""),
+                params: uri.piece(uri.parts.params).unwrap_or(""),
             }),
             Scheme::Sip | Scheme::Sips => {
                 let is_phone = uri

@@ -1,0 +1,404 @@
+//! The header lines, one after the other.
+
+use super::{Defect, Facts, Head, Index, Line, Span, StartLine, start_line};
+use crate::classes::{decimal, is_lws, is_token, offset_in, trim};
+use crate::error::ParseErrorKind;
+use crate::header_name::{self, Known, OTHER, id_of, short_id};
+use crate::limits::Limits;
+use crate::scan;
+
+pub(super) struct Indexer<'a> {
+    bytes: &'a [u8],
+    limits: &'a Limits,
+    lines: Lines<'a>,
+    at: usize,
+    content_length: Option<u32>,
+    defect: Option<Defect>,
+    ambiguous: bool,
+}
+
+const CONTENT_LENGTH: u8 = Known::ContentLength as u8;
+
+impl<'a> Indexer<'a> {
+    #[inline]
+    pub(super) fn new(
+        bytes: &'a [u8],
+        limits: &'a Limits,
+        room: &'a mut [Line; INLINE],
+    ) -> Indexer<'a> {
+        Indexer {
+            bytes,
+            limits,
+            lines: Lines::new(room),
+            at: 0,
+            content_length: None,
+            defect: None,
+            ambiguous: false,
+        }
+    }
+
+    /// Reads the first line.
+    #[inline]
+    pub(super) fn start_line(&mut self) -> Result<StartLine, Defect> {
+        let read = start_line::read(self.bytes, self.limits, &mut self.lines.facts)?;
+        let (start_line, end, defect) = read;
+        self.at = end;
+        self.defect = defect;
+        Ok(start_line)
+    }
+
+    /// Reads the header section.
+    #[inline]
+    pub(super) fn run(&mut self, start_line: StartLine) -> Head {
+        self.lines();
+        Head {
+            start_line,
+            index: self.lines.finish(),
+            body: self.at as u32,
+            content_length: self.content_length,
+            defect: self.defect.take(),
+            ambiguous: self.ambiguous,
+        }
+    }
+
+    fn lines(&mut self) {
+        loop {
+            self.plain_lines();
+            match self.bytes.get(self.at..) {
+                Some([b'\r', b'\n', ..]) => {
+                    self.at += 2;
+                    break;
+                }
+                None | Some([]) => {
+                    self.note(Defect::new(ParseErrorKind::NoBlankLine, self.at));
+                    self.ambiguous = true;
+                    break;
+                }
+                Some(_) => {}
+            }
+            if !self.line() {
+                break;
+            }
+        }
+        if self.at > self.limits.header_bytes {
+            self.note(Defect::new(
+                ParseErrorKind::HeadersTooLong,
+                self.limits.header_bytes,
+            ));
+        }
+    }
+
+    /// Indexes header fields for as long as they are written as nearly all are.
+    #[inline]
+    fn plain_lines(&mut self) {
+        let bytes = self.bytes;
+        let mut rest = bytes.get(self.at..).unwrap_or_default();
+        while let Some(plain) = Plain::read(rest) {
+            let start = bytes.len() - rest.len();
+            let end = start + plain.end;
+            if plain.end > self.limits.header_line
+                || start > self.limits.header_bytes
+                || self.lines.len() >= self.limits.header_count
+            {
+                break;
+            }
+            let value_at = end - plain.value.len();
+            if plain.id == CONTENT_LENGTH {
+                self.content_length(plain.value, value_at);
+            }
+            let line = Line {
+                start: start as u32,
+                value: Span::new(value_at, end),
+                name_len: plain.name_len,
+                id: plain.id,
+                repeated: false,
+            };
+            self.lines.push(line, plain.value);
+            rest = plain.rest;
+        }
+        self.at = bytes.len() - rest.len();
+    }
+
+    /// Indexes one header field; `false` when nothing more can be read.
+    fn line(&mut self) -> bool {
+        let bytes = self.bytes;
+        let start = self.at;
+        if start > self.limits.header_bytes {
+            self.ambiguous = true;
+            return false;
+        }
+        let Name {
+            length: name_len,
+            colon,
+            id,
+        } = Name::at(bytes, start);
+        let named =
+            byte_at(bytes, colon) == b':' && (1..=usize::from(u16::MAX)).contains(&name_len);
+        let Some((end, clean)) = self.line_end(if named { colon + 1 } else { start }) else {
+            self.note(Defect::new(ParseErrorKind::NoBlankLine, bytes.len()));
+            self.ambiguous = true;
+            self.at = bytes.len();
+            return false;
+        };
+        self.at = end + 2;
+        if !named {
+            self.note(Defect::new(ParseErrorKind::HeaderLine, colon));
+            // A fold of nothing: another reader could take it for a header field, Content-Length among them.
+            self.ambiguous |= is_lws(byte_at(bytes, start));
+            return true;
+        }
+        if !clean {
+            // What is copied into an answer must hold no line end of its own.
+            return true;
+        }
+        if end - start > self.limits.header_line {
+            self.note(Defect::within(ParseErrorKind::HeaderLineTooLong, start, id));
+            self.ambiguous |= id == CONTENT_LENGTH;
+            return true;
+        }
+        if self.lines.len() >= self.limits.header_count {
+            self.note(Defect::within(ParseErrorKind::TooManyHeaders, start, id));
+            self.ambiguous = true;
+            return false;
+        }
+        let (value_start, value_end) = trimmed(bytes, colon + 1, end);
+        let value = bytes.get(value_start..value_end).unwrap_or_default();
+        if id == CONTENT_LENGTH {
+            self.content_length(value, value_start);
+        }
+        let line = Line {
+            start: start as u32,
+            value: Span::new(value_start, value_end),
+            name_len: name_len as u16,
+            id,
+            repeated: false,
+        };
+        self.lines.push(line, value);
+        true
+    }
+
+    /// Where the CR LF stands that ends the line and its folds, and whether no other CR or LF stands before it.
+    #[inline]
+    fn line_end(&mut self, from: usize) -> Option<(usize, bool)> {
+        let rest = self.bytes.get(from..)?;
+        let length = scan::find2(b'\r', b'\n', rest)?;
+        match rest.get(length..)? {
+            [b'\r', b'\n', next, ..] if !matches!(next, b' ' | b'\t') => {
+                Some((from + length, true))
+            }
+            _ => self.odd_line_end(from + length),
+        }
+    }
+
+    /// The same, where the first CR or LF does not end the line, or ends the message.
+    #[cold]
+    fn odd_line_end(&mut self, mut at: usize) -> Option<(usize, bool)> {
+        let mut clean = true;
+        loop {
+            match self.bytes.get(at..) {
+                Some([b'\r', b'\n', b' ' | b'\t', ..]) => at += 3,
+                Some([b'\r', b'\n', ..]) => return Some((at, clean)),
+                _ => {
+                    // Another reader could see a line end here, and with it other header fields.
+                    self.note(Defect::new(ParseErrorKind::BareLineEnd, at));
+                    self.ambiguous = true;
+                    clean = false;
+                    at += 1;
+                }
+            }
+            at += scan::find2(b'\r', b'\n', self.bytes.get(at..)?)?;
+        }
+    }
+
+    fn content_length(&mut self, value: &[u8], offset: usize) {
+        let kind = match (decimal(value), self.content_length) {
+            (None, _) => ParseErrorKind::ContentLength,
+            (Some(new), Some(old)) if new != old => ParseErrorKind::ContentLengthConflict,
+            (new, _) => {
+                self.content_length = new;
+                return;
+            }
+        };
+        self.note(Defect::within(kind, offset, CONTENT_LENGTH));
+        self.ambiguous = true;
+    }
+
+    fn note(&mut self, defect: Defect) {
+        self.defect.get_or_insert(defect);
+    }
+}
+
+/// A header field that is written as nearly all are: a short known name, the colon, at most one space, a value without
+/// folds, CR LF.
+struct Plain<'a> {
+    name_len: u16,
+    id: u8,
+    value: &'a [u8],
+    /// Where the CR stands.
+    end: usize,
+    /// What follows the LF, which is no fold.
+    rest: &'a [u8],
+}
+
+impl<'a> Plain<'a> {
+    /// Reads one at the start of `bytes`.
+    #[inline]
+    fn read(bytes: &'a [u8]) -> Option<Plain<'a>> {
+        let (name_len, id) = short_id(bytes)?;
+        let behind = bytes.get(name_len + 1..)?;
+        let length = scan::line_end(behind)?;
+        let (value, behind) = behind.split_at_checked(length)?;
+        let [b'\r', b'\n', rest @ ..] = behind else {
+            return None;
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        let is_plain = !is_lws(*value.first()?)
+            && !is_lws(*value.last()?)
+            && !matches!(rest.first()?, b' ' | b'\t');
+        is_plain.then_some(Plain {
+            name_len: name_len as u16,
+            id,
+            value,
+            end: name_len + 1 + length,
+            rest,
+        })
+    }
+}
+
+/// The name of a header field, as it was found in front of its colon.
+struct Name {
+    length: usize,
+    /// Where the colon is, or what stands in its place.
+    colon: usize,
+    id: u8,
+}
+
+impl Name {
+    #[inline]
+    fn at(bytes: &[u8], start: usize) -> Name {
+        // The short way: a short name that is known, and no white space in front of the colon.
+        let rest = bytes.get(start..).unwrap_or_default();
+        if let Some((length, id)) = short_id(rest) {
+            let colon = start + length;
+            return Name { length, colon, id };
+        }
+        // A long one.
+        let near = start
+            .saturating_add(header_name::LONGEST + 1)
+            .min(bytes.len());
+        if let Some(length) = scan::find(b':', bytes.get(start..near).unwrap_or_default()) {
+            let id = id_of(bytes.get(start..start + length).unwrap_or_default());
+            if id != OTHER {
+                let colon = start + length;
+                return Name { length, colon, id };
+            }
+        }
+        Name::of_any(bytes, start)
+    }
+
+    fn of_any(bytes: &[u8], start: usize) -> Name {
+        let mut end = start;
+        while is_token(byte_at(bytes, end)) {
+            end += 1;
+        }
+        let mut colon = end;
+        while matches!(byte_at(bytes, colon), b' ' | b'\t') {
+            colon += 1;
+        }
+        Name {
+            length: end - start,
+            colon,
+            id: id_of(bytes.get(start..end).unwrap_or_default()),
+        }
+    }
+}
+
+#[inline]
+fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+/// The same range without white space at its ends.
+#[inline]
+fn trimmed(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
+    let value = bytes.get(start..end).unwrap_or_default();
+    // The short way: one space in front and none behind.
+    if let [b' ', first, .., last] = value
+        && !is_lws(*first)
+        && !is_lws(*last)
+    {
+        return (start + 1, end);
+    }
+    let value = trim(value);
+    let start = offset_in(bytes, value);
+    (start, start + value.len())
+}
+
+/// Lines are gathered on the stack, so that a message of up to [`INLINE`] lines costs one allocation of its exact size.
+struct Lines<'a> {
+    facts: Facts,
+    inline: &'a mut [Line; INLINE],
+    count: usize,
+    spilled: Vec<Line>,
+}
+
+const INLINE: usize = 64;
+
+/// What [`Lines`] takes from the stack of whoever reads them, since to move it would cost more than to fill it.
+pub(super) const ROOM: [Line; INLINE] = [Line {
+    start: 0,
+    value: Span { start: 0, end: 0 },
+    name_len: 0,
+    id: 0,
+    repeated: false,
+}; INLINE];
+
+impl<'a> Lines<'a> {
+    #[inline]
+    fn new(inline: &'a mut [Line; INLINE]) -> Lines<'a> {
+        Lines {
+            facts: Facts::default(),
+            inline,
+            count: 0,
+            spilled: Vec::new(),
+        }
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.count + self.spilled.len()
+    }
+
+    #[inline]
+    fn push(&mut self, line: Line, value: &[u8]) {
+        match self.facts.place(line.id, self.len()) {
+            None => self.facts.learn(line.id, value),
+            Some(first) => self.repeat(line.id, first),
+        }
+        if let Some(slot) = self.inline.get_mut(self.count) {
+            *slot = line;
+            self.count += 1;
+            return;
+        }
+        self.spilled.push(line);
+    }
+
+    fn repeat(&mut self, id: u8, first: usize) {
+        self.facts.unlearn(id);
+        let line = match self.inline.get_mut(first) {
+            Some(line) => Some(line),
+            None => self.spilled.get_mut(first - INLINE),
+        };
+        if let Some(line) = line {
+            line.repeated = true;
+        }
+    }
+
+    fn finish(&self) -> Index {
+        let inline = self.inline.get(..self.count).unwrap_or_default();
+        if self.spilled.is_empty() {
+            return Index::new(self.facts, inline);
+        }
+        Index::new(self.facts, &[inline, &self.spilled].concat())
+    }
+}
