@@ -196,6 +196,9 @@ async fn a_publish_that_is_sent_again_is_published_once() {
     lab.phone.send(request.as_bytes());
     let again = lab.phone.receive().await.unwrap();
     assert_eq!(tag(&first), tag(&again));
+    // By another way: the same request with a Via of its own.
+    let merged = lab.phone.ask(&publish(1, &document("desk", "open"))).await;
+    assert_eq!(status(&merged), 482);
     assert_eq!(lab.engine.metrics().presence.publications, 1);
 }
 
@@ -225,5 +228,6 @@ async fn publications_from_one_source_meet_a_limit_and_others_are_served() {
         (80, 20, 80)
     );
     let mut other = Phone::new(&lab.network, BOB);
-    tag(&other.ask(&publish(1, &document("desk", "open"))).await);
+    let asked = publish(1, &document("desk", "open")).call_id("other");
+    tag(&other.ask(&asked).await);
 }

@@ -328,12 +328,17 @@ impl User for Agent {
     type Command = Command;
 
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
-        if !self.methods().contains(incoming.request.method()) {
+        if !METHODS.contains(incoming.request.method()) {
             return Claim::Passed;
         }
         self.take(context, incoming);
         self.settle(context);
         Claim::Taken
+    }
+
+    /// What was forked on its way here is published once.
+    fn refuses_merged(&self, incoming: &IncomingRequest) -> bool {
+        METHODS.contains(incoming.request.method())
     }
 
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
