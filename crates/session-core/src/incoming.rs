@@ -113,6 +113,11 @@ impl User for SessionUser {
         Claim::Taken
     }
 
+    /// One request that came by two ways is one request for the application (RFC 3261 §8.2.2.2).
+    fn refuses_merged(&self, _: &IncomingRequest) -> bool {
+        true
+    }
+
     fn on_event(&mut self, _: &mut Context<'_>, _: Event) {}
 
     fn on_command(&mut self, _: &mut Context<'_>, command: Self::Command) {

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -396,13 +397,45 @@ async fn a_shutdown_ends_every_watcher() {
     assert!(matches!(watcher.notify(PLAIN, "x"), Err(Error::Closed)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_request_that_comes_by_two_ways_is_asked_about_once() {
+    let scene = Scene::new(Mood::Open).await;
+    let request = |method, name: HeaderName, value: &str| {
+        let target = Uri::parse(STATION).unwrap();
+        let request = scene.alice.request(method, &target);
+        let request = request.header(name, value).contact("<sip:192.0.2.1>");
+        request.build().unwrap()
+    };
+    let subscribe = request(Method::Subscribe, HeaderName::Event, "weather");
+    let message = request(Method::Notify, HeaderName::Event, "message-summary");
+    let message = message
+        .edit()
+        .body("application/simple-message-summary", WAITING)
+        .build()
+        .unwrap();
+    for request in [subscribe, message] {
+        let one = scene.alice.send_raw_request(request.clone(), seconds(20));
+        let other = scene.alice.send_raw_request(request, seconds(20));
+        let (one, other) = tokio::join!(one, other);
+        let mut statuses = [one, other].map(|answer| answer.unwrap().status().as_u16());
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 482]);
+    }
+    assert_eq!(scene.station.watchers.lock().unwrap().len(), 1);
+    assert_eq!(scene.station.notified.lock().unwrap().len(), 1);
+    assert_eq!(scene.host.metrics().merged, 2);
+}
+
+/// The next number of what nobody asked for.
+static NEXT: AtomicU32 = AtomicU32::new(7);
+
 async fn notify(scene: &Scene, to_tag: &str, event: Option<&str>, body: &str) -> u16 {
     let target = Uri::parse(STATION).unwrap();
     let mut request = sipora_message::Request::builder(Method::Notify, &target)
         .to(format!("<{STATION}>{to_tag}"))
         .from("<sip:voicemail@example.com>;tag=v")
         .call_id("unasked")
-        .cseq(7)
+        .cseq(NEXT.fetch_add(1, Ordering::Relaxed))
         .header(HeaderName::SubscriptionState, "terminated")
         .contact("<sip:192.0.2.1>")
         .body("application/simple-message-summary", body.to_owned());

@@ -156,6 +156,11 @@ impl<S: EventSource> User for NotifierUser<S> {
         Claim::Taken
     }
 
+    /// One request that came by two ways is one request (RFC 3261 §8.2.2.2).
+    fn refuses_merged(&self, _: &IncomingRequest) -> bool {
+        true
+    }
+
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
         let _ = self.runner.on_event(context, event);
         self.drain(context);

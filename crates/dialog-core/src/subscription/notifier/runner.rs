@@ -125,6 +125,9 @@ impl NotifierRunner {
     /// Takes a SUBSCRIBE, and answers it if the rules do: a refresh, an end, an error ([`Notifier::handle_subscribe`]). Else
     /// it is an offer, which somebody has to accept or refuse before its client gives up (32 s).
     ///
+    /// A user that serves requests refuses merged ones
+    /// ([`User::refuses_merged`](sipora_transaction_core::User::refuses_merged)), so that nobody is asked twice.
+    ///
     /// Whether the request may be served at all, its credentials, Require and Request-URI, is for the user to have seen to.
     pub fn on_request(
         &mut self,
@@ -137,7 +140,14 @@ impl NotifierRunner {
             Subscribed::Answer(answer) => {
                 let tag = context.keyed_tag(request);
                 if let Ok(response) = answer.to_tag(tag.as_str()).build() {
-                    let _ = context.respond(incoming.transaction, response);
+                    let transaction = incoming.transaction;
+                    let is_first = request.headers().to().is_ok_and(|to| to.tag().is_none());
+                    // A refusal outside any dialog has changed nothing: a copy gets the same, and a request that was put
+                    // right is no merged one.
+                    let _ = match is_first {
+                        true => context.respond_stateless(transaction, response),
+                        false => context.respond(transaction, response),
+                    };
                 }
                 None
             }
