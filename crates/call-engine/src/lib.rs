@@ -1,7 +1,8 @@
-//! A SIP server: a registrar (RFC 3261 §10.3) that carries messages between its users (RFC 3428).
+//! A SIP server: a registrar (RFC 3261 §10.3) that carries messages between its users (RFC 3428) and tells them of each
+//! other's presence (RFC 3856).
 //!
-//! [`CallCenterEngine`] is the server: it owns sockets, answers REGISTER and OPTIONS, knows who is registered where, and
-//! relays MESSAGE and OPTIONS to them.
+//! [`CallCenterEngine`] is the server: it owns sockets, answers REGISTER and OPTIONS, knows who is registered where,
+//! relays MESSAGE and OPTIONS to them, and answers SUBSCRIBE and PUBLISH for their presence.
 //! [`CallCenterConfig`] says what it listens on, which domains it serves, and who its users are.
 //!
 //! ```
@@ -40,10 +41,16 @@
 //! | RFC 3261 §10.3 | the registrar; steps 1 to 5 and 8 in `registrar`, 6 and 7 in `policy` and [`register`] |
 //! | RFC 3261 §11.2 | OPTIONS to the server |
 //! | RFC 3261 §16, RFC 4320 §4.2, RFC 5393 §4.2, §5 | MESSAGE and OPTIONS to a user, relayed to every contact: `relay` |
+//! | RFC 3856, RFC 6665 §4.2 | presence: `presence::subscribing`, `presence::telling`, over dialog-core's `Notifier` |
+//! | RFC 3903 §6 | publications: `presence::publications` |
+//! | RFC 3863 §4.1 | the composed document: `presence::compose` |
 //! | RFC 3261 §8.2.2 | Require: 420 with Unsupported, as no extension is supported |
 //! | RFC 3261 §19.1.4 | contacts compare as URIs, pairwise |
 //! | RFC 3261 §22, RFC 7616, RFC 8760 | digest authentication, through `sipora-auth`; one realm a domain |
 //! | RFC 5630 §5.2 | one address for `sip:` and `sips:`; a SIPS Contact needs a SIPS Request-URI |
+//!
+//! SUBSCRIBE is answered here and never relayed: one for another event than `presence` gets 489, whatever the user's devices
+//! could do.
 //!
 //! Not supported, and not claimed in `Supported`: Path (RFC 3327), Outbound (RFC 5626), GRUU (RFC 5627).
 #![forbid(unsafe_code)]
