@@ -1,4 +1,5 @@
-//! baresip, a phone, registers at the server, stays registered past several refreshes, and chats through it.
+//! baresip, a phone, registers at the server, stays registered past several refreshes, chats through it, publishes its
+//! presence and watches that of others.
 
 #![allow(
     clippy::unwrap_used,
@@ -85,7 +86,8 @@ fn chats(transport: &str, address: impl Fn(&Server) -> SocketAddr) {
     let server = Server::start_with(["alice", "bob"], SHORT_EXPIRES, &[]);
     let address = address(&server);
     let control = free_port();
-    let phone = start_phone_with(&server, transport, address, Some(control));
+    let modules = format!("module_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control}\n");
+    let phone = start_phone_with(&server, transport, address, &modules);
     phone.wait_for("answer 200 to REGISTER", PATIENCE, |line| {
         line.starts_with("SIP/2.0 200 ").then_some(())
     });
@@ -128,6 +130,85 @@ fn chats(transport: &str, address: impl Fn(&Server) -> SocketAddr) {
     phone.wait_for("answer to its MESSAGE", PATIENCE, |line| {
         line.starts_with("Server: Bob's socket").then_some(())
     });
+}
+
+#[test]
+fn baresip_publishes_and_watches_over_udp() {
+    sees_and_is_seen("udp", |server| server.udp);
+}
+
+#[test]
+fn baresip_publishes_and_watches_over_tcp() {
+    sees_and_is_seen("tcp", |server| server.tcp);
+}
+
+fn sees_and_is_seen(transport: &str, address: impl Fn(&Server) -> SocketAddr) {
+    if !peer_is_installed("baresip") {
+        return;
+    }
+    let settings = format!("{SHORT_EXPIRES}[presence]\nnotify_interval = 0\n");
+    let server = Server::start_with(["alice", "bob"], &settings, &[]);
+    let address = address(&server);
+    let password = write(server.files.path(), "bob.password", &password_of("bob"));
+    let bob = |verb: &str, whom: &str, arguments: &[&str]| {
+        let uri = format!("sip:{whom}@{address};transport={transport}");
+        let mut command = Command::new(SIPORA);
+        command.args([verb, &uri, "--user", "bob", "--password-file"]);
+        Process::start(command.arg(&password).args(arguments))
+    };
+    let watcher = bob("subscribe", "alice", &[]);
+    watcher.wait_for("first NOTIFY", PATIENCE, |line| {
+        line.contains(" is closed").then_some(())
+    });
+
+    // What baresip publishes is told to bob; its tuple is called t and a number.
+    let phone = start_phone_with(&server, transport, address, "module_app presence.so\n");
+    watcher.wait_for("baresip's tuple", PATIENCE, |line| {
+        let (_, tuple) = line.trim().split_once(".t")?;
+        tuple.contains(" open at sip:alice@").then_some(())
+    });
+
+    // Bob comes and goes, and baresip shows it.
+    phone.wait_for("first NOTIFY", PATIENCE, |line| {
+        line.contains("entity=\"pres:bob@").then_some(())
+    });
+    let registered = bob("register", "bob", &["--keep"]);
+    let shows = |from: &str, to: &str| {
+        phone.wait_for(to, PATIENCE, |line| {
+            let (_, change) = line.split_once(" changed status from ")?;
+            let (before, after) = change.split_once(" to ")?;
+            (before.contains(from) && after.contains(to)).then_some(())
+        });
+    };
+    shows("Offline", "Online");
+    assert_eq!(registered.terminate(PATIENCE).code(), 0);
+    shows("Online", "Offline");
+
+    // At its end baresip removes what it has published. It may have published twice, as its second PUBLISH does not wait for
+    // the entity tag of the first; then the first is left until it expires.
+    let before = tuples(&watcher);
+    assert!((1..=2).contains(&before), "{}", watcher.printed());
+    phone.terminate(PATIENCE);
+    let deadline = Instant::now() + PATIENCE;
+    // Twice in a row: what is seen once may be half of a notification.
+    let mut fewer = 0;
+    while fewer < 2 {
+        assert!(Instant::now() < deadline, "{}", watcher.printed());
+        std::thread::sleep(Duration::from_millis(50));
+        fewer = if tuples(&watcher) < before {
+            fewer + 1
+        } else {
+            0
+        };
+    }
+    assert_eq!(watcher.terminate(PATIENCE).code(), 0);
+}
+
+/// Counts the tuples of baresip's in the newest notification.
+fn tuples(watcher: &Process) -> usize {
+    let lines = watcher.lines();
+    let newest = lines.iter().rev().take_while(|line| line.starts_with("  "));
+    newest.filter(|line| line.contains(".t")).count()
 }
 
 /// Gives a command to baresip's `ctrl_tcp`: JSON in a netstring.
@@ -212,15 +293,15 @@ fn bindings(server: &Server) -> String {
 
 /// A phone without sound, picture or terminal: three modules, one account, loopback only, a trace of every message.
 fn start_phone(server: &Server, transport: &str, address: SocketAddr) -> Process {
-    start_phone_with(server, transport, address, None)
+    start_phone_with(server, transport, address, "")
 }
 
-/// The same, with bob among its contacts and commands taken at a port.
+/// The same, with further modules and bob among its contacts. With the module for it, it watches him and publishes for alice.
 fn start_phone_with(
     server: &Server,
     transport: &str,
     address: SocketAddr,
-    control: Option<u16>,
+    modules: &str,
 ) -> Process {
     let directory = server.files.path().join("baresip");
     std::fs::create_dir(&directory).unwrap();
@@ -233,23 +314,24 @@ fn start_phone_with(
              dns_server 127.0.0.1:9\n\
              audio_player none\naudio_source none\naudio_alert none\n\
              module_path {}\n\
-             module_app account.so\nmodule_app menu.so\n{}",
+             module_app account.so\nmodule_app menu.so\nmodule_app contact.so\n{modules}",
             module_path(),
-            control.map_or(String::new(), |port| format!(
-                "module_app contact.so\nmodule_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{port}\n"
-            ))
         ),
     );
     write(
         &directory,
         "accounts",
         &format!(
-            "<sip:alice@{address};transport={transport}>;auth_user=alice;auth_pass={};regint={INTERVAL}\n",
+            "<sip:alice@{address};transport={transport}>;auth_user=alice;auth_pass={};regint={INTERVAL};pubint=60\n",
             password_of("alice")
         ),
     );
     let bob = format!("sip:bob@{address};transport={transport}");
-    write(&directory, "contacts", &format!("\"Bob\" <{bob}>\n"));
+    write(
+        &directory,
+        "contacts",
+        &format!("\"Bob\" <{bob}>;presence=p2p\n"),
+    );
     write(&directory, "current_contact", &bob);
     write(&directory, "uuid", "");
     // baresip writes whole blocks into a pipe; stdbuf makes that lines. `-t` ends it should this test be killed.
