@@ -93,15 +93,19 @@ pub trait SessionHandler: Send + Sync + 'static {
     ///             return SubscribeAnswer::Refuse(Answer::new(StatusCode::FORBIDDEN));
     ///         }
     ///         let _ = watcher.notify("text/plain", "sunny");
-    ///         self.watchers.lock().unwrap().push(watcher);
+    ///         let mut watchers = self.watchers.lock().unwrap();
+    ///         watchers.retain(|other| other.end().is_none());
+    ///         watchers.push(watcher);
     ///         SubscribeAnswer::Active
     ///     }
     /// }
     ///
     /// impl Station {
     ///     fn tell(&self, weather: &'static str) {
-    ///         // Who has gone is forgotten.
-    ///         self.watchers.lock().unwrap().retain(|watcher| watcher.notify("text/plain", weather).is_ok());
+    ///         for watcher in self.watchers.lock().unwrap().iter() {
+    ///             // Who has gone hears nothing.
+    ///             let _ = watcher.notify("text/plain", weather);
+    ///         }
     ///     }
     /// }
     /// ```
