@@ -28,7 +28,7 @@ use crate::{Error, LocationStore, PresenceConfig, Result, UserStore, Users, Watc
 /// | [`with_nonce_key`](Self::with_nonce_key) | random | a client with a nonce of an earlier run is told that it is stale, and goes on |
 /// | [`with_expires`](Self::with_expires) | 3600 s, from 60 s to 7200 s | an hour is what clients ask for; below a minute, refreshes are all that a server does |
 /// | [`with_max_contacts`](Self::with_max_contacts) | 10 | a person has fewer devices; a proxy forks to each of them |
-/// | [`with_max_relayed`](Self::with_max_relayed) | 10,000 | requests that wait for contacts; at 5 KB each that is 50 MB |
+/// | [`with_max_relayed`](Self::with_max_relayed) | 10,000 | requests that wait for contacts; at 5 KB each that is 50 MB; a tenth for one sender |
 /// | [`with_presence`](Self::with_presence) | on, with [`PresenceConfig`]'s defaults | who chats wants to see who is there |
 /// | [`with_watcher_policy`](Self::with_watcher_policy) | users of a served domain may watch each other | they know each other; a public server has a policy of its own |
 /// | [`with_location_store`](Self::with_location_store) | [`MemoryStore`](crate::MemoryStore) | |
@@ -181,7 +181,8 @@ impl CallCenterConfig {
     }
 
     /// Sets how many requests to users may wait for their contacts at once, 10,000 unless given. With their copies they may
-    /// hold 16 KiB each on average. Beyond either a request is answered with 503 and Retry-After.
+    /// hold 16 KiB each on average. One sender may have a tenth of that, and no fewer than 10. Beyond any of it a request is
+    /// answered with 503 and Retry-After.
     pub fn with_max_relayed(mut self, limit: usize) -> Self {
         self.max_relayed = Some(limit);
         self

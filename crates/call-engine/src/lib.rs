@@ -73,6 +73,7 @@ mod presence;
 mod refusal;
 mod registrar;
 mod relay;
+mod source;
 mod users;
 
 pub use config::CallCenterConfig;

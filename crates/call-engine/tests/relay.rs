@@ -6,8 +6,9 @@ mod common;
 use std::time::Duration;
 
 use common::*;
+use sipora_auth::{ClientAuthenticator, Credentials};
 use sipora_call_engine::{CallCenterConfig, Network, Timers};
-use sipora_message::{HeaderName, Limits, Request};
+use sipora_message::{HeaderName, Limits, Message, Request};
 
 const BOB: &str = "sip:bob@example.com";
 const DESK: &str = "192.0.2.21:5060";
@@ -548,6 +549,84 @@ async fn more_than_may_be_pending_is_503() {
     after(1).await;
     let metrics = lab.engine.metrics().relay;
     assert_eq!((metrics.pending, metrics.overloaded), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_sender_holds_a_tenth_of_what_may_be_pending_and_others_are_served() {
+    let lab = lab(|config| guarded(config).with_max_relayed(100)).await;
+    let mut desk = Phone::new(&lab.network, DESK);
+    let bound = register(1)
+        .to(BOB)
+        .from(BOB)
+        .contact("<sip:bob@192.0.2.21>");
+    let answer = desk.ask_as(&bound, "bob", "builder").await;
+    assert_eq!(status(&answer), 200);
+    // From as many addresses as she likes.
+    let mut refused = 0;
+    for number in 0..25 {
+        let mut phone = Phone::new(&lab.network, &format!("198.51.100.{number}:5060"));
+        let mut asked = message(BOB, "hello").call_id(&format!("{number}"));
+        let request = phone.request(&asked);
+        phone.send(request.as_bytes());
+        let challenge = phone.receive().await.expect("a challenge");
+        asked.cseq += 1;
+        let mut client = ClientAuthenticator::new(Credentials::new("alice", "wonderland"));
+        let request = phone.request(&asked);
+        for (name, value) in client.answer(&request, &challenge, "0a4f113b").unwrap() {
+            asked = asked.with(&format!("{}: {value}", name.as_str()));
+        }
+        let request = phone.request(&asked);
+        phone.send(request.as_bytes());
+        let soon = Duration::from_millis(50);
+        if let Some(Message::Response(answer)) = phone.next(soon).await {
+            assert_eq!(status(&answer), 503);
+            assert!(answer.headers().retry_after().unwrap().is_some());
+            refused += 1;
+        }
+    }
+    let metrics = lab.engine.metrics().relay;
+    assert_eq!((refused, metrics.over_share), (15, 15));
+    assert_eq!((metrics.overloaded, metrics.pending), (15, 10));
+    // Somebody else's is carried.
+    let mut phone = Phone::new(&lab.network, "198.51.100.99:5060");
+    let asked = message(BOB, "hello").from(BOB).call_id("other");
+    let answered = phone.ask_as(&asked, "bob", "builder");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(1), answered)
+            .await
+            .is_err()
+    );
+    assert_eq!(lab.engine.metrics().relay.pending, 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_proves_who_it_is_the_address_has_the_share() {
+    let mut lab = lab(|config| {
+        config
+            .with_domain("example.com")
+            .without_authentication()
+            .with_max_relayed(100)
+    })
+    .await;
+    let mut desk = Phone::new(&lab.network, DESK);
+    bind(&mut desk, "sip:bob@192.0.2.21").await;
+    for number in 0..10 {
+        let asked = message(BOB, "hello").call_id(&format!("{number}"));
+        let from = format!("sip:user{number}@example.com");
+        send(&mut lab.phone, &asked.from(&from));
+    }
+    let asked = message(BOB, "hello").call_id("more");
+    assert_eq!(status(&lab.phone.ask(&asked).await), 503);
+    let mut other = Phone::new(&lab.network, MOBILE);
+    send(&mut other, &asked.call_id("other"));
+    after(1).await;
+    assert_eq!(lab.engine.metrics().relay.pending, 11);
+    // What is over makes room in the share.
+    after(30).await;
+    let asked = message(BOB, "hello").call_id("again");
+    send(&mut lab.phone, &asked);
+    after(1).await;
+    assert_eq!(lab.engine.metrics().relay.pending, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The requests that are being relayed, and the branches of each.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use sipora_message::{Request, Uri};
@@ -16,9 +17,57 @@ pub(crate) struct Forks {
     branches: HashMap<RequestId, Branch>,
     /// Address and branch of every request in `forks`: what comes back with that branch among its Vias runs in circles.
     passing: HashSet<(AddressOfRecord, Box<str>)>,
-    /// Bytes of the requests in `forks` and of their copies.
-    bytes: usize,
+    /// Of the requests in `forks`.
+    held: Held,
+    /// The same, sender by sender.
+    senders: HashMap<Sender, Held>,
     last: u64,
+}
+
+/// Who is to get a share of the room, and no more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Sender {
+    /// Who has proven it.
+    User(AddressOfRecord),
+    /// Whoever is there, where nobody proves anything.
+    Source(IpAddr),
+}
+
+/// Says why a request may not wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// Too many wait.
+    ForAnybody,
+    /// Too many of this sender's wait.
+    ForThisSender,
+}
+
+/// What requests hold that wait.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    requests: usize,
+    /// With those of their copies.
+    bytes: usize,
+}
+
+impl Held {
+    /// `limit` requests have room if they are no larger than requests are. One that is larger than all of that together has
+    /// to be alone.
+    fn has_room(&self, limit: usize, bytes: usize) -> bool {
+        let all = self.bytes.saturating_add(bytes);
+        let has_bytes = self.bytes == 0 || all <= limit.saturating_mul(USUAL_BYTES);
+        self.requests < limit && has_bytes
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.requests = self.requests.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn take_away(&mut self, bytes: usize) {
+        self.requests = self.requests.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 /// A request that was copied to contacts.
@@ -27,6 +76,7 @@ pub(crate) struct Fork {
     mark: (AddressOfRecord, Box<str>),
     context: ResponseContext,
     bytes: usize,
+    sender: Sender,
 }
 
 /// One copy on its way.
@@ -52,12 +102,22 @@ impl Forks {
         self.forks.len()
     }
 
-    /// Says whether one more request may wait: `limit` requests do, if they are no larger than requests are. One that is
-    /// larger than all of that together has to be alone.
-    pub(crate) fn has_room(&self, limit: usize, bytes: usize) -> bool {
-        let all = self.bytes.saturating_add(bytes);
-        let has_bytes = self.bytes == 0 || all <= limit.saturating_mul(USUAL_BYTES);
-        self.len() < limit && has_bytes
+    /// Says whether one more request of a sender may wait. The last of the room is kept from those who have their share.
+    pub(crate) fn check_room(
+        &self,
+        limit: usize,
+        sender: &Sender,
+        bytes: usize,
+    ) -> Result<(), NoRoom> {
+        if !self.held.has_room(limit, bytes) {
+            return Err(NoRoom::ForAnybody);
+        }
+        let share = (limit / SHARES).max(LEAST_SHARE);
+        let held = self.senders.get(sender).copied().unwrap_or_default();
+        match held.has_room(share, bytes) {
+            true => Ok(()),
+            false => Err(NoRoom::ForThisSender),
+        }
     }
 
     /// Says whether a request has come through here on its way to the same address, and is still on that way.
@@ -76,6 +136,7 @@ impl Forks {
         &mut self,
         incoming: IncomingRequest,
         address: AddressOfRecord,
+        sender: Sender,
         branches: Vec<(RequestId, Branch)>,
     ) {
         let branch = incoming.request.headers().via();
@@ -85,7 +146,8 @@ impl Forks {
         self.passing.insert(mark.clone());
         let context = ResponseContext::new(branches.len());
         let bytes = size(&incoming.request, branches.len());
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.held.add(bytes);
+        self.senders.entry(sender.clone()).or_default().add(bytes);
         self.forks.insert(
             self.last,
             Fork {
@@ -93,6 +155,7 @@ impl Forks {
                 mark,
                 context,
                 bytes,
+                sender,
             },
         );
         for (id, branch) in branches {
@@ -133,7 +196,13 @@ impl Forks {
         }
         let fork = self.forks.remove(&branch.fork)?;
         self.passing.remove(&fork.mark);
-        self.bytes = self.bytes.saturating_sub(fork.bytes);
+        self.held.take_away(fork.bytes);
+        if let Some(held) = self.senders.get_mut(&fork.sender) {
+            held.take_away(fork.bytes);
+            if held.requests == 0 {
+                self.senders.remove(&fork.sender);
+            }
+        }
         self.trim();
         given.map(|given| (fork.incoming, given))
     }
@@ -144,6 +213,7 @@ impl Forks {
             self.forks.shrink_to(KEPT);
             self.branches.shrink_to(KEPT);
             self.passing.shrink_to(KEPT);
+            self.senders.shrink_to(KEPT);
         }
     }
 }
@@ -156,5 +226,9 @@ pub(crate) fn size(request: &Request, copies: usize) -> usize {
 
 /// Bytes that a request and its copies may hold where all are pending that may be: a message of a datagram, on ten devices.
 const USUAL_BYTES: usize = 16 * 1024;
+/// One sender holds a tenth of the room at most: ten have to conspire to keep others out.
+const SHARES: usize = 10;
+/// Where there is room for few, a share is not less than what a person sends in haste.
+const LEAST_SHARE: usize = 10;
 /// Entries that room is kept for.
 const KEPT: usize = 1024;

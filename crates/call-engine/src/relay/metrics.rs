@@ -28,6 +28,8 @@ pub struct RelayMetrics {
     pub loops: u64,
     /// Refused with 503: too many requests are being relayed, or wait for a store.
     pub overloaded: u64,
+    /// Those among them whose sender has its share of the room.
+    pub over_share: u64,
     /// Refused with any other status.
     pub other_refusals: u64,
     /// Requests that wait for contacts now.
@@ -42,6 +44,7 @@ pub(crate) struct RelayCounters {
     pub(crate) challenges: AtomicU64,
     pub(crate) wrong_credentials: AtomicU64,
     pub(crate) pending: AtomicU64,
+    pub(crate) over_share: AtomicU64,
     forbidden: AtomicU64,
     not_found: AtomicU64,
     unavailable: AtomicU64,
@@ -76,6 +79,7 @@ impl RelayCounters {
             unavailable: read(&self.unavailable),
             loops: read(&self.loops),
             overloaded: read(&self.overloaded),
+            over_share: read(&self.over_share),
             other_refusals: read(&self.other_refusals),
             pending: read(&self.pending),
         }

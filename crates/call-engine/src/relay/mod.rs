@@ -28,9 +28,10 @@ use crate::options;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::refusal::Refusal;
 use crate::registrar::Shared;
+use crate::source::network;
 use crate::{AddressOfRecord, Answer, Binding, StoreError};
 use context::Final;
-use forks::{Branch, Forks};
+use forks::{Branch, Forks, NoRoom, Sender};
 pub(crate) use metrics::RelayCounters;
 pub use metrics::RelayMetrics;
 pub(crate) use request::own_routes;
@@ -111,6 +112,16 @@ impl Relay {
         self.shared.domains.sender(request, context.now().instant)
     }
 
+    /// Whose share of the room a request takes: the user's who has proven to have sent it; else that of where it comes from.
+    fn held_by(&self, context: &Context<'_>, incoming: &IncomingRequest) -> Sender {
+        let proven = match self.shared.access {
+            Access::Open => None,
+            Access::Digest { .. } => self.sender(context, &incoming.request),
+        };
+        let source = || Sender::Source(network(incoming.flow.remote.ip()));
+        proven.map_or_else(source, Sender::User)
+    }
+
     /// §16.3 step 6: is it who it says, and is From that user's?
     fn judge(
         &mut self,
@@ -186,11 +197,16 @@ impl Relay {
         bindings: &[Binding],
     ) {
         let bytes = forks::size(&incoming.request, bindings.len());
-        if !self.forks.has_room(self.limit, bytes) {
-            let refusal = self
-                .shared
-                .answers
-                .overloaded(context, "Too Many Requests Are Relayed");
+        let sender = self.held_by(context, incoming);
+        if let Err(no_room) = self.forks.check_room(self.limit, &sender, bytes) {
+            let reason = match no_room {
+                NoRoom::ForAnybody => "Too Many Requests Are Relayed",
+                NoRoom::ForThisSender => {
+                    count(&self.shared.relay_counters.over_share);
+                    "Too Many Of Your Requests Are Relayed"
+                }
+            };
+            let refusal = self.shared.answers.overloaded(context, reason);
             return self.refuse(context, incoming, &refusal);
         }
         let checked = match self.check(context, incoming, &address) {
@@ -255,7 +271,8 @@ impl Relay {
             branches = branches.len(),
             "relayed"
         );
-        self.forks.begin(incoming.clone(), address, branches);
+        self.forks
+            .begin(incoming.clone(), address, sender, branches);
         self.publish(&counters.pending);
     }
 
