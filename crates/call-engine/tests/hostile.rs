@@ -10,6 +10,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::watcher::{Watcher, document, publish, subscribe};
 use common::*;
 use sipora_message::{Limits, Message};
 use sipora_testkit::fixtures::{self, Torture};
@@ -149,9 +150,14 @@ async fn a_nul_in_a_user_part_is_no_end_of_it() {
 
 /// A message with something wrong: cut, overwritten, repeated or made up.
 fn mutated(network: &SimNetwork, sources: &[Torture]) -> Vec<u8> {
+    let last = sources.len() as u64 - 1;
+    let source = usize::try_from(network.random(0..=last)).unwrap();
+    spoiled(network, sources[source].bytes.clone())
+}
+
+fn spoiled(network: &SimNetwork, mut bytes: Vec<u8>) -> Vec<u8> {
     let random =
         |most: usize| usize::try_from(network.random(0..=most.saturating_sub(1) as u64)).unwrap();
-    let mut bytes = sources[random(sources.len())].bytes.clone();
     for _ in 0..=random(4) {
         let (from, to) = (random(bytes.len().max(1)), random(bytes.len().max(1)));
         match random(6) {
@@ -239,5 +245,53 @@ async fn garbage_over_connections_ends_the_connection_and_nothing_else() {
     assert_eq!(
         status(&lab.phone.ask(&options("sip:example.com")).await),
         200
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn spoiled_subscriptions_and_publications_leave_nothing_behind() {
+    let mut lab = open_lab().await;
+    let mut watcher = Watcher::new(&lab.network, "192.0.2.21:5060");
+    watcher.watch().await;
+    watcher.told(2).await.unwrap();
+    for number in 0..4_000 {
+        let asked = match number % 2 {
+            0 => publish(number, &document("desk", "open")).with("Expires: 60"),
+            _ => subscribe(&format!("call-{number}"))
+                .contact("<sip:bob@192.0.2.7>")
+                .with("Event: presence;id=1")
+                .with("Accept: application/pidf+xml")
+                .with("Expires: 60"),
+        };
+        let bytes = lab.phone.request(&asked).as_bytes().to_vec();
+        lab.phone.send(&spoiled(&lab.network, bytes));
+        if number % 50 == 49 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // The watcher, who has done nothing wrong, hears of it all the same: some were understood.
+    assert!(watcher.told(6).await.expect("a NOTIFY").presence.is_some());
+    let metrics = lab.engine.metrics().presence;
+    assert!(
+        metrics.subscribes > 50 && metrics.publishes > 100,
+        "{metrics:?}"
+    );
+    assert!(metrics.bad_requests > 100, "{metrics:?}");
+    // An expiry may have become an hour, and nobody here answers NOTIFYs.
+    while watcher.told(4_000).await.is_some() {}
+    let metrics = lab.engine.metrics();
+    assert_eq!(
+        (
+            metrics.presence.subscriptions,
+            metrics.presence.publications,
+            metrics.presence.publication_bytes
+        ),
+        (0, 0, 0)
+    );
+    let transactions = metrics.transactions;
+    assert_eq!(
+        (transactions.server_transactions, transactions.unanswered),
+        (0, 0),
+        "{transactions:?}"
     );
 }

@@ -55,6 +55,14 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
 }
 
+impl Limits {
+    /// What the documents of one user may have together, since every watcher gets all of it: two of the largest, which a
+    /// datagram still holds.
+    fn bytes_of_address(&self) -> usize {
+        self.document_bytes.saturating_mul(2)
+    }
+}
+
 struct Publication {
     /// The same from the first PUBLISH to the last, as no entity-tag is.
     number: u64,
@@ -243,8 +251,14 @@ impl Publications {
             .find(wish.address, number)
             .map_or(0, |publication| publication.bytes);
         let bytes = self.bytes.saturating_sub(before) + document.bytes;
-        if bytes > self.limits.bytes && document.bytes > before {
-            return Err(self.full("Too Much Is Published"));
+        if document.bytes > before {
+            let of_address = self.bytes_of(wish.address).saturating_sub(before) + document.bytes;
+            if of_address > self.limits.bytes_of_address() {
+                return Err(self.full("Too Much Is Published Of One User"));
+            }
+            if bytes > self.limits.bytes {
+                return Err(self.full("Too Much Is Published"));
+            }
         }
         self.bytes = bytes;
         self.prolong(now, wish, number);
@@ -307,10 +321,17 @@ impl Publications {
             "Too Many Publications From One Address"
         } else if of_address >= self.limits.per_address {
             "Too Many Publications Of One User"
+        } else if self.bytes_of(wish.address) + bytes > self.limits.bytes_of_address() {
+            "Too Much Is Published Of One User"
         } else {
             return Ok(());
         };
         Err(self.full(reason))
+    }
+
+    fn bytes_of(&self, address: &AddressOfRecord) -> usize {
+        let all = self.by_address.get(address).into_iter().flatten();
+        all.map(|one| one.bytes).sum()
     }
 
     /// 503 with a Retry-After that is not the same for all, or they would all come back at once.

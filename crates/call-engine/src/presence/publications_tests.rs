@@ -308,3 +308,20 @@ fn the_bytes_of_all_documents_are_limited() {
     assert!(lab.publish(0, &lines, &document("closed")).is_ok());
     lab.assert_whole();
 }
+
+#[test]
+fn one_user_s_documents_are_no_larger_than_two_of_the_largest() {
+    let mut lab = lab();
+    lab.publications.limits.document_bytes = document("open").len();
+    lab.publications.limits.per_address = 9;
+    lab.publications.limits.per_source = 9;
+    let tag = lab.initial(0, 600).tag;
+    lab.initial(0, 600);
+    let refusal = lab.publish(0, TYPE, &document("open")).unwrap_err();
+    assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refusal.reason.contains("Too Much"), "{}", refusal.reason);
+    lab.of("bob", 0, TYPE, &document("open")).unwrap();
+    let lines = format!("{TYPE}SIP-If-Match: {tag}\r\n");
+    assert!(lab.publish(0, &lines, &document("open")).is_ok());
+    lab.assert_whole();
+}

@@ -77,7 +77,8 @@ impl PresenceConfig {
         self
     }
 
-    /// Sets how many bytes a document may have that is published. A larger one is refused with 413.
+    /// Sets how many bytes a document may have that is published. A larger one is refused with 413. All of a user's
+    /// together may have twice as many, since each watcher gets all of them; beyond, 503.
     pub fn with_max_document_bytes(mut self, bytes: usize) -> Self {
         self.document_bytes = bytes;
         self
