@@ -263,7 +263,7 @@ fn a_subscribe_that_cannot_be_served_is_told_why() {
     let server = open_server("");
     let phone = Phone::new(server.udp);
     let subscribe = |lines: &str| phone.request("SUBSCRIBE", lines, "");
-    let plain = subscribe("Event: presence\r\nExpires: 600\r\n");
+    let plain = || subscribe("Event: presence\r\nExpires: 600\r\n");
     for (request, owed) in [
         (subscribe("Event: presence\r\nExpires: 5\r\n"), 423),
         (subscribe("Event: presence\r\nExpires: soon\r\n"), 400),
@@ -271,20 +271,17 @@ fn a_subscribe_that_cannot_be_served_is_told_why() {
         (subscribe("Event: ;;\r\n"), 400),
         (subscribe("Event: presence\r\nAccept: text/plain\r\n"), 406),
         (subscribe("Event: presence\r\nRequire: juggling\r\n"), 420),
-        (plain.replace("Contact:", "X-Contact:"), 400),
-        (plain.replace("Contact: <", "Contact: *, <"), 400),
+        (plain().replace("Contact:", "X-Contact:"), 400),
+        (plain().replace("Contact: <", "Contact: *, <"), 400),
         (
-            plain.replace("sip:bob@127.0.0.1 SIP", "sip:127.0.0.1 SIP"),
+            plain().replace("sip:bob@127.0.0.1 SIP", "sip:127.0.0.1 SIP"),
             404,
         ),
         (
-            plain.replace("sip:bob@127.0.0.1 SIP", "sip:bob@other.example SIP"),
+            plain().replace("sip:bob@127.0.0.1 SIP", "sip:bob@other.example SIP"),
             404,
         ),
     ] {
-        // A branch of its own: else it is the retransmission of another.
-        let serial = phone.serial.replace(phone.serial.get() + 1);
-        let request = request.replace("z9hG4bK-", &format!("z9hG4bK-{serial}-"));
         let answer = phone.exchange(&request);
         assert_eq!(status(&answer), owed, "{request}{answer}");
     }
