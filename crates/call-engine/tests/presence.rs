@@ -326,6 +326,21 @@ async fn a_refresh_is_authenticated_and_nobody_else_s() {
     assert_eq!(status(&answer), 481);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_watches_a_user_that_is_removed_is_told_when_the_server_next_looks() {
+    let lab = lab(guarded).await;
+    let mut bob = Watcher::new(&lab.network, BOB).logged_in("bob", "builder");
+    bob.watch().await;
+    bob.told(2).await.unwrap();
+    assert!(lab.engine.users().unwrap().remove("alice"));
+    assert_eq!(status(&bob.subscribe(&["Expires: 600"]).await), 200);
+    let last = bob.told(2).await.unwrap();
+    assert_eq!(last.phase, SubscriptionPhase::Terminated);
+    assert_eq!(last.reason.as_deref(), Some("noresource"));
+    assert!(last.presence.is_none());
+    assert_eq!(lab.engine.metrics().presence.subscriptions, 0);
+}
+
 /// Bob waits until he is allowed; carol may not watch.
 #[derive(Default)]
 struct Strict(AtomicU8);

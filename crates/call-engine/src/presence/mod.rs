@@ -88,7 +88,7 @@ impl From<Pending<Subject>> for Command {
 /// What waits for a store.
 pub(crate) enum Subject {
     Request(IncomingRequest),
-    /// A look at the bindings of a watched address, and its number.
+    /// A look at a watched user, and its number.
     Look(AddressOfRecord, u64),
 }
 
@@ -249,11 +249,11 @@ impl Agent {
         let incoming = match pending.subject {
             Subject::Request(incoming) => incoming,
             Subject::Look(address, number) => {
-                let listed = match pending.outcome {
-                    Outcome::Listed(listed) => listed,
+                let found = match pending.outcome {
+                    Outcome::Found(found) => found,
                     _ => Err(lost()),
                 };
-                return self.looked(context, &address, number, listed);
+                return self.looked(context, &address, number, found);
             }
         };
         // What was read before is there, unless the machine's own addresses have changed since.

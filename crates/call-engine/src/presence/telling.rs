@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sipora_dialog_core::{ApiError, Body, NotifierRequest, SubscriptionKey};
+use sipora_dialog_core::{ApiError, Body, NotifierRequest, SubscriptionKey, TerminationReason};
 use sipora_message::{Request, Response, Uri};
 use sipora_transaction_core::{
     Context, Event, RequestError, RequestId, RequestOptions, SendError, Target,
@@ -10,10 +10,11 @@ use sipora_transaction_core::{
 
 use super::compose::compose;
 use super::{Agent, PIDF, Subject};
+use crate::lookup::{self, Found};
 use crate::metrics::count;
 use crate::pending::Outcome;
 use crate::relay::over;
-use crate::{AddressOfRecord, Answer, Binding, StoreError};
+use crate::{AddressOfRecord, Answer, StoreError};
 
 /// A NOTIFY that waits for its answer.
 pub(super) struct Sent {
@@ -176,17 +177,16 @@ impl Agent {
         }
     }
 
-    /// Asks the store what is bound to a watched address.
+    /// Asks whether a watched user is still there, and what is bound.
     pub(super) fn look(&mut self, context: &mut Context<'_>, address: &AddressOfRecord) {
         let Some(number) = self.watches.begin_look(address) else {
             return;
         };
-        let now = self.shared.clock.timestamp(context.now());
-        match self.shared.store.bindings(address, now) {
-            Answer::Now(listed) => self.looked(context, address, number, listed),
-            Answer::Later(listed) => {
+        match lookup::user(&self.shared, address, context.now()) {
+            Answer::Now(found) => self.looked(context, address, number, found),
+            Answer::Later(found) => {
                 let subject = Subject::Look(address.clone(), number);
-                let work = async { Outcome::Listed(listed.await) };
+                let work = async { Outcome::Found(found.await) };
                 if self.jobs.start(subject, work).is_err() {
                     let error = StoreError::new("too much waits for the store");
                     self.looked(context, address, number, Err(error));
@@ -200,18 +200,19 @@ impl Agent {
         context: &mut Context<'_>,
         address: &AddressOfRecord,
         number: u64,
-        listed: Result<Vec<Binding>, StoreError>,
+        found: Found,
     ) {
         let Some(is_outdated) = self.watches.end_look(address, number) else {
             return;
         };
-        match listed {
-            Ok(bindings) => {
+        match found {
+            Ok(Some(bindings)) => {
                 let registration = self.registration(context, &bindings);
                 if self.watches.seen(address, registration) {
                     self.changed(context, address);
                 }
             }
+            Ok(None) => return self.gone(context, address),
             // Watchers keep what they know; it is no news that a store fails.
             Err(error) => {
                 tracing::error!(%error, %address, "a watched address could not be looked up");
@@ -221,6 +222,17 @@ impl Agent {
         }
         if is_outdated {
             self.look(context, address);
+        }
+    }
+
+    /// Tells those who watch a user that there is no such user any more.
+    fn gone(&mut self, context: &Context<'_>, address: &AddressOfRecord) {
+        let now = context.now().instant;
+        for key in self.watches.keys_of(address) {
+            self.watches.refuse(key);
+            // One that has ended stays so.
+            let reason = TerminationReason::NoResource;
+            _ = self.notifier.terminate(now, key, &reason, None);
         }
     }
 }

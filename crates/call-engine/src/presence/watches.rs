@@ -43,7 +43,7 @@ struct Watcher {
     /// Who watches, if that is somebody of a served domain.
     watcher: Option<AddressOfRecord>,
     dialog: DialogKey,
-    /// Refused after all: the last NOTIFY tells nothing.
+    /// The last NOTIFY tells nothing.
     is_refused: bool,
 }
 
@@ -125,7 +125,7 @@ impl Watches {
         self.dialogs.get(&dialog_key(request)?).copied()
     }
 
-    /// Remembers that a watcher is refused after all.
+    /// Remembers that a watcher is told nothing more: it is refused after all, or there is nobody to watch.
     pub(crate) fn refuse(&mut self, key: SubscriptionKey) {
         if let Some(watcher) = self.watchers.get_mut(&key) {
             watcher.is_refused = true;
