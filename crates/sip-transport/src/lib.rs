@@ -63,7 +63,7 @@
 //!
 //! # What is not here yet
 //!
-//! NAPTR and SRV records, STUN on UDP, and connection reuse for peers that listen on another port (RFC 5923).
+//! STUN on UDP, and connection reuse for peers that listen on another port (RFC 5923).
 //!
 //! # Features
 //!
@@ -72,6 +72,7 @@
 //! | `tls-ring` | off | TLS with the cryptography of `ring` |
 //! | `tls-aws-lc-rs` | off | TLS with the cryptography of `aws-lc-rs` |
 //! | `ws` | off | WebSocket; `wss` with one of the above |
+//! | `dns` | off | `DnsResolver`: NAPTR and SRV records, with a cache |
 //! | `force-portable` | off | builds on Linux what other systems get: no ICMP reports. For this crate's tests |
 //!
 //! # RFC sections
@@ -86,6 +87,7 @@
 //! | RFC 3261 §26.2.1, §26.3.1 | TLS; a connection to one domain carries nothing to another | [`Tls`], [`Transports::open`] |
 //! | RFC 3261 §18.4 | ICMP errors (Linux) | [`Payload::Unreachable`] |
 //! | RFC 3263 §4 | numeric hosts, ports, `transport`, `maddr`, A and AAAA | [`Resolver`] |
+//! | RFC 3263 §4.1, §4.2, RFC 2782, RFC 3403 | NAPTR and SRV records | `DnsResolver` |
 //! | RFC 3581 §4 | `rport` | [`stamp`], [`response_route`] |
 //! | RFC 5626 §4.4.1 | CRLF pings on connections: sent, answered, missed | [`Transports::keep_alive`] |
 //! | RFC 5922 §7 | SIP domains in certificates; no wildcards | [`TlsConfig`], [`Transports::peer_domains`] |
@@ -101,6 +103,8 @@
 mod config;
 mod connection;
 mod destination;
+#[cfg(feature = "dns")]
+mod dns;
 mod error;
 mod flow;
 mod handshake;
@@ -124,6 +128,8 @@ mod via;
 
 pub use config::{Advertised, TransportConfig};
 pub use destination::Destination;
+#[cfg(feature = "dns")]
+pub use dns::DnsResolver;
 pub use error::{BindError, OpenError, SendError};
 pub use flow::{CloseReason, Flow, FlowId};
 pub use inbound::{Inbound, InboundReceiver, Malformed, Payload};

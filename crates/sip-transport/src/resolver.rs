@@ -1,7 +1,7 @@
 //! From a URI to destinations.
 //!
-//! This is the part of RFC 3263 that needs no NAPTR or SRV record: numeric hosts, explicit ports, the transport parameter,
-//! and for all else the addresses of the host with the transport's default port (§4.2). NAPTR and SRV come later.
+//! Here is the part of RFC 3263 that needs no NAPTR or SRV record: numeric hosts, explicit ports, the transport parameter,
+//! and for all else the addresses of the host with the transport's default port (§4.2). The rest is in `dns`.
 
 use crate::{Destination, Transport};
 use async_trait::async_trait;
@@ -45,6 +45,9 @@ pub enum ResolveError {
         /// The system's words.
         message: String,
     },
+    /// The name servers of the system cannot be told, or not used.
+    #[error("no name servers: {0}")]
+    Configuration(String),
     /// The lookup took too long.
     #[error("looking up `{0}` took too long")]
     Timeout(String),
@@ -142,23 +145,30 @@ impl Resolver for StaticResolver {
 
 /// What RFC 3263 §4.1 and §4.2 make of a URI before any lookup.
 #[derive(Debug, PartialEq, Eq)]
-struct Plan {
-    transport: Transport,
-    host: Wanted,
+pub(crate) struct Plan {
+    pub(crate) transport: Transport,
+    pub(crate) host: Wanted,
     port: u16,
     /// The host of the URI, that a certificate has to carry (RFC 5922 §4).
-    server_name: Option<Box<str>>,
+    server_name: Box<str>,
+    /// The URI says the transport, the port, or that every hop has to be secure.
+    #[cfg_attr(not(feature = "dns"), allow(dead_code))]
+    pub(crate) names_transport: bool,
+    #[cfg_attr(not(feature = "dns"), allow(dead_code))]
+    pub(crate) names_port: bool,
+    #[cfg_attr(not(feature = "dns"), allow(dead_code))]
+    pub(crate) is_secure: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+pub(crate) enum Wanted {
     Address(IpAddr),
     /// In lower case.
     Name(String),
 }
 
 impl Plan {
-    fn of(target: &Uri) -> Result<Plan, ResolveError> {
+    pub(crate) fn of(target: &Uri) -> Result<Plan, ResolveError> {
         if !target.is_sip() {
             return Err(ResolveError::Scheme(target.as_str().into()));
         }
@@ -184,12 +194,14 @@ impl Plan {
             transport,
             host,
             port: target.port().unwrap_or(transport.default_port()),
-            server_name: (transport.is_secure() || transport == Transport::Ws)
-                .then(|| target.host_str().into()),
+            server_name: target.host_str().into(),
+            names_transport: target.transport().is_some(),
+            names_port: target.port().is_some(),
+            is_secure: target.scheme() == Scheme::Sips,
         })
     }
 
-    fn found(&self, addresses: &[IpAddr]) -> Result<Vec<Destination>, ResolveError> {
+    pub(crate) fn found(&self, addresses: &[IpAddr]) -> Result<Vec<Destination>, ResolveError> {
         let destinations = self.destinations(addresses);
         match (&self.host, destinations.is_empty()) {
             (Wanted::Name(name), true) => Err(ResolveError::NotFound(name.clone())),
@@ -197,23 +209,30 @@ impl Plan {
         }
     }
 
-    fn destinations(&self, addresses: &[IpAddr]) -> Vec<Destination> {
+    pub(crate) fn destinations(&self, addresses: &[IpAddr]) -> Vec<Destination> {
         let numeric = match self.host {
             Wanted::Address(ip) => Some(ip),
             Wanted::Name(_) => None,
         };
+        let all = numeric.iter().chain(addresses);
+        self.all(all.map(|ip| (self.transport, SocketAddr::new(*ip, self.port))))
+    }
+
+    /// Makes destinations of addresses, each once, and no more than are of use.
+    pub(crate) fn all(
+        &self,
+        addresses: impl IntoIterator<Item = (Transport, SocketAddr)>,
+    ) -> Vec<Destination> {
         let mut destinations: Vec<Destination> = Vec::new();
-        for ip in numeric.iter().chain(addresses) {
-            let address = SocketAddr::new(*ip, self.port);
-            if destinations.len() < MOST_DESTINATIONS
-                && !destinations.iter().any(|known| known.address == address)
-            {
-                let server_name = self.server_name.clone();
-                destinations.push(Destination {
-                    transport: self.transport,
-                    address,
-                    server_name,
-                });
+        for (transport, address) in addresses {
+            let has_name = transport.is_secure() || transport == Transport::Ws;
+            let destination = Destination {
+                transport,
+                address,
+                server_name: has_name.then(|| self.server_name.clone()),
+            };
+            if destinations.len() < MOST_DESTINATIONS && !destinations.contains(&destination) {
+                destinations.push(destination);
             }
         }
         destinations
@@ -255,7 +274,7 @@ fn named(host: &str) -> Wanted {
 }
 
 /// Addresses that are tried for one name. More than eight that all fail take longer than any request lives.
-const MOST_DESTINATIONS: usize = 8;
+pub(crate) const MOST_DESTINATIONS: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -321,7 +340,8 @@ mod tests {
     fn maddr_replaces_the_host_but_not_the_name_on_the_certificate() {
         let plan = Plan::of(&Uri::parse("sips:bob@example.com;maddr=192.0.2.9").unwrap()).unwrap();
         assert_eq!(plan.host, address("192.0.2.9"));
-        assert_eq!(plan.server_name.as_deref(), Some("example.com"));
+        let found = plan.destinations(&[]);
+        assert_eq!(found[0].server_name.as_deref(), Some("example.com"));
     }
 
     #[test]

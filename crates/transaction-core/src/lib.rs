@@ -52,6 +52,7 @@
 //! | --- | --- | --- |
 //! | `tls-ring` | off | TLS with the cryptography of `ring`, for the endpoint |
 //! | `tls-aws-lc-rs` | off | TLS with the cryptography of `aws-lc-rs` |
+//! | `dns` | off | `sipora_transport::DnsResolver`, for [`EndpointBuilder::resolver`] |
 //! | `ws` | off | WebSocket; `wss` with one of the above |
 //!
 //! # RFC sections

@@ -10,10 +10,15 @@
 #[path = "../../../sip-transport/tests/authority/mod.rs"]
 mod authority;
 mod claims;
+#[cfg(feature = "dns")]
+mod dns;
 mod forwarding;
 mod lifecycle;
 mod loopback;
 mod manager;
+#[cfg(feature = "dns")]
+#[path = "../../../sip-transport/tests/name_server/mod.rs"]
+mod name_server;
 mod simulated;
 mod slow;
 mod stage;

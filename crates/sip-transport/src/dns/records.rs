@@ -1,0 +1,143 @@
+//! Looking records up, with hickory and its cache.
+
+use super::order::{Naptr, Srv};
+use crate::ResolveError;
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Looks records up. What is found, and that nothing is there, is remembered for as long as the records say.
+#[derive(Clone)]
+pub(super) struct Records {
+    resolver: TokioResolver,
+}
+
+impl Records {
+    pub(super) fn from_system() -> Result<Records, ResolveError> {
+        let builder = TokioResolver::builder_tokio().map_err(|error| unusable(&error))?;
+        Records::build(builder)
+    }
+
+    pub(super) fn at(servers: &[SocketAddr]) -> Result<Records, ResolveError> {
+        let servers = servers.iter().map(|server| {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut way| {
+                way.port = server.port();
+                way
+            });
+            NameServerConfig::new(server.ip(), true, connections.into())
+        });
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+        Records::build(TokioResolver::builder_with_config(
+            config,
+            TokioRuntimeProvider::default(),
+        ))
+    }
+
+    fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Records, ResolveError> {
+        limit(builder.options_mut());
+        let resolver = builder.build().map_err(|error| unusable(&error))?;
+        Ok(Records { resolver })
+    }
+
+    pub(super) async fn naptr(&self, domain: &str) -> Result<Vec<Naptr>, String> {
+        let found = self.records(domain, RecordType::NAPTR).await?;
+        let naptr = found.into_iter().filter_map(|record| match record {
+            RData::NAPTR(naptr) => Some(Naptr {
+                order: naptr.order,
+                preference: naptr.preference,
+                flags: String::from_utf8_lossy(&naptr.flags).into_owned(),
+                services: String::from_utf8_lossy(&naptr.services).into_owned(),
+                replacement: text(&naptr.replacement),
+            }),
+            _ => None,
+        });
+        Ok(naptr.collect())
+    }
+
+    pub(super) async fn srv(&self, name: &str) -> Result<Vec<Srv>, String> {
+        let found = self.records(name, RecordType::SRV).await?;
+        let srv = found.into_iter().filter_map(|record| match record {
+            RData::SRV(srv) => Some(Srv {
+                priority: srv.priority,
+                weight: srv.weight,
+                port: srv.port,
+                target: text(&srv.target),
+            }),
+            _ => None,
+        });
+        Ok(srv.collect())
+    }
+
+    /// A and AAAA, and what the hosts file says.
+    pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        // With a dot it is complete; without one it may be a name of the local network.
+        let found = match host.contains('.') {
+            true => self.resolver.lookup_ip(format!("{host}.")).await,
+            false => self.resolver.lookup_ip(host).await,
+        };
+        match found {
+            Ok(found) => Ok(found.iter().collect()),
+            Err(error) => nothing(&error),
+        }
+    }
+
+    async fn records(&self, name: &str, kind: RecordType) -> Result<Vec<RData>, String> {
+        match self.resolver.lookup(format!("{name}."), kind).await {
+            Ok(found) => Ok(found
+                .answers()
+                .iter()
+                .map(|record| record.data.clone())
+                .collect()),
+            Err(error) => nothing(&error),
+        }
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").finish_non_exhaustive()
+    }
+}
+
+/// That nothing is there is an answer; that nobody knows is none.
+fn nothing<T>(error: &NetError) -> Result<Vec<T>, String> {
+    if error.is_no_records_found() {
+        return Ok(Vec::new());
+    }
+    Err(error.to_string())
+}
+
+fn limit(options: &mut ResolverOpts) {
+    options.cache_size = CACHE;
+    options.positive_max_ttl = Some(LONGEST);
+    options.negative_max_ttl = Some(LONGEST_NEGATIVE);
+    options.timeout = QUERY;
+    options.attempts = 2;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+}
+
+/// Without the dot at its end.
+fn text(name: &Name) -> String {
+    let text = name.to_ascii().to_ascii_lowercase();
+    text.strip_suffix('.').unwrap_or(&text).to_owned()
+}
+
+fn unusable(error: &NetError) -> ResolveError {
+    ResolveError::Configuration(error.to_string())
+}
+
+/// Answers that are remembered. A domain takes about six: those of a thousand domains fit.
+const CACHE: u64 = 8_192;
+/// The longest that an answer is believed, whatever it says: a mistake in a zone is over within a day.
+const LONGEST: Duration = Duration::from_secs(86_400);
+/// The longest that it is believed that something is not there: a name that has just been entered is found soon.
+const LONGEST_NEGATIVE: Duration = Duration::from_secs(300);
+/// Time for one query, of which there are two, so that a dead name server leaves time for another.
+const QUERY: Duration = Duration::from_secs(2);
