@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipora_dialog_core::{
-    ApiError, Body, EventPackage, MessageSummaryPackage, Notifier, NotifierConfig, Offer,
-    PresencePackage, Subscribed, SubscriptionKey, TerminationReason,
+    ApiError, Body, EventPackage, MessageSummaryPackage, Notifier, NotifierConfig, NotifierError,
+    Offer, PresencePackage, Subscribed, SubscriptionKey, TerminationReason,
 };
 use sipora_message::{HeaderName, Request, Response, StatusCode, Uri};
 use sipora_transaction_core::IdSource;
@@ -423,4 +423,43 @@ fn one_subscriber_alone_can_be_told() {
     scene.notifier.changed_for(scene.now, key);
     scene.drain(true);
     assert_eq!(scene.times(), [0, 0]);
+}
+
+#[test]
+fn a_subscriber_that_wants_it_again_at_once_and_always_does_not_get_it_so() {
+    let mut scene = Scene::new("message-summary");
+    scene.begin();
+    scene.changed();
+    for _ in 0..100 {
+        for (key, notify) in scene.drain(false) {
+            scene.answer(key, &notify, StatusCode::SERVICE_UNAVAILABLE, Some(0));
+        }
+    }
+    assert_eq!(scene.times(), [0, 0]);
+    scene.pass(60_000);
+    assert_eq!(scene.times().len(), 3, "it is not forgotten either");
+}
+
+#[test]
+fn who_is_allowed_when_it_is_over_is_told_nothing() {
+    let mut scene = Scene::new("presence");
+    let offer = scene.offer("1");
+    let (key, _) = scene.accept(offer, true).unwrap();
+    scene.drain(true);
+    let reason = TerminationReason::Rejected;
+    let ended = scene.notifier.terminate(scene.now, key, &reason, None);
+    ended.unwrap();
+    let late = scene.notifier.activate(scene.now, key);
+    assert_eq!(late, Err(NotifierError::Unknown));
+    assert!(scene.notifier.subscription(key).unwrap().is_pending);
+}
+
+#[test]
+fn an_event_may_be_written_in_any_way_that_is_one() {
+    for event in ["presence;ID=7", "presence ; id = 7", "presence;x=1;Id=7"] {
+        let mut scene = Scene::new(event);
+        let (_, answer) = scene.begin();
+        scene.refresh(&answer, 2);
+        assert_eq!(scene.times(), [0, 0], "{event}");
+    }
 }

@@ -133,9 +133,10 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// [`NotifierError::Unknown`] where it has ended.
+    /// [`NotifierError::Unknown`] where it has ended, or owes its last NOTIFY alone.
     pub fn activate(&mut self, now: Instant, key: SubscriptionKey) -> Result<(), NotifierError> {
         let usage = self.subscriptions.get_mut(&key);
+        let usage = usage.filter(|usage| usage.ending.is_none());
         usage.ok_or(NotifierError::Unknown)?.is_pending = false;
         self.owes(now, key, Haste::Change);
         Ok(())
@@ -263,7 +264,9 @@ impl Notifier {
         } else if ends_the_usage(status) {
             return self.remove(key, NotifierEnd::Refused(status));
         } else if let Ok(Some(wait)) = headers.retry_after() {
-            usage.try_again(now, Duration::from_secs(wait.seconds.min(3600).into()));
+            // A wait of zero, again and again, would be a NOTIFY for each answer.
+            let seconds = wait.seconds.clamp(1, 3600);
+            usage.try_again(now, Duration::from_secs(seconds.into()));
         }
         self.wake(now, key);
     }

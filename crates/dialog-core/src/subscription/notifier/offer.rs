@@ -27,6 +27,7 @@ pub enum Subscribed {
 pub struct Offer {
     pub(super) request: Request,
     pub(super) event: String,
+    pub(super) event_id: Option<String>,
     pub(super) resource: Uri,
     pub(super) granted: u32,
     pub(super) source: IpAddr,

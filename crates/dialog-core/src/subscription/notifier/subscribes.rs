@@ -77,6 +77,7 @@ impl Notifier {
         Ok(Offer {
             request: request.clone(),
             event: String::from_utf8_lossy(event.as_bytes()).into_owned(),
+            event_id: event.id().map(|id| id.into_owned()),
             resource,
             granted: asked.min(self.config.max_expires),
             source,
@@ -130,7 +131,10 @@ impl Notifier {
         if usage.ending.is_some() {
             return answer(StatusCode::CALL_DOES_NOT_EXIST);
         }
-        if !is_event(&usage.event, event) {
+        // RFC 6665 §8.2.1: type and `id` count.
+        let is_same = usage.package() == event.package()
+            && usage.event_id.as_deref() == event.id().as_deref();
+        if !is_same {
             return answer(StatusCode::FORBIDDEN).reason("Dialog sharing is not supported");
         }
         match usage.dialog.receive(request) {
@@ -175,6 +179,7 @@ impl Notifier {
         let Offer {
             request,
             event,
+            event_id,
             resource,
             granted,
             source,
@@ -201,6 +206,7 @@ impl Notifier {
                 flow: way_back(&request, &dialog, &flow),
                 dialog,
                 event,
+                event_id,
                 resource,
                 source,
                 interval,
@@ -274,14 +280,6 @@ fn network(source: IpAddr) -> IpAddr {
         }
         v4 => v4,
     }
-}
-
-/// Compares an event with one that is kept as text: type and `id` count (RFC 6665 §8.2.1).
-fn is_event(kept: &str, event: &EventRef<'_>) -> bool {
-    let mut parts = kept.split(';').map(str::trim);
-    let package = parts.next().unwrap_or_default();
-    let id = parts.find_map(|part| part.strip_prefix("id="));
-    event.package() == package && event.id().as_deref() == id
 }
 
 /// Whether a SUBSCRIBE takes one of these types: without Accept it takes the package's own (RFC 6665 §3.1.3).

@@ -12,7 +12,9 @@ use crate::subscription::timing::later;
 
 pub(super) struct Usage {
     pub(super) dialog: Dialog,
+    /// As it was written, which NOTIFYs repeat.
     pub(super) event: String,
+    pub(super) event_id: Option<String>,
     pub(super) resource: Uri,
     pub(super) source: IpAddr,
     pub(super) flow: Option<Flow>,
