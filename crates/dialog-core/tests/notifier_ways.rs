@@ -13,7 +13,7 @@ use sipora_dialog_core::{
 use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Uri};
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 use sipora_transaction_core::Endpoint;
-use sipora_transport::Transport;
+use sipora_transport::{Network, Transport};
 use support::*;
 
 /// Behind the NAT; nobody has it.
@@ -220,6 +220,51 @@ async fn a_proxy_that_stays_out_of_the_dialog_is_left_out() {
     pass(1000).await;
     assert!(scene.sent_to(ELSEWHERE) > 0);
     assert_eq!(scene.notifies(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_listens_elsewhere_than_it_sends_from_is_told_there() {
+    // RFC 3261 §18.2.2, §12.2.1.1: without `rport`, answers go to the port in Via, and requests to the Contact.
+    let (sends, listens) = ("192.0.2.20:40000", "192.0.2.20:5070");
+    for (rport, expected) in [("", listens), (";rport", sends)] {
+        let scene = Scene::new(Transport::Udp, 10).await;
+        let text = format!(
+            "SUBSCRIBE sip:alice@{US} SIP/2.0\r\nVia: SIP/2.0/UDP {listens};branch=z9hG4bK1{rport}\r\n\
+             From: <sip:bob@h>;tag=1\r\nTo: <sip:alice@h>\r\nCall-ID: c\r\nCSeq: 1 SUBSCRIBE\r\n\
+             Max-Forwards: 70\r\nContact: <sip:bob@{listens}>\r\nEvent: presence\r\nExpires: 600\r\n\r\n"
+        );
+        let host = scene.network.host("192.0.2.20".parse().unwrap());
+        let socket = host
+            .bind_datagram(sends.parse().unwrap(), 1)
+            .unwrap()
+            .remove(0);
+        let us = US.parse().unwrap();
+        socket.sender.try_send_to(text.as_bytes(), us).unwrap();
+        pass(1000).await;
+        let packets = scene.network.packets();
+        for start in ["SIP/2.0 200", "NOTIFY"] {
+            let mut ours = packets.iter().filter(|packet| packet.source == us);
+            let packet = ours.find(|packet| packet.first_line().starts_with(start));
+            let to = packet.unwrap().destination.to_string();
+            assert_eq!(to, expected, "{start}{rport}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_by_sips_is_reached_by_sips() {
+    // RFC 3261 §12.1.1: "the Contact header field in the response MUST be a SIPS URI".
+    let target = Uri::parse(&format!("sips:alice@{US}")).unwrap();
+    let contact = format!("sips:bob@{PEER}");
+    let ask = |target: &Uri| {
+        let request = first(&contact);
+        request.edit().uri(target).build().unwrap()
+    };
+    let scene = Scene::new(Transport::Tcp, 10).await;
+    let answer = scene.peer.say(ask(&target)).await.remove(0);
+    assert_eq!(answer.status().as_u16(), 200);
+    let contact = answer.headers().text(&HeaderName::Contact).unwrap();
+    assert!(contact.starts_with("<sips:alice@"), "{contact}");
 }
 
 async fn through_a_bad_nat(network: SimNetwork) {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sipora_message::{Request, Response, ResponseBuilder, StatusCode, Uri};
+use sipora_message::{Request, Response, ResponseBuilder, Scheme, StatusCode, Uri};
 use sipora_transport::Flow;
 
 use crate::{ApiError, Dialog};
@@ -71,6 +71,12 @@ impl Offer {
     /// Who wants it, as From says: a URI. That it is true is for who authenticates the request to see to.
     pub fn subscriber(&self) -> &str {
         self.dialog.remote_uri()
+    }
+
+    /// Whether our Contact has to be a SIPS URI: RFC 3261 §12.1.1 looks at the Request-URI and the top Record-Route, or the
+    /// Contact where there is none.
+    pub(super) fn is_secure(&self) -> bool {
+        self.resource.scheme() == Scheme::Sips || self.dialog.next_hop().scheme() == Scheme::Sips
     }
 
     /// Begins the answer that refuses it: 403, 404, 603 and the like (RFC 6665 §4.2.1.3).
@@ -145,8 +151,9 @@ pub struct NotifierRequest {
     /// The URI to locate, where there is no flow or it has ended.
     pub next_hop: Uri,
     /// The flow by which the last SUBSCRIBE came, where it leads to the subscriber itself: no route is set, and nobody else
-    /// has put a Via on the request. Behind a NAT, or with a Contact that nobody can connect to, it is the only way. It may
-    /// have been closed; over UDP it is our socket with the peer's address.
+    /// has put a Via on the request; over UDP, `rport` or the port in Via says that it listens where it sends from. Behind a
+    /// NAT, or with a Contact that nobody can connect to, it is the only way. It may have been closed; over UDP it is our
+    /// socket with the peer's address.
     pub flow: Option<Flow>,
 }
 

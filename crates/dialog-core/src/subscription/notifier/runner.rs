@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sipora_message::{Request, StatusCode, Uri};
 use sipora_transaction_core::{Context, Event, IncomingRequest, ServerTransactionId, Target};
-use sipora_transport::{Destination, Flow, Transport};
+use sipora_transport::{Destination, Transport};
 
 use super::{
     Body, Notifier, NotifierRequest, NotifierSubscription, Offer, Subscribed, SubscriptionKey,
@@ -165,7 +165,7 @@ impl NotifierRunner {
         offer: Offer,
         is_pending: bool,
     ) -> Option<NotifierSubscription> {
-        let contact = contact(context, offer.flow(), offer.resource());
+        let contact = contact(context, &offer);
         let now = context.now().instant;
         let (key, answer) = match self.notifier.accept(now, offer, is_pending, &contact) {
             Ok((key, answer)) => (Some(key), answer),
@@ -290,14 +290,18 @@ fn is_large(request: &Request) -> bool {
 }
 
 /// Where the peer of a flow reaches us, for what it watches.
-fn contact(context: &Context<'_>, flow: &Flow, resource: &Uri) -> String {
+fn contact(context: &Context<'_>, offer: &Offer) -> String {
+    let flow = offer.flow();
     let sent_by = context.sent_by(flow);
-    let user = resource.user().map(|user| format!("{user}@"));
-    let transport = match flow.transport {
-        Transport::Udp => String::new(),
-        other => format!(";transport={}", other.parameter()),
-    };
-    format!("sip:{}{sent_by}{transport}", user.unwrap_or_default())
+    let user = offer.resource().user().map(|user| format!("{user}@"));
+    let user = user.unwrap_or_default();
+    match (offer.is_secure(), flow.transport) {
+        (true, Transport::Ws | Transport::Wss) => format!("sips:{user}{sent_by};transport=ws"),
+        // The scheme says it (RFC 5630 §3.1.4).
+        (true, _) => format!("sips:{user}{sent_by}"),
+        (false, Transport::Udp) => format!("sip:{user}{sent_by}"),
+        (false, other) => format!("sip:{user}{sent_by};transport={}", other.parameter()),
+    }
 }
 
 /// How long a NOTIFY may take: 64 × T1.

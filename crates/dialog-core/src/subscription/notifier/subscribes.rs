@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sipora_message::{
     EventRef, HeaderName, Headers, Request, Response, ResponseBuilder, StatusCode,
 };
-use sipora_transport::Flow;
+use sipora_transport::{Flow, Transport};
 
 use super::core::resource_key;
 use super::usage::{Ending, Haste, Usage};
@@ -265,10 +265,20 @@ impl Notifier {
     }
 }
 
-/// The flow of a SUBSCRIBE, where it leads to the subscriber: a proxy between us that set no route passes nothing on to it.
+/// The flow of a SUBSCRIBE, where it leads to the subscriber: a proxy between us that set no route passes nothing on to it,
+/// and who sends datagrams from another port than it listens on hears nothing at the former.
 fn way_back(request: &Request, dialog: &Dialog, flow: &Flow) -> Option<Flow> {
-    let is_from_subscriber = dialog.is_direct() && request.headers().vias().count() == 1;
-    is_from_subscriber.then_some(*flow)
+    let headers = request.headers();
+    let is_from_subscriber = dialog.is_direct() && headers.vias().count() == 1;
+    // RFC 3581 §3: who sends `rport` "MUST be prepared to receive the response on the same IP address and port".
+    let is_symmetric = || {
+        headers.via().is_ok_and(|via| {
+            let listens = via.port().unwrap_or(DEFAULT_PORT);
+            via.rport().is_some() || listens == flow.remote.port()
+        })
+    };
+    let is_way = is_from_subscriber && (flow.transport != Transport::Udp || is_symmetric());
+    is_way.then_some(*flow)
 }
 
 /// What one subscriber has of IPv6 is a whole network of 64 bits.
@@ -306,6 +316,9 @@ fn is_acceptable(headers: Headers<'_>, offered: &[&str]) -> bool {
         })
     })
 }
+
+/// The port of a Via that names none (RFC 3261 §18.2.2).
+const DEFAULT_PORT: u16 = 5060;
 
 /// Seconds after which a subscriber that found no room may come again.
 const RETRY_AFTER: &str = "60";
