@@ -764,11 +764,31 @@ fn a_notify_that_overtakes_the_2xx_is_told_first_and_knows_the_time() {
         .subscribe(bare.now, subscribe("presence", 3600))
         .unwrap();
     let events = bare.hears(1, "pending;expires=500", 600);
-    assert!(matches!(events[0], SubscriberEvent::Notified { .. }));
+    let notified = |event: &SubscriberEvent| matches!(event, SubscriberEvent::Notified { .. });
     let accepted = |event: &SubscriberEvent| matches!(event, SubscriberEvent::Accepted { .. });
     assert_eq!(events.iter().filter(|event| accepted(event)).count(), 1);
+    let told = events.iter().position(notified).unwrap();
+    assert!(told < events.iter().position(accepted).unwrap());
     let refresh = bare.core.poll_timeout().unwrap() - bare.now;
     assert!(refresh <= Duration::from_secs(440), "{refresh:?}");
+}
+
+#[test]
+fn who_has_read_a_notification_sees_the_state_that_it_told() {
+    let mut bare = Bare::new();
+    bare.core
+        .subscribe(bare.now, subscribe("presence", 600))
+        .unwrap();
+    let events = bare.hears(1, "pending;expires=500", 600);
+    let told = |event: &SubscriberEvent| matches!(event, SubscriberEvent::Notified { .. });
+    let pending = |event: &SubscriberEvent| {
+        let SubscriberEvent::State { state, .. } = event else {
+            return false;
+        };
+        matches!(state, SubscriptionState::Pending { .. })
+    };
+    let known = events.iter().position(pending).unwrap();
+    assert!(known < events.iter().position(told).unwrap(), "{events:?}");
 }
 
 #[test]

@@ -122,8 +122,7 @@ impl Subscriber {
             phase,
             missed: 0,
         });
-        self.events
-            .push_back(SubscriberEvent::Notified { id, notification });
+        let notified = SubscriberEvent::Notified { id, notification };
         let asked = self.sets.get(&id.set).map_or(0, |set| set.asked);
         let jitter = self.jitter();
         let Some(usage) = self.usage(id) else {
@@ -146,11 +145,15 @@ impl Subscriber {
                         .map(|seconds| Duration::from_secs(seconds.into())),
                 }
             };
+            // It can still be read after the end.
+            self.events.push_back(notified);
             return self.end(id, end);
         }
         usage.notified(now, &state, asked, jitter);
         let state = usage.state(now);
+        // Who has read a notification sees the state that it told.
         self.events.push_back(SubscriberEvent::State { id, state });
+        self.events.push_back(notified);
         self.leave(now, id);
         self.reschedule(id);
     }
