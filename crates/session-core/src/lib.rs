@@ -39,6 +39,9 @@
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
 //! | `pidf` | yes | [`Presence`], read with quick-xml, and written; NOTIFYs of `presence` whose document makes no sense get 400 |
+//! | `tls-ring`, `tls-aws-lc-rs` | no | TLS, for [`SessionManagerBuilder::with_tls`], with one library of cryptography or the other |
+//! | `ws` | no | WebSocket to servers; within TLS with one of the above |
+//! | `dns` | no | `DnsResolver`: NAPTR and SRV records, for [`SessionManagerBuilder::with_resolver`] |
 //!
 //! # Where the RFCs are
 //!
@@ -106,8 +109,11 @@ pub use sipora_message::{HeaderName, Method, Request, StatusCode, Uri};
 pub use sipora_transaction_core::{
     Direction, IdSource, MessageObserver, Metrics, Timers, TransportFailure,
 };
+#[cfg(feature = "dns")]
+pub use sipora_transport::DnsResolver;
 pub use sipora_transport::{
-    Flow, Network, Now, Resolver, StaticResolver, SystemResolver, TokioNetwork, Transport,
+    ClientAuth, Flow, Network, Now, Pem, Resolver, Roots, StaticResolver, SystemResolver, Tls,
+    TlsConfig, TlsError, TlsProvider, TokioNetwork, Transport,
 };
 
 /// The program of this crate's README.

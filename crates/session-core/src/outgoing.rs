@@ -24,6 +24,7 @@ pub(crate) struct Outbound {
     /// From of requests that name nobody.
     pub(crate) identity: Uri,
     pub(crate) proxy: Option<Uri>,
+    pub(crate) has_tls: bool,
     pub(crate) credentials: Vec<Credentials>,
     /// Answers challenges to everything but registrations with credentials of their own.
     pub(crate) authorizer: Arc<dyn Authorizer>,
@@ -85,7 +86,7 @@ impl Outbound {
 
     /// Refuses targets that this version cannot reach, before anything is sent.
     pub(crate) fn check_next_hop(&self, target: &Uri) -> Result<()> {
-        uri::supported_transport(self.proxy.as_ref().unwrap_or(target))
+        uri::supported_transport(self.proxy.as_ref().unwrap_or(target), self.has_tls)
     }
 
     /// Begins a request of our own identity, with a Call-ID of its own.
@@ -148,7 +149,7 @@ impl Outbound {
     pub(crate) async fn raw(&self, request: Request, timeout: Duration) -> Result<Response> {
         let request = self.completed(request)?;
         let next = next_hop(&request)?;
-        uri::supported_transport(&next)?;
+        uri::supported_transport(&next, self.has_tls)?;
         let own = request
             .headers()
             .first(&HeaderName::Authorization)

@@ -1,6 +1,7 @@
 //! Checks of the URIs that callers give.
 
 use sipora_message::{Scheme, Uri};
+use sipora_transport::Transport;
 
 use crate::{Error, Result};
 
@@ -41,14 +42,23 @@ pub(crate) fn contact(argument: &'static str, text: &str) -> Result<Uri> {
     parse(argument, text)
 }
 
-/// Refuses next hops over transports that this version does not speak.
-pub(crate) fn supported_transport(uri: &Uri) -> Result<()> {
+/// Refuses next hops over transports that this build does not speak, or has no settings for.
+pub(crate) fn supported_transport(uri: &Uri, has_tls: bool) -> Result<()> {
     let transport = uri.transport().unwrap_or("udp");
-    if uri.scheme() == Scheme::Sips {
-        let what = "TLS, which a sips URI demands,".to_owned();
+    let is_secure = uri.scheme() == Scheme::Sips;
+    if is_secure && !has_tls {
+        let what = "TLS, which a sips URI demands, without with_tls,".to_owned();
         return Err(Error::NotImplemented { what });
     }
-    if transport.eq_ignore_ascii_case("udp") || transport.eq_ignore_ascii_case("tcp") {
+    let speaks = match transport.parse() {
+        // Beside `sips`, UDP cannot be, which the resolver says; TCP means TLS, and WS means WSS.
+        Ok(Transport::Udp | Transport::Tcp) => true,
+        Ok(Transport::Ws) => cfg!(feature = "ws"),
+        Ok(Transport::Wss) => cfg!(feature = "ws") && has_tls,
+        Ok(Transport::Tls) => has_tls,
+        _ => false,
+    };
+    if speaks {
         return Ok(());
     }
     let what = format!("the transport `{transport}`");
@@ -115,14 +125,20 @@ mod tests {
     }
 
     #[test]
-    fn transports_of_later_versions_are_named() {
-        let check = |text| supported_transport(&Uri::parse(text).unwrap());
-        assert!(check("sip:h").is_ok());
-        assert!(check("sip:h;transport=TCP").is_ok());
+    fn transports_that_cannot_be_are_named() {
+        let check = |text, has_tls| supported_transport(&Uri::parse(text).unwrap(), has_tls);
+        assert!(check("sip:h", false).is_ok());
+        assert!(check("sip:h;transport=TCP", false).is_ok());
+        for text in ["sips:h", "sip:h;transport=tls", "sips:h;transport=tcp"] {
+            assert!(check(text, true).is_ok(), "{text}");
+        }
+        let web = check("sip:h;transport=ws", false);
+        assert_eq!(web.is_ok(), cfg!(feature = "ws"));
+        let check = |text| check(text, false);
         for text in [
             "sips:h",
             "sip:h;transport=tls",
-            "sip:h;transport=ws",
+            "sip:h;transport=wss",
             "sip:h;transport=sctp",
         ] {
             assert!(

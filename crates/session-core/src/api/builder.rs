@@ -16,7 +16,7 @@ use sipora_transaction_core::{
     UserHandle,
 };
 use sipora_transport::{
-    Advertised, BindError, Network, Resolver, SystemResolver, TokioNetwork, Transport,
+    Advertised, BindError, Network, Resolver, SystemResolver, Tls, TokioNetwork, Transport,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -49,6 +49,8 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 /// | [`with_request_timeout`](Self::with_request_timeout) | 64 × T1: 32 s | how long a transaction tries (timer F) |
 /// | [`with_registration_backoff`](Self::with_registration_backoff) | 30 s, at most 1800 s | RFC 5626 §4.5 |
 /// | [`with_resolver`](Self::with_resolver) | the operating system's | |
+/// | [`with_tls`](Self::with_tls) | none: no `sips` | whom to believe is for the application to say |
+/// | [`with_keep_alive`](Self::with_keep_alive) | no pings | a server that does not know them would not answer |
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
@@ -82,6 +84,8 @@ pub struct SessionManagerBuilder {
     request_timeout: Option<Duration>,
     backoff: Backoff,
     resolver: Option<Arc<dyn Resolver>>,
+    tls: Option<Tls>,
+    keep_alive: Option<Duration>,
     network: Option<Arc<dyn Network>>,
     observer: Option<Arc<dyn MessageObserver>>,
     ids: Option<IdSource>,
@@ -105,6 +109,8 @@ impl SessionManagerBuilder {
             request_timeout: None,
             backoff: Backoff::default(),
             resolver: None,
+            tls: None,
+            keep_alive: None,
             network: None,
             observer: None,
             ids: None,
@@ -197,6 +203,22 @@ impl SessionManagerBuilder {
         self
     }
 
+    /// Speaks TLS, to `sips` URIs and to those with `transport=tls`, as these settings say: whom to believe, and which
+    /// certificate to show where one is asked for. Without them, such targets are
+    /// [`NotImplemented`](crate::Error::NotImplemented). Requests of the peer come over the connection that was opened to it;
+    /// there is no listener. Needs one of the features `tls-ring` and `tls-aws-lc-rs`.
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Pings over connections this often, each time after a random 80 to 100 % of it (RFC 5626 §4.4.1); one without an answer
+    /// within 10 s is closed. For servers that are known to answer: RFC 5626 recommends 120 s.
+    pub fn with_keep_alive(mut self, interval: Duration) -> Self {
+        self.keep_alive = Some(interval);
+        self
+    }
+
     /// Replaces the network, as by a simulated one.
     pub fn with_network(mut self, network: Arc<dyn Network>) -> Self {
         self.network = Some(network);
@@ -284,6 +306,7 @@ impl SessionManagerBuilder {
             user_agent: self.user_agent,
             identity,
             proxy,
+            has_tls: self.tls.is_some(),
             authorizer,
             credentials: self.credentials,
             timeout,
@@ -318,6 +341,8 @@ impl SessionManagerBuilder {
         let mut config = EndpointConfig::default();
         config.transactions.timers = self.timers.clone();
         config.transport.advertised = advertised.clone();
+        config.transport.tls = self.tls.clone();
+        config.transport.keep_alive = self.keep_alive;
         let address = SocketAddr::new(self.bind_address, self.port);
         let mut builder = EndpointBuilder::new()
             .config(config)
@@ -398,7 +423,7 @@ impl SessionManagerBuilder {
             return Ok(None);
         };
         let proxy = uri::target("with_outbound_proxy", text)?;
-        uri::supported_transport(&proxy)?;
+        uri::supported_transport(&proxy, self.tls.is_some())?;
         if proxy.is_loose_router() {
             return Ok(Some(proxy));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sipora_auth::Credentials;
-use sipora_message::{Method, Request, RequestBuilder, Uri};
+use sipora_message::{Method, Request, RequestBuilder, Scheme, Uri};
 use sipora_transaction_core::{Endpoint, EndpointHandle, Metrics, TransportFailure};
 use sipora_transport::{Advertised, Destination, Network, Resolver, Transport};
 use tokio::sync::watch;
@@ -110,7 +110,8 @@ impl SessionCoordinator {
                 "no local address leads to it".into(),
             ))
         })?;
-        self.inner.contact(user, transport, local)
+        let is_secure = next.scheme() == Scheme::Sips || target.scheme() == Scheme::Sips;
+        self.inner.contact(user, transport, local, is_secure)
     }
 
     /// Begins a request outside any dialog with what RFC 3261 §8.1.1 requires: To (the target), From (the identity, with a
@@ -187,11 +188,17 @@ impl Inner {
         Ok(tasks.spawn(task))
     }
 
-    /// Finds the first destination that a listener of ours leads to, and our address on that way.
+    /// Finds the first destination that a listener of ours leads to, and our address on that way. Over TLS and WebSocket,
+    /// which have no listener, requests come back over the connection, and the address is that of TCP.
     fn way_to(&self, destinations: &[Destination]) -> Option<(Transport, SocketAddr)> {
         destinations.iter().find_map(|destination| {
             let listener = self.listeners.iter().find(|listener| {
-                listener.transport == destination.transport
+                let has_listener = matches!(destination.transport, Transport::Udp | Transport::Tcp);
+                let like = match has_listener {
+                    true => destination.transport,
+                    false => Transport::Tcp,
+                };
+                listener.transport == like
                     && listener.address.is_ipv4() == destination.address.is_ipv4()
             })?;
             let mut local = listener.address;
@@ -202,7 +209,14 @@ impl Inner {
         })
     }
 
-    fn contact(&self, user: &str, transport: Transport, local: SocketAddr) -> Result<String> {
+    /// RFC 3261 §8.1.1.8: what goes to a `sips` URI MUST carry a `sips` Contact.
+    fn contact(
+        &self,
+        user: &str,
+        transport: Transport,
+        local: SocketAddr,
+        is_secure: bool,
+    ) -> Result<String> {
         let user = (!user.is_empty()).then_some(user);
         let (host, port) = match &self.advertised {
             Some(advertised) => (
@@ -211,10 +225,20 @@ impl Inner {
             ),
             None => (host(local.ip()), local.port()),
         };
-        let contact = Uri::sip(user, &host, Some(port)).and_then(|uri| match transport {
-            Transport::Udp => Ok(uri),
-            other => uri.with_param("transport", Some(other.parameter())),
-        });
+        let mut contact = Uri::builder(&host).port(port);
+        if is_secure {
+            contact = contact.secure();
+        }
+        if let Some(user) = user {
+            contact = contact.user(user);
+        }
+        // RFC 7118 §5.2 has `ws` for both kinds; `sips` alone says TLS (RFC 3261 §26.2.2).
+        let contact = match (transport, is_secure) {
+            (Transport::Udp, _) | (Transport::Tls, true) => contact,
+            (Transport::Wss, _) => contact.param("transport", Some("ws")),
+            (other, _) => contact.param("transport", Some(other.parameter())),
+        };
+        let contact = contact.build();
         contact.map(|uri| uri.to_string()).map_err(|error| {
             Error::uri(
                 "user",
