@@ -42,6 +42,7 @@
 //! | RFC 3261 §11.2 | OPTIONS to the server |
 //! | RFC 3261 §16, RFC 4320 §4.2, RFC 5393 §4.2, §5 | MESSAGE and OPTIONS to a user, relayed to every contact: `relay` |
 //! | RFC 3856, RFC 6665 §4.2 | presence: `presence::subscribing`, `presence::telling`, over dialog-core's `Notifier` |
+//! | RFC 6665 §4.1.3 | NOTIFY gets 481, as nothing is watched from here: `notify` |
 //! | RFC 3903 §6 | publications: `presence::publications` |
 //! | RFC 3863 §4.1 | the composed document: `presence::compose` |
 //! | RFC 3261 §8.2.2 | Require: 420 with Unsupported, as no extension is supported |
@@ -65,6 +66,7 @@ mod gate;
 mod location;
 mod lookup;
 mod metrics;
+mod notify;
 mod options;
 mod pace;
 mod pending;

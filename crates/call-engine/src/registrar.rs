@@ -12,6 +12,7 @@ use crate::domains::Domains;
 use crate::gate::{Access, Gate, Secrets, Stopped};
 use crate::location::{Applied, Change, ChangeError, LocationStore};
 use crate::metrics::{Counters, add, count};
+use crate::notify;
 use crate::options;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::policy::{self, Expiry, MAX_CALL_ID_BYTES};
@@ -20,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::relay::RelayCounters;
 use crate::{AddressOfRecord, Answer, Binding, Origin, StoreError};
 
-/// Answers REGISTER and OPTIONS, inside an endpoint's task.
+/// Answers REGISTER and OPTIONS, and refuses NOTIFY, inside an endpoint's task.
 pub(crate) struct Registrar {
     pub(crate) shared: Arc<Shared>,
     pub(crate) jobs: Jobs,
@@ -339,6 +340,7 @@ impl User for Registrar {
         match incoming.request.method() {
             Method::Register => self.register(context, incoming),
             Method::Options => return options::on_request(&self.shared, context, incoming),
+            Method::Notify => notify::on_request(&self.shared, context, incoming),
             _ => return Claim::Passed,
         }
         Claim::Taken

@@ -276,6 +276,44 @@ async fn what_a_subscribe_does_wrong_it_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_notify_outside_any_subscription_gets_481_with_presence_and_without() {
+    for has_presence in [true, false] {
+        let mut lab = lab(|config| match has_presence {
+            true => guarded(config),
+            false => guarded(config).without_presence(),
+        })
+        .await;
+        let notify = |number: u32, uri: &str| {
+            let asked = Ask {
+                method: "NOTIFY",
+                ..options(uri).call_id(&format!("notify-{number}"))
+            };
+            asked.with("Subscription-State: active;expires=60")
+        };
+        let rows = [
+            notify(1, "sip:alice@example.com").with("Event: presence"),
+            notify(2, "sip:alice@example.com")
+                .with("Event: presence")
+                .within_nothing(),
+            // Some phones keep their bindings in a NAT alive with these.
+            notify(3, "sip:example.com").with("Event: keep-alive"),
+            notify(4, "sip:192.0.2.1"),
+        ];
+        for asked in rows {
+            let answer = lab.phone.ask(&asked).await;
+            assert_eq!(status(&answer), 481, "{}", asked.call_id);
+        }
+        let answer = lab.phone.ask(&options("sip:example.com")).await;
+        let allow = header(&answer, HeaderName::Allow).unwrap();
+        assert!(!allow.contains("NOTIFY"), "{allow}");
+        let metrics = lab.engine.metrics();
+        assert_eq!(metrics.transactions.server_transactions, 1, "the OPTIONS");
+        let counted = metrics.presence.unknown_subscriptions;
+        assert_eq!(counted, if has_presence { 4 } else { 0 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn watchers_prove_who_they_are() {
     let lab = lab(guarded).await;
     let mut stranger = Watcher::new(&lab.network, CAROL);

@@ -36,6 +36,7 @@ use tokio::sync::oneshot;
 use crate::gate::{Asker, Gate, Secrets, Stopped};
 use crate::lookup::in_time;
 use crate::metrics::count;
+use crate::notify::UNKNOWN_SUBSCRIPTION;
 use crate::pending::{Jobs, Outcome, Pending};
 use crate::refusal::Refusal;
 use crate::registrar::{Shared, require};
@@ -401,7 +402,7 @@ impl EventPackage for Package {
 
 fn unknown_subscription() -> Refusal {
     let status = StatusCode::CALL_DOES_NOT_EXIST;
-    Refusal::new(status, "Subscription Does Not Exist")
+    Refusal::new(status, UNKNOWN_SUBSCRIPTION)
 }
 
 fn lost() -> StoreError {
