@@ -463,3 +463,54 @@ fn an_event_may_be_written_in_any_way_that_is_one() {
         assert_eq!(scene.times(), [0, 0], "{event}");
     }
 }
+
+#[test]
+fn what_would_take_too_much_to_remember_is_too_large() {
+    let long = "x".repeat(10_000);
+    let fields = [
+        ("Event: presence", format!("Event: presence;id={long}")),
+        ("<sip:b@192.0.2.10>", format!("<sip:{long}@192.0.2.10>")),
+        ("Call-ID: c", format!("Call-ID: {long}")),
+        ("<sip:b@h>;tag=1", format!("<sip:b@h>;tag={long}")),
+        (
+            "Max-Forwards: 70",
+            format!("Record-Route: <sip:h;lr;k={long}>"),
+        ),
+    ];
+    let with = |request: &Request, (from, to): &(&str, String)| {
+        let text = String::from_utf8(request.as_bytes().to_vec()).unwrap();
+        assert!(text.contains(from), "{from}");
+        Request::parse(text.replace(from, to), &Default::default()).unwrap()
+    };
+    let mut scene = Scene::new("presence");
+    let (_, answer) = scene.begin();
+    let status = |scene: &mut Scene, request: Request| {
+        let (now, flow) = (scene.now, Scene::flow());
+        match scene.notifier.handle_subscribe(now, &request, &flow) {
+            Subscribed::Answer(answer) => answer.build().unwrap().status(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for field in &fields {
+        let request = with(&scene.request(1, None, "2"), field);
+        let status = status(&mut scene, request);
+        assert_eq!(status, StatusCode::MESSAGE_TOO_LARGE, "{}", field.0);
+    }
+    // Nor by a refresh, which brings a new Contact.
+    let tag = answer.headers().to().unwrap().tag().unwrap().to_owned();
+    let request = with(&scene.request(2, Some(&tag), "3"), &fields[1]);
+    let refused = status(&mut scene, request);
+    assert_eq!(refused, StatusCode::MESSAGE_TOO_LARGE);
+    scene.refresh(&answer, 3);
+    // What is not kept may be large.
+    let identity = format!("Max-Forwards: 70\r\nIdentity: {long}");
+    let request = with(
+        &scene.request(1, None, "4"),
+        &("Max-Forwards: 70", identity),
+    );
+    let request = with(&request, &("Call-ID: c", "Call-ID: d".to_owned()));
+    let taken = scene
+        .notifier
+        .handle_subscribe(scene.now, &request, &Scene::flow());
+    assert!(matches!(taken, Subscribed::Offer(_)), "{taken:?}");
+}

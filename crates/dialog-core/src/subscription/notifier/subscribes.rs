@@ -18,9 +18,9 @@ use crate::{Dialog, DialogError};
 
 impl Notifier {
     /// Takes a SUBSCRIBE that came over `flow`. By RFC 6665 §4.2.1, in this order: 489 with Allow-Events for other events than
-    /// those of the packages; within a dialog 481 where there is none, 403 for another event (§4.5.2), 500 out of order;
-    /// outside 482 for a merged request, 503 with Retry-After at a limit, 406 where no type is acceptable, 400 for what
-    /// makes no dialog; 423 with Min-Expires.
+    /// those of the packages; 513 for what takes more than 8 KiB to remember; within a dialog 481 where there is none, 403 for
+    /// another event (§4.5.2), 500 out of order; outside 482 for a merged request, 503 with Retry-After at a limit, 406 where
+    /// no type is acceptable, 400 for what makes no dialog; 423 with Min-Expires.
     pub fn handle_subscribe(&mut self, now: Instant, request: &Request, flow: &Flow) -> Subscribed {
         match self.subscribe(now, request, flow) {
             Ok(offer) => Subscribed::Offer(Box::new(offer)),
@@ -47,6 +47,9 @@ impl Notifier {
             }
             return Err(answer);
         };
+        if remembered(request) > REMEMBERED {
+            return Err(answer(StatusCode::MESSAGE_TOO_LARGE));
+        }
         let call_id = headers.call_id().map_err(|_| bad("Call-ID"))?;
         let from = headers.from().map_err(|_| bad("From"))?;
         let remote_tag = from.tag().ok_or_else(|| bad("From has no tag"))?;
@@ -281,6 +284,21 @@ fn way_back(request: &Request, dialog: &Dialog, flow: &Flow) -> Option<Flow> {
     is_way.then_some(*flow)
 }
 
+/// Octets of a SUBSCRIBE that a subscription keeps.
+fn remembered(request: &Request) -> usize {
+    let headers = request.headers();
+    let length = |name: &HeaderName| headers.all(name).map(<[u8]>::len).sum::<usize>();
+    let names = [
+        HeaderName::CallId,
+        HeaderName::Contact,
+        HeaderName::Event,
+        HeaderName::From,
+        HeaderName::RecordRoute,
+        HeaderName::To,
+    ];
+    request.uri_text().len() + names.iter().map(length).sum::<usize>()
+}
+
 /// What one subscriber has of IPv6 is a whole network of 64 bits.
 fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
@@ -316,6 +334,10 @@ fn is_acceptable(headers: Headers<'_>, offered: &[&str]) -> bool {
         })
     })
 }
+
+/// The most that is kept of one SUBSCRIBE. A Record-Route of ten hops takes 2 KiB; without a limit, the subscriptions that one
+/// source may have would take 300 MiB.
+const REMEMBERED: usize = 8 * 1024;
 
 /// The port of a Via that names none (RFC 3261 §18.2.2).
 const DEFAULT_PORT: u16 = 5060;
