@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sipora_auth::Algorithm;
 use sipora_transaction_core::{IdSource, MessageObserver, Timers};
-use sipora_transport::{Network, Transport, TransportConfig};
+use sipora_transport::{Network, Tls, Transport, TransportConfig};
 
 use crate::policy::Expiry;
 use crate::{Error, LocationStore, PresenceConfig, Result, UserStore, Users, WatcherPolicy};
@@ -21,6 +21,7 @@ use crate::{Error, LocationStore, PresenceConfig, Result, UserStore, Users, Watc
 /// | setting | default | why |
 /// | --- | --- | --- |
 /// | [`with_udp_listener`](Self::with_udp_listener), [`with_tcp_listener`](Self::with_tcp_listener) | both on `0.0.0.0:5060` | RFC 3261 §18.2.1: a server listens on both, on the default port |
+/// | [`with_tls_listener`](Self::with_tls_listener), [`with_ws_listener`](Self::with_ws_listener), [`with_wss_listener`](Self::with_wss_listener) | none | they need a certificate, or are for browsers |
 /// | [`with_advertised_host`](Self::with_advertised_host) | the local address that leads to the peer | |
 /// | [`with_domain`](Self::with_domain) | the hosts listened on and the advertised host | a registrar for one machine needs no name |
 /// | [`with_digest_algorithms`](Self::with_digest_algorithms) | MD5 alone | many phones know nothing else and give up on what they do not know |
@@ -53,6 +54,7 @@ pub struct CallCenterConfig {
     pub(crate) server_name: Option<String>,
     pub(crate) timers: Option<Timers>,
     pub(crate) transport: Option<TransportConfig>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) ids: Option<IdSource>,
     pub(crate) network: Option<Arc<dyn Network>>,
     pub(crate) observer: Option<Arc<dyn MessageObserver>>,
@@ -81,6 +83,7 @@ impl CallCenterConfig {
             server_name: None,
             timers: None,
             transport: None,
+            tls: None,
             ids: None,
             network: None,
             observer: None,
@@ -95,6 +98,31 @@ impl CallCenterConfig {
     /// Listens on `HOST:PORT` over TCP. May be called again; port 0 takes a free port.
     pub fn with_tcp_listener(self, address: impl Into<String>) -> Self {
         self.with_listener(Transport::Tcp, address)
+    }
+
+    /// Listens on `HOST:PORT` over TLS, with the certificate of [`with_tls`](Self::with_tls). May be called again; port 0 takes
+    /// a free port. Needs one of the features `tls-ring` and `tls-aws-lc-rs`.
+    pub fn with_tls_listener(self, address: impl Into<String>) -> Self {
+        self.with_listener(Transport::Tls, address)
+    }
+
+    /// Listens on `HOST:PORT` for WebSocket (RFC 7118), as clients in browsers speak it. May be called again; port 0 takes a
+    /// free port. Needs the feature `ws`.
+    pub fn with_ws_listener(self, address: impl Into<String>) -> Self {
+        self.with_listener(Transport::Ws, address)
+    }
+
+    /// Listens on `HOST:PORT` for WebSocket within TLS, with the certificate of [`with_tls`](Self::with_tls). May be called
+    /// again; port 0 takes a free port.
+    pub fn with_wss_listener(self, address: impl Into<String>) -> Self {
+        self.with_listener(Transport::Wss, address)
+    }
+
+    /// Speaks TLS with this certificate, and believes these roots. Keep a clone, whose [`reload`](Tls::reload) reads a renewed
+    /// certificate.
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     fn with_listener(mut self, transport: Transport, address: impl Into<String>) -> Self {

@@ -441,6 +441,9 @@ fn endpoint_config(config: &mut CallCenterConfig) -> EndpointConfig {
     if let Some(transport) = config.transport.take() {
         endpoint.transport = transport;
     }
+    if let Some(tls) = config.tls.take() {
+        endpoint.transport.tls = Some(tls);
+    }
     if let Some(host) = &config.advertised {
         endpoint.transport.advertised = Some(Advertised {
             host: host.as_str().into(),

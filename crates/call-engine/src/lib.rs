@@ -32,7 +32,10 @@
 //!
 //! # Features
 //!
-//! None.
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `tls-ring`, `tls-aws-lc-rs` | no | TLS listeners, with one library of cryptography or the other |
+//! | `ws` | no | WebSocket listeners; within TLS with one of the above |
 //!
 //! # RFC sections
 //!
@@ -91,7 +94,10 @@ pub use relay::RelayMetrics;
 pub use sipora_auth::{Algorithm, Secret};
 pub use sipora_message as message;
 pub use sipora_transaction_core::{Direction, IdSource, MessageObserver, Timers};
-pub use sipora_transport::{Flow, FlowId, Network, Now, Transport, TransportConfig};
+pub use sipora_transport::{
+    ClientAuth, Flow, FlowId, Network, Now, Pem, Roots, Tls, TlsConfig, TlsError, TlsProvider,
+    Transport, TransportConfig,
+};
 pub use users::{UserStore, Users};
 
 #[cfg(doctest)]
