@@ -51,6 +51,10 @@ pub(crate) struct ClientArguments {
     #[arg(long, value_name = "TRANSPORT")]
     pub(crate) transport: Option<TransportChoice>,
 
+    /// Roots in PEM to believe servers by, for TLS [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
     /// Proxy to send every request to first, as in sip:proxy.example.com
     #[arg(long, value_name = "URI")]
     pub(crate) proxy: Option<String>,
@@ -72,6 +76,9 @@ pub(crate) struct ClientArguments {
 pub(crate) enum TransportChoice {
     Udp,
     Tcp,
+    Tls,
+    Ws,
+    Wss,
 }
 
 impl TransportChoice {
@@ -80,6 +87,9 @@ impl TransportChoice {
         match self {
             TransportChoice::Udp => "udp",
             TransportChoice::Tcp => "tcp",
+            TransportChoice::Tls => "tls",
+            TransportChoice::Ws => "ws",
+            TransportChoice::Wss => "wss",
         }
     }
 }

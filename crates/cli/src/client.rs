@@ -15,6 +15,7 @@ use sipora_session_core::{
 use crate::arguments::{ClientArguments, TransportChoice};
 use crate::exit::{Failure, chain};
 use crate::output::Report;
+use crate::tls;
 use crate::wire::Trace;
 
 /// Is a SIP client that talks to one peer.
@@ -47,6 +48,11 @@ impl Client {
             .with_request_timeout(arguments.timeout)
             .with_user_agent(USER_AGENT)
             .enable_sip_client();
+        let next = [proxy.as_ref(), Some(&peer)];
+        let next: Vec<&Uri> = next.into_iter().flatten().collect();
+        if let Some(tls) = tls::for_client(arguments.tls_ca.as_deref(), &next)? {
+            builder = builder.with_tls(tls);
+        }
         if let Some(proxy) = &proxy {
             builder = builder.with_outbound_proxy(proxy.as_str());
         }

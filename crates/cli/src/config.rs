@@ -13,6 +13,7 @@ use sipora_call_engine::message::Uri;
 
 use crate::exit::Failure;
 use crate::presence_settings::PresenceSettings;
+use crate::tls::Demand;
 
 /// Is the configuration file. Each flag of `sipora serve` has its key here, with `_` for `-`.
 #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -31,12 +32,16 @@ pub(crate) struct ConfigFile {
     pub(crate) expires: Expires,
     #[serde(deserialize_with = "contacts")]
     pub(crate) maximum_contacts: Option<usize>,
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
+    pub(crate) tls_client_auth: Option<Demand>,
     pub(crate) no_presence: bool,
     pub(crate) presence: Option<PresenceSettings>,
 }
 
 impl ConfigFile {
-    /// Reads the file at `path`; a relative `users` counts from the folder that the file is in.
+    /// Reads the file at `path`; a relative file name counts from the folder that the file is in.
     pub(crate) fn read(path: &Path) -> Result<ConfigFile, Failure> {
         let text = fs::read_to_string(path).map_err(|error| {
             Failure::Local(format!(
@@ -46,8 +51,15 @@ impl ConfigFile {
         })?;
         let mut config = ConfigFile::parse(&text)
             .map_err(|problem| Failure::Local(format!("{}:{problem}", path.display())))?;
-        if let Some(users) = &mut config.users {
-            *users = path.parent().unwrap_or(Path::new("")).join(&users);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let files = [
+            &mut config.users,
+            &mut config.tls_cert,
+            &mut config.tls_key,
+            &mut config.tls_ca,
+        ];
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&*file);
         }
         Ok(config)
     }
@@ -159,12 +171,15 @@ impl Expires {
     }
 }
 
-/// Is a place to listen at, written `udp:HOST:PORT` or `tcp:HOST:PORT`.
+/// Is a place to listen at, written as `udp:HOST:PORT`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub(crate) enum Listen {
     Udp(String),
     Tcp(String),
+    Tls(String),
+    Ws(String),
+    Wss(String),
 }
 
 impl FromStr for Listen {
@@ -178,6 +193,9 @@ impl FromStr for Listen {
         match transport {
             "udp" => Ok(Listen::Udp(address)),
             "tcp" => Ok(Listen::Tcp(address)),
+            "tls" => Ok(Listen::Tls(address)),
+            "ws" => Ok(Listen::Ws(address)),
+            "wss" => Ok(Listen::Wss(address)),
             _ => Err(LISTEN_FORM.to_owned()),
         }
     }
@@ -324,7 +342,8 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-const LISTEN_FORM: &str = "expected udp:HOST:PORT or tcp:HOST:PORT, as in udp:0.0.0.0:5060";
+const LISTEN_FORM: &str =
+    "expected udp:, tcp:, tls:, ws: or wss: before HOST:PORT, as in udp:0.0.0.0:5060";
 
 #[cfg(test)]
 mod tests {
@@ -409,7 +428,7 @@ mod tests {
         let problem =
             ConfigFile::parse("\nlisten = [\"udp:0.0.0.0:0\", \"udp:here\"]\n").unwrap_err();
         assert!(
-            problem.starts_with("2:10: 'udp:here': expected udp:HOST:PORT"),
+            problem.starts_with("2:10: 'udp:here': expected udp:, tcp:"),
             "{problem}"
         );
         let problem = ConfigFile::parse("digest = [\"SHA-1\"]\n").unwrap_err();
@@ -521,6 +540,7 @@ mod tests {
                 "udp:127.0.0.1:5060",
                 Listen::Udp("127.0.0.1:5060".to_owned()),
             ),
+            ("wss:0.0.0.0:443", Listen::Wss("0.0.0.0:443".to_owned())),
             ("tcp:0.0.0.0:0", Listen::Tcp("0.0.0.0:0".to_owned())),
             ("udp:[::1]:0", Listen::Udp("[::1]:0".to_owned())),
             (

@@ -24,6 +24,7 @@ mod register;
 mod serve;
 mod signals;
 mod subscribe;
+mod tls;
 mod wire;
 
 use std::io::{self, Write};

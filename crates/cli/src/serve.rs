@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use sipora_call_engine::{
-    Algorithm, CallCenterConfig, CallCenterEngine, PresenceConfig, TransportConfig, Users,
+    Algorithm, CallCenterConfig, CallCenterEngine, PresenceConfig, Tls, TransportConfig, Users,
 };
 
 use crate::arguments::SERVER_EXIT_STATUSES;
@@ -14,6 +14,7 @@ use crate::config::{self, ConfigFile, Digest, Expires, Listen};
 use crate::exit::{Failure, chain};
 use crate::open_files;
 use crate::signals::{Hangups, Signals};
+use crate::tls::ServerTls;
 
 #[derive(Debug, Args)]
 #[command(after_help = SERVER_EXIT_STATUSES)]
@@ -22,7 +23,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// Where to listen: udp:HOST:PORT or tcp:HOST:PORT, may repeat; port 0 takes a free one
+    /// Where to listen: udp:HOST:PORT, or tcp:, tls:, ws:, wss: in its place, may repeat; port 0 takes a free one
     /// [default: udp:0.0.0.0:5060 and tcp:0.0.0.0:5060]
     #[arg(long, value_name = "LISTENER")]
     listen: Vec<Listen>,
@@ -52,6 +53,9 @@ pub(crate) struct ServeArguments {
     )]
     digest: Vec<Digest>,
 
+    #[command(flatten)]
+    tls: ServerTls,
+
     /// Answer neither SUBSCRIBE nor PUBLISH
     #[arg(long)]
     no_presence: bool,
@@ -65,11 +69,13 @@ pub(crate) struct ServeArguments {
 pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let settings = Settings::from_arguments(arguments)?;
     let users_file = settings.users.clone();
+    let tls = settings.tls.read()?;
+    settings.check_listeners(tls.is_some())?;
     // From the first line of output on, a signal is an orderly end.
     let mut signals = Signals::listen()?;
     let mut hangups = Hangups::listen()?;
     let open_files = open_files::raise_limit();
-    let engine = CallCenterEngine::new(settings.into_config())
+    let engine = CallCenterEngine::new(settings.into_config(tls.clone()))
         .await
         .map_err(|error| Failure::Local(chain(&error)))?;
     warn(&engine, users_file.is_none(), open_files);
@@ -77,7 +83,10 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let signal = loop {
         tokio::select! {
             signal = signals.next() => break signal,
-            () = hangups.next() => read_users_again(&engine, users_file.as_deref()).await,
+            () = hangups.next() => {
+                read_certificate_again(tls.clone()).await;
+                read_users_again(&engine, users_file.as_deref()).await;
+            }
         }
     };
     tracing::info!("{signal}: ending");
@@ -106,6 +115,18 @@ fn warn(engine: &CallCenterEngine, is_open: bool, open_files: Option<u64>) {
         tracing::warn!(
             "{limit} open files are too few for {connections} connections: raise the hard limit (ulimit -Hn, LimitNOFILE=)"
         );
+    }
+}
+
+/// Shows the certificate, as its files have it now, to those who come from now on; one that is wrong changes nothing.
+async fn read_certificate_again(tls: Option<Tls>) {
+    let Some(tls) = tls else { return };
+    match tokio::task::spawn_blocking(move || tls.reload()).await {
+        Ok(Ok(())) => tracing::info!("SIGHUP: certificate read again"),
+        Ok(Err(error)) => {
+            tracing::error!("SIGHUP: the certificate stays as it was: {}", chain(&error));
+        }
+        Err(_) => tracing::error!("SIGHUP: the certificate stays as it was"),
     }
 }
 
@@ -147,6 +168,7 @@ struct Settings {
     digest: Vec<Digest>,
     expires: Expires,
     maximum_contacts: Option<usize>,
+    tls: ServerTls,
     /// None: without presence.
     presence: Option<PresenceConfig>,
 }
@@ -185,6 +207,12 @@ impl Settings {
             digest: first_given(arguments.digest, file.digest),
             expires: file.expires,
             maximum_contacts: file.maximum_contacts,
+            tls: ServerTls {
+                tls_cert: arguments.tls.tls_cert.or(file.tls_cert),
+                tls_key: arguments.tls.tls_key.or(file.tls_key),
+                tls_ca: arguments.tls.tls_ca.or(file.tls_ca),
+                tls_client_auth: arguments.tls.tls_client_auth.or(file.tls_client_auth),
+            },
             presence: match arguments.no_presence || file.no_presence {
                 true => None,
                 false => Some(file.presence.map_or_else(PresenceConfig::new, Into::into)),
@@ -192,7 +220,18 @@ impl Settings {
         })
     }
 
-    fn into_config(self) -> CallCenterConfig {
+    fn check_listeners(&self, has_tls: bool) -> Result<(), Failure> {
+        let is_secure = |listen: &Listen| matches!(listen, Listen::Tls(_) | Listen::Wss(_));
+        if !has_tls && self.listen.iter().any(is_secure) {
+            return Err(Failure::Local(
+                "tls: and wss: need a certificate: give --tls-cert FILE and --tls-key FILE"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn into_config(self, tls: Option<Tls>) -> CallCenterConfig {
         let Expires {
             default,
             minimum,
@@ -210,7 +249,13 @@ impl Settings {
             config = match listen {
                 Listen::Udp(address) => config.with_udp_listener(address),
                 Listen::Tcp(address) => config.with_tcp_listener(address),
+                Listen::Tls(address) => config.with_tls_listener(address),
+                Listen::Ws(address) => config.with_ws_listener(address),
+                Listen::Wss(address) => config.with_wss_listener(address),
             };
+        }
+        if let Some(tls) = tls {
+            config = config.with_tls(tls);
         }
         for domain in &self.domain {
             config = config.with_domain(domain);
@@ -310,6 +355,22 @@ mod tests {
         assert_eq!(presence(&[], "[presence]\ndefault = 300"), Some(few));
         assert_eq!(presence(&["--no-presence"], "[presence]"), None);
         assert_eq!(presence(&[], "no_presence = true"), None);
+    }
+
+    #[test]
+    fn a_secure_listener_needs_a_certificate() {
+        let flags = ["--no-auth", "--listen", "tls:127.0.0.1:0"];
+        let settings = Settings::merge(arguments(&flags), file("")).unwrap();
+        let failure = settings.check_listeners(false).unwrap_err();
+        assert!(failure.to_string().contains("--tls-cert"), "{failure}");
+        let of_file =
+            file("tls_cert = \"c.pem\"\ntls_key = \"k.pem\"\ntls_client_auth = \"required\"");
+        let settings = Settings::merge(arguments(&flags), of_file).unwrap();
+        assert_eq!(settings.tls.tls_cert, Some(PathBuf::from("c.pem")));
+        assert_eq!(
+            settings.tls.tls_client_auth,
+            Some(crate::tls::Demand::Required)
+        );
     }
 
     #[test]

@@ -1,0 +1,110 @@
+//! TLS: which certificate, and whom to believe.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use sipora_call_engine::{ClientAuth, Pem, Roots, Tls, TlsConfig, TlsProvider};
+use sipora_session_core::message::{Scheme, Uri};
+
+use crate::exit::{Failure, chain};
+
+/// What a server has TLS with.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct ServerTls {
+    /// Certificate in PEM, with what links it to its root, for tls: and wss: listeners; read again on SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Roots in PEM to believe certificates of others by [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// Whether clients have to show a certificate [default: none]
+    #[arg(long, value_name = "WHETHER")]
+    pub(crate) tls_client_auth: Option<Demand>,
+}
+
+/// Says whether clients have to show a certificate.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Demand {
+    None,
+    Optional,
+    Required,
+}
+
+impl ServerTls {
+    /// Reads the files. None where there is no certificate.
+    pub(crate) fn read(&self) -> Result<Option<Tls>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
+            return Ok(None);
+        };
+        let roots = roots(self.tls_ca.as_deref());
+        let client_auth = match self.tls_client_auth {
+            None | Some(Demand::None) => ClientAuth::None,
+            Some(Demand::Optional) => ClientAuth::Optional(roots.clone()),
+            Some(Demand::Required) => ClientAuth::Required(roots.clone()),
+        };
+        TlsConfig::new(TlsProvider::Ring)
+            .certificate(Pem::file(certificate), Pem::file(key))
+            .roots(roots)
+            .client_auth(client_auth)
+            .build()
+            .map(Some)
+            .map_err(|error| Failure::Local(chain(&error)))
+    }
+}
+
+/// Gives a client what it needs for these URIs: nothing, unless one of them demands TLS.
+pub(crate) fn for_client(ca: Option<&Path>, uris: &[&Uri]) -> Result<Option<Tls>, Failure> {
+    if ca.is_none() && !uris.iter().any(|uri| is_secure(uri)) {
+        return Ok(None);
+    }
+    TlsConfig::new(TlsProvider::Ring)
+        .roots(roots(ca))
+        .build()
+        .map(Some)
+        .map_err(|error| Failure::Local(chain(&error)))
+}
+
+fn is_secure(uri: &Uri) -> bool {
+    let transport = uri.transport().unwrap_or_default();
+    let is = |name: &str| transport.eq_ignore_ascii_case(name);
+    uri.scheme() == Scheme::Sips || is("tls") || is("wss")
+}
+
+fn roots(ca: Option<&Path>) -> Roots {
+    match ca {
+        Some(file) => Roots::Given(vec![Pem::file(file)]),
+        None => Roots::System,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_read_where_tls_is_wanted_and_nowhere_else() {
+        let uri = |text: &str| Uri::parse(text).unwrap();
+        let missing = Some(Path::new("/nonexistent/ca.pem"));
+        assert!(
+            for_client(None, &[&uri("sip:a;transport=tcp")])
+                .unwrap()
+                .is_none()
+        );
+        for text in ["sips:a", "sip:a;transport=TLS"] {
+            assert!(for_client(None, &[&uri(text)]).unwrap().is_some(), "{text}");
+        }
+        let failure = for_client(missing, &[&uri("sips:a")]).unwrap_err();
+        assert!(
+            failure.to_string().contains("/nonexistent/ca.pem"),
+            "{failure}"
+        );
+    }
+}
