@@ -40,7 +40,10 @@ fn respond(request: &[u8], source: SocketAddr, digest: bool, answer: &mut Vec<u8
         } else if is(b"To:") {
             answer.extend_from_slice(line);
             answer.extend_from_slice(b";tag=floor\r\n");
-        } else if is(b"From:") || is(b"Call-ID:") || is(b"CSeq:") || (is(b"Contact:") && !challenges)
+        } else if is(b"From:")
+            || is(b"Call-ID:")
+            || is(b"CSeq:")
+            || (is(b"Contact:") && !challenges)
         {
             answer.extend_from_slice(line);
             answer.extend_from_slice(b"\r\n");
@@ -52,5 +55,6 @@ fn respond(request: &[u8], source: SocketAddr, digest: bool, answer: &mut Vec<u8
     answer.extend_from_slice(b"Content-Length: 0\r\n\r\n");
 }
 
-const CHALLENGE: &[u8] = b"WWW-Authenticate: Digest realm=\"127.0.0.1\", nonce=\"6f2c1d7b9a3e4f58\", \
+const CHALLENGE: &[u8] =
+    b"WWW-Authenticate: Digest realm=\"127.0.0.1\", nonce=\"6f2c1d7b9a3e4f58\", \
                            algorithm=MD5, qop=\"auth\"\r\n";

@@ -4,7 +4,6 @@ use crate::key::Key;
 use crate::machine::{client_invite, client_non_invite};
 use crate::timers::{Entry, Tick, earlier};
 use crate::{Owner, TransportFailure};
-use bytes::Bytes;
 use sipora_message::{Method, Request, Response};
 use sipora_transport::{Destination, Flow};
 use std::collections::VecDeque;
@@ -68,7 +67,7 @@ pub(crate) struct Exchange {
     pub(crate) rings_until: Option<Tick>,
     pub(crate) queued: Option<Entry>,
     /// A 503 that gave way to the next target, to be delivered should none answer better.
-    pub(crate) unavailable: Option<(Response, Flow, Option<Destination>)>,
+    pub(crate) unavailable: Option<Box<Unavailable>>,
     pub(crate) cancel: Cancel,
     /// A provisional answer came: the request stays where it is.
     pub(crate) provisional: bool,
@@ -77,6 +76,9 @@ pub(crate) struct Exchange {
     /// The user wants to hear no more of it.
     pub(crate) abandoned: bool,
 }
+
+/// A 503, over what it came, and whose it is.
+pub(crate) type Unavailable = (Response, Flow, Option<Destination>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -159,6 +161,10 @@ impl Exchange {
     /// Takes the next target that is worth trying after what happened.
     pub(crate) fn next_hop(&mut self, unreachable: bool) -> Option<Hop> {
         while let Some(hop) = self.hops.pop_front() {
+            if self.hops.is_empty() {
+                // Most requests have one target, and most of their life none left.
+                self.hops = VecDeque::new();
+            }
             if unreachable || !hop.only_after_refusal {
                 return Some(hop);
             }
@@ -205,7 +211,6 @@ pub(crate) struct Running {
     pub(crate) flow: Flow,
     /// The request with its Via, from which ACK and CANCEL are made.
     pub(crate) sent: Request,
-    pub(crate) bytes: Bytes,
 }
 
 #[derive(Debug, Clone, Copy)]

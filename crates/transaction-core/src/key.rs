@@ -33,14 +33,17 @@ pub(crate) type KeyMap = HashMap<Key, u64, BuildHasherDefault<KeyHasher>>;
 
 /// Makes keys and tags from one secret.
 pub(crate) struct KeyMaker {
-    secret: [u64; 4],
+    /// A hash that has taken in the secret, to begin all others with.
+    begun: DefaultHasher,
 }
 
 impl KeyMaker {
     pub(crate) fn new(ids: &mut IdSource) -> Self {
-        Self {
-            secret: std::array::from_fn(|_| ids.number()),
+        let mut begun = DefaultHasher::new();
+        for _ in 0..4 {
+            begun.write_u64(ids.number());
         }
+        Self { begun }
     }
 
     /// The key of a client transaction: our branch, our sent-by, and the method in CSeq (§17.1.3; §18.1.2 for the
@@ -120,9 +123,7 @@ impl KeyMaker {
         if headers.to().ok()?.tag().is_some() {
             return None;
         }
-        let [secret, ..] = self.secret;
-        let mut hash = DefaultHasher::new();
-        hash.write_u64(secret);
+        let mut hash = self.begun.clone();
         hash.write_u16(owner.0);
         for text in [headers.from().ok()?.tag()?, headers.call_id().ok()?] {
             hash.write_usize(text.len());
@@ -186,29 +187,20 @@ impl KeyMaker {
     }
 
     fn begin(&self) -> Digest {
-        let [a, b, c, d] = self.secret;
-        let mut hash = Digest {
-            low: DefaultHasher::new(),
-            high: DefaultHasher::new(),
-        };
-        hash.low.write_u64(a);
-        hash.low.write_u64(b);
-        hash.high.write_u64(c);
-        hash.high.write_u64(d);
-        hash
+        Digest {
+            state: self.begun.clone(),
+        }
     }
 }
 
 struct Digest {
-    low: DefaultHasher,
-    high: DefaultHasher,
+    state: DefaultHasher,
 }
 
 impl Digest {
     fn exact(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.low.write(bytes);
-        self.high.write(bytes);
+        self.state.write(bytes);
     }
 
     /// Tokens and hosts compare without case (§7.3.1, §19.1.4).
@@ -219,18 +211,20 @@ impl Digest {
             let (lower, _) = lower.split_at_mut(chunk.len());
             lower.copy_from_slice(chunk);
             lower.make_ascii_lowercase();
-            self.low.write(lower);
-            self.high.write(lower);
+            self.state.write(lower);
         }
     }
 
     fn number(&mut self, number: u64) {
-        self.low.write_u64(number);
-        self.high.write_u64(number);
+        self.state.write_u64(number);
     }
 
     fn finish(self) -> Key {
-        Key([self.low.finish(), self.high.finish()])
+        // Both halves come out of the one state of 256 bits, as those of SipHash-128 do.
+        let low = self.state.finish();
+        let mut state = self.state;
+        state.write_u8(0xEE);
+        Key([low, state.finish()])
     }
 }
 

@@ -79,7 +79,6 @@ impl TransactionLayer {
                 key,
                 flow,
                 sent,
-                bytes,
             },
             reaction,
         );
@@ -170,7 +169,6 @@ impl TransactionLayer {
         ) else {
             return;
         };
-        let bytes = sent.to_bytes();
         let headers = sent.headers();
         let Ok(top) = headers.via() else {
             return;
@@ -189,7 +187,6 @@ impl TransactionLayer {
             key,
             flow,
             sent,
-            bytes,
         };
         self.start(now, cancel, running, reaction);
     }
@@ -216,7 +213,7 @@ impl TransactionLayer {
         self.clients_on.insert((flow.id, flow.remote, id));
         set(&mut client.repeat, reaction.repeat, &mut self.clock, now);
         set(&mut client.end, reaction.end, &mut self.clock, now);
-        let bytes = running.bytes.clone();
+        let bytes = running.sent.to_bytes();
         client.running = Some(running);
         self.arm(Holder::client(id));
         self.transmit(flow, bytes, Purpose::Attempt(AttemptId(id)));
@@ -242,7 +239,7 @@ impl TransactionLayer {
         set(&mut client.end, reaction.end, &mut self.clock, now);
         let (exchange, hop, flow) = (client.exchange, client.hop.clone(), running.flow);
         if reaction.send {
-            let bytes = running.bytes.clone();
+            let bytes = running.sent.to_bytes();
             self.metrics.retransmissions_sent += 1;
             self.transmit(flow, bytes, Purpose::Attempt(AttemptId(id)));
         }

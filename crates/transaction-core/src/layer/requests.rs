@@ -350,7 +350,8 @@ impl TransactionLayer {
         let may_advance =
             exchange.cancel == Cancel::No && !exchange.provisional && exchange.has_hop(false);
         if status == StatusCode::SERVICE_UNAVAILABLE && may_advance {
-            exchange.unavailable = Some((response, flow, hop.destination().cloned()));
+            let unavailable = (response, flow, hop.destination().cloned());
+            exchange.unavailable = Some(Box::new(unavailable));
             self.advance(now, id, Some(Setback::Unavailable));
             return;
         }
@@ -489,8 +490,12 @@ impl TransactionLayer {
             return;
         }
         let request = RequestId(id);
-        let event = match exchange.unavailable {
-            Some((response, flow, destination)) if error != RequestError::Cancelled => {
+        let unavailable = exchange
+            .unavailable
+            .filter(|_| error != RequestError::Cancelled);
+        let event = match unavailable {
+            Some(unavailable) => {
+                let (response, flow, destination) = *unavailable;
                 Event::Response {
                     request,
                     response,
@@ -498,7 +503,7 @@ impl TransactionLayer {
                     destination,
                 }
             }
-            _ => Event::Failed { request, error },
+            None => Event::Failed { request, error },
         };
         self.events.push_back((exchange.owner, event));
     }
