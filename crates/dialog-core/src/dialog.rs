@@ -290,9 +290,14 @@ fn target(headers: Headers<'_>) -> Result<Uri, DialogError> {
     Ok(contact.uri().to_owned())
 }
 
+/// A value as one line, which can be sent again: a fold stands for a space (RFC 3261 §7.3.1).
+pub(crate) fn unfolded(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).replace(['\r', '\n'], " ")
+}
+
 fn routes(headers: Headers<'_>) -> Result<Vec<Route>, DialogError> {
     let route = |address: NameAddr<'_>| Route {
-        text: String::from_utf8_lossy(address.as_bytes()).into(),
+        text: unfolded(address.as_bytes()).into(),
         uri: address.uri().to_owned(),
     };
     Ok(headers

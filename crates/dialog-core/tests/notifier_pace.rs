@@ -456,7 +456,14 @@ fn who_is_allowed_when_it_is_over_is_told_nothing() {
 
 #[test]
 fn an_event_may_be_written_in_any_way_that_is_one() {
-    for event in ["presence;ID=7", "presence ; id = 7", "presence;x=1;Id=7"] {
+    for event in [
+        "presence;ID=7",
+        "presence ; id = 7",
+        "presence;x=1;Id=7",
+        "presence;x=1;\r\n id=7",
+        "presence\r\nRecord-Route: <sip:h;lr>;a=\r\n b",
+        "presence;x=\"\u{e4}\"",
+    ] {
         let mut scene = Scene::new(event);
         let (_, answer) = scene.begin();
         scene.refresh(&answer, 2);

@@ -35,7 +35,8 @@ pub trait EventSource: Send + 'static {
     fn state(&mut self, subscription: &NotifierSubscription) -> Option<Body>;
 }
 
-/// Tells a notifier inside an endpoint what has changed. Cheap to clone.
+/// Tells a notifier inside an endpoint what has changed. Cheap to clone. A future that is dropped while it waits for room has
+/// told nothing.
 #[derive(Debug, Clone)]
 pub struct NotifierApi {
     user: UserHandle<Command>,

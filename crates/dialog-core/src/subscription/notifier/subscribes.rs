@@ -12,6 +12,7 @@ use sipora_transport::{Flow, Transport};
 use super::core::resource_key;
 use super::usage::{Ending, Haste, Usage};
 use super::{Notifier, NotifierEnd, Offer, Subscribed, SubscriptionKey};
+use crate::dialog::unfolded;
 use crate::subscription::EventPackage;
 use crate::subscription::timing::later;
 use crate::{Dialog, DialogError};
@@ -79,7 +80,7 @@ impl Notifier {
         }
         Ok(Offer {
             request: request.clone(),
-            event: String::from_utf8_lossy(event.as_bytes()).into_owned(),
+            event: unfolded(event.as_bytes()),
             event_id: event.id().map(|id| id.into_owned()),
             resource,
             granted: asked.min(self.config.max_expires),
