@@ -14,7 +14,8 @@ use crate::{BodyError, MessageSummary, SubscribeAnswer, Watcher};
 ///
 /// A method that takes more than 5 s is given up and 500 (Server Internal Error) sent in its place, as when it panics: the
 /// peer gives up after 32 s, and a late answer is worse than an honest one (RFC 4320 §4.2). It runs in a task of its own,
-/// beside others; 32 run at once, 128 more wait, and requests beyond that get 503.
+/// beside others; 32 run at once, 128 more wait, and requests beyond that get 503. It awaits and does not block: what blocks
+/// its thread cannot be given up.
 ///
 /// ```
 /// use async_trait::async_trait;
@@ -76,6 +77,9 @@ pub trait SessionHandler: Send + Sync + 'static {
     /// `watcher` is the subscription: to be kept as long as it is to be served. Offered are first SUBSCRIBEs alone, which the
     /// rules of RFC 6665 §4.2.1 let pass; refreshes and ends are seen to. Who has to ask somebody answers
     /// [`SubscribeAnswer::Pending`]: "notifiers MUST NOT wait for a user response".
+    ///
+    /// 5,000 subscriptions may live at once, whoever has them: behind a proxy all seem to come from one address. Without a
+    /// proxy it is this method that keeps one [source](Incoming::source) from taking them all.
     ///
     /// ```
     /// use async_trait::async_trait;

@@ -326,13 +326,17 @@ async fn by_default_nothing_is_served() {
 }
 
 #[tokio::test]
-async fn a_package_wants_a_handler_and_a_name() {
+async fn a_package_wants_a_handler_and_a_name_of_its_own() {
     let builder = || SessionManagerBuilder::new().with_bind_address([127, 0, 0, 1].into());
     let alone = builder().with_event_package(CustomPackage::new("weather"));
     let nameless = builder()
         .with_event_package(CustomPackage::new("no name"))
         .with_handler(Arc::new(Silent));
-    for builder in [alone, nameless] {
+    let twice = builder()
+        .with_event_package(CustomPackage::new("weather"))
+        .with_event_package(CustomPackage::new("weather"))
+        .with_handler(Arc::new(Silent));
+    for builder in [alone, nameless, twice] {
         let error = builder.build().await.unwrap_err();
         assert!(matches!(error, Error::InvalidConfiguration { .. }));
     }

@@ -1,5 +1,6 @@
 //! [`SessionManagerBuilder`]: where a client starts.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
@@ -414,6 +415,10 @@ impl SessionManagerBuilder {
         };
         if !self.packages.iter().all(|one| is_token(one.name())) {
             return wrong("has a name that is no token (RFC 6665 §8.4)");
+        }
+        let names = self.packages.iter().map(|one| one.name());
+        if names.collect::<HashSet<_>>().len() < self.packages.len() {
+            return wrong("is called twice for one event");
         }
         Ok(())
     }
