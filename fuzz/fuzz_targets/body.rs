@@ -47,6 +47,9 @@ fn walk(multipart: &Multipart<'_>, body: &[u8]) {
 }
 
 fn lies_in(part: &[u8], whole: &[u8]) -> bool {
+    if part.is_empty() {
+        return true;
+    }
     let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
     part.start >= whole.start && part.end <= whole.end
 }

@@ -45,11 +45,13 @@ fn unsoundness(request: &Request) -> Result<(), Rejection> {
 }
 
 pub(crate) fn response(response: &Response) -> Result<(), Rejection> {
-    version(response.version(), response.as_bytes())?;
-    if response.raw.index.facts().has_mandatory() {
+    let is_sound = response.raw.index.facts().has_mandatory()
+        && response.version.of(response.as_bytes()) == b"SIP/2.0";
+    if is_sound {
         debug_assert_eq!(mandatory(response.headers()), Ok(()));
         return Ok(());
     }
+    version(response.version(), response.as_bytes())?;
     mandatory(response.headers())?;
     Ok(())
 }
@@ -58,7 +60,7 @@ pub(crate) fn response(response: &Response) -> Result<(), Rejection> {
 /// parsed again. `false` means only that they do not.
 fn is_sound(request: &Request) -> bool {
     let facts = request.raw.index.facts();
-    let lines = |name: Known| filed(request.raw.index.table(), name as u8).len();
+    let is_single = |id| filed(request.raw.index.table(), id).len() == 1;
     facts.has_mandatory()
         && facts.uri().is_some()
         && request.exact
@@ -66,8 +68,11 @@ fn is_sound(request: &Request) -> bool {
         && facts
             .cseq()
             .is_some_and(|cseq| request.method.place() == Some(cseq.method))
-        && (lines(Known::MaxForwards) == 0 || facts.max_forwards().is_some())
-        && (lines(Known::Contact) == 0 || lines(Known::Contact) == 1 && facts.contact().is_some())
+        && (facts.max_forwards().is_some() || facts.has_none(Known::MaxForwards as u8))
+        && match facts.contact() {
+            Some(_) => is_single(Known::Contact as u8),
+            None => facts.has_none(Known::Contact as u8),
+        }
 }
 
 fn version(version: &str, bytes: &[u8]) -> Result<(), Rejection> {

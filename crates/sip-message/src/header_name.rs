@@ -221,7 +221,10 @@ pub(crate) fn id_of(name: &[u8]) -> u8 {
     }
 }
 
-/// The length and the id of the name that `line` begins with, if it is a known one of up to 15 bytes, with its colon
+/// How long names are that [`short_id`] finds.
+pub(crate) const SHORT_NAMES: usize = 15;
+
+/// The length and the id of the name that `line` begins with, if it is a known one of up to [`SHORT_NAMES`] bytes, with its colon
 /// right behind it. The same as [`id_of`] says, but without a loop.
 #[inline]
 pub(crate) fn short_id(line: &[u8]) -> Option<(usize, u8)> {
@@ -264,7 +267,7 @@ static SHORT: [Short; SLOT_COUNT] = {
     let mut at = 0;
     while at < NAMES.len() {
         let (name, id) = NAMES[at];
-        if name.len() < 16 {
+        if name.len() <= SHORT_NAMES {
             let name = short(name, id);
             let slot = short_slot(name.text.0, name.text.1);
             assert!(

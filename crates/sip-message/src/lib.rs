@@ -82,6 +82,7 @@ mod bounded;
 mod builder;
 mod check;
 mod classes;
+mod cursor;
 mod edit;
 mod error;
 mod grammar;

@@ -180,25 +180,19 @@ pub(crate) fn assemble(
             reason,
         }),
     };
-    match (defect, message) {
-        (None, message) => Ok(message),
-        (
-            Some(Defect {
-                kind,
-                offset,
-                header,
-            }),
-            Message::Request(request),
-        ) => Err(ParseError::new(kind, offset, header, Some(request))),
-        (
-            Some(Defect {
-                kind,
-                offset,
-                header,
-            }),
-            Message::Response(_),
-        ) => Err(ParseError::new(kind, offset, header, None)),
-    }
+    let Some(Defect {
+        kind,
+        offset,
+        header,
+    }) = defect
+    else {
+        return Ok(message);
+    };
+    let request = match message {
+        Message::Request(request) => Some(request),
+        Message::Response(_) => None,
+    };
+    Err(ParseError::new(kind, offset, header, request))
 }
 
 fn body_defect(head: &Head, available: usize, length: usize, limits: &Limits) -> Option<Defect> {

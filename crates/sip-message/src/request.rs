@@ -64,11 +64,12 @@ impl Request {
     }
 
     /// The Request-URI.
+    #[inline(always)]
     pub fn uri(&self) -> Result<UriRef<'_>, UriError> {
-        if let Some(packed) = self.raw.index.facts().uri() {
-            return Ok(UriRef::unpack(self.uri.of(&self.raw.bytes), packed));
+        match self.raw.index.facts().uri() {
+            Some(packed) => Ok(UriRef::unpack(self.uri.of(&self.raw.bytes), packed)),
+            None => UriRef::parse(self.uri_text()),
         }
-        UriRef::parse(self.uri_text())
     }
 
     /// The version as written, `SIP/2.0` if all is well.

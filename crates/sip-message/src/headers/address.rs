@@ -180,19 +180,19 @@ impl std::fmt::Debug for NameAddr<'_> {
 
 impl<'a> Headers<'a> {
     /// Who sends (RFC 3261 §20.20).
-    #[inline]
+    #[inline(always)]
     pub fn from(&self) -> Result<NameAddr<'a>, HeaderError> {
         match self.facts().from() {
-            Some(packed) => Ok(packed.open(self.first_value(Known::From as u8))),
+            Some(packed) => Ok(packed.open(self.learned_value(Known::From as u8))),
             None => self.address(HeaderName::From),
         }
     }
 
     /// To whom (RFC 3261 §20.39).
-    #[inline]
+    #[inline(always)]
     pub fn to(&self) -> Result<NameAddr<'a>, HeaderError> {
         match self.facts().to() {
-            Some(packed) => Ok(packed.open(self.first_value(Known::To as u8))),
+            Some(packed) => Ok(packed.open(self.learned_value(Known::To as u8))),
             None => self.address(HeaderName::To),
         }
     }

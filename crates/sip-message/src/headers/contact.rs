@@ -8,6 +8,7 @@ use super::address::{Element, Refused};
 use super::feature::Feature;
 use super::{Headers, NameAddr};
 use crate::classes::decimal;
+use crate::cursor::is_called;
 use crate::error::HeaderError;
 use crate::header_name::{HeaderName, Known};
 use crate::params::Params;
@@ -165,9 +166,9 @@ impl ContactRef<'_> {
 /// Takes from a parameter what is one of Contact's; `q` is `None` once one was malformed.
 #[inline]
 pub(super) fn see(name: &[u8], value: &[u8], q: &mut Option<Option<Q>>, expires: &mut Option<u32>) {
-    if name.eq_ignore_ascii_case(b"expires") {
+    if is_called(name, b"expires") {
         *expires = Some(decimal(value).unwrap_or(MALFORMED_EXPIRES));
-    } else if name.eq_ignore_ascii_case(b"q") && q.is_some() {
+    } else if is_called(name, b"q") && q.is_some() {
         *q = Q::read(value).map(Some);
     }
 }
@@ -246,15 +247,18 @@ impl<'a> Headers<'a> {
     }
 
     /// The first contact; `None` for `*` and where there is none.
-    #[inline]
+    #[inline(always)]
     pub fn contact(&self) -> Result<Option<ContactRef<'a>>, HeaderError> {
         match self.facts().contact() {
-            Some(packed) => Ok(Some(packed.open(self.first_value(Known::Contact as u8)))),
+            Some(packed) => Ok(Some(packed.open(self.learned_value(Known::Contact as u8)))),
             None => self.first_contact(),
         }
     }
 
     fn first_contact(&self) -> Result<Option<ContactRef<'a>>, HeaderError> {
+        if self.facts().has_none(Known::Contact as u8) {
+            return Ok(None);
+        }
         if self.first(&HeaderName::Contact) == Some(b"*") {
             return Ok(None);
         }

@@ -152,10 +152,10 @@ impl<'a> Headers<'a> {
         &self.index.header
     }
 
-    /// The value of the first line with that id.
-    #[inline]
-    fn first_value(&self, id: u8) -> &'a [u8] {
-        let line = filed(self.index, id).first();
+    /// The value of the first line with that id, of which the facts know something.
+    #[inline(always)]
+    fn learned_value(&self, id: u8) -> &'a [u8] {
+        let line = self.index.slice.get(self.facts().learned(id));
         line.map_or(&[], |line| line.value.of(self.bytes))
     }
 
@@ -192,7 +192,7 @@ impl<'a> Headers<'a> {
     /// The Call-ID (RFC 3261 §20.8). Compared octet by octet.
     pub fn call_id(&self) -> Result<&'a str, HeaderError> {
         let value = match self.facts().has_call_id() {
-            true => self.first_value(Known::CallId as u8),
+            true => self.learned_value(Known::CallId as u8),
             false => self.required(&HeaderName::CallId)?,
         };
         if !self.facts().has_call_id() && !is_call_id(value) {

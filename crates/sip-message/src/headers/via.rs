@@ -249,10 +249,10 @@ impl std::fmt::Debug for Via<'_> {
 
 impl<'a> Headers<'a> {
     /// The top Via: who sent the message to us, or whom we have to answer.
-    #[inline]
+    #[inline(always)]
     pub fn via(&self) -> Result<Via<'a>, HeaderError> {
         match self.facts().via() {
-            Some(packed) => Ok(packed.open(self.first_value(Known::Via as u8))),
+            Some(packed) => Ok(packed.open(self.learned_value(Known::Via as u8))),
             None => self.top_via(),
         }
     }

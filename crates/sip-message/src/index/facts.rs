@@ -1,6 +1,7 @@
 //! What the header fields hold that every message is asked for.
 
 use crate::classes::decimal;
+use crate::cursor::Cursor;
 use crate::header_name::{COUNT, Known};
 use crate::headers::{PackedAddress, PackedContact, PackedVia, is_plain_call_id, plain_cseq};
 use crate::method::Method;
@@ -41,6 +42,26 @@ pub(super) enum First {
 /// A line so far down that its place is not kept.
 const FAR: u8 = u8::MAX;
 
+const ID_VIA: u8 = Known::Via as u8;
+const ID_FROM: u8 = Known::From as u8;
+const ID_TO: u8 = Known::To as u8;
+const ID_CALL_ID: u8 = Known::CallId as u8;
+const ID_CSEQ: u8 = Known::CSeq as u8;
+const ID_MAX_FORWARDS: u8 = Known::MaxForwards as u8;
+const ID_CONTACT: u8 = Known::Contact as u8;
+
+static HOLDS: [bool; COUNT] = {
+    let mut holds = [false; COUNT];
+    holds[ID_VIA as usize] = true;
+    holds[ID_FROM as usize] = true;
+    holds[ID_TO as usize] = true;
+    holds[ID_CALL_ID as usize] = true;
+    holds[ID_CSEQ as usize] = true;
+    holds[ID_MAX_FORWARDS as usize] = true;
+    holds[ID_CONTACT as usize] = true;
+    holds
+};
+
 const URI: u8 = 1;
 const VIA: u8 = 2;
 const FROM: u8 = 4;
@@ -52,19 +73,25 @@ const CONTACT: u8 = 128;
 
 impl Default for Facts {
     fn default() -> Facts {
-        Facts {
-            first: [0; COUNT],
-            known: 0,
-            max_forwards: 0,
-            cseq: CSeqFact::default(),
-            uri: PackedUri::default(),
-            via: PackedVia::default(),
-            from: PackedAddress::default(),
-            to: PackedAddress::default(),
-            contact: PackedContact::default(),
-        }
+        NOTHING
     }
 }
+
+/// Copied rather than put together, which is cheaper.
+const NOTHING: Facts = Facts {
+    first: [0; COUNT],
+    known: 0,
+    max_forwards: 0,
+    cseq: CSeqFact {
+        number: 0,
+        method: 0,
+    },
+    uri: PackedUri::NONE,
+    via: PackedVia::NONE,
+    from: PackedAddress::NONE,
+    to: PackedAddress::NONE,
+    contact: PackedContact::NONE,
+};
 
 impl Facts {
     /// Notes a line of that name; gives the first one, or what may be it, where this is another.
@@ -95,31 +122,20 @@ impl Facts {
         }
     }
 
-    /// Learns what the first line of a name holds.
+    /// Whether there is something to learn of that name.
     #[inline]
+    pub(super) fn holds(id: u8) -> bool {
+        HOLDS.get(usize::from(id)) == Some(&true)
+    }
+
+    /// Learns what the first line of a name holds, of which the exact place is kept.
     pub(super) fn learn(&mut self, id: u8, value: &[u8]) {
-        const ID_VIA: u8 = Known::Via as u8;
-        const ID_FROM: u8 = Known::From as u8;
-        const ID_TO: u8 = Known::To as u8;
-        const ID_CALL_ID: u8 = Known::CallId as u8;
-        const ID_CSEQ: u8 = Known::CSeq as u8;
-        const ID_MAX_FORWARDS: u8 = Known::MaxForwards as u8;
-        const ID_CONTACT: u8 = Known::Contact as u8;
         match id {
-            ID_VIA => self.learn_via(value),
-            ID_FROM => {
-                if let Some(from) = PackedAddress::read(value) {
-                    self.from = from;
-                    self.known |= FROM;
+            ID_CALL_ID => {
+                if is_plain_call_id(value) {
+                    self.known |= CALL_ID;
                 }
             }
-            ID_TO => {
-                if let Some(to) = PackedAddress::read(value) {
-                    self.to = to;
-                    self.known |= TO;
-                }
-            }
-            ID_CALL_ID if is_plain_call_id(value) => self.known |= CALL_ID,
             ID_CSEQ => {
                 if let Some((number, method)) = plain_cseq(value) {
                     self.cseq = CSeqFact { number, method };
@@ -132,14 +148,77 @@ impl Facts {
                     self.known |= MAX_FORWARDS;
                 }
             }
-            ID_CONTACT => {
-                if let Some(contact) = PackedContact::read(value) {
-                    self.contact = contact;
-                    self.known |= CONTACT;
-                }
-            }
-            _ => {}
+            ID_VIA => drop(self.read(id, value, |rest| matches!(rest, [] | [b',', ..]))),
+            id => drop(self.read(id, value, <[u8]>::is_empty)),
         }
+    }
+
+    /// Whether [`Facts::learn_ahead`] is for that name.
+    #[inline(always)]
+    pub(super) fn reads_ahead(id: u8) -> bool {
+        matches!(id, ID_VIA | ID_FROM | ID_TO | ID_CONTACT)
+    }
+
+    /// Learns what the first line of a name holds before it is known where its value ends; gives the length of the
+    /// value, behind which its line ends. Saves to look for that end.
+    #[inline(never)]
+    pub(super) fn learn_ahead(&mut self, id: u8, text: &[u8]) -> Option<usize> {
+        if !self.has_none(id) {
+            return None;
+        }
+        let is_line_end = |rest: &[u8]| match rest {
+            [b'\r', b'\n', next, ..] => !matches!(next, b' ' | b'\t'),
+            _ => false,
+        };
+        self.read(id, text, is_line_end)
+    }
+
+    /// Learns what a field holds whose value is at the start of `text`, if what follows may; gives its length.
+    #[inline(always)]
+    fn read(&mut self, id: u8, text: &[u8], ends: impl Fn(&[u8]) -> bool) -> Option<usize> {
+        let mut cursor = Cursor::new(text)?;
+        match id {
+            ID_VIA => {
+                let via = PackedVia::read(&mut cursor)?;
+                ends(cursor.rest).then_some(())?;
+                debug_assert!(via.is_what_is_parsed(text));
+                self.via = via;
+                self.known |= VIA;
+            }
+            ID_CONTACT => {
+                let contact = PackedContact::read(&mut cursor)?;
+                ends(cursor.rest).then_some(())?;
+                debug_assert!(contact.is_what_is_parsed(cursor.past()));
+                self.contact = contact;
+                self.known |= CONTACT;
+            }
+            _ => {
+                let address = PackedAddress::read(&mut cursor)?;
+                ends(cursor.rest).then_some(())?;
+                debug_assert!(address.is_what_is_parsed(cursor.past()));
+                let (field, bit) = match id {
+                    ID_FROM => (&mut self.from, FROM),
+                    ID_TO => (&mut self.to, TO),
+                    _ => return None,
+                };
+                *field = address;
+                self.known |= bit;
+            }
+        }
+        Some(usize::from(cursor.at()))
+    }
+
+    /// The place of the first line with that id, of which something was learned.
+    #[inline]
+    pub(crate) fn learned(&self, id: u8) -> usize {
+        let first = self.first.get(usize::from(id));
+        usize::from(first.map_or(0, |first| first.wrapping_sub(1)))
+    }
+
+    /// Whether no line has that id, which is known only of known names.
+    #[inline]
+    pub(crate) fn has_none(&self, id: u8) -> bool {
+        self.first.get(usize::from(id)) == Some(&0)
     }
 
     /// Forgets what a second line makes wrong, or no more all of it.
@@ -162,8 +241,9 @@ impl Facts {
     /// Learns what the Request-URI is; `false` if it is not known then.
     #[inline]
     pub(super) fn learn_uri(&mut self, text: &[u8]) -> bool {
-        if let Some((uri, len)) = PackedUri::read(text)
-            && len == text.len()
+        if let Some(mut cursor) = Cursor::new(text)
+            && let Some((uri, _)) = PackedUri::read(&mut cursor)
+            && cursor.rest.is_empty()
         {
             self.uri = uri;
             self.known |= URI;
@@ -174,10 +254,7 @@ impl Facts {
     /// Learns what the top Via is now.
     pub(crate) fn learn_via(&mut self, value: &[u8]) {
         self.known &= !VIA;
-        if let Some(via) = PackedVia::read(value) {
-            self.via = via;
-            self.known |= VIA;
-        }
+        self.learn(ID_VIA, value);
     }
 
     /// The Request-URI, which has no headers.

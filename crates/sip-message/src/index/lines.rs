@@ -88,35 +88,52 @@ impl<'a> Indexer<'a> {
         }
     }
 
-    /// Indexes header fields for as long as they are written as nearly all are.
-    #[inline]
+    /// Indexes header fields for as long as they are written as nearly all are, and within the limits: a short known
+    /// name, the colon, at most one space, a value without folds, CR LF. Not inlined, so that the loop has the registers
+    /// for itself.
+    #[inline(never)]
     fn plain_lines(&mut self) {
-        let bytes = self.bytes;
+        let room = self.limits.header_count.min(INLINE);
+        // Within that no line can be too long, and lines that long are not written.
+        let longest = self.limits.header_line.min(self.limits.header_bytes);
+        let end = longest.min(self.bytes.len());
+        let bytes = self.bytes.get(..end).unwrap_or_default();
         let mut rest = bytes.get(self.at..).unwrap_or_default();
-        while let Some(plain) = Plain::read(rest) {
-            let start = bytes.len() - rest.len();
-            let end = start + plain.end;
-            if plain.end > self.limits.header_line
-                || start > self.limits.header_bytes
-                || self.lines.len() >= self.limits.header_count
-            {
+        while let Some((name_len, id)) = short_id(rest)
+            && self.lines.count < room
+        {
+            let Some(text) = rest.get(name_len + 1..) else {
                 break;
-            }
-            let value_at = end - plain.value.len();
-            if plain.id == CONTENT_LENGTH {
-                self.content_length(plain.value, value_at);
-            }
+            };
+            let text = match text {
+                [b' ', text @ ..] => text,
+                text => text,
+            };
+            let learned = match Facts::reads_ahead(id) {
+                true => self.lines.facts.learn_ahead(id, text),
+                false => None,
+            };
+            let Some(length) = learned.or_else(|| plain_value(text)) else {
+                break;
+            };
+            let (Some(value), Some(next)) = (text.get(..length), text.get(length + 2..)) else {
+                break;
+            };
+            let value_at = bytes.len() - text.len();
             let line = Line {
-                start: start as u32,
-                value: Span::new(value_at, end),
-                name_len: plain.name_len,
-                id: plain.id,
+                start: (bytes.len() - rest.len()) as u32,
+                value: Span::new(value_at, value_at + length),
+                name_len: name_len as u16,
+                id,
                 repeated: false,
             };
-            self.lines.push(line, plain.value);
-            rest = plain.rest;
+            if id == CONTENT_LENGTH {
+                self.content_length(value, value_at);
+            }
+            self.lines.push(line, value, learned.is_some());
+            rest = next;
+            self.at = bytes.len() - next.len();
         }
-        self.at = bytes.len() - rest.len();
     }
 
     /// Indexes one header field; `false` when nothing more can be read.
@@ -173,7 +190,7 @@ impl<'a> Indexer<'a> {
             id,
             repeated: false,
         };
-        self.lines.push(line, value);
+        self.lines.push(line, value, false);
         true
     }
 
@@ -228,41 +245,17 @@ impl<'a> Indexer<'a> {
     }
 }
 
-/// A header field that is written as nearly all are: a short known name, the colon, at most one space, a value without
-/// folds, CR LF.
-struct Plain<'a> {
-    name_len: u16,
-    id: u8,
-    value: &'a [u8],
-    /// Where the CR stands.
-    end: usize,
-    /// What follows the LF, which is no fold.
-    rest: &'a [u8],
-}
-
-impl<'a> Plain<'a> {
-    /// Reads one at the start of `bytes`.
-    #[inline]
-    fn read(bytes: &'a [u8]) -> Option<Plain<'a>> {
-        let (name_len, id) = short_id(bytes)?;
-        let behind = bytes.get(name_len + 1..)?;
-        let length = scan::line_end(behind)?;
-        let (value, behind) = behind.split_at_checked(length)?;
-        let [b'\r', b'\n', rest @ ..] = behind else {
-            return None;
-        };
-        let value = value.strip_prefix(b" ").unwrap_or(value);
-        let is_plain = !is_lws(*value.first()?)
-            && !is_lws(*value.last()?)
-            && !matches!(rest.first()?, b' ' | b'\t');
-        is_plain.then_some(Plain {
-            name_len: name_len as u16,
-            id,
-            value,
-            end: name_len + 1 + length,
-            rest,
-        })
-    }
+/// The length of the value that `text` begins with, if it begins and ends without white space, has no fold, and its
+/// line is not the last.
+#[inline]
+fn plain_value(text: &[u8]) -> Option<usize> {
+    let length = scan::line_end(text)?;
+    let (value, [b'\r', b'\n', next, ..]) = text.split_at_checked(length)? else {
+        return None;
+    };
+    let is_plain =
+        !is_lws(*value.first()?) && !is_lws(*value.last()?) && !matches!(next, b' ' | b'\t');
+    is_plain.then_some(length)
 }
 
 /// The name of a header field, as it was found in front of its colon.
@@ -342,7 +335,7 @@ struct Lines<'a> {
     spilled: Vec<Line>,
 }
 
-const INLINE: usize = 64;
+const INLINE: usize = 48;
 
 /// What [`Lines`] takes from the stack of whoever reads them, since to move it would cost more than to fill it.
 pub(super) const ROOM: [Line; INLINE] = [Line {
@@ -369,20 +362,32 @@ impl<'a> Lines<'a> {
         self.count + self.spilled.len()
     }
 
-    #[inline]
-    fn push(&mut self, line: Line, value: &[u8]) {
-        match self.facts.place(line.id, self.len()) {
-            None => self.facts.learn(line.id, value),
+    /// Takes a line in; `learned` tells that what it holds is known already.
+    #[inline(always)]
+    fn push(&mut self, line: Line, value: &[u8], learned: bool) {
+        let at = self.count;
+        let Some(slot) = self.inline.get_mut(at) else {
+            return self.spill(line);
+        };
+        *slot = line;
+        self.count = at + 1;
+        match self.facts.place(line.id, at) {
+            None if !learned && Facts::holds(line.id) => self.facts.learn(line.id, value),
+            None => {}
             Some(first) => self.repeat(line.id, first),
         }
-        if let Some(slot) = self.inline.get_mut(self.count) {
-            *slot = line;
-            self.count += 1;
-            return;
+    }
+
+    /// Takes a line in behind those for which there is room; nothing is learned of it.
+    #[cold]
+    fn spill(&mut self, line: Line) {
+        if let Some(first) = self.facts.place(line.id, self.len()) {
+            self.repeat(line.id, first);
         }
         self.spilled.push(line);
     }
 
+    #[cold]
     fn repeat(&mut self, id: u8, first: usize) {
         self.facts.unlearn(id);
         let line = match self.inline.get_mut(first) {

@@ -40,8 +40,7 @@ pub(super) fn read(
 }
 
 fn is_sip_version(text: &[u8]) -> bool {
-    text.get(..4)
-        .is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
+    matches!(text, [b'S' | b's', b'I' | b'i', b'P' | b'p', b'/', ..])
 }
 
 /// `Method SP Request-URI SP SIP-Version`. What lies between the first and the last space is the URI, spaces and all,
@@ -90,10 +89,10 @@ fn uri_and_version<'a>(line: &[u8], rest: &'a [u8]) -> Result<(&'a [u8], &'a [u8
 /// `SIP-Version SP Status-Code SP Reason-Phrase`; the last space may be missing (RFC 4475 §3.1.1.13).
 fn status_line(line: &[u8]) -> Result<StartLine, Defect> {
     let version_len =
-        scan::find(b' ', line).ok_or(Defect::new(ParseErrorKind::StartLine, line.len()))?;
+        scan::near(b' ', line).ok_or(Defect::new(ParseErrorKind::StartLine, line.len()))?;
     let code_at = version_len + 1;
     let rest = line.get(code_at..).unwrap_or_default();
-    let code_len = scan::find(b' ', rest).unwrap_or(rest.len());
+    let code_len = scan::near(b' ', rest).unwrap_or(rest.len());
     let status = match rest.get(..code_len) {
         Some(code) if code_len == 3 => decimal(code),
         _ => None,

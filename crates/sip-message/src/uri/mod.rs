@@ -66,7 +66,7 @@ impl<'a> UriRef<'a> {
     }
 
     /// What was packed of the same text.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unpack(bytes: &'a [u8], packed: &PackedUri) -> UriRef<'a> {
         UriRef {
             bytes,

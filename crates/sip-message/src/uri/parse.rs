@@ -1,7 +1,8 @@
 //! Where the parts of a URI are (RFC 3261 §19.1.1 and §25.1, RFC 3966 §3).
 
 use super::{HostPort, Scheme, UriError, host_port};
-use crate::classes::{self, HOST, PASSWORD, URI_HEADER, URI_PARAM, USER};
+use crate::classes::{self, PASSWORD, URI_HEADER, URI_PARAM, USER};
+use crate::cursor::Cursor;
 use crate::scan;
 
 /// A piece of the text that may be absent.
@@ -30,7 +31,7 @@ pub(crate) struct Parts {
 }
 
 /// A SIP or SIPS URI without password and headers, packed: lengths and places in its text.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct PackedUri {
     user_len: Option<u16>,
     host_len: u16,
@@ -62,60 +63,67 @@ impl Span {
 }
 
 impl PackedUri {
-    /// Reads a URI at the start of `bytes`, as nearly everybody writes them; gives also its length. What follows is
-    /// nothing that belongs to it.
-    #[inline]
-    pub(crate) fn read(bytes: &[u8]) -> Option<(PackedUri, usize)> {
-        let (secure, colon) = match bytes {
-            [b's', b'i', b'p', b':', ..] => (false, 3),
-            [b's', b'i', b'p', b's', b':', ..] => (true, 4),
+    pub(crate) const NONE: PackedUri = PackedUri {
+        user_len: None,
+        host_len: 0,
+        port: None,
+        tail: 0,
+        secure: false,
+    };
+
+    /// Reads a URI, as nearly everybody writes them, up to what ends it; gives also its length.
+    #[inline(always)]
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<(PackedUri, u16)> {
+        let start = cursor.rest;
+        let secure = match start {
+            [b's', b'i', b'p', b':', rest @ ..] => {
+                cursor.rest = rest;
+                false
+            }
+            [b's', b'i', b'p', b's', b':', rest @ ..] => {
+                cursor.rest = rest;
+                true
+            }
             _ => return None,
         };
-        let mut at = colon + 1;
-        let user = classes::run(rest(bytes, at), USER);
-        let user_len = match bytes.get(at + user) {
-            Some(b'@') if user > 0 => {
-                at += user + 1;
-                Some(u16::try_from(user).ok()?)
+        let user = cursor.rest;
+        let user_len = match cursor.run(USER)? {
+            len if len > 0 && cursor.skips(b'@') => Some(len),
+            _ => {
+                cursor.rest = user;
+                None
             }
-            _ => None,
         };
-        let host = classes::run(rest(bytes, at), HOST);
-        if host == 0 || bytes.get(at) == Some(&b'.') {
-            return None;
-        }
-        at += host;
-        let mut port = None;
-        if bytes.get(at) == Some(&b':') {
-            let (digits, number) = classes::leading_decimal(rest(bytes, at + 1));
-            port = Some(u16::try_from(number?).ok()?);
-            at += 1 + digits;
-        }
-        let tail = at;
+        let host_len = cursor.host()?;
+        let port = cursor.port()?;
+        let tail = cursor.since(start);
         let mut count = 0;
-        while bytes.get(at) == Some(&b';') {
-            let name = classes::run(rest(bytes, at + 1), URI_PARAM);
-            at += 1 + name;
+        while cursor.skips(b';') {
+            cursor.some(URI_PARAM)?;
             count += 1;
-            if name == 0 || count == MAX_PAIRS {
+            if count == MAX_PAIRS {
                 return None;
             }
-            if bytes.get(at) == Some(&b'=') {
-                at += 1 + classes::run(rest(bytes, at + 1), URI_PARAM);
+            if cursor.skips(b'=') {
+                cursor.run(URI_PARAM)?;
             }
+        }
+        if !matches!(cursor.rest, [] | [b'>', ..]) {
+            return None;
         }
         let uri = PackedUri {
             user_len,
-            host_len: u16::try_from(host).ok()?,
+            host_len,
             port,
-            tail: u16::try_from(tail).ok()?,
+            tail,
             secure,
         };
-        let is_whole = matches!(bytes.get(at), None | Some(b'>'));
-        debug_assert!(
-            !is_whole || bytes.get(..at).map(Parts::parse) == Some(Ok(Parts::unpack(&uri, at)))
+        let len = cursor.since(start);
+        debug_assert_eq!(
+            start.get(..usize::from(len)).map(Parts::parse),
+            Some(Ok(Parts::unpack(&uri, usize::from(len))))
         );
-        is_whole.then_some((uri, at))
+        Some((uri, len))
     }
 }
 
@@ -149,7 +157,7 @@ impl Parts {
         opaque(bytes, colon)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn unpack(packed: &PackedUri, len: usize) -> Parts {
         let (scheme, colon) = match packed.secure {
             false => (Scheme::Sip, 3),
