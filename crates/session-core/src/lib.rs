@@ -84,7 +84,7 @@ mod watcher;
 
 pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipClient};
 #[cfg(feature = "pidf")]
-pub use bodies::{Basic, Presence, Tuple};
+pub use bodies::{Basic, Extension, Presence, Tuple};
 pub use bodies::{BodyError, MessageCount, MessageSummary};
 pub use error::{Error, Result};
 pub use handler::{Answer, Incoming, SessionHandler};

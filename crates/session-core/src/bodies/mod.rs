@@ -6,7 +6,7 @@ mod pidf;
 
 pub use message_summary::{MessageCount, MessageSummary};
 #[cfg(feature = "pidf")]
-pub use pidf::{Basic, Presence, Tuple};
+pub use pidf::{Basic, Extension, Presence, Tuple};
 
 /// Says why a body cannot be read as what it claims to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,10 @@
 //! Presence documents (RFC 3863).
 
+mod extension;
 mod read;
 mod write;
+
+pub use extension::Extension;
 
 /// A body of type `application/pidf+xml`: where somebody can be reached, and how.
 ///
@@ -43,6 +46,8 @@ pub struct Presence {
     pub tuples: Vec<Tuple>,
     /// Remarks about the whole.
     pub notes: Vec<String>,
+    /// What else is said of the whole, in other namespaces: persons and devices (RFC 4479).
+    pub extensions: Vec<Extension>,
 }
 
 /// One way to reach somebody.
@@ -61,6 +66,10 @@ pub struct Tuple {
     pub notes: Vec<String>,
     /// When the state was noted, as written (RFC 3339).
     pub timestamp: Option<String>,
+    /// What else stands in the tuple, in other namespaces.
+    pub extensions: Vec<Extension>,
+    /// What else stands in its status, in other namespaces: activities, as older clients write them (RFC 4480).
+    pub status_extensions: Vec<Extension>,
 }
 
 /// Whether a tuple accepts messages (RFC 3863 §4.1.4).
@@ -83,6 +92,7 @@ impl Presence {
             entity: entity.into(),
             tuples: Vec::new(),
             notes: Vec::new(),
+            extensions: Vec::new(),
         }
     }
 

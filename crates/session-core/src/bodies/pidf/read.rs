@@ -1,15 +1,17 @@
 //! Reading a presence document.
 
 use quick_xml::events::{BytesStart, Event};
-use quick_xml::name::ResolveResult;
+use quick_xml::name::{NamespaceResolver, ResolveResult};
 use quick_xml::{NsReader, XmlVersion};
 
+use super::extension::Recorder;
 use super::{Basic, NAMESPACE, Presence, Tuple};
 use crate::BodyError;
 
 impl Presence {
-    /// Reads a document. Extensions in other namespaces are passed over; nothing outside of it is ever fetched, and entities
-    /// of its own making are refused.
+    /// Reads a document. What stands in it in other namespaces is kept as an [`Extension`](super::Extension), but for what is
+    /// not well-formed or of a namespace that nobody declared; nothing outside of it is ever fetched, and entities of its own
+    /// making are refused.
     ///
     /// # Errors
     ///
@@ -27,19 +29,20 @@ impl Presence {
             let (namespace, event) = reader
                 .read_resolved_event()
                 .map_err(|error| wrong(error.to_string()))?;
-            let is_ours =
-                matches!(namespace, ResolveResult::Bound(name) if name.as_ref() == NAMESPACE);
+            let kind = match namespace {
+                ResolveResult::Bound(name) if name.as_ref() == NAMESPACE => Kind::Ours,
+                ResolveResult::Bound(_) => Kind::Other,
+                _ => Kind::Unbound,
+            };
             match event {
-                Event::Start(start) => builder.start(&start, is_ours)?,
+                Event::Start(start) => builder.start(&start, kind, reader.resolver())?,
                 Event::End(_) => builder.end()?,
-                Event::Text(text) => builder.text.push_str(&text.xml10_content()),
-                Event::CData(data) => builder.text.push_str(&data.xml10_content()),
+                Event::Text(text) => builder.text(&text.xml10_content()),
+                Event::CData(data) => builder.text(&data.xml10_content()),
                 Event::GeneralRef(reference) => {
                     let escaped = format!("&{};", &*reference);
                     let text = quick_xml::escape::unescape(&escaped);
-                    builder
-                        .text
-                        .push_str(&text.map_err(|error| wrong(error.to_string()))?);
+                    builder.text(&text.map_err(|error| wrong(error.to_string()))?);
                 }
                 Event::DocType(_) => return Err(wrong("a document type has no place here")),
                 Event::Eof => return builder.finish(),
@@ -47,6 +50,14 @@ impl Presence {
             }
         }
     }
+}
+
+/// The namespace of an element.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ours,
+    Other,
+    Unbound,
 }
 
 /// Puts a document together. An element that is not understood hides what is within it.
@@ -58,16 +69,25 @@ struct Builder {
     tuple: Tuple,
     text: String,
     is_over: bool,
+    /// The element of another namespace that is open.
+    recorder: Option<Recorder>,
+    /// Bytes of those that are over.
+    recorded: usize,
 }
 
 impl Builder {
-    fn start(&mut self, start: &BytesStart<'_>, is_ours: bool) -> Result<(), BodyError> {
+    fn start(
+        &mut self,
+        start: &BytesStart<'_>,
+        kind: Kind,
+        resolver: &NamespaceResolver,
+    ) -> Result<(), BodyError> {
         self.text.clear();
         let local = start.local_name();
         let name = NAMES
             .iter()
             .find(|(name, parent)| *name == local.as_ref() && self.path.last() == parent.as_ref())
-            .filter(|_| is_ours)
+            .filter(|_| kind == Kind::Ours)
             .map_or("", |(name, _)| *name);
         if self.path.is_empty() {
             if name != "presence" || self.is_over {
@@ -77,11 +97,13 @@ impl Builder {
                 entity: attribute(start, "entity")?.ok_or_else(|| wrong("no entity"))?,
                 tuples: Vec::new(),
                 notes: Vec::new(),
+                extensions: Vec::new(),
             });
         }
         if self.path.len() >= MAX_DEPTH {
             return Err(wrong("too deep"));
         }
+        self.record(start, kind, resolver)?;
         match name {
             "tuple" => {
                 self.tuple = Tuple {
@@ -99,10 +121,57 @@ impl Builder {
         Ok(())
     }
 
+    /// Takes down what is of another namespace, where such may stand.
+    fn record(
+        &mut self,
+        start: &BytesStart<'_>,
+        kind: Kind,
+        resolver: &NamespaceResolver,
+    ) -> Result<(), BodyError> {
+        let has_place = matches!(self.path.last(), Some(&("presence" | "tuple" | "status")));
+        match &mut self.recorder {
+            Some(recorder) => recorder.start(start, resolver),
+            None if kind == Kind::Other && has_place => {
+                self.recorder = Some(Recorder::begin(start, resolver));
+            }
+            None => {}
+        }
+        // Each may repeat a namespace that the document has named once.
+        let open = self.recorder.as_ref().map_or(0, Recorder::bytes);
+        match self.recorded + open > MAX_BYTES {
+            true => Err(wrong("too large")),
+            false => Ok(()),
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        match &mut self.recorder {
+            Some(recorder) => recorder.text(text),
+            None => self.text.push_str(text),
+        }
+    }
+
+    fn recorded(&mut self) {
+        let is_whole = self.recorder.as_mut().is_some_and(Recorder::end);
+        let Some(recorder) = self.recorder.take_if(|_| is_whole) else {
+            return;
+        };
+        self.recorded += recorder.bytes();
+        let place = match self.path.last() {
+            Some(&"status") => Some(&mut self.tuple.status_extensions),
+            Some(&"tuple") => Some(&mut self.tuple.extensions),
+            _ => self.presence.as_mut().map(|one| &mut one.extensions),
+        };
+        if let (Some(place), Some(extension)) = (place, recorder.finish()) {
+            place.push(extension);
+        }
+    }
+
     fn end(&mut self) -> Result<(), BodyError> {
         let text = std::mem::take(&mut self.text);
         let text = text.trim();
         let name = self.path.pop().unwrap_or_default();
+        self.recorded();
         let Some(presence) = &mut self.presence else {
             return Ok(());
         };

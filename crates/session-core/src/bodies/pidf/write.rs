@@ -16,13 +16,16 @@ impl Presence {
         for note in &self.notes {
             element(&mut xml, "note", note);
         }
+        for extension in &self.extensions {
+            extension.write(&mut xml);
+        }
         xml.push_str("</presence>");
         xml
     }
 }
 
 impl Tuple {
-    /// In the order of the schema (RFC 3863 §4.4): status, contact, notes, timestamp.
+    /// In the order of the schema (RFC 3863 §4.4): status, extensions, contact, notes, timestamp.
     fn write(&self, xml: &mut String) {
         xml.push_str("<tuple");
         attribute(xml, "id", &self.id);
@@ -30,7 +33,13 @@ impl Tuple {
         if let Some(basic) = self.basic {
             element(xml, "basic", basic.as_str());
         }
+        for extension in &self.status_extensions {
+            extension.write(xml);
+        }
         xml.push_str("</status>");
+        for extension in &self.extensions {
+            extension.write(xml);
+        }
         if let Some(contact) = &self.contact {
             xml.push_str("<contact");
             if let Some(priority) = self.priority.filter(|priority| !priority.is_nan()) {
@@ -66,7 +75,7 @@ fn element(xml: &mut String, name: &str, text: &str) {
     xml.push('>');
 }
 
-fn attribute(xml: &mut String, name: &str, value: &str) {
+pub(super) fn attribute(xml: &mut String, name: &str, value: &str) {
     xml.push(' ');
     xml.push_str(name);
     xml.push_str("=\"");
@@ -76,7 +85,7 @@ fn attribute(xml: &mut String, name: &str, value: &str) {
 
 /// Escapes for text and attributes alike. White space that a reader would change there (XML 1.0 §2.11, §3.3.3) is written as
 /// a reference.
-fn escape(xml: &mut String, text: &str) {
+pub(super) fn escape(xml: &mut String, text: &str) {
     for character in text.chars() {
         match character {
             '<' => xml.push_str("&lt;"),
@@ -171,6 +180,7 @@ mod tests {
                 priority: priority.map(|thousandths| f32::from(thousandths) / 1000.0),
                 notes,
                 timestamp,
+                ..Tuple::default()
             }
         })
     }
@@ -182,7 +192,7 @@ mod tests {
             tuples in proptest::collection::vec(tuple(), 0..4),
             notes in proptest::collection::vec(text(), 0..3),
         ) {
-            let presence = Presence { entity, tuples, notes };
+            let presence = Presence { tuples, notes, ..Presence::new(entity) };
             prop_assert_eq!(Presence::parse(presence.to_xml().as_bytes()), Ok(presence));
         }
     }
