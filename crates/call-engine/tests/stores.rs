@@ -3,15 +3,16 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::watcher::Watcher;
 use common::*;
 use sipora_call_engine::{
-    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, Cursor, LocationStore,
-    MemoryStore, Page, Secret, StoreError, Timestamp, UserStore, Users,
+    AddressOfRecord, Answer, Applied, Binding, Change, ChangeError, ContactChange, Cursor,
+    LocationStore, MemoryStore, Origin, Page, Secret, StoreError, Timestamp, Transport, Update,
+    UserStore, Users,
 };
 use sipora_session_core::Basic;
 
@@ -263,6 +264,87 @@ async fn a_store_that_fails_or_breaks_lets_nobody_watch_and_is_no_news() {
         assert!(watcher.told(10).await.is_none());
         assert_eq!(lab.engine.metrics().presence.subscriptions, 0);
     }
+}
+
+/// A store at hand, in which another task binds something the moment after it was asked.
+#[derive(Default)]
+struct Raced {
+    inner: MemoryStore,
+    coming: Mutex<Option<Change>>,
+}
+
+impl LocationStore for Raced {
+    fn apply(&self, change: Change, now: Timestamp) -> Answer<Result<Applied, ChangeError>> {
+        self.inner.apply(change, now)
+    }
+
+    fn bindings(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<Vec<Binding>, StoreError>> {
+        let found = self.inner.bindings(address, now);
+        if let Some(change) = self.coming.lock().unwrap().take() {
+            assert!(matches!(self.inner.apply(change, now), Answer::Now(Ok(_))));
+        }
+        found
+    }
+
+    fn remove(
+        &self,
+        address: &AddressOfRecord,
+        now: Timestamp,
+    ) -> Answer<Result<usize, StoreError>> {
+        self.inner.remove(address, now)
+    }
+
+    fn page(
+        &self,
+        after: Option<&Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Answer<Result<Page, StoreError>> {
+        self.inner.page(after, limit, now)
+    }
+
+    fn count(&self) -> Answer<Result<usize, StoreError>> {
+        self.inner.count()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_right_after_a_subscribe_has_asked_the_store_is_not_missed() {
+    let store = Arc::new(Raced::default());
+    let given = Arc::clone(&store);
+    let lab = lab(|config| {
+        config
+            .with_domain("example.com")
+            .without_authentication()
+            .with_location_store(given)
+    })
+    .await;
+    let contact = ContactChange::new("sip:a@192.0.2.7".parse().unwrap(), 600);
+    let flow = Origin {
+        transport: Transport::Udp,
+        source: "192.0.2.7:5060".parse().unwrap(),
+        flow: None,
+    };
+    let address = "sip:alice@example.com".parse().unwrap();
+    let change = Change::new(
+        address,
+        "elsewhere",
+        1,
+        Update::Contacts(vec![contact]),
+        flow,
+    );
+    *store.coming.lock().unwrap() = Some(change);
+    let mut watcher = Watcher::new(&lab.network, "192.0.2.21:5060");
+    assert_eq!(status(&watcher.watch().await), 200);
+    let mut last = watcher.told(2).await.expect("a NOTIFY");
+    while let Some(told) = watcher.told(10).await {
+        last = told;
+    }
+    assert_eq!(last.basic(), Some(Basic::Open));
 }
 
 /// Users behind a wire.

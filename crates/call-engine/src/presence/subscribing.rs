@@ -109,6 +109,8 @@ impl Agent {
         self.shared.changes.watch(address);
         // Before the NOTIFY, which `settle` sends.
         self.shared.answers.send(context, incoming, answer);
+        // The store was asked before anybody told us of changes; bindings may be changed by other tasks at any time.
+        self.look(context, address);
     }
 
     /// Takes a SUBSCRIBE within a dialog. Whoever sends it is the user that From names, and has to be the one who watches.
