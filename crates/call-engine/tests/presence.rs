@@ -245,6 +245,16 @@ async fn what_a_subscribe_does_wrong_it_is_told() {
         (subscribe("10").with(event), 400),
         (asked("11").with(event).within_nothing(), 481),
         (asked("12").with(event).with("Expires: x"), 400),
+        (
+            asked("13").with(&format!("{event};x={}", "y".repeat(2_000))),
+            513,
+        ),
+        (
+            asked("14")
+                .with(event)
+                .with(&format!("Record-Route: <sip:{};lr>", "p".repeat(2_000))),
+            513,
+        ),
     ];
     for (asked, owed) in rows {
         let answer = phone.send(&asked).await;
@@ -261,7 +271,7 @@ async fn what_a_subscribe_does_wrong_it_is_told() {
     }
     assert!(phone.told(40).await.is_none());
     let metrics = lab.engine.metrics().presence;
-    assert_eq!((metrics.subscribes, metrics.subscriptions), (12, 0));
+    assert_eq!((metrics.subscribes, metrics.subscriptions), (14, 0));
     assert_eq!(
         (
             metrics.bad_events,

@@ -53,7 +53,7 @@ async fn what_is_published_is_composed_with_the_registration() {
     tag(&answer);
     assert_eq!(answer.headers().expires().unwrap(), Some(3600));
     let told = watcher.told(2).await.unwrap();
-    assert_eq!(told.tuples(), [closed("registration"), open("p1.desk")]);
+    assert_eq!(told.tuples(), [open("p1.desk"), closed("registration")]);
     // A second device publishes under the same id, and the first one registers.
     let asked = publish(2, &document("desk", "closed"));
     tag(&lab.phone.ask(&asked).await);
@@ -71,6 +71,38 @@ async fn what_is_published_is_composed_with_the_registration() {
     let mut late = Watcher::new(&lab.network, "192.0.2.22:5060");
     late.watch().await;
     assert_eq!(late.told(2).await.unwrap().tuples(), told.tuples());
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_see_that_somebody_is_away_and_when_that_is_over() {
+    let (mut lab, mut watcher) = watched().await;
+    // As Linphone and pjsua publish it.
+    let with = |activity: &str| {
+        let namespaces = "<presence xmlns:dm=\"urn:ietf:params:xml:ns:pidf:data-model\" \
+                          xmlns:rpid=\"urn:ietf:params:xml:ns:pidf:rpid\"";
+        let person = format!(
+            "<dm:person id=\"p1\"><rpid:activities><rpid:{activity}/></rpid:activities></dm:person></presence>"
+        );
+        let document = document("desk", "open").replace("<presence", namespaces);
+        document.replace("</presence>", &person)
+    };
+    let first = tag(&lab.phone.ask(&publish(1, &with("away"))).await);
+    let told = watcher.told(2).await.unwrap();
+    let body = String::from_utf8_lossy(told.request.body()).into_owned();
+    let owed = "<dm:person id=\"p1.p1\" xmlns:dm=\"urn:ietf:params:xml:ns:pidf:data-model\">\
+                <rpid:activities xmlns:rpid=\"urn:ietf:params:xml:ns:pidf:rpid\"><rpid:away/></rpid:activities></dm:person>";
+    assert!(body.contains(owed), "{body}");
+    // Nothing but the activity has changed, and that is news.
+    tag(&lab
+        .phone
+        .ask(&if_match(2, &first, &with("on-the-phone")))
+        .await);
+    let told = watcher.told(6).await.expect("a NOTIFY");
+    let body = String::from_utf8_lossy(told.request.body()).into_owned();
+    assert!(
+        body.contains("<rpid:on-the-phone/>") && !body.contains("away"),
+        "{body}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,8 +18,12 @@ use crate::AddressOfRecord;
 ///   and "The value of the id attribute MUST be unique within document" (RFC 3863 §4.1.2). The new one stays the same for
 ///   as long as the publication does. Notes follow.
 ///
-/// No state wins over another: who publishes `open` and has no device registered is both, as two tuples. Elements of other
-/// namespaces (RFC 4480) are not passed on.
+/// - Tuples that are open come first, in the same order among themselves: some watchers (baresip) read the first `basic` of a
+///   document and no other, and who is open anywhere is open (RFC 3863 §4.1.4 says it of each tuple alone).
+/// - What stands there in other namespaces follows as it was published: persons and devices (RFC 4479), under an `id` of
+///   ours too, activities (RFC 4480). Where two publications tell of the same person, both are passed on.
+///
+/// No state wins over another: who publishes `open` and has no device registered is both, as two tuples.
 pub(crate) fn compose<'a>(
     address: &AddressOfRecord,
     is_registered: bool,
@@ -44,7 +48,21 @@ pub(crate) fn compose<'a>(
             document.tuples.push(tuple);
         }
         document.notes.extend(presence.notes.iter().cloned());
+        for (place, extension) in presence.extensions.iter().enumerate() {
+            let extension = extension.clone();
+            let Some(id) = extension.id().map(|id| identifier(number, id)) else {
+                document.extensions.push(extension);
+                continue;
+            };
+            let id = match taken.insert(id.clone()) {
+                true => id,
+                false => format!("{id}.e{place}"),
+            };
+            document.extensions.push(extension.with_id(id));
+        }
     }
+    let is_open = |tuple: &Tuple| tuple.basic == Some(Basic::Open);
+    document.tuples.sort_by_key(|tuple| !is_open(tuple));
     document
 }
 
@@ -111,10 +129,50 @@ mod tests {
         );
         let alice = address("sip:alice@example.com");
         let document = compose(&alice, false, [(3, &one), (8, &two)].into_iter());
-        let owed = ["registration", "p3.phone", "p8.phone", "p8.phone.1"];
-        assert_eq!(ids(&document), owed);
+        let owed = ["p3.phone", "registration", "p8.phone", "p8.phone.1"];
+        assert_eq!(ids(&document), owed, "open ones first");
         assert_eq!(document.basic(), Some(Basic::Open));
         assert_eq!(document.notes, ["in Tokyo"]);
+    }
+
+    #[test]
+    fn the_first_basic_of_a_document_is_that_of_an_open_tuple() {
+        let one = published(
+            "<tuple id='c'><status><basic>closed</basic></status></tuple><tuple id='o'><status><basic>open</basic></status></tuple>",
+        );
+        let alice = address("sip:alice@example.com");
+        let document = compose(&alice, false, [(1, &one)].into_iter());
+        assert_eq!(ids(&document), ["p1.o", "registration", "p1.c"]);
+        let xml = document.to_xml();
+        let (_, after) = xml.split_once("<basic>").unwrap();
+        assert!(after.starts_with("open"), "{xml}");
+        let document = compose(&alice, true, [(1, &one)].into_iter());
+        assert_eq!(ids(&document), ["registration", "p1.o", "p1.c"]);
+    }
+
+    #[test]
+    fn what_is_of_other_namespaces_is_passed_on_whatever_prefixes_two_publishers_use() {
+        let away = published(
+            "<tuple id='a'><status><basic>open</basic><x:busy xmlns:x='urn:1'/></status><x:caps xmlns:x='urn:1'/></tuple>\
+             <x:person xmlns:x='urn:dm' id='me'><x:away/></x:person><x:device xmlns:x='urn:dm' id='me'/>",
+        );
+        let busy = published(
+            "<x:person xmlns:x='urn:other' id='me'/><x:person xmlns:x='urn:dm' id='a'/><y xmlns='urn:y'/>",
+        );
+        let alice = address("sip:alice@example.com");
+        let document = compose(&alice, true, [(1, &away), (2, &busy)].into_iter());
+        let xml = document.to_xml();
+        assert_eq!(Presence::parse(xml.as_bytes()).unwrap(), document);
+        for owed in [
+            "<basic>open</basic><x:busy xmlns:x=\"urn:1\"/></status><x:caps xmlns:x=\"urn:1\"/>",
+            "<x:person id=\"p1.me\" xmlns:x=\"urn:dm\"><x:away/></x:person>",
+            "<x:device id=\"p1.me.e1\" xmlns:x=\"urn:dm\"/>",
+            "<x:person id=\"p2.me\" xmlns:x=\"urn:other\"/>",
+            "<x:person id=\"p2.a\" xmlns:x=\"urn:dm\"/>",
+            "<y xmlns=\"urn:y\"/></presence>",
+        ] {
+            assert!(xml.contains(owed), "{owed}: {xml}");
+        }
     }
 
     #[test]

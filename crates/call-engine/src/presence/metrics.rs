@@ -30,7 +30,7 @@ counters! {
     subscriptions,
     /// Publications now.
     publications,
-    /// Bytes of the documents that are published now, as they were sent.
+    /// Bytes of the documents that are published now, as they were sent or as they are passed on, whichever is more.
     publication_bytes,
     /// SUBSCRIBE requests, retransmissions not counted.
     subscribes,

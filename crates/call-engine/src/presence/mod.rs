@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipora_dialog_core::{EventPackage, Notifier, TerminationReason};
-use sipora_message::{Method, Request, StatusCode};
+use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_transaction_core::{Claim, Context, Event, IdSource, IncomingRequest, RequestId, User};
 use tokio::sync::oneshot;
 
@@ -160,6 +160,7 @@ impl Agent {
         if !uri.is_sip() {
             return refused(StatusCode::UNSUPPORTED_URI_SCHEME);
         }
+        check_size(request)?;
         require(request)?;
         own_routes(request, |uri| domains.leads_here(uri, now))?;
         let to = request.headers().to();
@@ -270,8 +271,6 @@ impl Agent {
             }
             (Outcome::Found(found), Aim::Subscription(address)) => {
                 self.found(context, &incoming, &address, found);
-                // The store was asked before anybody told us of changes.
-                self.look(context, &address);
             }
             _ => {
                 let refusal = self.shared.answers.store_failed(&lost());
@@ -400,6 +399,18 @@ impl EventPackage for Package {
     }
 }
 
+/// Refuses what would hold more memory than its share: for as long as a subscription or publication lasts, what these say is
+/// kept.
+fn check_size(request: &Request) -> Result<(), Refusal> {
+    let headers = request.headers();
+    let sizes = KEPT.map(|name| headers.all(&name).map(<[u8]>::len).sum::<usize>());
+    if sizes.into_iter().sum::<usize>() + request.uri_text().len() <= MAX_KEPT_BYTES {
+        return Ok(());
+    }
+    let status = StatusCode::MESSAGE_TOO_LARGE;
+    Err(Refusal::new(status, status.default_reason()))
+}
+
 fn unknown_subscription() -> Refusal {
     let status = StatusCode::CALL_DOES_NOT_EXIST;
     Refusal::new(status, UNKNOWN_SUBSCRIPTION)
@@ -409,6 +420,17 @@ fn lost() -> StoreError {
     StoreError::new("its work ended without an answer")
 }
 
+/// What is kept of a SUBSCRIBE, with its Request-URI.
+const KEPT: [HeaderName; 6] = [
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::Contact,
+    HeaderName::RecordRoute,
+    HeaderName::Event,
+];
+/// Bytes of that: a way by half a dozen proxies fits, and all the subscriptions that there may be fit into memory.
+const MAX_KEPT_BYTES: usize = 2048;
 /// What the agent answers.
 pub(crate) const METHODS: [Method; 2] = [Method::Subscribe, Method::Publish];
 /// The event package that there is.

@@ -103,7 +103,7 @@ impl Publications {
         self.count
     }
 
-    /// The bytes of all documents, as they were sent.
+    /// The bytes of all documents, as they were sent or as they are passed on, whichever is more.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -403,10 +403,14 @@ fn document(request: &Request, limit: usize) -> Result<Option<Document>, Refusal
         return Err(refused(StatusCode::REQUEST_ENTITY_TOO_LARGE));
     }
     match Presence::parse(body) {
-        Ok(presence) => Ok(Some(Document {
-            presence,
-            bytes: body.len(),
-        })),
+        Ok(presence) => {
+            // Watchers get it as it is written again, which may take more: every quote becomes six bytes.
+            let bytes = presence.to_xml().len().max(body.len());
+            if bytes > limit {
+                return Err(refused(StatusCode::REQUEST_ENTITY_TOO_LARGE));
+            }
+            Ok(Some(Document { presence, bytes }))
+        }
         Err(error) => {
             tracing::debug!(%error, "a malformed presence document");
             Err(Refusal::bad_request("Malformed Presence Document"))

@@ -297,11 +297,11 @@ fn limits_are_told_with_503_and_what_is_there_can_still_be_refreshed() {
 #[test]
 fn the_bytes_of_all_documents_are_limited() {
     let mut lab = lab();
-    lab.publications.limits.bytes = document("open").len() * 2 - 1;
+    lab.publications.limits.bytes = passed_on(&document("open")) * 2 - 1;
     let tag = lab.initial(0, 600).tag;
     let refusal = lab.publish(0, TYPE, &document("open")).unwrap_err();
     assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
-    let longer = document("open").replace("<tuple", &format!("{}<tuple", " ".repeat(200)));
+    let longer = document("open").replace("<tuple", &format!("{}<tuple", " ".repeat(300)));
     let lines = format!("{TYPE}SIP-If-Match: {tag}\r\n");
     let refusal = lab.publish(0, &lines, &longer).unwrap_err();
     assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -309,10 +309,36 @@ fn the_bytes_of_all_documents_are_limited() {
     lab.assert_whole();
 }
 
+/// The bytes of a document as watchers get it.
+fn passed_on(document: &str) -> usize {
+    let presence = Presence::parse(document.as_bytes()).unwrap();
+    presence.to_xml().len()
+}
+
+#[test]
+fn a_document_that_grows_when_it_is_passed_on_counts_as_what_it_becomes() {
+    let mut lab = lab();
+    let end = format!("<note>{}</note></presence>", "'".repeat(500));
+    let quotes = document("open").replace("</presence>", &end);
+    let namespace = format!("<presence xmlns:x='urn:{}'", "x".repeat(200));
+    let end = format!("{}</presence>", "<x:y/>".repeat(10));
+    let declared = document("open")
+        .replace("<presence", &namespace)
+        .replace("</presence>", &end);
+    for document in [quotes, declared] {
+        assert!(document.len() < LIMITS.document_bytes, "{}", document.len());
+        let refusal = lab.publish(0, TYPE, &document).unwrap_err();
+        assert_eq!(refusal.status, StatusCode::REQUEST_ENTITY_TOO_LARGE);
+    }
+    assert!(lab.initial(0, 600).is_changed);
+    assert_eq!(lab.publications.bytes(), passed_on(&document("open")));
+    lab.assert_whole();
+}
+
 #[test]
 fn one_user_s_documents_are_no_larger_than_two_of_the_largest() {
     let mut lab = lab();
-    lab.publications.limits.document_bytes = document("open").len();
+    lab.publications.limits.document_bytes = passed_on(&document("open"));
     lab.publications.limits.per_address = 9;
     lab.publications.limits.per_source = 9;
     let tag = lab.initial(0, 600).tag;

@@ -14,7 +14,7 @@ use crate::policy::Expiry;
 /// | --- | --- | --- |
 /// | [`with_expires`](Self::with_expires) | 3600 s, from 60 s to 3600 s | RFC 3856 §6.4 has an hour as its default; below a minute, refreshes are all that a server does |
 /// | [`with_notify_interval`](Self::with_notify_interval) | 5 s | RFC 3856 §6.10 |
-/// | [`with_max_subscriptions`](Self::with_max_subscriptions) | 100,000; 5,000 from one address | at some 2 KB each that is 200 MB; an office behind one address fits, a flood does not |
+/// | [`with_max_subscriptions`](Self::with_max_subscriptions) | 100,000; 5,000 from one address | at some 2 KB each, and no more than some 6 KB, that is 200 MB; an office behind one address fits, a flood does not |
 /// | [`with_max_publications`](Self::with_max_publications) | 100,000; 5,000 from one address | the same; a user has ten at most, as contacts |
 /// | [`with_max_document_bytes`](Self::with_max_document_bytes) | 16 KiB | some hundred tuples; more is no presence |
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,8 @@ impl PresenceConfig {
         self
     }
 
-    /// Sets how many bytes a document may have that is published. A larger one is refused with 413. All of a user's
+    /// Sets how many bytes a document may have that is published, as it is sent and as it is passed on, where quotes and
+    /// line ends are escaped and namespaces declared where they are used. A larger one is refused with 413. All of a user's
     /// together may have twice as many, since each watcher gets all of them; beyond, 503.
     pub fn with_max_document_bytes(mut self, bytes: usize) -> Self {
         self.document_bytes = bytes;
