@@ -340,6 +340,85 @@ fn pings_of_either_kind_are_answered() {
 }
 
 #[test]
+fn a_message_in_fragments_with_pings_between_them_has_no_more_time_than_any() {
+    once(|network| async move {
+        let (_server, mut inbound) = server(&network);
+        let mut stream = browser(&network).await.into_inner();
+        let start = Instant::now();
+        let dribble = async {
+            // A masked text frame of no bytes that is not the last of its message.
+            let _ = stream.write_all(&[0x01, 0x80, 1, 2, 3, 4]).await;
+            // Masked pings: RFC 6455 §5.4 lets them stand between the fragments.
+            while stream.write_all(&[0x89, 0x80, 1, 2, 3, 4]).await.is_ok() {
+                sleep(Duration::from_secs(5)).await;
+            }
+        };
+        let reason = tokio::select! {
+            reason = closed(&mut inbound) => reason,
+            () = dribble => panic!("cut off before it was reported"),
+            () = sleep(Duration::from_secs(60)) => panic!("it has been unfinished for a minute"),
+        };
+        assert_eq!(reason, CloseReason::PartialMessage);
+        assert_eq!(start.elapsed().as_secs(), 10);
+    });
+}
+
+#[test]
+fn pings_however_they_are_cut_are_no_unfinished_message() {
+    once(|network| async move {
+        let config = TransportConfig {
+            web_socket_ping: None,
+            ..Default::default()
+        };
+        let (server, mut inbound) = server_with(&network, config);
+        let mut stream = browser(&network).await.into_inner();
+        for _ in 0..8 {
+            stream.write_all(&[0x89, 0x80, 1, 2]).await.unwrap();
+            sleep(Duration::from_secs(4)).await;
+            // The end of it, and the whole of another.
+            let cut = [3, 4, 0x89, 0x82, 1, 2, 3, 4, b'h', b'i'];
+            stream.write_all(&cut).await.unwrap();
+            sleep(Duration::from_secs(8)).await;
+        }
+        assert_eq!(server.metrics().connections_open, 1);
+        assert!(inbound.try_recv().is_none());
+        stream.write_all(&[0x89]).await.unwrap();
+        assert_eq!(closed(&mut inbound).await, CloseReason::PartialMessage);
+    });
+}
+
+#[test]
+fn pongs_for_a_peer_that_does_not_read_are_not_collected() {
+    once(|network| async move {
+        let bound = 64 * 1024;
+        let config = TransportConfig {
+            out_buffer_bytes: bound,
+            web_socket_ping: None,
+            ..Default::default()
+        };
+        let (_server, _inbound) = server_with(&network, config);
+        let mut stream = browser(&network).await.into_inner();
+        let mut ping = vec![0x89, 0x80 | 125, 0, 0, 0, 0];
+        ping.resize(ping.len() + 125, b'x');
+        let flood = ping.repeat(1_000);
+        for _ in 0..32 {
+            stream.write_all(&flood).await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
+        let mut received = 0;
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(Ok(length)) = timeout(Duration::from_secs(1), stream.read(&mut buffer)).await
+            && length > 0
+        {
+            received += length;
+        }
+        // What the network holds comes on top.
+        assert!(received > bound / 2, "{received}");
+        assert!(received < 1024 * 1024, "{received}");
+    });
+}
+
+#[test]
 fn a_slow_reader_is_cut_off() {
     once(|network| async move {
         let (server, mut inbound) = server(&network);

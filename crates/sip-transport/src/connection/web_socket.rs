@@ -5,11 +5,11 @@ use crate::{CloseReason, Destination, Stream, TransportConfig};
 use ::bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use sipora_message::{Limits, Message};
+use sipora_message::Message;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -40,11 +40,8 @@ impl WebSocket {
         stream: Box<dyn Stream>,
     ) -> io::Result<WebSocket> {
         let (stream, meter) = Metered::new(stream);
-        let socket = tokio_tungstenite::accept_hdr_async_with_config(
-            stream,
-            agree,
-            Some(limits(&config.message)),
-        );
+        let socket =
+            tokio_tungstenite::accept_hdr_async_with_config(stream, agree, Some(limits(config)));
         let socket = socket.await.map_err(io::Error::other)?;
         Ok(WebSocket { socket, meter })
     }
@@ -58,13 +55,10 @@ impl WebSocket {
         let request = ClientRequestBuilder::new(uri(config, destination)?)
             .with_sub_protocol(SUBPROTOCOL.to_str().unwrap_or_default());
         let (stream, meter) = Metered::new(stream);
-        let (socket, _) = tokio_tungstenite::client_async_with_config(
-            request,
-            stream,
-            Some(limits(&config.message)),
-        )
-        .await
-        .map_err(io::Error::other)?;
+        let (socket, _) =
+            tokio_tungstenite::client_async_with_config(request, stream, Some(limits(config)))
+                .await
+                .map_err(io::Error::other)?;
         Ok(WebSocket { socket, meter })
     }
 }
@@ -105,12 +99,16 @@ fn uri(config: &TransportConfig, destination: &Destination) -> io::Result<Uri> {
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("no address: {text}")))
 }
 
-fn limits(limits: &Limits) -> WebSocketConfig {
+fn limits(config: &TransportConfig) -> WebSocketConfig {
+    let limits = &config.message;
     let largest = limits.header_bytes.saturating_add(limits.body);
+    let waiting = config.out_buffer_bytes.saturating_add(FRAME_HEADERS);
     WebSocketConfig::default()
         .read_buffer_size(BUFFER)
-        // Everything is handed to the network at once, and one message at most waits for it.
+        // Everything is handed to the network at once. One message of ours at most waits for it, and pongs, which the library
+        // would collect without end for a peer that pings and does not read.
         .write_buffer_size(0)
+        .max_write_buffer_size(waiting)
         .max_message_size(Some(largest))
         .max_frame_size(Some(largest))
 }
@@ -162,7 +160,12 @@ async fn read(link: &Link<'_>, mut stream: SplitStream<Socket>, meter: &Meter) -
             }
         };
         let was_partial = meter.partial_since().is_some();
-        meter.message_ended();
+        match &next {
+            Some(Ok(Frame::Ping(payload) | Frame::Pong(payload))) => {
+                meter.control_frame_ended(control_frame_length(payload, link.is_accepted));
+            }
+            _ => meter.message_ended(),
+        }
         patience = config.idle_timeout;
         let taken = match next {
             Some(Ok(Frame::Text(text))) => take(link, text.into()).await,
@@ -212,8 +215,15 @@ fn ending(error: &Error, was_partial: bool) -> CloseReason {
         }
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => CloseReason::ByPeer,
         Error::Io(error) => CloseReason::Io(error.kind()),
+        Error::WriteBufferFull(_) => CloseReason::SlowReader,
         _ => CloseReason::Framing,
     }
+}
+
+/// RFC 6455 §5.2, §5.5: two bytes, the mask of a client, and 125 bytes at most.
+fn control_frame_length(payload: &Bytes, is_masked: bool) -> usize {
+    let mask = if is_masked { 4 } else { 0 };
+    payload.len().saturating_add(2 + mask)
 }
 
 /// Writes what is queued, one message after the other.
@@ -277,6 +287,8 @@ struct Meter {
     activity: Activity,
     /// Milliseconds since the start, and one more; zero for never.
     partial: AtomicU64,
+    /// Bytes that came since the last message, less those of control frames.
+    unfinished: AtomicUsize,
     written: AtomicU64,
     begun: Notify,
 }
@@ -287,8 +299,9 @@ impl Meter {
         u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    fn read(&self) {
+    fn read(&self, length: usize) {
         self.activity.touch();
+        self.unfinished.fetch_add(length, Ordering::Relaxed);
         let first =
             self.partial
                 .compare_exchange(0, self.elapsed(), Ordering::Relaxed, Ordering::Relaxed);
@@ -303,7 +316,9 @@ impl Meter {
     }
 
     fn wrote_within(&self, time: Duration) -> bool {
-        let ago = self.elapsed() - self.written.load(Ordering::Relaxed).min(self.elapsed());
+        let ago = self
+            .elapsed()
+            .saturating_sub(self.written.load(Ordering::Relaxed));
         u128::from(ago) < time.as_millis()
     }
 
@@ -313,7 +328,18 @@ impl Meter {
     }
 
     fn message_ended(&self) {
+        self.unfinished.store(0, Ordering::Relaxed);
         self.partial.store(0, Ordering::Relaxed);
+    }
+
+    /// RFC 6455 §5.4: such a frame may stand between the fragments of a message, which it does not finish.
+    fn control_frame_ended(&self, length: usize) {
+        let unfinished = self.unfinished.load(Ordering::Relaxed);
+        let unfinished = unfinished.saturating_sub(length);
+        self.unfinished.store(unfinished, Ordering::Relaxed);
+        if unfinished == 0 {
+            self.partial.store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -329,6 +355,7 @@ impl Metered {
         let meter = Arc::new(Meter {
             activity: Activity::new(),
             partial: AtomicU64::new(0),
+            unfinished: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             begun: Notify::new(),
         });
@@ -348,8 +375,9 @@ impl AsyncRead for Metered {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.meter.read();
+        let length = buffer.filled().len().saturating_sub(before);
+        if length > 0 {
+            self.meter.read(length);
         }
         Poll::Ready(Ok(()))
     }
@@ -380,3 +408,6 @@ const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("sip");
 
 /// Bytes read at once. The library's own would be 128 KiB a connection.
 const BUFFER: usize = 4 * 1024;
+
+/// What frames put before messages, with room to spare for some pongs.
+const FRAME_HEADERS: usize = 1024;
