@@ -20,8 +20,8 @@ pub struct TransportConfig {
     /// Connections in all, accepted and opened. Default 10,000: a quarter of a gigabyte when every one of them buffers a
     /// message, and under the usual limit of open files once that is raised for a server.
     pub max_connections: usize,
-    /// Accepted connections from one IP address. Default 2,500: an office behind one NAT fits; four addresses are needed
-    /// to fill the table.
+    /// Accepted connections from one source: an IPv4 address, or an IPv6 network of 64 bits, which is what one subscriber has.
+    /// Default 2,500: an office behind one NAT fits; four sources are needed to fill the table.
     pub max_connections_per_source: usize,
     /// Time to open a connection. Default 8 s: three retransmissions of a SYN (1, 3 and 7 s), a quarter of Timer B.
     pub connect_timeout: Duration,

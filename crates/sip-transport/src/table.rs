@@ -5,7 +5,7 @@ use crate::{CloseReason, DatagramSender, Destination, Flow, FlowId, OpenError, T
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::oneshot;
@@ -262,6 +262,7 @@ impl Table {
         let Some(source) = source else {
             return Ok(permit);
         };
+        let source = network(source);
         let mut count = self.sources.entry(source).or_insert(0);
         if *count >= limits.per_source {
             return Err(Refusal::PerSource);
@@ -317,6 +318,17 @@ impl Drop for Permit {
     }
 }
 
+/// What one peer has of IPv6 is a whole network of 64 bits.
+fn network(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
 /// Takes a lock. No code that holds one of ours can panic half-way through a change, so poison means nothing.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -362,6 +374,20 @@ mod tests {
             table.sources.is_empty(),
             "a source without connections is forgotten"
         );
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_are_one_source() {
+        let table = Arc::new(Table::default());
+        let from = |text: &str| table.admit(Some(text.parse().unwrap()), limits(10, 1));
+        let first = from("2001:db8::1").unwrap();
+        assert_eq!(
+            from("2001:db8::ffff:ffff:ffff:ffff").unwrap_err(),
+            Refusal::PerSource
+        );
+        let other = from("2001:db8:0:1::1").unwrap();
+        drop((first, other));
+        assert!(table.sources.is_empty());
     }
 
     #[test]

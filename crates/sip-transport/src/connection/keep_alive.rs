@@ -142,7 +142,10 @@ impl LineEnds {
 fn shortened(interval: Duration) -> Duration {
     let random = RandomState::new().hash_one(());
     let per_mille = u32::try_from(800 + random % 201).unwrap_or(1_000);
-    interval * per_mille / 1_000
+    // What does not fit would be some hundred million years.
+    interval
+        .checked_mul(per_mille)
+        .map_or(interval, |product| product / 1_000)
 }
 
 #[cfg(test)]
@@ -174,6 +177,12 @@ mod tests {
         assert_eq!(line_ends.single(&keep_alive), Meaning::Other);
         assert_eq!(line_ends.double(&keep_alive), Meaning::Other);
         assert_eq!(line_ends.single(&keep_alive), Meaning::Ping);
+    }
+
+    #[test]
+    fn an_interval_beyond_all_reason_is_none_that_overflows() {
+        assert!(shortened(Duration::MAX) <= Duration::MAX);
+        assert_eq!(shortened(Duration::ZERO), Duration::ZERO);
     }
 
     #[test]

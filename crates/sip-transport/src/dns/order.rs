@@ -63,10 +63,15 @@ pub(super) fn services(
         return Vec::new();
     };
     let order = first.0;
-    std::iter::once(first)
-        .chain(matching.take_while(|(of, _, _)| *of == order))
-        .map(|(_, transport, name)| Service { transport, name })
-        .collect()
+    let same_order = std::iter::once(first).chain(matching.take_while(|(of, _, _)| *of == order));
+    let mut services: Vec<Service> = Vec::new();
+    for (_, transport, name) in same_order {
+        let service = Service { transport, name };
+        if services.len() < MOST_SERVICES && !services.contains(&service) {
+            services.push(service);
+        }
+    }
+    services
 }
 
 fn service(field: &str) -> Option<Transport> {
@@ -115,6 +120,10 @@ pub(super) fn servers(records: Vec<Srv>, mut random: impl FnMut(u64) -> u64) -> 
     ordered
 }
 
+/// Services that are looked up for one domain. There are five that anybody has; whoever writes a zone must not make us ask as
+/// many questions as it has records.
+const MOST_SERVICES: usize = 8;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +152,19 @@ mod tests {
             .into_iter()
             .map(|service| service.transport)
             .collect()
+    }
+
+    #[test]
+    fn a_zone_of_a_thousand_services_makes_no_thousand_lookups() {
+        let record = |number: u16| Naptr {
+            replacement: format!("_sip._udp.{}.example.com", number / 2),
+            ..naptr(10, number, "SIP+D2U")
+        };
+        let found = services((0..1_000).rev().map(record).collect(), |_| true);
+        let names: Vec<_> = found.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names.len(), MOST_SERVICES);
+        assert_eq!(names[0], "_sip._udp.0.example.com");
+        assert_eq!(names[1], "_sip._udp.1.example.com", "each once");
     }
 
     #[test]
