@@ -206,6 +206,10 @@ impl Registrar {
         let applied = match applied {
             Ok(applied) => applied,
             Err(error) => {
+                if matches!(error, ChangeError::Failed(_)) {
+                    // What a store failed to report it may have done all the same.
+                    self.tell_watchers(incoming);
+                }
                 let out_of_order = matches!(error, ChangeError::OutOfOrder { .. });
                 let refusal = self.shared.answers.change_refused(context, error);
                 if !out_of_order {
@@ -228,11 +232,15 @@ impl Registrar {
             "registered"
         );
         self.schedule_sweep(context);
+        self.tell_watchers(incoming);
+        self.list(context, incoming, &applied.bindings);
+    }
+
+    fn tell_watchers(&self, incoming: &IncomingRequest) {
         let to = incoming.request.headers().to().ok();
         if let Some(address) = to.and_then(|to| AddressOfRecord::from_uri(to.uri())) {
             self.shared.changes.tell(&address);
         }
-        self.list(context, incoming, &applied.bindings);
     }
 
     fn listed(
@@ -287,6 +295,7 @@ impl Registrar {
                 Err(refusal) => self.refuse(context, incoming, &refusal),
             },
             Outcome::Found(_) | Outcome::Lost => {
+                self.tell_watchers(incoming);
                 let refusal = self
                     .shared
                     .answers

@@ -271,11 +271,17 @@ async fn a_store_that_fails_or_breaks_lets_nobody_watch_and_is_no_news() {
 struct Raced {
     inner: MemoryStore,
     coming: Mutex<Option<Change>>,
+    /// What it has done it calls a failure.
+    is_liar: bool,
 }
 
 impl LocationStore for Raced {
     fn apply(&self, change: Change, now: Timestamp) -> Answer<Result<Applied, ChangeError>> {
-        self.inner.apply(change, now)
+        let applied = self.inner.apply(change, now);
+        match self.is_liar {
+            true => Answer::Now(Err(StoreError::new("the answer was lost").into())),
+            false => applied,
+        }
     }
 
     fn bindings(
@@ -345,6 +351,28 @@ async fn a_change_right_after_a_subscribe_has_asked_the_store_is_not_missed() {
         last = told;
     }
     assert_eq!(last.basic(), Some(Basic::Open));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_the_store_made_and_called_a_failure_is_seen() {
+    let store = Raced {
+        is_liar: true,
+        ..Raced::default()
+    };
+    let mut lab = lab(|config| {
+        config
+            .with_domain("example.com")
+            .without_authentication()
+            .with_location_store(Arc::new(store))
+    })
+    .await;
+    let mut watcher = Watcher::new(&lab.network, "192.0.2.21:5060");
+    watcher.watch().await;
+    assert_eq!(watcher.basic().await, Some(Basic::Closed));
+    let asked = register(1).contact("<sip:a@192.0.2.7>");
+    assert_eq!(status(&lab.phone.ask(&asked).await), 500);
+    let told = watcher.told(6).await.expect("the change");
+    assert_eq!(told.basic(), Some(Basic::Open));
 }
 
 /// Users behind a wire.
