@@ -3,12 +3,13 @@
 use crate::timers::Tick;
 use sipora_transport::{Destination, Transport};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
 use std::net::SocketAddr;
 
 /// Remembers targets until their time is over.
 #[derive(Debug)]
 pub(crate) struct Avoided {
-    targets: BTreeMap<(Transport, SocketAddr), Entry>,
+    targets: BTreeMap<Key, Entry>,
     most: usize,
     /// Entries at which those that are over are swept out.
     sweep_at: usize,
@@ -90,8 +91,21 @@ impl Avoided {
     }
 }
 
-fn key(target: &Destination) -> (Transport, SocketAddr) {
-    (target.transport, target.address)
+type Key = (Transport, SocketAddr, u64);
+
+/// Where the server has to prove a name, that counts too: whoever gives a name of their own this address would make the
+/// handshake fail, and must not keep others from it. A hash takes its place, as a name may be long.
+fn key(target: &Destination) -> Key {
+    let name = target.server_name.as_deref();
+    let name = name.filter(|_| target.transport.is_secure());
+    let hash = name.map_or(0, |name| {
+        let mut hasher = DefaultHasher::new();
+        for byte in name.bytes() {
+            hasher.write_u8(byte.to_ascii_lowercase());
+        }
+        hasher.finish()
+    });
+    (target.transport, target.address, hash)
 }
 
 const SWEEP_FROM: usize = 64;
@@ -101,6 +115,28 @@ mod tests {
     use super::*;
     use crate::timers::Clock;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_name_that_the_certificate_does_not_carry_is_held_against_no_other_name() {
+        let start = Instant::now();
+        let mut clock = Clock::default();
+        let mut avoided = Avoided::new(100);
+        let target = |transport: Transport, name: &str| Destination {
+            transport,
+            address: ([192, 0, 2, 1], 5061).into(),
+            server_name: Some(name.into()),
+        };
+        let until = clock.after(start, Duration::from_secs(30));
+        let now = clock.now(start);
+        for transport in [Transport::Tls, Transport::Tcp] {
+            avoided.insert(now, &target(transport, "Stranger.example"), until, true);
+        }
+        assert!(avoided.contains(now, &target(Transport::Tls, "stranger.example")));
+        assert!(!avoided.contains(now, &target(Transport::Tls, "example.com")));
+        assert!(avoided.contains(now, &target(Transport::Tcp, "example.com")));
+        avoided.remove(&target(Transport::Tls, "example.com"));
+        assert!(avoided.contains(now, &target(Transport::Tls, "stranger.example")));
+    }
 
     #[test]
     fn the_table_keeps_within_its_cap_and_forgets_what_is_over() {
