@@ -1,4 +1,5 @@
-//! A SIP client: registration, instant messages, OPTIONS and raw requests with digest authentication.
+//! A SIP client: registration, instant messages, subscriptions, presence and other published state, OPTIONS and raw
+//! requests, with digest authentication.
 //!
 //! The two main types are [`SessionManagerBuilder`], which opens the sockets, and [`SessionCoordinator`], which is the
 //! running client; what it does is the trait [`SipClient`]. A registration lives as long as its [`RegistrationHandle`].
@@ -63,7 +64,7 @@
 //! | RFC 5626 §4.5, back-off | [`SessionManagerBuilder::with_registration_backoff`] |
 //!
 //! Transactions are `sipora-transaction-core`'s, flows `sipora-transport`'s, the grammar `sipora-message`'s, which is
-//! re-exported as [`message`].
+//! re-exported as the module `message`.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -98,14 +99,16 @@ pub use subscription::{
 };
 pub use watcher::{SubscribeAnswer, Watcher, WatcherEnd};
 
-pub use sipora_auth::Credentials;
+pub use sipora_auth::{AuthError, Credentials};
 pub use sipora_dialog_core::{
     ApiError, BodyRefusal, CustomPackage, EventPackage, Forking, MessageSummaryPackage,
     PresencePackage, Resubscribe, SubscriptionEnd, SubscriptionState, TerminationReason,
     TransactionId,
 };
 pub use sipora_message as message;
-pub use sipora_message::{HeaderName, Method, Request, StatusCode, Uri};
+pub use sipora_message::{
+    HeaderName, Method, Request, RequestBuilder, Response, StatusCode, SubscriptionPhase, Uri,
+};
 pub use sipora_transaction_core::{
     Direction, IdSource, MessageObserver, Metrics, Timers, TransportFailure,
 };
@@ -116,7 +119,7 @@ pub use sipora_transport::{
     TlsConfig, TlsError, TlsProvider, TokioNetwork, Transport,
 };
 
-/// The program of this crate's README.
-#[cfg(doctest)]
+/// The programs of this crate's README.
+#[cfg(all(doctest, feature = "pidf"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

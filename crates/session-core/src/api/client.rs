@@ -11,8 +11,8 @@ use crate::{
     SipResponse, SubscriptionHandle,
 };
 
-/// Does what a SIP client does outside calls: it registers, asks for capabilities, and sends messages and requests of its
-/// own making.
+/// Does what a SIP client does outside calls: it registers, asks for capabilities, subscribes, publishes, and sends messages
+/// and requests of its own making.
 ///
 /// Implemented for [`SessionCoordinator`](crate::SessionCoordinator) and for an `Arc` of whatever implements it, so that
 /// `Arc<SessionCoordinator>` and `Arc<dyn SipClient>` are clients too. On a coordinator that was built without
@@ -30,14 +30,20 @@ use crate::{
 /// | [`Error::InvalidUri`] | an argument is no URI of the kind needed; names argument, place and reason | no |
 /// | [`Error::InvalidRequest`] | a raw request or a message cannot be sent as it is; names the header | no |
 /// | [`Error::NotImplemented`] | the next hop wants a transport that this version does not speak, such as TLS | no |
-/// | [`Error::Rejected`] | `register`: a final answer that is no 2xx | yes |
-/// | [`Error::AuthenticationFailed`] | `register`: credentials were there, and 401 or 407 is the final answer | yes |
-/// | [`Error::ProtocolError`] | `register`: a 2xx that grants nothing | yes |
+/// | [`Error::Rejected`] | `register`, `subscribe`, `publish`: a final answer that is no 2xx | yes |
+/// | [`Error::AuthenticationFailed`] | `register`, `subscribe`, `publish`: credentials were there, and 401 or 407 is the final answer | yes |
+/// | [`Error::ProtocolError`] | `register`, `publish`: a 2xx that grants nothing; `publish`: one without entity tag | yes |
 /// | [`Error::Timeout`] | no final answer in time | perhaps |
 /// | [`Error::Transport`] | the target cannot be resolved or reached | perhaps |
-/// | [`Error::Busy`] | too many requests are in flight | no |
+/// | [`Error::Busy`] | too many requests are in flight, or too many subscriptions live | no |
 /// | [`Error::RegistrationEnded`] | a [`RegistrationHandle`] whose registration was refused for good; names the cause | no |
-/// | [`Error::Closed`] | the coordinator was shut down | perhaps |
+/// | [`Error::Closed`] | the coordinator was shut down, or what a handle stands for has ended | perhaps |
+///
+/// # Who sends
+///
+/// [`register`] names its user itself. What else is sent comes from the builder's identity ([`with_identity`]); without one
+/// From is `sip:anonymous@anonymous.invalid`, which servers that relay, tell and take state for their own users alone answer
+/// with 403, even where the credentials are right.
 ///
 /// # URIs
 ///
@@ -58,6 +64,7 @@ use crate::{
 /// itself.
 ///
 /// [`enable_sip_client`]: crate::SessionManagerBuilder::enable_sip_client
+/// [`with_identity`]: crate::SessionManagerBuilder::with_identity
 /// [`register`]: SipClient::register
 /// [`Error::NotSupported`]: crate::Error::NotSupported
 /// [`Error::InvalidRequest`]: crate::Error::InvalidRequest
@@ -122,7 +129,8 @@ pub trait SipClient: Send + Sync {
 
     /// Asks `target_uri` what it can do, with OPTIONS (RFC 3261 §11), and gives its final answer.
     ///
-    /// From is the builder's identity. The builder's request timeout, 32 s by default, bounds the whole.
+    /// From is the builder's identity ([`with_identity`](crate::SessionManagerBuilder::with_identity)). The
+    /// builder's request timeout, 32 s by default, bounds the whole.
     ///
     /// # Errors
     ///
@@ -133,8 +141,9 @@ pub trait SipClient: Send + Sync {
     ///
     /// - `content_type`: what `body` is; `text/plain;charset=UTF-8` unless given. Any type is sent.
     ///
-    /// From is the builder's identity. A challenge of a proxy or of the receiver is answered with the builder's
-    /// credentials; where none fit, the 401 or 407 is the answer. A message too large for a datagram goes over TCP.
+    /// From is the builder's identity ([`with_identity`](crate::SessionManagerBuilder::with_identity)). A challenge of a
+    /// proxy or of the receiver is answered with the builder's credentials; where none fit, the 401 or 407 is the answer. A
+    /// message too large for a datagram goes over TCP.
     ///
     /// A 2xx says that the receiver's user agent has the message (202: that a relay keeps it for later), not that anybody
     /// has read it. After [`Timeout`](crate::Error::Timeout) and [`Transport`](crate::Error::Transport) nobody knows
@@ -215,7 +224,8 @@ pub trait SipClient: Send + Sync {
     /// ```
     ///
     /// It returns when the notifier has accepted, with a 2xx or, where that is lost, a NOTIFY; the state may still be
-    /// [pending](crate::SubscriptionState::Pending). From is the builder's identity, Contact leads to this coordinator.
+    /// [pending](crate::SubscriptionState::Pending). From is the builder's
+    /// identity ([`with_identity`](crate::SessionManagerBuilder::with_identity)), Contact leads to this coordinator.
     /// Challenges are answered with the builder's credentials, a 423 with its Min-Expires, once. An expiry of zero asks for
     /// the present state alone. 10,000 subscriptions may live at once; then [`Busy`](crate::Error::Busy).
     ///
@@ -237,8 +247,8 @@ pub trait SipClient: Send + Sync {
 
     /// Publishes `body` as the state of `target_uri` in `event` for `expires` seconds, and keeps it published (RFC 3903).
     ///
-    /// From is the builder's identity. Challenges are answered with the builder's credentials, a 423 with its Min-Expires,
-    /// once.
+    /// From is the builder's identity ([`with_identity`](crate::SessionManagerBuilder::with_identity)). Challenges are
+    /// answered with the builder's credentials, a 423 with its Min-Expires, once.
     ///
     /// # Errors
     ///
