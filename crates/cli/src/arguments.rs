@@ -12,7 +12,7 @@ use crate::register::RegisterArguments;
 use crate::serve::ServeArguments;
 use crate::subscribe::SubscribeArguments;
 
-/// A SIP registrar (RFC 3261), and a SIP client for the command line.
+/// A SIP server that registers users, carries their messages and tells of their presence, and a SIP client for the command line.
 #[derive(Debug, Parser)]
 #[command(name = "sipora", version, after_help = EXIT_STATUSES)]
 pub(crate) struct Arguments {
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a registrar
+    /// Run a registrar, message relay and presence agent
     Serve(ServeArguments),
     /// Ask a SIP server or user what it can do (OPTIONS)
     Options(OptionsArguments),
@@ -123,7 +123,7 @@ Exit status:
 pub(crate) const SUBSCRIBER_EXIT_STATUSES: &str = "\
 Exit status:
   0  ended by --count, SIGINT or SIGTERM, and unsubscribed; with --expires 0, told the state
-  1  the final answer was not a 2xx, or the notifier ended the subscription
+  1  the final answer was not a 2xx, or the notifier ended the subscription for good or before --count
   2  wrong usage, or a local error
   3  no answer or no notification, or stopped by a signal before the answer came";
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipora_session_core::message::{Host, Uri};
+use sipora_session_core::message::{HeaderName, Host, Uri};
 use sipora_session_core::{
     Credentials, Error, SessionCoordinator, SessionManagerBuilder, SipResponse,
 };
@@ -115,6 +115,14 @@ impl Client {
 
     /// Says that a final answer is none that was wished for, and what may help.
     pub(crate) fn refusal(&self, response: &SipResponse) -> Failure {
+        if let Some(realm) = refusing_realm(response).filter(|_| self.has_credentials) {
+            return Failure::Refused(format!(
+                "{}: authentication failed: the credentials for realm \"{realm}\" were rejected ({} {})",
+                self.peer,
+                response.status(),
+                response.reason()
+            ));
+        }
         let mut text = format!(
             "{} answered {} {}",
             self.peer,
@@ -135,6 +143,25 @@ impl Client {
         }
         Failure::Refused(text)
     }
+}
+
+/// Gives the realm that asks for credentials though it was sent some that fit: those of the command line fit every realm. A
+/// challenge that cannot be answered, such as one by an algorithm that nobody here knows, is none.
+fn refusing_realm(response: &SipResponse) -> Option<String> {
+    let name = match response.status().as_u16() {
+        401 => HeaderName::WwwAuthenticate,
+        407 => HeaderName::ProxyAuthenticate,
+        _ => return None,
+    };
+    let challenges = response.message().headers();
+    let mut challenges = challenges.challenges(&name).flatten();
+    let challenge = challenges.find(|challenge| {
+        let algorithm = challenge.param("algorithm");
+        let algorithm = algorithm.as_deref().unwrap_or("MD5").to_ascii_uppercase();
+        let plain = algorithm.strip_suffix("-SESS").unwrap_or(&algorithm);
+        challenge.is("Digest") && ["MD5", "SHA-256", "SHA-512-256"].contains(&plain)
+    })?;
+    challenge.param("realm").map(|realm| realm.into_owned())
 }
 
 /// Reads a SIP or SIPS URI; `what` names the argument that it came from.

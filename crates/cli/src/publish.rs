@@ -231,6 +231,9 @@ impl Publisher<'_> {
         let removal = tokio::time::timeout(GOODBYE, publication.remove()).await;
         let problem = match removal {
             Ok(Ok(())) => return self.note(&self.removed()),
+            Ok(Err(error)) if is_gone(&error) => {
+                return self.note(&format!("already ended at the server: {}", self.target));
+            }
             Ok(Err(error)) => self.client.failure(&error),
             Err(_) => Failure::NoAnswer(format!("{}: no final answer", self.target)),
         };
@@ -370,6 +373,13 @@ fn granted(response: &SipResponse) -> (Option<u32>, Option<String>) {
 }
 
 const PRESENCE: &str = "presence";
+
+/// Tells whether a refusal to remove says that nothing is there to be removed: the state (412) or, at a server that was
+/// started again without presence, all of it (405).
+fn is_gone(error: &Error) -> bool {
+    let status = error.response().map(|response| response.status().as_u16());
+    matches!(status, Some(GONE | 405))
+}
 
 /// 412 (Conditional Request Failed), RFC 3903 §11.2.1.
 const GONE: u16 = 412;

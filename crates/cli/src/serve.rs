@@ -40,7 +40,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "no_auth")]
     users: Option<PathBuf>,
 
-    /// Let any user of a served domain register, without a password
+    /// Let anybody register any user of a served domain, send messages to them, watch and publish, without a password
     #[arg(long)]
     no_auth: bool,
 

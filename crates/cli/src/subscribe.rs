@@ -1,12 +1,12 @@
 //! `sipora subscribe`: subscribes to an event, and prints what its notifier tells.
 
 use std::io::{self, Write};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use sipora_session_core::message::Uri;
 use sipora_session_core::{
-    Notification, Resubscribe, SipClient, SipResponse, SubscriptionEnd, SubscriptionHandle,
+    Error, Notification, Resubscribe, SipClient, SipResponse, SubscriptionEnd, SubscriptionHandle,
     SubscriptionState,
 };
 
@@ -64,10 +64,12 @@ pub(crate) async fn run(arguments: SubscribeArguments) -> Result<(), Failure> {
     // Before anything is subscribed to: a signal from here on means to unsubscribe.
     let mut signals = Signals::listen()?;
     let client = Client::start(&arguments.client, target.clone(), identity.as_ref()).await?;
-    let watch = Watch {
+    let mut watch = Watch {
         arguments: &arguments,
         target: &target,
         client: &client,
+        told: 0,
+        ends_in_line: true,
     };
     let result = watch.run(&mut signals).await;
     client.close().await;
@@ -78,32 +80,120 @@ struct Watch<'a> {
     arguments: &'a SubscribeArguments,
     target: &'a Uri,
     client: &'a Client,
+    /// How many notifications were printed.
+    told: u64,
+    /// Whether the body that --raw printed last had an end of line at its end.
+    ends_in_line: bool,
 }
 
 impl Watch<'_> {
-    async fn run(&self, signals: &mut Signals) -> Result<(), Failure> {
-        let SubscribeArguments { event, expires, .. } = self.arguments;
-        let coordinator = &self.client.coordinator;
-        let subscribing = coordinator.subscribe(self.target.as_str(), event, *expires);
-        let mut subscription = match signals.or(subscribing).await {
+    async fn run(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        let mut subscription = match signals.or(self.subscribe()).await {
             Ok(Ok(subscription)) => subscription,
             Ok(Err(error)) => return self.print(self.client.failed(&error)),
             Err(stopped) => return self.print(Report::failure(stopped, None)),
         };
         self.print(accepted(&subscription))?;
-        let mut told = 0;
-        while self.arguments.count.is_none_or(|count| told < count) {
+        let mut pace = Pace::default();
+        loop {
+            let began = Instant::now();
+            if !self.follow(&mut subscription, signals).await? {
+                return self.unsubscribe(&subscription).await;
+            }
+            let state = subscription.state();
+            let Some((reason, wait)) = self.comes_again(&state) else {
+                return self.ended(&state);
+            };
+            pace.has_lasted(began.elapsed());
+            let why = format!("{} ended the subscription: {reason}", self.target);
+            subscription = match self.subscribe_again(why, wait, &mut pace, signals).await? {
+                Some(subscription) => subscription,
+                None => return Ok(()),
+            };
+        }
+    }
+
+    /// Prints what is told until the subscription is over, which is true, or nobody wants to hear more.
+    async fn follow(
+        &mut self,
+        subscription: &mut SubscriptionHandle,
+        signals: &mut Signals,
+    ) -> Result<bool, Failure> {
+        while self.arguments.count.is_none_or(|count| self.told < count) {
             let notification = tokio::select! {
                 notification = subscription.next() => notification,
-                _ = signals.next() => break,
+                _ = signals.next() => return Ok(false),
             };
             let Some(notification) = notification else {
-                return self.ended(&subscription.state());
+                return Ok(true);
             };
-            told += 1;
+            self.told += 1;
             self.show(&notification)?;
         }
-        self.unsubscribe(&subscription).await
+        Ok(false)
+    }
+
+    async fn subscribe(&self) -> Result<SubscriptionHandle, Error> {
+        let SubscribeArguments { event, expires, .. } = self.arguments;
+        let coordinator = &self.client.coordinator;
+        coordinator
+            .subscribe(self.target.as_str(), event, *expires)
+            .await
+    }
+
+    /// Tells why a notifier ended the subscription, and how long it wants to be left alone, where it wants another
+    /// (RFC 6665 §4.1.3). Who counts notifications or wants the present state alone has an end in mind.
+    fn comes_again(&self, state: &SubscriptionState) -> Option<(String, Duration)> {
+        if self.arguments.count.is_some() || self.arguments.expires == 0 {
+            return None;
+        }
+        let SubscriptionState::Terminated(end @ SubscriptionEnd::ByNotifier { reason, .. }) = state
+        else {
+            return None;
+        };
+        let wait = match end.resubscribe() {
+            Some(Resubscribe::Now) => Duration::ZERO,
+            Some(Resubscribe::After(wait)) => wait,
+            _ => return None,
+        };
+        Some((reason.to_string(), wait))
+    }
+
+    /// Subscribes anew until that is accepted, or refused for good; none where a signal came first.
+    async fn subscribe_again(
+        &self,
+        mut why: String,
+        mut wait: Duration,
+        pace: &mut Pace,
+        signals: &mut Signals,
+    ) -> Result<Option<SubscriptionHandle>, Failure> {
+        loop {
+            let pause = wait.max(pace.next());
+            self.note(&match pause.as_secs() {
+                0 => format!("{why}; subscribing again"),
+                seconds => format!("{why}; subscribing again in {seconds} s"),
+            })?;
+            let attempt = async {
+                tokio::time::sleep(pause).await;
+                self.subscribe().await
+            };
+            let error = tokio::select! {
+                attempt = attempt => match attempt {
+                    Ok(subscription) => {
+                        self.note(&self.subscribed("subscribed again", &accepted(&subscription)))?;
+                        return Ok(Some(subscription));
+                    }
+                    Err(error) => error,
+                },
+                _ = signals.next() => return Ok(None),
+            };
+            let failure = self.client.failure(&error);
+            if !error.is_temporary() {
+                return Err(failure.in_context("could not subscribe again"));
+            }
+            why = failure.to_string();
+            wait = error.retry_after().unwrap_or_default();
+        }
     }
 
     /// Ends the subscription. What else is told meanwhile is nobody's wish any more.
@@ -115,6 +205,9 @@ impl Watch<'_> {
         let end = tokio::time::timeout(GOODBYE, subscription.terminate()).await;
         let problem = match end {
             Ok(Ok(())) => return self.note(&format!("unsubscribed from {}", self.target)),
+            Ok(Err(error)) if is_gone(&error) => {
+                return self.note(&format!("already ended at the server: {}", self.target));
+            }
             Ok(Err(error)) => self.client.failure(&error),
             Err(_) => Failure::NoAnswer(format!("{}: no answer, or no last NOTIFY", self.target)),
         };
@@ -162,26 +255,26 @@ impl Watch<'_> {
         // Who only asks once sees the state, and needs no promise of more.
         let is_said = report.is_success() && self.arguments.expires > 0;
         if is_said && self.arguments.raw {
-            return self.note(&self.subscribed(&report));
+            return self.note(&self.subscribed("subscribed", &report));
         }
         report.print(self.arguments.client.json, |report, out| match is_said {
-            true => writeln!(out, "{}", self.subscribed(report)),
+            true => writeln!(out, "{}", self.subscribed("subscribed", report)),
             false => Ok(()),
         })
     }
 
-    fn subscribed(&self, report: &Report) -> String {
-        let mut line = format!("subscribed to {} of {}", self.arguments.event, self.target);
+    fn subscribed(&self, what: &str, report: &Report) -> String {
+        let mut line = format!("{what} to {} of {}", self.arguments.event, self.target);
         if let Some(seconds) = report.expires {
             line.push_str(&format!(" for {seconds} s"));
         }
         line
     }
 
-    fn show(&self, notification: &Notification) -> Result<(), Failure> {
+    fn show(&mut self, notification: &Notification) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         if self.arguments.raw {
-            out.write_all(notification.body())?;
+            self.ends_in_line = write_raw(&mut out, notification.body(), self.ends_in_line)?;
             return Ok(out.flush()?);
         }
         let notified = Notified::new(notification);
@@ -207,6 +300,51 @@ impl Watch<'_> {
     }
 }
 
+/// Paces subscriptions that take each other's place: a notifier that ends each at once is not asked all the time.
+#[derive(Debug, Default)]
+struct Pace {
+    attempts: u32,
+}
+
+impl Pace {
+    /// Gives the pause before the next SUBSCRIBE: none at first, then 1 s, 2 s and so on up to a minute.
+    fn next(&mut self) -> Duration {
+        let seconds = match self.attempts {
+            0 => 0,
+            attempts => 1 << (attempts - 1).min(6),
+        };
+        self.attempts = self.attempts.saturating_add(1);
+        Duration::from_secs(seconds).min(LONGEST_PAUSE)
+    }
+
+    /// Begins from the start after a subscription that was of use.
+    fn has_lasted(&mut self, time: Duration) {
+        if time >= LONGEST_PAUSE {
+            self.attempts = 0;
+        }
+    }
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Tells whether a refusal to end a subscription says that there is none any more (RFC 6665 §4.1.2.2).
+fn is_gone(error: &Error) -> bool {
+    let status = error.response().map(|response| response.status().as_u16());
+    status == Some(481)
+}
+
+/// Writes a body as it came, on a line of its own; gives whether it ends its last line. Nothing follows the last body.
+fn write_raw(out: &mut impl Write, body: &[u8], is_new_line: bool) -> io::Result<bool> {
+    let Some(last) = body.last() else {
+        return Ok(is_new_line);
+    };
+    if !is_new_line {
+        out.write_all(b"\n")?;
+    }
+    out.write_all(body)?;
+    Ok(*last == b'\n')
+}
+
 /// Reports that the notifier has accepted: by a 2xx, or by a NOTIFY where that was lost.
 fn accepted(subscription: &SubscriptionHandle) -> Report {
     let Some(response) = subscription.response() else {
@@ -221,7 +359,30 @@ fn accepted(subscription: &SubscriptionHandle) -> Report {
 mod tests {
     use clap::Parser;
 
+    use super::*;
     use crate::arguments::Arguments;
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_begin_anew_after_a_subscription_that_lasted() {
+        let mut pace = Pace::default();
+        let mut pauses =
+            |count: usize| -> Vec<u64> { (0..count).map(|_| pace.next().as_secs()).collect() };
+        assert_eq!(pauses(9), [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+        pace.has_lasted(Duration::from_secs(59));
+        assert_eq!(pace.next(), LONGEST_PAUSE);
+        pace.has_lasted(Duration::from_secs(60));
+        assert_eq!(pace.next(), Duration::ZERO);
+    }
+
+    #[test]
+    fn raw_bodies_begin_on_lines_of_their_own_and_are_else_as_they_came() {
+        let mut out = Vec::new();
+        let mut is_new_line = true;
+        for body in ["<a/>", "", "<b/>\r\n", "<c/>\n", "<d/>"] {
+            is_new_line = write_raw(&mut out, body.as_bytes(), is_new_line).unwrap();
+        }
+        assert_eq!(out, b"<a/>\n<b/>\r\n<c/>\n<d/>");
+    }
 
     #[test]
     fn what_makes_no_sense_is_wrong_usage() {

@@ -190,6 +190,30 @@ fn who_is_not_known_to_the_server_is_told_how_to_be() {
 }
 
 #[test]
+fn a_wrong_password_is_called_one_in_the_words_of_every_command() {
+    let chat = Chat::start();
+    let wrong = write(chat.server.files.path(), "wrong", "looking-glass");
+    let bob = chat.bob();
+    for arguments in [
+        &["message", bob.as_str(), "hello"][..],
+        &["options", &bob],
+        &["subscribe", &bob],
+    ] {
+        let mut command = Command::new(SIPORA);
+        command
+            .args(arguments)
+            .args(["--user", "alice", "--password-file"])
+            .arg(&wrong);
+        let outcome = run(&mut command, PATIENCE);
+        assert_eq!(outcome.code(), 1, "{outcome}");
+        let words =
+            ": authentication failed: the credentials for realm \"127.0.0.1\" were rejected (40";
+        assert!(outcome.stderr.contains(words), "{outcome}");
+        assert_eq!(outcome.error_lines().len(), 1, "{outcome}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_status_2_and_silence_status_3() {
     for arguments in [
         &["message", "bob", "hello"][..],

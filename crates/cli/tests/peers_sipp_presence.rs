@@ -76,7 +76,7 @@ fn a_notify_before_its_2xx_a_document_without_sense_and_an_end_for_some_time() {
     }
     let _turn = turn();
     for (mode, transport) in MODES {
-        let arguments = ["subscribe", "--expires", "600"];
+        let arguments = ["subscribe", "--expires", "600", "--count", "99"];
         let outcome = Call::start("notify.xml", mode, transport, &arguments).end();
         assert_eq!(outcome.code(), 1, "{outcome}");
         let lines: Vec<&str> = outcome

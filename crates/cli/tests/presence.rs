@@ -12,7 +12,7 @@ mod common;
 use std::net::UdpSocket;
 use std::process::Command;
 
-use common::{Outcome, PATIENCE, Process, SIPORA, Server, password_of, run, sipora, write};
+use common::{DOMAIN, Outcome, PATIENCE, Process, SIPORA, Server, password_of, run, sipora, write};
 use serde_json::Value;
 
 /// A server with alice, who watches, and bob, who is watched; NOTIFYs follow each other at once.
@@ -46,6 +46,33 @@ impl Users {
 
     fn watch(&self, transport: &str, arguments: &[&str]) -> Process {
         Process::start(&mut self.command("subscribe", "alice", transport, arguments))
+    }
+
+    /// Starts the server again, at the UDP port that it had, when it has ended.
+    fn restart(self, arguments: &[&str]) -> Users {
+        let Server {
+            process,
+            udp,
+            tcp,
+            files,
+        } = self.server;
+        process.wait(PATIENCE);
+        let mut command = Command::new(SIPORA);
+        command
+            .args(["serve", "--listen", &format!("udp:{udp}")])
+            .args(["--domain", DOMAIN, "--users"])
+            .arg(files.path().join("users"))
+            .args(arguments);
+        let process = Process::start(&mut command);
+        wait(&process, "listening on udp ");
+        Users {
+            server: Server {
+                process,
+                udp,
+                tcp,
+                files,
+            },
+        }
     }
 
     fn publish(&self, arguments: &[&str]) -> Outcome {
@@ -133,9 +160,63 @@ fn raw_prints_the_bodies_and_nothing_else() {
 }
 
 #[test]
-fn a_server_that_ends_tells_its_watchers_to_come_again() {
+fn a_watcher_comes_again_when_its_server_was_restarted() {
+    let mut users = Users::start();
+    let watcher = users.watch("udp", &[]);
+    wait(&watcher, " is closed");
+    users.server.process.signal("TERM");
+    wait(&watcher, "deactivated; subscribing again");
+    // Until the server is there again, tries fail, and pauses grow.
+    wait(&watcher, "; subscribing again in 1 s");
+    let users = users.restart(&[]);
+    wait(&watcher, " subscribed again to presence of sip:bob@");
+    let published = users.publish(&["--note", "back", "--once"]);
+    assert_eq!(published.code(), 0, "{published}");
+    wait(&watcher, "\"back\"");
+    let ended = watcher.terminate(PATIENCE);
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(
+        ended.stdout.contains(" terminated: deactivated\n"),
+        "{ended}"
+    );
+    assert!(ended.stdout.contains(" unsubscribed from "), "{ended}");
+}
+
+#[test]
+fn what_the_server_has_forgotten_needs_no_removal() {
+    let mut users = Users::start();
+    let watcher = users.watch("udp", &[]);
+    wait(&watcher, " is closed");
+    let mut presentity = users.command("publish", "bob", "udp", &["--status", "open"]);
+    let presentity = Process::start(&mut presentity);
+    wait(&presentity, "published presence of ");
+
+    users.server.process.signal("KILL");
+    let mut users = users.restart(&[]);
+    let ended = watcher.terminate(PATIENCE);
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(
+        ended
+            .stdout
+            .contains(" already ended at the server: sip:bob@"),
+        "{ended}"
+    );
+
+    users.server.process.signal("KILL");
+    let _users = users.restart(&["--no-presence"]);
+    let ended = presentity.terminate(PATIENCE);
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(
+        ended.stdout.contains(" already ended at the server: "),
+        "{ended}"
+    );
+    assert!(ended.stderr.is_empty(), "{ended}");
+}
+
+#[test]
+fn who_counts_notifications_ends_when_the_server_does() {
     let users = Users::start();
-    let watcher = users.watch("tcp", &[]);
+    let watcher = users.watch("tcp", &["--count", "9"]);
     wait(&watcher, " is closed");
     let ended = users.server.process.terminate(PATIENCE);
     assert_eq!(ended.code(), 0, "{ended}");
