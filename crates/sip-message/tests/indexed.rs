@@ -5,7 +5,9 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
-use sipora_message::{ContactRef, HeaderName, Headers, Limits, Message, NameAddr, UriRef, Via};
+use sipora_message::{
+    ContactRef, HeaderName, Headers, Limits, Message, NameAddr, Request, UriRef, Via,
+};
 
 /// The messages of the benchmarks and the torture messages of RFC 4475 and RFC 5118.
 static MESSAGES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
@@ -324,5 +326,18 @@ fn a_name_is_found_however_far_down_its_first_line_is() {
         assert_eq!(headers.vias().count(), 2);
         assert!(headers.to().is_ok() && !headers.contains(&HeaderName::From));
         hold_headers(headers);
+    }
+}
+
+#[test]
+fn what_is_known_of_a_line_stays_true_however_many_vias_come_before_it() {
+    let text = "INVITE sip:a SIP/2.0\r\nTo: <sip:t@h>;tag=5\r\nCall-ID: cid\r\nFrom: <sip:f@h>;tag=7\r\n\r\n";
+    let mut request = Request::parse(text, &Limits::default()).unwrap();
+    for count in 1..300 {
+        request = request.with_top_via(&format!("SIP/2.0/UDP h{count};branch=z9hG4bK{count}"));
+        let headers = request.headers();
+        assert_eq!(headers.from().unwrap().tag(), Some("7"), "{count} Vias");
+        assert_eq!(headers.to().unwrap().tag(), Some("5"), "{count} Vias");
+        assert_eq!(headers.call_id(), Ok("cid"), "{count} Vias");
     }
 }

@@ -238,6 +238,24 @@ impl Facts {
         }
     }
 
+    /// Forgets what lies so far down that its place is not kept any more.
+    pub(super) fn forget_what_is_far(&mut self) {
+        let fields = [
+            (ID_VIA, VIA),
+            (ID_FROM, FROM),
+            (ID_TO, TO),
+            (ID_CALL_ID, CALL_ID),
+            (ID_CSEQ, CSEQ),
+            (ID_MAX_FORWARDS, MAX_FORWARDS),
+            (ID_CONTACT, CONTACT),
+        ];
+        for (id, bit) in fields {
+            if self.first.get(usize::from(id)) == Some(&FAR) {
+                self.known &= !bit;
+            }
+        }
+    }
+
     /// Learns what the Request-URI is; `false` if it is not known then.
     #[inline]
     pub(super) fn learn_uri(&mut self, text: &[u8]) -> bool {

@@ -106,6 +106,7 @@ impl Index {
                 first.repeated = true;
             }
         }
+        facts.forget_what_is_far();
         Index::new(facts, lines)
     }
 
