@@ -1,17 +1,17 @@
 //! Two users chat in the terminal through a registrar: run it once for each of them.
 //!
 //! Each line that is typed goes to the other as a MESSAGE (RFC 3428), by way of the server, and says what became of it
-//! if it was not delivered. What the other types is printed. The end of the input, Ctrl-D, unregisters and ends.
+//! if it was not delivered. What the other types is printed. The end of the input, Ctrl-D, or Ctrl-C unregisters and ends.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use clap::Parser;
 use sipora_session_core::{
-    Answer, Credentials, Incoming, Result, SessionHandler, SessionManagerBuilder, SipClient,
+    Answer, Credentials, Error, Incoming, SessionHandler, SessionManagerBuilder, SipClient,
     StatusCode,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -55,32 +55,42 @@ impl SessionHandler for Screen {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() {
+    let end = run().await.map_err(|error| eprintln!("{error}"));
+    // The thread that waits for a line would keep the program from its end.
+    std::process::exit(i32::from(end.is_err()));
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let failed = |what| move |error: Error| format!("cannot {what}: {error}");
     let arguments = Arguments::parse();
     let Arguments { server, domain, .. } = &arguments;
     let me = format!("sip:{}@{domain}", arguments.user);
     let other = format!("sip:{}@{domain}", arguments.other);
 
+    let credentials = Credentials::new(arguments.user.as_str(), arguments.password.as_str());
     // Every request goes by way of the server, whatever the domain resolves to.
     let client = SessionManagerBuilder::new()
         .with_identity(&me)
-        .with_credentials(Credentials::new(
-            arguments.user.as_str(),
-            arguments.password.as_str(),
-        ))
+        .with_credentials(credentials)
         .with_outbound_proxy(server)
         .with_handler(Arc::new(Screen))
         .enable_sip_client()
         .build()
         .await?;
     let contact = client.contact_uri(&arguments.user, server).await?;
-    let registration = client
-        .register(&format!("sip:{domain}"), &me, &contact, 600)
-        .await?;
-    println!("registered as {me}; type to write to {other}, Ctrl-D to end");
+    let registrar = format!("sip:{domain}");
+    let registration = client.register(&registrar, &me, &contact, 600).await;
+    let registration = registration.map_err(failed("register"))?;
+    println!("registered as {me}; type to write to {other}, Ctrl-D or Ctrl-C to end");
 
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    loop {
+        let line = tokio::select! {
+            line = lines.next_line() => line,
+            _ = tokio::signal::ctrl_c() => break,
+        };
+        let Ok(Some(line)) = line else { break };
         if line.trim().is_empty() {
             continue;
         }
@@ -91,7 +101,8 @@ async fn main() -> Result<()> {
         }
     }
 
-    registration.unregister().await?;
+    let ended = registration.unregister().await;
+    ended.map_err(failed("unregister"))?;
     client.shutdown().await;
     Ok(())
 }

@@ -53,6 +53,15 @@ impl Terminal {
             .expect("a line before the end")
     }
 
+    /// Presses Ctrl-C, and waits for the end of the program, whose input stays open.
+    async fn interrupt(mut self) {
+        let id = self.process.id().unwrap().to_string();
+        let kill = Command::new("kill").args(["-INT", &id]).status().await;
+        assert!(kill.unwrap().success());
+        let status = tokio::time::timeout(PATIENCE, self.process.wait()).await;
+        assert!(status.expect("an end in time").unwrap().success());
+    }
+
     /// Ends the input, and waits for the end of the program.
     async fn close(mut self) {
         drop(self.keyboard.take());
@@ -95,7 +104,7 @@ async fn chat(transport: &str) {
     assert_eq!(alice.read().await, format!("sip:bob@127.0.0.1: {long}"));
 
     bob.close().await;
-    alice.close().await;
+    alice.interrupt().await;
     assert_eq!(engine.binding_count().await.unwrap(), 0);
     engine.shutdown().await;
 }

@@ -2,14 +2,14 @@
 //!
 //! Whoever runs it watches the other (SUBSCRIBE, RFC 6665) and publishes that they are there (PUBLISH, RFC 3903). A line
 //! that is typed becomes the remark that the other sees, an empty one says that they are away. The end of the input,
-//! Ctrl-D, removes what is published, unsubscribes, and ends.
+//! Ctrl-D, or Ctrl-C removes what is published, unsubscribes, and ends.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::Parser;
 use sipora_session_core::{
-    Basic, Credentials, Notification, Presence, Result, SessionManagerBuilder, SipClient, Tuple,
+    Basic, Credentials, Error, Notification, Presence, SessionManagerBuilder, SipClient, Tuple,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -35,28 +35,35 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() {
+    let end = run().await.map_err(|error| eprintln!("{error}"));
+    // The thread that waits for a line would keep the program from its end.
+    std::process::exit(i32::from(end.is_err()));
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let failed = |what| move |error: Error| format!("cannot {what}: {error}");
     let arguments = Arguments::parse();
     let Arguments { server, domain, .. } = &arguments;
     let me = format!("sip:{}@{domain}", arguments.user);
     let other = format!("sip:{}@{domain}", arguments.other);
 
+    let credentials = Credentials::new(arguments.user.as_str(), arguments.password.as_str());
     // Every request goes by way of the server, whatever the domain resolves to.
     let client = SessionManagerBuilder::new()
         .with_identity(&me)
-        .with_credentials(Credentials::new(
-            arguments.user.as_str(),
-            arguments.password.as_str(),
-        ))
+        .with_credentials(credentials)
         .with_outbound_proxy(server)
         .enable_sip_client()
         .build()
         .await?;
     // Both are refreshed for as long as their handles live.
     let (pidf, here) = (Presence::CONTENT_TYPE, document(&me, "here"));
-    let publication = client.publish(&me, "presence", pidf, &here, 600).await?;
-    let mut subscription = client.subscribe(&other, "presence", 600).await?;
-    println!("you are {me}; type a remark, or nothing when you are away, Ctrl-D to end");
+    let publication = client.publish(&me, "presence", pidf, &here, 600).await;
+    let publication = publication.map_err(failed("publish"))?;
+    let subscription = client.subscribe(&other, "presence", 600).await;
+    let mut subscription = subscription.map_err(failed("subscribe"))?;
+    println!("you are {me}; type a remark, or nothing when you are away, Ctrl-D or Ctrl-C to end");
 
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {
@@ -68,6 +75,7 @@ async fn main() -> Result<()> {
                     break;
                 }
             },
+            _ = tokio::signal::ctrl_c() => break,
             line = lines.next_line() => {
                 let Ok(Some(line)) = line else { break };
                 let document = document(&me, line.trim());
@@ -78,8 +86,9 @@ async fn main() -> Result<()> {
         }
     }
 
-    publication.remove().await?;
-    subscription.terminate().await?;
+    publication.remove().await.map_err(failed("unpublish"))?;
+    let ended = subscription.terminate().await;
+    ended.map_err(failed("unsubscribe"))?;
     client.shutdown().await;
     Ok(())
 }
@@ -99,10 +108,8 @@ fn show(notification: &Notification) {
     let Some(Ok(presence)) = notification.presence() else {
         return;
     };
-    let status = match presence.basic() {
-        Some(Basic::Open) => "there",
-        _ => "away",
-    };
+    let is_there = presence.basic() == Some(Basic::Open);
+    let status = if is_there { "there" } else { "away" };
     let mut line = format!("{} is {status}", presence.entity);
     for remark in presence.tuples.iter().flat_map(|tuple| &tuple.notes) {
         line.push_str(&format!(": {remark}"));
