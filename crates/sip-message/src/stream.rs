@@ -1,7 +1,7 @@
 //! Messages out of a byte stream (RFC 3261 §7.5 and §18.3, RFC 5626 §3.5.1).
 
 use crate::error::{ParseError, ParseErrorKind};
-use crate::index::{Defect, Head, index};
+use crate::index::{Defect, Head, index, index_section};
 use crate::limits::Limits;
 use crate::message::{Message, assemble};
 use crate::request::Request;
@@ -69,6 +69,8 @@ enum State {
     Head,
     /// The header section is indexed, the body is not here yet.
     Body(Box<Head>),
+    /// A response whose status line cannot be read, which ends there.
+    Unreadable(Box<Defect>, usize),
     /// Where the next message starts is unknown.
     Lost,
 }
@@ -215,14 +217,13 @@ impl StreamFramer {
         let section = self.buffer.get(..end).unwrap_or_default();
         let mut head = match index(section, &self.limits) {
             Ok(head) => head,
-            Err(defect) => {
-                return Some(self.lose(ParseError::new(
-                    defect.kind,
-                    defect.offset,
-                    defect.header,
-                    None,
-                )));
-            }
+            Err(defect) => match end_of_unreadable_response(section, &self.limits) {
+                Some(end) => {
+                    self.state = State::Unreadable(Box::new(defect), end);
+                    return None;
+                }
+                None => return Some(self.lose(unreadable(defect))),
+            },
         };
         let length = match head.content_length {
             Some(length) if !head.ambiguous => length as usize,
@@ -242,22 +243,27 @@ impl StreamFramer {
     }
 
     fn body(&mut self) -> Option<Frame> {
-        let State::Body(head) = &self.state else {
-            return None;
+        let end = match &self.state {
+            State::Body(head) => {
+                let length = head.content_length.unwrap_or(0) as usize;
+                (head.body as usize).checked_add(length)?
+            }
+            State::Unreadable(_, end) => *end,
+            State::Head | State::Lost => return None,
         };
-        let length = head.content_length.unwrap_or(0) as usize;
-        let end = (head.body as usize).checked_add(length)?;
         if self.buffer.len() < end {
             return None;
         }
-        let State::Body(head) = std::mem::replace(&mut self.state, State::Head) else {
-            return None;
-        };
         let bytes = self.take(end);
         self.scanned = 0;
         self.line = 0;
         self.half_ping = false;
-        Some(match assemble(bytes, *head, &self.limits) {
+        let message = match std::mem::replace(&mut self.state, State::Head) {
+            State::Body(head) => assemble(bytes, *head, &self.limits),
+            State::Unreadable(defect, _) => Err(unreadable(*defect)),
+            State::Head | State::Lost => return None,
+        };
+        Some(match message {
             Ok(message) => Frame::Message(message),
             Err(error) => Frame::Error(FrameError {
                 error,
@@ -307,4 +313,23 @@ impl StreamFramer {
             recoverable: false,
         })
     }
+}
+
+/// Where a message ends whose start line begins as a status line does, and is none: its header fields may say so all the
+/// same. RFC 4475 §3.1.2.19 wants it discarded, and nothing else.
+fn end_of_unreadable_response(section: &[u8], limits: &Limits) -> Option<usize> {
+    if !section.starts_with(b"SIP/2.0 ") {
+        return None;
+    }
+    let start_line = scan::find(b'\n', section)? + 1;
+    let head = index_section(section.get(start_line..)?, limits).ok()?;
+    let length = head.content_length.filter(|_| !head.ambiguous)? as usize;
+    if head.defect.is_some() || length > limits.body {
+        return None;
+    }
+    section.len().checked_add(length)
+}
+
+fn unreadable(defect: Defect) -> ParseError {
+    ParseError::new(defect.kind, defect.offset, defect.header, None)
 }

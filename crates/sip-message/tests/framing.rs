@@ -276,3 +276,38 @@ fn a_message_that_is_kept_keeps_nothing_else() {
     let buffer = bytes.try_into_mut().unwrap();
     assert_eq!(buffer.capacity(), length);
 }
+
+#[test]
+fn a_response_whose_status_line_cannot_be_read_costs_nobody_the_connection() {
+    let stream = b"SIP/2.0 4294967301 No\r\nContent-Length: 3\r\n\r\nabcSIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n";
+    for cut in 0..=stream.len() {
+        let mut framer = StreamFramer::new(Limits::default());
+        let mut frames = Vec::new();
+        for part in [&stream[..cut], &stream[cut..]] {
+            framer.push(part);
+            frames.extend(std::iter::from_fn(|| framer.next()));
+        }
+        let [Frame::Error(error), Frame::Message(Message::Response(next))] = &frames[..] else {
+            panic!("{frames:?}");
+        };
+        assert!(error.is_recoverable() && error.request().is_none());
+        assert_eq!(next.status().as_u16(), 200);
+    }
+}
+
+#[test]
+fn an_unreadable_status_line_ends_the_stream_where_nobody_knows_its_end() {
+    for rest in [
+        "",
+        "Content-Length: 1\r\nContent-Length: 2\r\n",
+        "Content-Length: x\r\n",
+        "no field\r\nContent-Length: 0\r\n",
+    ] {
+        let mut framer = StreamFramer::new(Limits::default());
+        framer.push(format!("SIP/2.0 4294967301 No\r\n{rest}\r\n").as_bytes());
+        let Some(Frame::Error(error)) = framer.next() else {
+            panic!("{rest}");
+        };
+        assert!(!error.is_recoverable(), "{rest}");
+    }
+}
