@@ -266,7 +266,10 @@ fn the_present_state_is_fetched_as_text_as_json_and_raw() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(objects.len(), 2, "{json}");
-    assert_eq!(objects[0]["status"], 200, "{json}");
+    // The NOTIFY that overtakes the 2xx ends a fetch before its status is known.
+    let status = &objects[0]["status"];
+    assert!(*status == 200 || status.is_null(), "{json}");
+    assert!(objects[0]["error"].is_null(), "{json}");
     assert_eq!(objects[1]["state"], "terminated", "{json}");
     let tuple = &objects[1]["presence"]["tuples"][0];
     assert_eq!(tuple["contact"], "sip:alice@192.0.2.7", "{json}");

@@ -82,8 +82,9 @@ fn a_server_that_answers_pings_keeps_its_connection() {
 #[test]
 fn a_connection_that_leads_nowhere_any_more_is_reported_within_its_interval_and_10_seconds() {
     for_each_seed(seeds(), |network| async move {
-        let (_server, _server_in) = server(&network);
+        let (_server, mut server_in) = server(&network);
         let (client, mut client_in, flow) = client(&network, every(30)).await;
+        greet(&client, &flow, &mut server_in).await;
         sleep(Duration::from_secs(100)).await;
         network.part(client_ip(), server_address().ip());
         let start = Instant::now();
