@@ -7,7 +7,7 @@ use sipora_transport::Transport;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 fn any_port() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
@@ -98,16 +98,14 @@ async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
 #[tokio::test]
 async fn a_closed_udp_port_is_a_transport_failure_and_a_closed_tcp_port_too() {
     let watch = Arc::new(Watch::default());
-    let udp = UdpSocket::bind(any_port())
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let tcp = TcpListener::bind(any_port())
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // The ports are held, so that nobody else comes to listen there: a socket that belongs to another peer takes no
+    // datagram of ours, and one that does not listen no connection.
+    let held_udp = UdpSocket::bind(any_port()).await.unwrap();
+    held_udp.connect("127.0.0.1:9").await.unwrap();
+    let udp = held_udp.local_addr().unwrap();
+    let held_tcp = TcpSocket::new_v4().unwrap();
+    held_tcp.bind(any_port()).unwrap();
+    let tcp = held_tcp.local_addr().unwrap();
     let (_other, client) = client(&watch).await;
     let mut targets = vec![Target::tcp(tcp)];
     if cfg!(target_os = "linux") {
