@@ -43,7 +43,7 @@ readme_block() {
 
 cd "$root"
 rm -f "$target"/package/*.crate
-cargo package --quiet --workspace --exclude sipora-testkit --exclude instant_messaging --no-verify --allow-dirty
+cargo package --quiet --workspace --exclude sipora-testkit --exclude instant_messaging --exclude presence_example --no-verify --allow-dirty
 
 mkdir -p "$scratch/packages" "$scratch/client/src"
 for archive in "$target"/package/*.crate; do
