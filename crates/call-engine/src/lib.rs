@@ -93,7 +93,7 @@ pub use presence::{PresenceConfig, PresenceMetrics, WatcherDecision, WatcherPoli
 pub use relay::RelayMetrics;
 pub use sipora_auth::{Algorithm, Secret};
 pub use sipora_message as message;
-pub use sipora_transaction_core::{Direction, IdSource, MessageObserver, Timers};
+pub use sipora_transaction_core::{Direction, IdSource, MessageObserver, Observed, Timers};
 pub use sipora_transport::{
     ClientAuth, Flow, FlowId, Network, Now, Pem, Roots, Tls, TlsConfig, TlsError, TlsProvider,
     Transport, TransportConfig,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sipora_session_core::{Direction, Flow, MessageObserver, Now};
+use sipora_session_core::{Direction, MessageObserver, Observed};
 
 use crate::output::printable;
 
@@ -11,19 +11,19 @@ use crate::output::printable;
 pub(crate) struct Trace;
 
 impl MessageObserver for Trace {
-    fn on_message(&self, now: Now, direction: Direction, flow: &Flow, bytes: &[u8]) {
-        let arrow = match direction {
+    fn on_message(&self, message: &Observed<'_>) {
+        let arrow = match message.direction {
             Direction::In => "<<<",
             Direction::Out => ">>>",
         };
         let title = format!(
             "{arrow} {} {} {}",
-            flow.transport.parameter(),
-            flow.remote,
-            time_of_day(now.wall)
+            message.flow.transport.parameter(),
+            message.flow.remote,
+            time_of_day(message.now.wall)
         );
         // One write a message, so that none is torn apart by another. A closed standard error is no reason to stop.
-        let _ = io::stderr().write_all(shown(&title, bytes).as_bytes());
+        let _ = io::stderr().write_all(shown(&title, message.bytes).as_bytes());
     }
 }
 

@@ -110,7 +110,7 @@ pub use sipora_message::{
     HeaderName, Method, Request, RequestBuilder, Response, StatusCode, SubscriptionPhase, Uri,
 };
 pub use sipora_transaction_core::{
-    Direction, IdSource, MessageObserver, Metrics, Timers, TransportFailure,
+    Direction, IdSource, MessageObserver, Metrics, Observed, Timers, TransportFailure,
 };
 #[cfg(feature = "dns")]
 pub use sipora_transport::DnsResolver;

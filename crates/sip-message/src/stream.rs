@@ -60,6 +60,7 @@ pub enum Frame {
 pub struct FrameError {
     #[source]
     error: ParseError,
+    bytes: Bytes,
     recoverable: bool,
 }
 
@@ -89,6 +90,11 @@ impl FrameError {
     /// What is wrong.
     pub fn error(&self) -> &ParseError {
         &self.error
+    }
+
+    /// The bytes, as far as they were read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -222,7 +228,10 @@ impl StreamFramer {
                     self.state = State::Unreadable(Box::new(defect), end);
                     return None;
                 }
-                None => return Some(self.lose(unreadable(defect))),
+                None => {
+                    let bytes = self.buffer.split().freeze();
+                    return Some(self.lose(unreadable(defect), bytes));
+                }
             },
         };
         let length = match head.content_length {
@@ -258,15 +267,23 @@ impl StreamFramer {
         self.scanned = 0;
         self.line = 0;
         self.half_ping = false;
-        let message = match std::mem::replace(&mut self.state, State::Head) {
-            State::Body(head) => assemble(bytes, *head, &self.limits),
-            State::Unreadable(defect, _) => Err(unreadable(*defect)),
+        let (message, bytes) = match std::mem::replace(&mut self.state, State::Head) {
+            State::Body(head) => {
+                // Nothing but a defect makes an error, and a second handle would cost every good message.
+                let kept = match head.defect {
+                    Some(_) => bytes.clone(),
+                    None => Bytes::new(),
+                };
+                (assemble(bytes, *head, &self.limits), kept)
+            }
+            State::Unreadable(defect, _) => (Err(unreadable(*defect)), bytes),
             State::Head | State::Lost => return None,
         };
         Some(match message {
             Ok(message) => Frame::Message(message),
             Err(error) => Frame::Error(FrameError {
                 error,
+                bytes,
                 recoverable: true,
             }),
         })
@@ -286,30 +303,32 @@ impl StreamFramer {
     /// Refuses a message whose end is unknown, or too far away.
     fn refuse(&mut self, head: Head, end: usize) -> Frame {
         let bytes = self.take(end);
-        let error = match assemble(bytes, head, &self.limits) {
+        let error = match assemble(bytes.clone(), head, &self.limits) {
             Err(error) => error,
             // No head comes here without a defect or a body that is too long.
             Ok(_) => ParseError::new(ParseErrorKind::ContentLength, end, None, None),
         };
-        self.lose(error)
+        self.lose(error, bytes)
     }
 
     /// Gives up on a header section before its end; what was read of a request may still be answered.
     fn lose_early(&mut self, defect: Defect) -> Frame {
         let held = self.buffer.split().freeze();
         let request = match index(&held, &self.limits) {
-            Ok(head) => assemble(held, head, &self.limits).err(),
+            Ok(head) => assemble(held.clone(), head, &self.limits).err(),
             Err(_) => None,
         };
         let request = request.and_then(|error| error.request().cloned());
-        self.lose(ParseError::new(defect.kind, defect.offset, None, request))
+        let error = ParseError::new(defect.kind, defect.offset, None, request);
+        self.lose(error, held)
     }
 
-    fn lose(&mut self, error: ParseError) -> Frame {
+    fn lose(&mut self, error: ParseError, bytes: Bytes) -> Frame {
         self.state = State::Lost;
         self.buffer = BytesMut::new();
         Frame::Error(FrameError {
             error,
+            bytes,
             recoverable: false,
         })
     }

@@ -114,6 +114,7 @@ mod local;
 mod metrics;
 mod network;
 mod now;
+mod observer;
 mod resolver;
 mod sent_by;
 mod shared;
@@ -138,6 +139,7 @@ pub use network::{
     Datagram, DatagramReceiver, DatagramSender, DatagramSocket, Network, Stream, StreamListener,
 };
 pub use now::Now;
+pub use observer::{Direction, MessageObserver, Observed};
 pub use resolver::{ResolveError, Resolver, StaticResolver, SystemResolver};
 pub use sent_by::SentBy;
 pub use tls::{ClientAuth, Pem, Roots, Tls, TlsConfig, TlsError, TlsProvider};

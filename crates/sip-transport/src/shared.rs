@@ -2,8 +2,11 @@
 
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
+use crate::observer::Observer;
 use crate::table::{Admission, Resolved, Table};
-use crate::{Flow, Inbound, Network, Payload, SentBy, Transport, TransportConfig, via};
+use crate::{
+    Direction, Flow, Inbound, Network, Observed, Payload, SentBy, Transport, TransportConfig, via,
+};
 use sipora_message::{Message, Response};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) inbound: mpsc::Sender<Inbound>,
     pub(crate) addresses: LocalAddresses,
+    pub(crate) observer: Observer,
     /// True once there is to be no new connection.
     pub(crate) stopping: watch::Sender<bool>,
 }
@@ -32,6 +36,37 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
+    }
+
+    /// Shows bytes to whoever watches. Costs a look at a pointer where nobody does.
+    #[inline]
+    pub(crate) fn observe(
+        &self,
+        direction: Direction,
+        flow: &Flow,
+        local: SocketAddr,
+        bytes: &[u8],
+    ) {
+        if self.observer.0.is_some() {
+            self.show(direction, flow, local, bytes);
+        }
+    }
+
+    #[cold]
+    fn show(&self, direction: Direction, flow: &Flow, mut local: SocketAddr, bytes: &[u8]) {
+        let Some(observer) = &self.observer.0 else {
+            return;
+        };
+        if local.ip().is_unspecified() {
+            local.set_ip(self.addresses.towards(flow.remote, &*self.network, self));
+        }
+        observer.on_message(&Observed {
+            now: self.network.now(),
+            direction,
+            flow: *flow,
+            local,
+            bytes,
+        });
     }
 
     /// Does what the transport owes a message that comes in: a request's top Via is stamped, a response that is not for us is

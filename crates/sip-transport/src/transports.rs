@@ -5,11 +5,12 @@ use crate::handshake;
 use crate::listener::accept_loop;
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
+use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::table::{Joined, Refusal, Resolved, Route, Table};
 use crate::{
-    BindError, CloseReason, Destination, Flow, FlowId, InboundReceiver, Metrics, Network, Now,
-    OpenError, SendError, SentBy, Transport, TransportConfig, UdpListener,
+    BindError, CloseReason, Destination, Direction, Flow, FlowId, InboundReceiver, MessageObserver,
+    Metrics, Network, Now, OpenError, SendError, SentBy, Transport, TransportConfig, UdpListener,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -41,6 +42,23 @@ impl Transports {
         network: Arc<dyn Network>,
         config: TransportConfig,
     ) -> (Transports, InboundReceiver) {
+        Transports::make(network, config, Observer::default())
+    }
+
+    /// Makes an empty table whose every message `observer` sees.
+    pub fn with_observer(
+        network: Arc<dyn Network>,
+        config: TransportConfig,
+        observer: Arc<dyn MessageObserver>,
+    ) -> (Transports, InboundReceiver) {
+        Transports::make(network, config, Observer(Some(observer)))
+    }
+
+    fn make(
+        network: Arc<dyn Network>,
+        config: TransportConfig,
+        observer: Observer,
+    ) -> (Transports, InboundReceiver) {
         let (inbound, channel) = mpsc::channel(config.inbound_queue.max(1));
         let shared = Arc::new(Shared {
             network,
@@ -49,6 +67,7 @@ impl Transports {
             counters: Counters::default(),
             inbound,
             addresses: LocalAddresses::default(),
+            observer,
             stopping: watch::Sender::new(false),
         });
         let owner = Arc::new(Owner {
@@ -219,10 +238,14 @@ impl Transports {
         let shared = self.shared();
         match shared.table.resolve(flow.id).ok_or(SendError::Closed)? {
             Resolved::Socket(socket) => {
+                shared.observe(Direction::Out, flow, socket.local, &message);
                 let sent = socket.sender.try_send_to(&message, flow.remote);
                 self.datagram_outcome(flow, sent)
             }
-            Resolved::Connection(connection) => self.queue(&connection, message),
+            Resolved::Connection(connection) => {
+                shared.observe(Direction::Out, flow, connection.local, &message);
+                self.queue(&connection, message)
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use crate::metrics::count;
 use crate::shared::Shared;
 use crate::table::Socket;
 use crate::{
-    Datagram, DatagramReceiver, DatagramSocket, Flow, FlowId, Inbound, Malformed, Payload,
-    Transport,
+    Datagram, DatagramReceiver, DatagramSocket, Direction, Flow, FlowId, Inbound, Malformed,
+    Payload, Transport,
 };
 use bytes::Bytes;
 use sipora_message::Message;
@@ -148,6 +148,7 @@ impl UdpListener {
             return None;
         }
         let flow = self.flow(source);
+        self.shared.observe(Direction::In, &flow, self.local, bytes);
         match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
             Ok(message) => self.shared.enter(message, &flow, self.local),
             Err(error) => {

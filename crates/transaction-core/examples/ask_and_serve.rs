@@ -10,9 +10,9 @@
 use sipora_message::{HeaderName, Method, Request, StatusCode, Uri};
 use sipora_transaction_core::{
     Claim, Context, Direction, Endpoint, Event, IdSource, IncomingRequest, MessageObserver,
-    TransactionManager, User,
+    Observed, TransactionManager, User,
 };
-use sipora_transport::{Flow, Now, Transport};
+use sipora_transport::Transport;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,16 +51,16 @@ impl User for Capabilities {
 struct Trace;
 
 impl MessageObserver for Trace {
-    fn on_message(&self, _now: Now, direction: Direction, flow: &Flow, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes);
-        let arrow = match direction {
+    fn on_message(&self, message: &Observed<'_>) {
+        let text = String::from_utf8_lossy(message.bytes);
+        let arrow = match message.direction {
             Direction::In => "<-",
             Direction::Out => "->",
         };
         println!(
             "{arrow} {} {}  {}",
-            flow.transport,
-            flow.remote,
+            message.flow.transport,
+            message.flow.remote,
             text.lines().next().unwrap_or("")
         );
     }

@@ -100,8 +100,8 @@ pub use answers::default_answer;
 pub use attempts::OutgoingRequest;
 pub use config::{Config, Timers};
 pub use endpoint::{
-    Claim, Context, Direction, Endpoint, EndpointBuilder, EndpointConfig, EndpointHandle,
-    MessageObserver, RequestOptions, Target, User, UserHandle, owner,
+    Claim, Context, Endpoint, EndpointBuilder, EndpointConfig, EndpointHandle, RequestOptions,
+    Target, User, UserHandle, owner,
 };
 pub use error::{
     CommandError, EndpointError, Gone, RequestError, SendError, TransactionError, TransportFailure,
@@ -111,6 +111,7 @@ pub use ids::{AttemptId, Branch, CallId, IdSource, RequestId, ServerTransactionI
 pub use layer::TransactionLayer;
 pub use manager::{TransactionId, TransactionManager};
 pub use metrics::Metrics;
+pub use sipora_transport::{Direction, MessageObserver, Observed};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use sipora_call_engine::{CallCenterConfig, CallCenterEngine, PresenceConfig};
-use sipora_session_core::{Direction, Flow, MessageObserver, Now};
+use sipora_session_core::{Direction, MessageObserver, Observed};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A server with two users: alice, whose password is wonderland, and bob, whose password is builder.
@@ -86,16 +86,16 @@ fn address_in_the_network() -> Option<IpAddr> {
 struct Log(Instant);
 
 impl MessageObserver for Log {
-    fn on_message(&self, now: Now, direction: Direction, flow: &Flow, bytes: &[u8]) {
-        let arrow = match direction {
+    fn on_message(&self, message: &Observed<'_>) {
+        let arrow = match message.direction {
             Direction::In => "<<<",
             Direction::Out => ">>>",
         };
-        let time = now.instant.duration_since(self.0).as_secs_f64();
-        let text = String::from_utf8_lossy(bytes);
+        let time = message.now.instant.duration_since(self.0).as_secs_f64();
+        let text = String::from_utf8_lossy(message.bytes);
         eprintln!(
             "{arrow} {time:.3} s {} {}\n{text}",
-            flow.transport, flow.remote
+            message.flow.transport, message.flow.remote
         );
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sipora_session_core::message::{HeaderName, Limits, Message};
-use sipora_session_core::{Direction, Flow, MessageObserver, Now};
+use sipora_session_core::{Direction, MessageObserver, Observed};
 
 /// Records the messages of its clients, divided into steps.
 #[derive(Default)]
@@ -133,8 +133,8 @@ impl Seen {
 }
 
 impl MessageObserver for Wire {
-    fn on_message(&self, now: Now, direction: Direction, _flow: &Flow, bytes: &[u8]) {
-        let Ok(message) = Message::parse(bytes.to_vec(), &Limits::default()) else {
+    fn on_message(&self, observed: &Observed<'_>) {
+        let Ok(message) = Message::parse(observed.bytes.to_vec(), &Limits::default()) else {
             return;
         };
         let headers = message.headers();
@@ -163,8 +163,8 @@ impl MessageObserver for Wire {
             ),
         };
         lock(&self.seen).push(Seen {
-            at: now.instant,
-            direction,
+            at: observed.now.instant,
+            direction: observed.direction,
             what,
             detail,
             call_id,

@@ -117,7 +117,10 @@ async fn take(link: &Link<'_>, frame: Frame, line_ends: &mut LineEnds) -> Result
     }
     match frame {
         Frame::Message(message) => link.message(message).await,
-        Frame::Error(error) => link.malformed(error.error(), !error.is_recoverable()).await,
+        Frame::Error(error) => {
+            let closes = !error.is_recoverable();
+            link.malformed(error.bytes(), error.error(), closes).await
+        }
         _ => Ok(()),
     }
 }

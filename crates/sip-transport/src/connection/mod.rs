@@ -10,7 +10,8 @@ use crate::metrics::count;
 use crate::shared::Shared;
 use crate::table::{Permit, Route};
 use crate::{
-    CloseReason, Flow, Inbound, Malformed, Payload, SendError, Stream, Transport, TransportConfig,
+    CloseReason, Direction, Flow, Inbound, Malformed, Payload, SendError, Stream, Transport,
+    TransportConfig,
 };
 use ::bytes::Bytes;
 use keep_alive::KeepAlive;
@@ -252,6 +253,7 @@ impl Link<'_> {
     async fn message(&self, message: Message) -> Result<(), CloseReason> {
         let (shared, connection) = (self.shared, self.connection);
         count(&shared.counters.stream_messages_received);
+        self.observe(message.as_bytes());
         match shared.enter(message, &connection.flow, connection.local) {
             Some(inbound) => self.deliver(inbound).await,
             None => Ok(()),
@@ -259,8 +261,14 @@ impl Link<'_> {
     }
 
     /// Hands on what could be read of bytes that are no message.
-    async fn malformed(&self, error: &ParseError, closes: bool) -> Result<(), CloseReason> {
+    async fn malformed(
+        &self,
+        bytes: &[u8],
+        error: &ParseError,
+        closes: bool,
+    ) -> Result<(), CloseReason> {
         let flow = self.connection.flow;
+        self.observe(bytes);
         count(&self.shared.counters.malformed);
         let malformed = Malformed::new(error, flow.remote, closes);
         debug!(peer = %flow.remote, flow = %flow.id, reason = %malformed.reason, "malformed message");
@@ -271,6 +279,11 @@ impl Link<'_> {
         } else {
             Ok(())
         }
+    }
+
+    fn observe(&self, bytes: &[u8]) {
+        let Connection { flow, local, .. } = self.connection;
+        self.shared.observe(Direction::In, flow, *local, bytes);
     }
 
     async fn deliver(&self, inbound: Inbound) -> Result<(), CloseReason> {

@@ -201,9 +201,9 @@ async fn take(link: &Link<'_>, frame: Bytes) -> Result<(), CloseReason> {
         return Ok(());
     }
     // As a datagram: the frame ends where the message does, and Content-Length need not be there (RFC 7118 §5).
-    match Message::parse(frame, &link.config().message) {
+    match Message::parse(frame.clone(), &link.config().message) {
         Ok(message) => link.message(message).await,
-        Err(error) => link.malformed(&error, false).await,
+        Err(error) => link.malformed(&frame, &error, false).await,
     }
 }
 

@@ -4,12 +4,12 @@ use super::core::Core;
 use super::handle::{Flows, Shared};
 use super::shard::{Shard, seat};
 use super::user::AnyUser;
-use super::{EndpointHandle, MessageObserver, User, UserHandle};
+use super::{EndpointHandle, User, UserHandle};
 use crate::{Config, EndpointError, IdSource, Owner, TransactionLayer};
 use sipora_message::Method;
 use sipora_transport::{
-    Network, Resolver, SystemResolver, TokioNetwork, Transport, TransportConfig, Transports,
-    UdpListener,
+    MessageObserver, Network, Resolver, SystemResolver, TokioNetwork, Transport, TransportConfig,
+    Transports, UdpListener,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl EndpointBuilder {
         self
     }
 
-    /// Sets the hook that sees every message.
+    /// Sets the hook that sees every message, as it stands on the wire.
     pub fn observer(mut self, observer: Arc<dyn MessageObserver>) -> Self {
         self.observer = Some(observer);
         self
@@ -135,7 +135,11 @@ impl EndpointBuilder {
             Some(network) => network,
             None => Arc::new(TokioNetwork::new()),
         };
-        let (transports, inbound) = Transports::new(network, self.config.transport);
+        let transport = self.config.transport;
+        let (transports, inbound) = match self.observer {
+            Some(observer) => Transports::with_observer(network, transport, observer),
+            None => Transports::new(network, transport),
+        };
         let sockets = bind(&transports, &self.listeners)?;
         let listeners = transports.listeners();
         for (transport, address) in &listeners {
@@ -156,13 +160,7 @@ impl EndpointBuilder {
         }
         let layer = TransactionLayer::new(self.config.transactions, self.ids);
         let shard = Shard {
-            core: Core::new(
-                layer,
-                transports,
-                self.resolver,
-                self.observer,
-                self.config.slow_tasks,
-            ),
+            core: Core::new(layer, transports, self.resolver, self.config.slow_tasks),
             users: self.users,
             sockets,
             inbound,

@@ -1,11 +1,12 @@
 //! The transactions of a shard with their flows, and the slow work that is done for them elsewhere.
 
-use super::{Direction, MessageObserver, observer};
+use super::observer;
 use crate::{AttemptId, Open, Purpose, RequestId, TransactionLayer, Transmit, TransportFailure};
 use bytes::Bytes;
 use sipora_message::{Limits, Response, Uri};
 use sipora_transport::{
-    Destination, Flow, Now, OpenError, Resolver, SendError, Transports, response_destination,
+    Destination, Direction, Flow, Now, OpenError, Resolver, SendError, Transports,
+    response_destination,
 };
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -19,7 +20,6 @@ pub(super) struct Core {
     pub(super) layer: TransactionLayer,
     pub(super) transports: Transports,
     pub(super) resolver: Arc<dyn Resolver>,
-    pub(super) observer: Option<Arc<dyn MessageObserver>>,
     slow: JoinSet<Done>,
     slow_limit: usize,
     /// Jobs for which there was no room. Each belongs to a request, whose own cap bounds this queue.
@@ -60,7 +60,6 @@ impl Core {
         layer: TransactionLayer,
         transports: Transports,
         resolver: Arc<dyn Resolver>,
-        observer: Option<Arc<dyn MessageObserver>>,
         slow_limit: usize,
     ) -> Self {
         Self {
@@ -68,7 +67,6 @@ impl Core {
             layer,
             transports,
             resolver,
-            observer,
             slow: JoinSet::new(),
             slow_limit: slow_limit.max(1),
             waiting: VecDeque::new(),
@@ -197,9 +195,6 @@ impl Core {
 
     fn put(&self, flow: &Flow, bytes: Bytes) -> Result<(), SendError> {
         observer::log(Direction::Out, flow, &bytes);
-        if let Some(observer) = &self.observer {
-            observer.on_message(self.now, Direction::Out, flow, &bytes);
-        }
         self.transports.try_send(flow, bytes)
     }
 }

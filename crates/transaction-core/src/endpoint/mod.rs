@@ -12,7 +12,6 @@ mod user;
 pub use builder::{Endpoint, EndpointBuilder, EndpointConfig};
 pub use context::Context;
 pub use handle::EndpointHandle;
-pub use observer::{Direction, MessageObserver};
 pub use shard::owner;
 pub use target::{RequestOptions, Target};
 pub use user::{Claim, User, UserHandle};

@@ -1,24 +1,6 @@
-//! Hooks that see every message.
+//! What the log tells of messages.
 
-use sipora_transport::{Flow, Now};
-
-/// Says which way a message went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// It was received.
-    In,
-    /// It was handed to its flow.
-    Out,
-}
-
-/// Sees every message of an endpoint, for logs and tests. Its bytes may hold credentials.
-///
-/// Bytes are shown as they stand on the wire; those that are no message are not shown. It runs inside the endpoint's task
-/// and must not block.
-pub trait MessageObserver: Send + Sync + 'static {
-    /// Sees one message.
-    fn on_message(&self, now: Now, direction: Direction, flow: &Flow, bytes: &[u8]);
-}
+use sipora_transport::{Direction, Flow};
 
 /// Writes a line for a message at debug, and all of it but credentials at trace.
 pub(super) fn log(direction: Direction, flow: &Flow, bytes: &[u8]) {

@@ -6,10 +6,10 @@
 use super::core::Core;
 use super::handle::{Command, Shared};
 use super::user::{AnyUser, Seat};
-use super::{Claim, Context, Direction, observer};
+use super::{Claim, Context, observer};
 use crate::{Event, IncomingRequest, Owner, TransportFailure, default_answer};
 use sipora_message::{Message, Method};
-use sipora_transport::{Flow, Inbound, InboundReceiver, Payload, UdpListener};
+use sipora_transport::{Direction, Flow, Inbound, InboundReceiver, Payload, UdpListener};
 use std::future::poll_fn;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::ErrorKind;
@@ -271,9 +271,6 @@ impl Shard {
             Payload::Message(message) => {
                 let bytes = unstamped.as_deref().unwrap_or(message.as_bytes());
                 observer::log(Direction::In, &flow, bytes);
-                if let Some(observer) = &self.core.observer {
-                    observer.on_message(now, Direction::In, &flow, bytes);
-                }
                 if let Some(request) = self.core.layer.handle_message(now, message, flow) {
                     self.offer(request);
                 }

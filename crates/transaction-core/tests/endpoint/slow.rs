@@ -3,8 +3,10 @@
 use crate::stage::{Client, Outbox, Server, address, builder, final_of, ip, pass, request, send};
 use sipora_message::{Message, Method, Uri};
 use sipora_testkit::for_each_seed;
-use sipora_transaction_core::{Direction, EndpointConfig, Event, MessageObserver, Target};
-use sipora_transport::{Destination, Flow, Now, ResolveError, Resolver, StaticResolver};
+use sipora_transaction_core::{
+    Direction, EndpointConfig, Event, MessageObserver, Observed, Target,
+};
+use sipora_transport::{Destination, ResolveError, Resolver, StaticResolver};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -109,9 +111,9 @@ fn names_for_which_nobody_waits_any_more_are_not_looked_up() {
 struct Inbox(Mutex<Vec<Vec<u8>>>);
 
 impl MessageObserver for Inbox {
-    fn on_message(&self, _now: Now, direction: Direction, _flow: &Flow, bytes: &[u8]) {
-        if direction == Direction::In {
-            self.0.lock().unwrap().push(bytes.to_vec());
+    fn on_message(&self, message: &Observed<'_>) {
+        if message.direction == Direction::In {
+            self.0.lock().unwrap().push(message.bytes.to_vec());
         }
     }
 }

@@ -5,10 +5,10 @@ use sipora_testkit::SimNetwork;
 use sipora_testkit::audit::{Auditor, Sighting};
 use sipora_transaction_core::{
     Claim, Context, Direction, Endpoint, EndpointBuilder, Event, IdSource, IncomingRequest,
-    MessageObserver, RequestId, RequestOptions, SendError, ServerTransactionId, Target, User,
-    UserHandle,
+    MessageObserver, Observed, RequestId, RequestOptions, SendError, ServerTransactionId, Target,
+    User, UserHandle,
 };
-use sipora_transport::{Flow, Now, StaticResolver, Transport};
+use sipora_transport::{StaticResolver, Transport};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -255,12 +255,12 @@ pub struct Outbox {
 }
 
 impl MessageObserver for Outbox {
-    fn on_message(&self, _now: Now, direction: Direction, _flow: &Flow, bytes: &[u8]) {
-        if direction == Direction::Out {
+    fn on_message(&self, message: &Observed<'_>) {
+        if message.direction == Direction::Out {
             self.sent
                 .lock()
                 .unwrap()
-                .push(Message::parse(bytes.to_vec(), &Limits::default()).unwrap());
+                .push(Message::parse(message.bytes.to_vec(), &Limits::default()).unwrap());
         }
     }
 }
@@ -274,14 +274,14 @@ pub async fn pass(seconds: u64) {
 pub struct Watch(pub Auditor);
 
 impl MessageObserver for Watch {
-    fn on_message(&self, _now: Now, direction: Direction, flow: &Flow, bytes: &[u8]) {
-        if direction == Direction::Out {
+    fn on_message(&self, message: &Observed<'_>) {
+        if message.direction == Direction::Out {
             self.0.see(Sighting {
                 at: Duration::ZERO,
-                transport: flow.transport,
-                source: (Ipv4Addr::UNSPECIFIED, 0).into(),
-                destination: flow.remote,
-                bytes,
+                transport: message.flow.transport,
+                source: message.local,
+                destination: message.flow.remote,
+                bytes: message.bytes,
             });
         }
     }
