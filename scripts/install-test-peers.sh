@@ -7,14 +7,18 @@
 #   baresip     baresip  a phone that registers, chats, publishes and watches
 #   kamailio    Kamailio a registrar for the client to register with
 #   kamailio-presence-modules    makes Kamailio a presence server, for the client to subscribe and publish at
+#   openssl     openssl  registers over TLS, by hand
+#   nodejs npm  JsSIP and SIP.js, phones that speak WebSocket, in the versions of scripts/test-peers/package-lock.json
+#   chromium    Chromium a browser with JsSIP in a page
+#   dnsmasq-base         dnsmasq, a name server with NAPTR and SRV records
 #
-# Nothing from npm or PyPI yet; a section for each goes below the packages when a test needs one.
+# The phones from npm go into a folder of the user's cache (SIPORA_TEST_PEERS names another), where the tests look too.
 set -euo pipefail
 
 # baresip-core holds the program and every module that the tests load; the package baresip would
 # recommend a desktop's worth of video and audio output.
-packages=(sip-tester sipsak baresip-core kamailio kamailio-presence-modules)
-programs=(sipp sipsak baresip kamailio presence_xml.so)
+packages=(sip-tester sipsak baresip-core kamailio kamailio-presence-modules openssl nodejs npm chromium dnsmasq-base)
+programs=(sipp sipsak baresip kamailio presence_xml.so openssl node npm chromium dnsmasq)
 
 as_root() {
   if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
@@ -68,13 +72,40 @@ if [[ ${#missing[@]} -gt 0 ]]; then
   install_packages "${missing[@]}"
 fi
 
+# Exactly what the lock file names, by its checksums, and nothing of it is run while it is installed. JsSIP is also made
+# one file, for a page. Quick where the same is there already.
+install_phones() {
+  local from=$1 to=$2
+  if [[ -s $to/jssip.bundle.js ]] && cmp -s "$from/package-lock.json" "$to/package-lock.json"; then return; fi
+  mkdir -p "$to"
+  rm -f "$to/jssip.bundle.js"
+  cp "$from/package.json" "$from/package-lock.json" "$to/"
+  npm ci --prefix "$to" --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
+  echo 'window.JsSIP = require("jssip");' |
+    (cd "$to" && node node_modules/esbuild/bin/esbuild --bundle --log-level=error --outfile=jssip.bundle.new)
+  # Last and at once: who sees it sees everything.
+  mv "$to/jssip.bundle.new" "$to/jssip.bundle.js"
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+phones=${SIPORA_TEST_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/sipora/test-peers}
+
 for program in "${programs[@]}"; do
   has_program "$program" || { echo "install-test-peers: $program is still missing" >&2; exit 1; }
 done
 
+install_phones "$here/test-peers" "$phones"
+
 export PATH=$PATH:/usr/sbin
+phone_version() { node -p "require('$phones/node_modules/$1/package.json').version"; }
 printf '%-9s %s\n' \
   sipp "$(sipp -v </dev/null 2>&1 | sed -n 's/^ *SIPp \(v[^ ]*\)\.$/\1/p' | head -1)" \
   sipsak "$(sipsak -V </dev/null 2>&1 | head -1)" \
   baresip "$(baresip -h </dev/null 2>&1 | sed -n 's/^baresip \(v[^ ]*\).*/\1/p' | head -1)" \
-  kamailio "$(kamailio -v </dev/null 2>&1 | head -1)"
+  kamailio "$(kamailio -v </dev/null 2>&1 | head -1)" \
+  openssl "$(openssl version)" \
+  node "$(node --version)" \
+  jssip "$(phone_version jssip)" \
+  sip.js "$(phone_version sip.js)" \
+  chromium "$(chromium --version 2>/dev/null | head -1)" \
+  dnsmasq "$(dnsmasq --version | sed -n 's/^Dnsmasq version \([^ ]*\).*/\1/p')"

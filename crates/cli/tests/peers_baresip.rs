@@ -9,6 +9,7 @@
 )]
 
 mod common;
+mod secure_server;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -20,6 +21,7 @@ use common::{
     DOMAIN, PATIENCE, Process, SHORT_EXPIRES, SIPORA, Server, free_port, password_of, peer,
     peer_is_installed, run, sipora, write,
 };
+use secure_server::SecureServer;
 
 /// Seconds that baresip asks for. It refreshes at nine tenths of what it is granted.
 const INTERVAL: u32 = 4;
@@ -85,9 +87,33 @@ fn chats(transport: &str, address: impl Fn(&Server) -> SocketAddr) {
     }
     let server = Server::start_with(["alice", "bob"], SHORT_EXPIRES, &[]);
     let address = address(&server);
+    chats_at(&server, transport, address, "", &[]);
+}
+
+/// The same over TLS, where baresip and our own command believe the server by the root that they are given.
+#[test]
+fn baresip_registers_and_sends_and_receives_messages_over_tls() {
+    if !peer_is_installed("baresip") {
+        return;
+    }
+    let secure = SecureServer::start_with(["alice", "bob"], SHORT_EXPIRES, &[]);
+    let root = secure.root.to_str().unwrap();
+    let believes = format!("sip_cafile {root}\n");
+    let trusting = ["--tls-ca", root];
+    chats_at(&secure.server, "tls", secure.tls, &believes, &trusting);
+}
+
+fn chats_at(
+    server: &Server,
+    transport: &str,
+    address: SocketAddr,
+    settings: &str,
+    trusting: &[&str],
+) {
     let control = free_port();
-    let modules = format!("module_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control}\n");
-    let phone = start_phone_with(&server, transport, address, &modules);
+    let modules =
+        format!("module_app ctrl_tcp.so\nctrl_tcp_listen 127.0.0.1:{control}\n{settings}");
+    let phone = start_phone_with(server, transport, address, &modules);
     phone.wait_for("answer 200 to REGISTER", PATIENCE, |line| {
         line.starts_with("SIP/2.0 200 ").then_some(())
     });
@@ -98,6 +124,7 @@ fn chats(transport: &str, address: impl Fn(&Server) -> SocketAddr) {
     let sent = run(
         Command::new(SIPORA)
             .args(["message", &target, "Hello from Bob", "--user", "bob", "-v"])
+            .args(trusting)
             .arg("--password-file")
             .arg(&password),
         PATIENCE,
@@ -318,11 +345,16 @@ fn start_phone_with(
             module_path(),
         ),
     );
+    // Left to itself it registers over TLS, and sends messages over UDP to the same port.
+    let outbound = match transport {
+        "tls" => format!(";outbound=\"sip:{address};transport=tls\""),
+        _ => String::new(),
+    };
     write(
         &directory,
         "accounts",
         &format!(
-            "<sip:alice@{address};transport={transport}>;auth_user=alice;auth_pass={};regint={INTERVAL};pubint=60\n",
+            "<sip:alice@{address};transport={transport}>;auth_user=alice;auth_pass={};regint={INTERVAL};pubint=60{outbound}\n",
             password_of("alice")
         ),
     );

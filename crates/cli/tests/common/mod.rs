@@ -60,6 +60,32 @@ fn find_program(program: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// The folder where `scripts/install-test-peers.sh` put the phones from npm, in `node_modules`. If they are not there, says
+/// that the test is skipped, or panics where `SIPORA_REQUIRE_PEERS` is set.
+pub fn npm_packages() -> Option<PathBuf> {
+    let folder = match std::env::var_os("SIPORA_TEST_PEERS") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+            cache.or_else(home)?.join("sipora/test-peers")
+        }
+    };
+    if folder.join("jssip.bundle.js").is_file() {
+        return Some(folder);
+    }
+    assert!(
+        std::env::var_os("SIPORA_REQUIRE_PEERS").is_none(),
+        "no phones from npm in {}, and SIPORA_REQUIRE_PEERS is set; scripts/install-test-peers.sh installs them",
+        folder.display()
+    );
+    eprintln!(
+        "skipped: no phones from npm in {} (scripts/install-test-peers.sh installs them)",
+        folder.display()
+    );
+    None
+}
+
 // ---- processes ----
 
 /// A running program whose output is read line by line as it comes.
