@@ -13,6 +13,7 @@ use sipora_transport::Flow;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::flows::Board as Flows;
 use crate::watcher::{Board, Command, Decision, Shared};
 use crate::{Answer, Incoming, SessionHandler, SubscribeAnswer, Watcher};
 
@@ -22,6 +23,7 @@ pub(crate) struct SessionUser {
     abilities: Arc<Abilities>,
     /// `None`: there is no handler, and the answer is made here.
     jobs: Option<mpsc::Sender<Job>>,
+    flows: Arc<Flows>,
 }
 
 /// What this coordinator can do, and what it calls itself.
@@ -86,8 +88,16 @@ impl Job {
 }
 
 impl SessionUser {
-    pub(crate) fn new(abilities: Arc<Abilities>, jobs: Option<mpsc::Sender<Job>>) -> Self {
-        Self { abilities, jobs }
+    pub(crate) fn new(
+        abilities: Arc<Abilities>,
+        jobs: Option<mpsc::Sender<Job>>,
+        flows: Arc<Flows>,
+    ) -> Self {
+        Self {
+            abilities,
+            jobs,
+            flows,
+        }
     }
 }
 
@@ -118,7 +128,11 @@ impl User for SessionUser {
         true
     }
 
-    fn on_event(&mut self, _: &mut Context<'_>, _: Event) {}
+    fn on_event(&mut self, _: &mut Context<'_>, event: Event) {
+        if let Event::FlowClosed { flow } = event {
+            self.flows.closed(flow);
+        }
+    }
 
     fn on_command(&mut self, _: &mut Context<'_>, command: Self::Command) {
         match command {}

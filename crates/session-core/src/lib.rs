@@ -70,6 +70,7 @@
 mod api;
 mod bodies;
 mod error;
+mod flows;
 mod handler;
 mod incoming;
 mod outgoing;

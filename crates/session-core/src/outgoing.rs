@@ -11,6 +11,7 @@ use sipora_dialog_core::{
 use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Uri};
 use sipora_transaction_core::{CallId, IdSource, Tag};
 
+use crate::flows::Flows;
 use crate::registration::{Backoff, Jitter};
 use crate::turns::Turns;
 use crate::{Error, Result, uri};
@@ -33,6 +34,7 @@ pub(crate) struct Outbound {
     pub(crate) ids: Mutex<IdSource>,
     /// One MESSAGE at a time to each target.
     pub(crate) turns: Turns,
+    pub(crate) flows: Flows,
 }
 
 /// From, To and Call-ID of a request, and its place in their order.

@@ -77,6 +77,40 @@ async fn over_tcp() {
 }
 
 #[tokio::test]
+async fn a_connection_that_the_registrar_closes_is_replaced() {
+    let mut is_first = true;
+    let script = move |request: &sipora_message::Request, _| {
+        let replies = grant(request, 3600).into_iter();
+        let closes = std::mem::take(&mut is_first);
+        let closed = |reply: Reply| match closes {
+            true => reply.and_close(),
+            false => reply,
+        };
+        replies.map(closed).collect()
+    };
+    let registrar = server(Arc::new(TokioNetwork::new()), "127.0.0.1:0", script).await;
+    let uri = format!("sip:{};transport=tcp", registrar.address);
+    let client = builder(TokioNetwork::new())
+        .with_bind_address([127, 0, 0, 1].into())
+        .build()
+        .await
+        .unwrap();
+    let contact = client.contact_uri("alice", &uri).await.unwrap();
+    let registration = client
+        .register(&uri, "sip:alice@localhost", &contact, 3600)
+        .await
+        .unwrap();
+    let mut states = registration.states();
+    while registrar.seen.count() < 2
+        || !matches!(registration.state(), RegistrationState::Registered { .. })
+    {
+        states.next().await.expect("the registration goes on");
+    }
+    client.shutdown().await;
+    registrar.endpoint.shutdown().await;
+}
+
+#[tokio::test]
 async fn an_occupied_port_is_named() {
     let first = builder(TokioNetwork::new())
         .with_bind_address([127, 0, 0, 1].into())

@@ -313,6 +313,16 @@ impl Transports {
         }
     }
 
+    /// Pings the peer of a connection this often from now on without knowing whether it answers, and the first time within two
+    /// seconds. RFC 5626 §4.4: a ping may always be sent, and who did not ask for pongs "cannot expect" one; once one has come,
+    /// a missing one ends the connection as with [`keep_alive`](Transports::keep_alive), which is left alone where it was set.
+    /// Nothing happens for UDP.
+    pub fn try_keep_alive(&self, flow: FlowId, interval: Duration) {
+        if let Some(Resolved::Connection(connection)) = self.shared().table.resolve(flow) {
+            connection.keep_alive.attempt(interval);
+        }
+    }
+
     /// Closes a connection once what is queued on it has been written. UDP flows stay.
     pub fn close(&self, flow: FlowId) {
         let table = &self.shared().table;

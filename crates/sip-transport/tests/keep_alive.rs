@@ -146,3 +146,51 @@ fn nobody_is_pinged_who_was_not_asked_for_and_one_connection_may_have_its_own_in
         assert!(nothing.is_err(), "pings are no messages: {nothing:?}");
     });
 }
+
+#[test]
+fn a_server_that_may_not_know_pings_is_given_up_only_once_it_has_answered_one() {
+    for_each_seed(0..1, |network| async move {
+        let host = network.host(server_address().ip());
+        let mut listener = host.listen(server_address()).unwrap();
+        let (client, mut client_in, flow) = client(&network, TransportConfig::default()).await;
+        let mut peer = listener.accept().await.unwrap();
+        client.try_keep_alive(flow.id, Duration::from_secs(60));
+        let mut ping = [0; 4];
+        let start = Instant::now();
+        peer.read_exact(&mut ping).await.unwrap();
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "found out at once"
+        );
+        for _ in 0..5 {
+            peer.read_exact(&mut ping).await.unwrap();
+            assert_eq!(&ping, b"\r\n\r\n");
+        }
+        assert!(client.is_open(flow.id) && client_in.try_recv().is_none());
+        // Pongs from now on, and then none any more.
+        peer.write_all(b"\r\n").await.unwrap();
+        for _ in 0..5 {
+            peer.read_exact(&mut ping).await.unwrap();
+            // Asked for again, as at each refresh: it begins no new wait.
+            client.try_keep_alive(flow.id, Duration::from_secs(60));
+            peer.write_all(b"\r\n").await.unwrap();
+        }
+        peer.read_exact(&mut ping).await.unwrap();
+        let start = Instant::now();
+        assert_eq!(closed(&mut client_in).await, CloseReason::NoPong);
+        assert!(start.elapsed() < Duration::from_secs(11));
+    });
+}
+
+#[test]
+fn an_attempt_does_not_replace_what_was_set() {
+    for_each_seed(0..1, |network| async move {
+        let (_server, mut server_in) = server(&network);
+        let (client, _client_in, flow) = client(&network, every(120)).await;
+        greet(&client, &flow, &mut server_in).await;
+        client.try_keep_alive(flow.id, Duration::from_secs(10));
+        sleep(Duration::from_secs(600)).await;
+        let sent = client.metrics().pings_sent;
+        assert!((5..=7).contains(&sent), "{sent}");
+    });
+}

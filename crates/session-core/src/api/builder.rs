@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use super::coordinator::{Inner, Running};
 use super::{ListenerAddress, SessionCoordinator};
+use crate::flows::{self, Flows, KeepAlive};
 use crate::incoming::{self, Abilities, Desk, SessionUser, WAITING};
 use crate::outgoing::{Outbound, authorizer};
 use crate::registration::Backoff;
@@ -51,7 +52,7 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 /// | [`with_registration_backoff`](Self::with_registration_backoff) | 30 s, at most 1800 s | RFC 5626 §4.5 |
 /// | [`with_resolver`](Self::with_resolver) | the operating system's | |
 /// | [`with_tls`](Self::with_tls) | none: no `sips` | whom to believe is for the application to say |
-/// | [`with_keep_alive`](Self::with_keep_alive) | no pings | a server that does not know them would not answer |
+/// | [`with_keep_alive`](Self::with_keep_alive) | connections of registrations: what Flow-Timer says, else 120 s | RFC 5626 §4.4 |
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
@@ -86,7 +87,7 @@ pub struct SessionManagerBuilder {
     backoff: Backoff,
     resolver: Option<Arc<dyn Resolver>>,
     tls: Option<Tls>,
-    keep_alive: Option<Duration>,
+    keep_alive: KeepAlive,
     network: Option<Arc<dyn Network>>,
     observer: Option<Arc<dyn MessageObserver>>,
     ids: Option<IdSource>,
@@ -111,7 +112,7 @@ impl SessionManagerBuilder {
             backoff: Backoff::default(),
             resolver: None,
             tls: None,
-            keep_alive: None,
+            keep_alive: KeepAlive::Sensible,
             network: None,
             observer: None,
             ids: None,
@@ -213,10 +214,21 @@ impl SessionManagerBuilder {
         self
     }
 
-    /// Pings over connections this often, each time after a random 80 to 100 % of it (RFC 5626 §4.4.1); one without an answer
-    /// within 10 s is closed. For servers that are known to answer: RFC 5626 recommends 120 s.
+    /// Pings over every connection this often, each time after a random 80 to 100 % of it (RFC 5626 §4.4.1); one without an
+    /// answer within 10 s is closed. For servers that are known to answer: RFC 5626 recommends 120 s.
+    ///
+    /// Without it, connections that registrations live on are pinged alone: as often as the registrar's Flow-Timer says, else
+    /// every 120 s, and then a ping without an answer ends only a connection over which one was answered before. See
+    /// [`RegistrationHandle`](crate::RegistrationHandle) for what follows.
     pub fn with_keep_alive(mut self, interval: Duration) -> Self {
-        self.keep_alive = Some(interval);
+        self.keep_alive = KeepAlive::Every(interval);
+        self
+    }
+
+    /// Sends no pings over connections: for devices whose battery counts. A connection that dies without a word is found out
+    /// at the next refresh.
+    pub fn without_keep_alive(mut self) -> Self {
+        self.keep_alive = KeepAlive::Never;
         self
     }
 
@@ -276,8 +288,14 @@ impl SessionManagerBuilder {
             subscriber,
             desk,
             watchers,
+            board,
         } = started;
         let endpoint = owner.handle();
+        let flows = Flows {
+            board,
+            endpoint: endpoint.clone(),
+            keep_alive: self.keep_alive,
+        };
         let mut tasks = JoinSet::new();
         if let Some(Waiting {
             jobs,
@@ -314,6 +332,7 @@ impl SessionManagerBuilder {
             backoff: self.backoff,
             ids: Mutex::new(ids),
             turns: Turns::default(),
+            flows,
         };
         Ok(Arc::new(SessionCoordinator {
             inner: Inner {
@@ -343,7 +362,10 @@ impl SessionManagerBuilder {
         config.transactions.timers = self.timers.clone();
         config.transport.advertised = advertised.clone();
         config.transport.tls = self.tls.clone();
-        config.transport.keep_alive = self.keep_alive;
+        config.transport.keep_alive = match self.keep_alive {
+            KeepAlive::Every(interval) => Some(interval),
+            KeepAlive::Never | KeepAlive::Sensible => None,
+        };
         let address = SocketAddr::new(self.bind_address, self.port);
         let mut builder = EndpointBuilder::new()
             .config(config)
@@ -393,7 +415,8 @@ impl SessionManagerBuilder {
                 watchers: builder.add_user(user),
             });
         }
-        builder.add_user(SessionUser::new(abilities, sender));
+        let flows = Arc::<flows::Board>::default();
+        builder.add_user(SessionUser::new(abilities, sender, flows.clone()));
         let owner = builder.build().await.map_err(listen_error)?;
         Ok(Started {
             owner,
@@ -401,6 +424,7 @@ impl SessionManagerBuilder {
             subscriber,
             desk,
             watchers,
+            board: flows,
         })
     }
 
@@ -518,6 +542,7 @@ struct Started {
     subscriber: Option<SubscriberApi>,
     desk: Option<Waiting>,
     watchers: Arc<AtomicUsize>,
+    board: Arc<flows::Board>,
 }
 
 /// A [`Desk`] but for the endpoint.

@@ -77,7 +77,10 @@ impl From<RegistrationState> for PublicationState {
                 expires,
                 refresh_in,
             },
-            RegistrationState::Refreshing { expires_in } => {
+            // What is published lives at the server, whatever becomes of the way there: that flows end is not told to the
+            // machine of a publication.
+            RegistrationState::Refreshing { expires_in }
+            | RegistrationState::FlowLost { expires_in, .. } => {
                 PublicationState::Publishing { expires_in }
             }
             RegistrationState::Retrying {

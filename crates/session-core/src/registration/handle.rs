@@ -34,6 +34,14 @@ use crate::{Error, Result, SipResponse};
 /// up to 15 to 30 minutes (RFC 5626 §4.5), no sooner than a Retry-After says; also when the binding has expired
 /// meanwhile. Any other failure ends the registration: a wrong password is sent once.
 ///
+/// # Lost connections
+///
+/// A registrar reaches us over the connection that the REGISTER came by (TCP, TLS, WebSocket). When that ends, a REGISTER
+/// follows over a new one within a second, [`FlowLost`](RegistrationState::FlowLost) until then, and with the waits of
+/// failures where connections end before they have served for 30 s (the base of the back-off). A connection that dies
+/// without a word is found out by pings: every 120 s, or as often as the registrar's Flow-Timer says (RFC 5626 §4.4); see
+/// [`with_keep_alive`](crate::SessionManagerBuilder::with_keep_alive).
+///
 /// # Order
 ///
 /// One REGISTER at a time: what is asked for while another is under way waits for its end (RFC 3261 §10.2), in the order

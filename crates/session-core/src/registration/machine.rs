@@ -27,12 +27,17 @@ use crate::Error;
 ///                                          --------------------> Failed
 /// ```
 ///
+/// The end of the flow that the binding was made over (`FlowLost`) leads from Registered to Recovering, and on to Refreshing
+/// after a second at most. It does so from Retrying too, where the failure was that nothing was reached.
+///
 /// Failed, Unregistered and Stopped end it: no input changes them, and no timer runs.
 #[derive(Debug)]
 pub(crate) struct Machine {
     backoff: Backoff,
     /// Failures since the last 2xx.
     failures: u32,
+    /// Flows that ended one after the other, none of which served for long.
+    brief_flows: u32,
     granted: u32,
     /// When the registrar forgets the binding, counted from when we asked: never later than it does.
     bound_until: Instant,
@@ -41,9 +46,18 @@ pub(crate) struct Machine {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Registered { refresh_at: Instant },
+    Registered {
+        refresh_at: Instant,
+    },
     Refreshing,
-    Retrying { retry_at: Instant },
+    Retrying {
+        retry_at: Instant,
+        /// The registrar said nothing: a new flow may change that.
+        was_unreached: bool,
+    },
+    Recovering {
+        retry_at: Instant,
+    },
     Ended,
 }
 
@@ -65,6 +79,11 @@ pub(crate) enum Input {
     Refused(Arc<Error>),
     /// Our binding was removed, at our wish.
     Removed,
+    /// The flow ended over which the registrar reaches us, having served for this long.
+    FlowLost {
+        /// Since the binding was made over it.
+        age: Duration,
+    },
     /// The coordinator or the handle is going away.
     Stop,
 }
@@ -81,6 +100,7 @@ impl Machine {
         let mut machine = Machine {
             backoff,
             failures: 0,
+            brief_flows: 0,
             granted: 0,
             bound_until: now,
             phase: Phase::Refreshing,
@@ -93,7 +113,7 @@ impl Machine {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Registered { refresh_at } => Some(refresh_at),
-            Phase::Retrying { retry_at } => Some(retry_at),
+            Phase::Retrying { retry_at, .. } | Phase::Recovering { retry_at } => Some(retry_at),
             Phase::Refreshing | Phase::Ended => None,
         }
     }
@@ -118,7 +138,10 @@ impl Machine {
                 self.bound_until = now;
                 Some(self.end(RegistrationState::Unregistered))
             }
-            (Phase::Registered { .. } | Phase::Retrying { .. }, Input::Send) => {
+            (
+                Phase::Registered { .. } | Phase::Retrying { .. } | Phase::Recovering { .. },
+                Input::Send,
+            ) => {
                 self.phase = Phase::Refreshing;
                 let expires_in = self.expires_in(now);
                 Some(RegistrationState::Refreshing { expires_in })
@@ -133,6 +156,7 @@ impl Machine {
                     .wait(self.failures, error.retry_after(), jitter);
                 self.phase = Phase::Retrying {
                     retry_at: now + retry_in,
+                    was_unreached: error.response().is_none(),
                 };
                 let expires_in = self.expires_in(now);
                 Some(RegistrationState::Retrying {
@@ -144,10 +168,25 @@ impl Machine {
             (Phase::Refreshing, Input::Failed(error)) => {
                 Some(self.end(RegistrationState::Failed(error)))
             }
+            (
+                Phase::Registered {
+                    refresh_at: planned,
+                }
+                | Phase::Retrying {
+                    retry_at: planned,
+                    was_unreached: true,
+                },
+                Input::FlowLost { age },
+            ) => Some(self.recover(now, age, planned, jitter)),
             (Phase::Refreshing, Input::Send)
             | (
-                Phase::Registered { .. } | Phase::Retrying { .. },
+                Phase::Registered { .. } | Phase::Retrying { .. } | Phase::Recovering { .. },
                 Input::Granted { .. } | Input::Failed(_),
+            )
+            // A registrar that asked to be left alone is, whatever it did to the connection.
+            | (
+                Phase::Refreshing | Phase::Retrying { .. } | Phase::Recovering { .. },
+                Input::FlowLost { .. },
             ) => None,
         }
     }
@@ -173,11 +212,40 @@ impl Machine {
         }
     }
 
+    /// RFC 5626 §4.5: a flow that failed is replaced at once, and after failures with back-off. A flow that served for less
+    /// than the back-off's base counts as one: a registrar that closes every connection is not to be registered with in a
+    /// loop.
+    fn recover(
+        &mut self,
+        now: Instant,
+        age: Duration,
+        planned: Instant,
+        jitter: Jitter,
+    ) -> RegistrationState {
+        if age >= self.backoff.base {
+            self.brief_flows = 0;
+        }
+        let wait = match self.brief_flows {
+            0 => jitter.between(Duration::ZERO, SPREAD),
+            failures => self.backoff.wait(failures, None, jitter),
+        };
+        self.brief_flows = self.brief_flows.saturating_add(1);
+        let retry_at = planned.min(now + wait);
+        self.phase = Phase::Recovering { retry_at };
+        RegistrationState::FlowLost {
+            retry_in: retry_at.saturating_duration_since(now),
+            expires_in: self.expires_in(now),
+        }
+    }
+
     fn end(&mut self, state: RegistrationState) -> RegistrationState {
         self.phase = Phase::Ended;
         state
     }
 }
+
+/// What those whose connections a server took along when it ended spread over.
+const SPREAD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -379,5 +447,73 @@ mod tests {
         assert!(run.on(temporary()).is_none());
         run.on(Input::Send);
         assert!(run.on(Input::Send).is_none());
+    }
+
+    fn lost(run: &mut Run, age: u64) -> Option<Duration> {
+        let age = Duration::from_secs(age);
+        match run.on(Input::FlowLost { age }) {
+            Some(RegistrationState::FlowLost { retry_in, .. }) => Some(retry_in),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn again(run: &mut Run) {
+        run.until_due();
+        run.on(Input::Send);
+        let asked_at = run.now;
+        let seconds = 3600;
+        run.on(Input::Granted { seconds, asked_at });
+    }
+
+    #[test]
+    fn a_flow_that_served_is_replaced_within_a_second_as_often_as_it_ends() {
+        let mut run = Run::start(3600);
+        for _ in 0..5 {
+            assert_eq!(lost(&mut run, 600), Some(SPREAD));
+            assert_eq!(run.due_in(), Some(SPREAD));
+            again(&mut run);
+        }
+    }
+
+    #[test]
+    fn flows_that_end_at_once_are_replaced_with_back_off_and_a_refresh_comes_in_time() {
+        let mut run = Run::start(3600);
+        let waits: Vec<_> = (0..9)
+            .map(|_| {
+                let wait = lost(&mut run, 1).unwrap().as_secs();
+                again(&mut run);
+                wait
+            })
+            .collect();
+        assert_eq!(waits, [1, 60, 120, 240, 480, 960, 1800, 1800, 1800]);
+        assert_eq!(lost(&mut run, 30), Some(SPREAD), "one that served");
+        let mut run = Run::start(60);
+        lost(&mut run, 1);
+        run.until_due();
+        run.on(Input::Send);
+        let (seconds, asked_at) = (60, run.now);
+        run.on(Input::Granted { seconds, asked_at });
+        assert_eq!(lost(&mut run, 1), Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_lost_flow_hastens_who_reached_nobody_and_nobody_else() {
+        let mut run = Run::start(3600);
+        run.on(Input::Send);
+        assert_eq!(lost(&mut run, 600), None, "what is under way finds out");
+        run.on(temporary());
+        assert_eq!(lost(&mut run, 600), Some(SPREAD));
+        assert_eq!(lost(&mut run, 600), None, "once");
+        run.until_due();
+        run.on(Input::Send);
+        let text = "SIP/2.0 503 Busy\r\nVia: SIP/2.0/TCP h;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\
+                    To: <sip:a@h>;tag=2\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\nRetry-After: 99\r\nContent-Length: 0\r\n\r\n";
+        let busy = sipora_message::Response::parse(text, &sipora_message::Limits::default());
+        run.on(Input::Failed(Arc::new(Error::Rejected(
+            busy.unwrap().into(),
+        ))));
+        assert_eq!(lost(&mut run, 600), None);
+        assert!(run.due_in() >= Some(Duration::from_secs(99)));
     }
 }

@@ -76,6 +76,7 @@ fn keep(
         asked_at,
         response,
         transaction_id,
+        flow,
     } = granted;
     let inbox = Arc::new(Inbox::default());
     let (details, details_receiver) = watch::channel(Details {
@@ -99,6 +100,7 @@ fn keep(
     let owner = Owner {
         registrant,
         machine,
+        flow,
         outbound: outbound.clone(),
         publisher: Publisher { states, details },
         inbox: OpenInbox(inbox.clone()),

@@ -9,6 +9,7 @@ use super::RegistrationState;
 use super::inbox::{Inbox, Operation, tell};
 use super::machine::{Input, Machine};
 use super::registrant::{Granted, Registrant, later, now};
+use crate::flows::Watched;
 use crate::outgoing::Outbound;
 use crate::{Error, Result, SipResponse};
 
@@ -49,6 +50,8 @@ impl Drop for Publisher {
 pub(crate) struct Owner {
     pub(crate) registrant: Registrant,
     pub(crate) machine: Machine,
+    /// What the binding was last made over; `None` once its end was heard of.
+    pub(crate) flow: Option<Watched>,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) publisher: Publisher,
     pub(crate) inbox: OpenInbox,
@@ -75,6 +78,11 @@ impl Owner {
                 biased;
                 // First, so that no flood of queries keeps a binding from being refreshed.
                 () = sleep_until(due) => Operation::Refresh,
+                age = ended(&mut self.flow) => {
+                    self.flow = None;
+                    self.step(Input::FlowLost { age });
+                    continue;
+                }
                 operation = inbox.next() => operation,
             };
             match operation {
@@ -106,8 +114,10 @@ impl Owner {
                 seconds,
                 asked_at,
                 response,
+                flow,
                 ..
             }) => {
+                self.flow = flow.map(|flow| flow.continues(self.flow.as_ref()));
                 self.publisher.details.send_replace(Details {
                     granted: seconds,
                     bound_until: later(asked_at, Duration::from_secs(seconds.into())),
@@ -150,6 +160,17 @@ impl Owner {
         };
         let state = self.machine.on(now(), input, self.outbound.jitter());
         self.publisher.tell(state);
+    }
+}
+
+/// Waits for the end of a flow, and tells how long it has served.
+async fn ended(flow: &mut Option<Watched>) -> Duration {
+    match flow {
+        Some(flow) => {
+            flow.ended().await;
+            flow.age()
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -9,6 +9,7 @@ use sipora_transaction_core::{CallId, Tag};
 
 use super::Binding;
 use super::expiry;
+use crate::flows::Watched;
 use crate::outgoing::{Identity, Outbound, last_cseq};
 use crate::{Error, Result, SipResponse};
 
@@ -36,6 +37,8 @@ pub(crate) struct Granted {
     pub(crate) asked_at: Instant,
     pub(crate) response: SipResponse,
     pub(crate) transaction_id: TransactionId,
+    /// The flow of the REGISTER, over which the registrar may reach us, where such flows end.
+    pub(crate) flow: Option<Watched>,
 }
 
 impl Registrant {
@@ -54,6 +57,7 @@ impl Registrant {
             0 => 0,
             asked => expiry::granted(&exchange.response, &self.contact, asked),
         };
+        let flow = outbound.flows.follow(exchange.flow, &exchange.response);
         let response = SipResponse::from(exchange.response);
         if seconds == 0 && self.asked > 0 {
             let reason = format!("{} s were asked for and 0 s granted", self.asked);
@@ -64,6 +68,7 @@ impl Registrant {
             asked_at,
             response,
             transaction_id: exchange.transaction_id,
+            flow,
         })
     }
 

@@ -37,6 +37,15 @@ pub enum RegistrationState {
         /// How long the contact stays bound without it; zero when it is not bound any more.
         expires_in: Duration,
     },
+    /// The connection over which the registrar reaches us ended, and its requests with it. A REGISTER over a new one follows,
+    /// within a second; connections that end soon after each other are replaced with the waits of
+    /// [`Retrying`](Self::Retrying).
+    FlowLost {
+        /// When it will be sent.
+        retry_in: Duration,
+        /// How long the contact stays bound without it.
+        expires_in: Duration,
+    },
     /// The registrar refused for good; nothing is sent any more. The binding, if one is left, expires by itself.
     Failed(Arc<Error>),
     /// The contact was removed at the caller's wish, or registered with an expiry of zero.
@@ -83,6 +92,13 @@ impl fmt::Display for RegistrationState {
                     "still bound"
                 };
                 write!(f, "{bound}, next try in {} s: {error}", retry_in.as_secs())
+            }
+            RegistrationState::FlowLost { retry_in, .. } => {
+                // Less than a second is "at once".
+                match retry_in.as_secs() {
+                    0 => f.write_str("connection lost, registering again"),
+                    seconds => write!(f, "connection lost, registering again in {seconds} s"),
+                }
             }
             RegistrationState::Failed(error) => write!(f, "failed: {error}"),
             RegistrationState::Unregistered => f.write_str("unregistered"),

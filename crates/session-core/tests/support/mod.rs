@@ -10,7 +10,7 @@ use sipora_auth::{Authenticator, AuthenticatorConfig, Challenger, Secret, Verdic
 use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_session_core::{Credentials, IdSource, SessionManagerBuilder};
 use sipora_transaction_core::{Claim, Context, Endpoint, Event, IncomingRequest, User};
-use sipora_transport::{Network, Transport};
+use sipora_transport::{FlowId, Network, Transport};
 
 /// What a script says to a request: final or provisional answers in order; none is silence.
 pub type Replies = Vec<Reply>;
@@ -18,16 +18,24 @@ pub type Replies = Vec<Reply>;
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(HeaderName, String)>,
+    /// The connection ends behind it.
+    pub closes: bool,
 }
 
 pub fn reply(status: u16) -> Reply {
     Reply {
         status,
         headers: Vec::new(),
+        closes: false,
     }
 }
 
 impl Reply {
+    pub fn and_close(mut self) -> Self {
+        self.closes = true;
+        self
+    }
+
     pub fn with(mut self, name: impl Into<HeaderName>, value: impl ToString) -> Self {
         self.headers.push((name.into(), value.to_string()));
         self
@@ -112,6 +120,7 @@ pub async fn server(
     builder.add_user(Scripted {
         script: Box::new(script),
         seen: seen.clone(),
+        closing: Vec::new(),
     });
     let endpoint = builder.build().await.unwrap();
     let address = endpoint.local_addresses()[0].1;
@@ -133,6 +142,8 @@ type Script = Box<dyn FnMut(&Request, Now) -> Replies + Send>;
 struct Scripted {
     script: Script,
     seen: Seen,
+    /// Connections to be closed once what was answered has left.
+    closing: Vec<(Instant, FlowId)>,
 }
 
 impl User for Scripted {
@@ -161,11 +172,24 @@ impl User for Scripted {
             context
                 .respond(incoming.transaction, builder.build().unwrap())
                 .unwrap();
+            if reply.closes {
+                self.closing.push((now.instant, incoming.flow.id));
+            }
         }
         Claim::Taken
     }
 
     fn on_event(&mut self, _: &mut Context<'_>, _: Event) {}
+
+    fn on_timeout(&mut self, context: &mut Context<'_>) {
+        for (_, flow) in self.closing.drain(..) {
+            context.close(flow);
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.closing.first().map(|(at, _)| *at)
+    }
 
     fn on_command(&mut self, _: &mut Context<'_>, (): ()) {}
 

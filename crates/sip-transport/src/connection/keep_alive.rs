@@ -15,16 +15,24 @@ use tokio::time::timeout;
 /// How often a connection is pinged, and what came back.
 #[derive(Debug)]
 pub(crate) struct KeepAlive {
-    interval: watch::Sender<Option<Duration>>,
+    pings: watch::Sender<Option<Pings>>,
     /// Whether a pong is waited for.
     waiting: Mutex<bool>,
     answered: Notify,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pings {
+    every: Duration,
+    /// Nobody has said that the peer answers. "A UA that did not register using outbound registration cannot expect a CRLF in
+    /// response" (RFC 5626 §4.4) until there was one.
+    is_attempt: bool,
+}
+
 impl KeepAlive {
     pub(super) fn new(interval: Option<Duration>) -> KeepAlive {
         KeepAlive {
-            interval: watch::Sender::new(interval),
+            pings: watch::Sender::new(interval.map(Pings::expected)),
             waiting: Mutex::new(false),
             answered: Notify::new(),
         }
@@ -32,7 +40,25 @@ impl KeepAlive {
 
     /// Pings this often from now on, or no more.
     pub(crate) fn set(&self, interval: Option<Duration>) {
-        self.interval.send_replace(interval);
+        self.change(interval.map(Pings::expected));
+    }
+
+    /// Pings this often from now on, and expects pongs once there was one. Leaves alone what was set for good.
+    pub(crate) fn attempt(&self, every: Duration) {
+        let is_set = |pings: Pings| !pings.is_attempt;
+        if !self.pings.borrow().is_some_and(is_set) {
+            let is_attempt = true;
+            self.change(Some(Pings { every, is_attempt }));
+        }
+    }
+
+    /// What is as it was begins no new wait.
+    fn change(&self, pings: Option<Pings>) {
+        self.pings.send_if_modified(|current| {
+            let is_other = *current != pings;
+            *current = pings;
+            is_other
+        });
     }
 
     /// A pong has come. Tells whether it was waited for; one that was not means nothing.
@@ -45,8 +71,27 @@ impl KeepAlive {
         was_waiting
     }
 
+    fn give_up(&self) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = false;
+    }
+
     fn expect_pong(&self) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+impl Pings {
+    fn expected(every: Duration) -> Pings {
+        let is_attempt = false;
+        Pings { every, is_attempt }
+    }
+
+    /// Time to the next ping. Whether the peer answers at all is found out at once, before it matters.
+    fn wait(self, has_pinged: bool) -> Duration {
+        match self.is_attempt && !has_pinged {
+            true => shortened(self.every.min(FIRST_ATTEMPT)),
+            false => shortened(self.every),
+        }
     }
 }
 
@@ -54,20 +99,22 @@ impl Link<'_> {
     /// Pings as often as it was asked for, until a pong does not come.
     pub(super) async fn keep_alive(&self) -> CloseReason {
         let keep_alive = &self.connection.keep_alive;
-        let mut interval = keep_alive.interval.subscribe();
+        let mut changes = keep_alive.pings.subscribe();
+        let (mut has_pinged, mut has_answered) = (false, false);
         loop {
-            let every = *interval.borrow_and_update();
+            let pings = *changes.borrow_and_update();
             let wait = async {
-                match every {
-                    Some(every) => tokio::time::sleep(shortened(every)).await,
+                match pings {
+                    Some(pings) => tokio::time::sleep(pings.wait(has_pinged)).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = wait => {}
                 // The sender is part of the connection, which outlives its task.
-                _ = interval.changed() => continue,
+                _ = changes.changed() => continue,
             }
+            has_pinged = true;
             keep_alive.expect_pong();
             count(&self.shared.counters.pings_sent);
             if self.connection.try_send(Bytes::from_static(PING)).is_err() {
@@ -76,12 +123,22 @@ impl Link<'_> {
             }
             // "If a pong is not received within 10 seconds ... the client MUST treat the flow as failed."
             let pong = keep_alive.answered.notified();
-            if timeout(self.config().pong_timeout, pong).await.is_err() {
+            if timeout(self.config().pong_timeout, pong).await.is_ok() {
+                has_answered = true;
+                continue;
+            }
+            let is_expected = |pings: Pings| has_answered || !pings.is_attempt;
+            if changes.borrow().is_some_and(is_expected) {
                 return CloseReason::NoPong;
             }
+            // Line ends that come from now on answer nothing.
+            keep_alive.give_up();
         }
     }
 }
+
+/// How soon a ping is tried on a peer that nobody knows to answer.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(2);
 
 /// Tells the line ends of pongs from those of pings: a ping that the network has cut in two looks like two pongs, and two pongs
 /// look like a ping.

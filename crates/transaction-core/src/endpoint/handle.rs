@@ -3,9 +3,10 @@
 use super::core::open_failure;
 use crate::{CommandError, Gone, Metrics, ServerTransactionId, TransportFailure};
 use sipora_message::{Response, Uri};
-use sipora_transport::{Destination, Resolver, SentBy, Transport, Transports};
+use sipora_transport::{Destination, FlowId, Resolver, SentBy, Transport, Transports};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Speaks to an endpoint from any task. Cheap to clone; holding one keeps nothing alive.
@@ -112,6 +113,26 @@ impl EndpointHandle {
                 .map_err(|error| open_failure(&error))?,
         };
         Ok(flows.transports.sent_by(&flow))
+    }
+
+    /// Says whether a flow can still be sent on.
+    pub fn is_open(&self, flow: FlowId) -> bool {
+        let flows = self.flows.upgrade();
+        flows.is_some_and(|flows| flows.transports.is_open(flow))
+    }
+
+    /// Pings the peer of a connection this often: [`Transports::keep_alive`].
+    pub fn keep_alive(&self, flow: FlowId, interval: Option<Duration>) {
+        if let Some(flows) = self.flows.upgrade() {
+            flows.transports.keep_alive(flow, interval);
+        }
+    }
+
+    /// Pings the peer of a connection of which nobody knows whether it answers: [`Transports::try_keep_alive`].
+    pub fn try_keep_alive(&self, flow: FlowId, interval: Duration) {
+        if let Some(flows) = self.flows.upgrade() {
+            flows.transports.try_keep_alive(flow, interval);
+        }
     }
 
     /// Begins the shutdown and returns at once; [`Endpoint::shutdown`](super::Endpoint::shutdown) waits for its end.
