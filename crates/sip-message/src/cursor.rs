@@ -10,7 +10,7 @@ pub(crate) struct Cursor<'a> {
 }
 
 /// Bytes of a value; none where it is empty.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Piece {
     pub(crate) at: u16,
     pub(crate) len: u16,

@@ -387,3 +387,55 @@ fn what_is_printed_takes_no_more_room_than_its_bytes() {
         assert_eq!(bytes.try_into_mut().unwrap().capacity(), printed);
     }
 }
+
+/// Builds with debug assertions, of which this test is one, hold every answer's index against that of who reads its bytes.
+#[test]
+fn what_an_answer_copies_is_what_is_read_of_it() {
+    let vias = "v: SIP/2.0/UDP a;branch=z9hG4bK1 , SIP/2.0/TCP b\r\n".repeat(60);
+    let long = format!("To: <sip:b@b>;x={}\r\n", "y".repeat(65_520));
+    for lines in [
+        "Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>\r\n",
+        "v: SIP/2.0/UDP a;branch=z9hG4bK1,\r\n SIP/2.0/UDP b\r\nf:<sip:a@a>;tag=1  \r\nt : \"B\" <sip:b@b>\r\n\t;x=y\r\n",
+        "VIA:   SIP/2.0/UDP a\r\nFrom: a\r\nFrom: b\r\nTo: <sip:b@b>;tag\r\nto: <sip:c@c>;tag=4\r\n",
+        "Via: ?\r\nRecord-Route: <sip:p;lr>, <sip:q;lr>\r\nTo: sip:b@b\r\nTimestamp: 54\r\nrecord-route:\r\n",
+        "To: <sip:b@b>;tag=2\r\nTo: <sip:b@b>\r\nX: y\r\nVia:\r\nContact: *\r\nMax-Forwards: 7\r\n",
+        &vias,
+        &long,
+        "",
+    ] {
+        let text = format!(
+            "INVITE sip:b@b SIP/2.0\r\n{lines}Call-ID: x y\r\nCSeq: 01 INVITE\r\nContent-Length: 0\r\n\r\n"
+        );
+        let (Ok(request) | Err(Some(request))) =
+            Request::parse(text, &Limits::default()).map_err(|error| error.request().cloned())
+        else {
+            panic!("{lines}");
+        };
+        for status in [StatusCode::TRYING, StatusCode::OK] {
+            let answer = Response::for_request(&request, status)
+                .record_route()
+                .to_tag("314159")
+                .contact("<sip:b@192.0.2.4>;expires=60")
+                .header(HeaderName::from("X-Two"), " spaces around ")
+                .header(HeaderName::Via, "SIP/2.0/UDP last")
+                .build()
+                .unwrap();
+            let read = Response::parse(answer.to_bytes(), &Limits::default()).unwrap();
+            let shown = |response: &Response| {
+                let headers = response.headers();
+                format!(
+                    "{headers:?} {:?} {:?} {:?} {:?} {:?}",
+                    headers.via().map(|via| via.as_bytes().to_vec()),
+                    headers.from().map(|from| from.tag().map(str::to_owned)),
+                    headers.to().map(|to| to.tag().map(str::to_owned)),
+                    headers.cseq(),
+                    headers.contact().map(|contact| contact.is_some()),
+                )
+            };
+            assert_eq!(shown(&answer), shown(&read), "{lines}");
+            let twice =
+                Response::for_request(&request, status).header(HeaderName::CSeq, "1 INVITE");
+            assert!(twice.build().is_err());
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub use via::ViaBuf;
 pub(crate) use inline::Inline;
 
 use crate::error::BuildError;
-use crate::header_name::{HeaderName, OTHER};
+use crate::header_name::{HeaderName, Known, OTHER};
 use crate::index::{Head, index};
 use crate::limits::Limits;
 
@@ -47,7 +47,7 @@ impl Parts {
     pub(crate) fn header(&mut self, name: HeaderName, value: impl Display) {
         let result = if name == HeaderName::ContentLength {
             Err(BuildError::Reserved(name))
-        } else if SINGLE.contains(&name) && self.contains(&name) {
+        } else if SINGLE & self.seen & bit(&name) != 0 {
             Err(BuildError::Duplicate(name))
         } else {
             self.seen |= bit(&name);
@@ -99,20 +99,18 @@ const LINES: usize = 384;
 
 const CONTENT_LENGTH: &str = "Content-Length: ";
 
-/// Header fields of which a message has at most one.
-const SINGLE: [HeaderName; 11] = [
-    HeaderName::From,
-    HeaderName::To,
-    HeaderName::CallId,
-    HeaderName::CSeq,
-    HeaderName::MaxForwards,
-    HeaderName::ContentType,
-    HeaderName::Expires,
-    HeaderName::MinExpires,
-    HeaderName::Date,
-    HeaderName::UserAgent,
-    HeaderName::Server,
-];
+/// Header fields of which a message has at most one: a bit for each.
+const SINGLE: u128 = 1 << Known::From as u8
+    | 1 << Known::To as u8
+    | 1 << Known::CallId as u8
+    | 1 << Known::CSeq as u8
+    | 1 << Known::MaxForwards as u8
+    | 1 << Known::ContentType as u8
+    | 1 << Known::Expires as u8
+    | 1 << Known::MinExpires as u8
+    | 1 << Known::Date as u8
+    | 1 << Known::UserAgent as u8
+    | 1 << Known::Server as u8;
 
 fn bit(name: &HeaderName) -> u128 {
     match name.id() {
@@ -127,16 +125,19 @@ pub(crate) fn print_checked(
     name: &HeaderName,
     value: impl Display,
 ) -> Result<(), BuildError> {
-    if !name.is_token() {
+    if matches!(name, HeaderName::Other(_)) && !name.is_token() {
         return Err(BuildError::HeaderName(name.as_str().to_owned()));
     }
     let start = out.written().len();
     // Writing to memory cannot fail, a value of the caller's can.
-    let printed = write!(out, "{}: {value}", name.as_str());
-    let injected = out
-        .written()
-        .get(start..)
-        .is_some_and(|line| line.iter().copied().any(is_injection));
+    let _ = out.write_all(name.as_str().as_bytes());
+    let _ = out.write_all(b": ");
+    let printed = write!(out, "{value}");
+    // Without an early end, so that it is done many bytes at a time.
+    let injected = out.written().get(start..).is_some_and(|line| {
+        line.iter()
+            .fold(false, |found, byte| found | is_injection(*byte))
+    });
     if injected || printed.is_err() {
         out.cut(start);
         return Err(BuildError::Injection(name.clone()));
@@ -188,9 +189,18 @@ pub(crate) fn print_line(out: &mut impl Write, name: &str, value: &[&[u8]]) {
 
 /// Content-Length (RFC 3261 §20.14), the blank line and the body.
 pub(crate) fn print_body(out: &mut Vec<u8>, body: &[u8]) {
-    // Writing to a vector cannot fail.
-    let _ = write!(out, "{CONTENT_LENGTH}{}\r\n\r\n", body.len());
+    out.extend_from_slice(CONTENT_LENGTH.as_bytes());
+    push_decimal(out, body.len());
+    out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(body);
+}
+
+fn push_decimal(out: &mut Vec<u8>, number: usize) {
+    if let digit @ 0..10 = number {
+        return out.push(b'0' + digit as u8);
+    }
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{number}");
 }
 
 /// Indexes a message that was just printed.

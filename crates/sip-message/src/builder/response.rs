@@ -1,15 +1,15 @@
 //! Responses, from scratch or to a request (RFC 3261 §8.2.6).
 
 use std::fmt::Display;
-use std::io::Write;
 
 use bytes::Bytes;
 
-use super::{Inline, Parts, index_own, is_injection, print_line};
+use super::{Inline, Parts, index_own, is_injection};
 use crate::classes::is_token;
+use crate::cursor::Piece;
 use crate::error::BuildError;
-use crate::header_name::HeaderName;
-use crate::index::StartLine;
+use crate::header_name::{HeaderName, Known};
+use crate::index::{Copies, Head, Line, ROOM, Span, StartLine, lines_of};
 use crate::message::Raw;
 use crate::request::Request;
 use crate::response::Response;
@@ -87,21 +87,49 @@ impl ResponseBuilder {
     /// Prints the response and indexes it.
     pub fn build(mut self) -> Result<Response, BuildError> {
         self.parts.take_error()?;
+        if let Some(name) = self.given_twice() {
+            return Err(BuildError::Duplicate(name));
+        }
         let reason = self
             .reason
             .as_deref()
             .unwrap_or(self.status.default_reason());
-        let status = self.status;
-        let adds_tag = self.adds_tag();
-        // Printed twice, first for its size: what is kept for retransmissions is kept at its size.
-        let mut size = Size(self.parts.size());
-        self.copy(&mut size, adds_tag)?;
-        let mut out = Vec::with_capacity(size.0 + START_LINE + reason.len());
-        // Writing to a vector cannot fail.
-        let _ = write!(out, "SIP/2.0 {status} {reason}\r\n");
-        self.copy(&mut out, adds_tag)?;
+        let tag = match self.adds_tag() {
+            true => self.to_tag.as_slice(),
+            false => &[],
+        };
+        // What is kept for retransmissions is kept at its size.
+        let size = START_LINE + reason.len() + self.copied_size(tag) + self.parts.size();
+        let mut out = Vec::with_capacity(size);
+        let [hundreds, tens, ones] = digits(self.status);
+        out.extend_from_slice(b"SIP/2.0 ");
+        out.extend_from_slice(&[hundreds, tens, ones, b' ']);
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let mut room = ROOM;
+        let mut copies = Copies::new(&mut room);
+        self.copy(&mut out, &mut copies, tag);
         self.parts.print(&mut out);
-        response_of(out)
+        debug_assert_eq!(out.len(), size);
+        if u32::try_from(out.len()).is_err() {
+            return Err(BuildError::TooLarge);
+        }
+        match copies.index(&out) {
+            Ok(head) if head.defect.is_none() => response(Bytes::from(out), head),
+            _ => Err(BuildError::StartLine),
+        }
+    }
+
+    /// A header field that is copied and given besides.
+    fn given_twice(&self) -> Option<HeaderName> {
+        self.request.as_ref()?;
+        let names = [
+            HeaderName::From,
+            HeaderName::To,
+            HeaderName::CallId,
+            HeaderName::CSeq,
+        ];
+        names.into_iter().find(|name| self.parts.contains(name))
     }
 
     /// Whether the copied To gets a tag.
@@ -113,59 +141,103 @@ impl ResponseBuilder {
         self.to_tag.len() > 0 && self.request.as_ref().is_some_and(to)
     }
 
-    /// The lines that come from the request.
-    fn copy(&self, out: &mut impl Write, adds_tag: bool) -> Result<(), BuildError> {
+    /// The lines that come from the request: how each begins, and where it is there.
+    #[inline]
+    fn copied(&self) -> impl Iterator<Item = (&'static [u8], &Line)> {
+        let is_trying = self.status == StatusCode::TRYING;
+        let fields: [(&'static [u8], Known, usize); 7] = [
+            (b"Via: ", Known::Via, usize::MAX),
+            (
+                b"Record-Route: ",
+                Known::RecordRoute,
+                if self.record_route { usize::MAX } else { 0 },
+            ),
+            (
+                b"Timestamp: ",
+                Known::Timestamp,
+                if is_trying { usize::MAX } else { 0 },
+            ),
+            (b"From: ", Known::From, 1),
+            (b"To: ", Known::To, 1),
+            (b"Call-ID: ", Known::CallId, 1),
+            (b"CSeq: ", Known::CSeq, 1),
+        ];
+        let index = self.request.as_ref().map(|request| &request.raw.index);
+        index.into_iter().flat_map(move |index| {
+            fields
+                .into_iter()
+                .filter(|(.., count)| *count > 0)
+                .flat_map(move |(start, name, count)| {
+                    lines_of(index, name as u8)
+                        .take(count)
+                        .map(move |line| (start, line))
+                })
+        })
+    }
+
+    fn copied_size(&self, tag: &[u8]) -> usize {
+        let value = |line: &Line| line.value.end.saturating_sub(line.value.start) as usize;
+        let lines = self
+            .copied()
+            .map(|(start, line)| start.len() + value(line) + 2);
+        let tag = match tag {
+            [] => 0,
+            tag => TAG_NAME.len() + tag.len(),
+        };
+        lines.sum::<usize>() + tag
+    }
+
+    fn copy(&self, out: &mut Vec<u8>, copies: &mut Copies<'_>, tag: &[u8]) {
         let Some(request) = &self.request else {
-            return Ok(());
+            return;
         };
-        let headers = request.headers();
-        let mut copy_all = |name: HeaderName| {
-            for value in headers.all(&name) {
-                print_line(out, name.as_str(), &[value]);
+        let source = &request.raw.bytes;
+        let facts = request.raw.index.facts();
+        copies.facts().repeat(facts, None);
+        for (name, line) in self.copied() {
+            let start = out.len();
+            let whole = source.get(line.start as usize..line.value.end as usize);
+            let value = line.value.of(source);
+            match whole {
+                // How everybody writes it.
+                Some(whole)
+                    if whole.len() == name.len() + value.len() && whole.starts_with(name) =>
+                {
+                    out.extend_from_slice(whole);
+                }
+                _ => {
+                    out.extend_from_slice(name);
+                    out.extend_from_slice(value);
+                }
             }
-        };
-        copy_all(HeaderName::Via);
-        if self.record_route {
-            copy_all(HeaderName::RecordRoute);
-        }
-        if self.status == StatusCode::TRYING {
-            copy_all(HeaderName::Timestamp);
-        }
-        for name in [
-            HeaderName::From,
-            HeaderName::To,
-            HeaderName::CallId,
-            HeaderName::CSeq,
-        ] {
-            if self.parts.contains(&name) {
-                return Err(BuildError::Duplicate(name));
+            if line.id == Known::To as u8 && !tag.is_empty() {
+                out.extend_from_slice(TAG_NAME);
+                out.extend_from_slice(tag);
+                let at = u16::try_from(value.len() + TAG_NAME.len());
+                match (at, u16::try_from(tag.len())) {
+                    (Ok(at), Ok(len)) if at.checked_add(len).is_some_and(|end| end < u16::MAX) => {
+                        copies.facts().repeat(facts, Some(Piece { at, len }));
+                    }
+                    // Too long for what facts can say.
+                    _ => copies.facts().forget_to(),
+                }
             }
-            let Some(value) = headers.first(&name) else {
-                continue;
-            };
-            if name == HeaderName::To && adds_tag {
-                let tag = self.to_tag.as_slice();
-                print_line(out, name.as_str(), &[value, b";tag=", tag]);
-            } else {
-                print_line(out, name.as_str(), &[value]);
-            }
+            copies.push(Line {
+                start: start as u32,
+                value: Span::new(start + name.len(), out.len()),
+                name_len: name.len() as u16 - 2,
+                id: line.id,
+                repeated: false,
+            });
+            out.extend_from_slice(b"\r\n");
         }
-        Ok(())
     }
 }
 
-/// Counts what is printed.
-struct Size(usize);
-
-impl Write for Size {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+fn digits(status: StatusCode) -> [u8; 3] {
+    let digit = |number: u16| b'0' + (number % 10) as u8;
+    let code = status.as_u16();
+    [digit(code / 100), digit(code / 10), digit(code)]
 }
 
 /// `SIP/2.0 200 ` and the line end.
@@ -174,10 +246,12 @@ const START_LINE: usize = 14;
 /// Room for a tag on the stack; 64 bits in hexadecimal take 16.
 const TAG: usize = 48;
 
+const TAG_NAME: &[u8] = b";tag=";
+
 /// A To that its grammar refuses is searched as text: to answer it with two tags would be worse than with none.
 fn has_tag(request: &Request, value: &[u8]) -> bool {
     match request.headers().to() {
-        Ok(to) => to.params().contains("tag"),
+        Ok(to) => !to.params().is_empty() && to.params().contains("tag"),
         Err(_) => memchr::memmem::find(&value.to_ascii_lowercase(), b"tag").is_some(),
     }
 }
@@ -185,6 +259,10 @@ fn has_tag(request: &Request, value: &[u8]) -> bool {
 /// Makes a response of bytes that were just printed.
 pub(crate) fn response_of(out: Vec<u8>) -> Result<Response, BuildError> {
     let (bytes, head) = index_own(out)?;
+    response(bytes, head)
+}
+
+fn response(bytes: Bytes, head: Head) -> Result<Response, BuildError> {
     let StartLine::Response {
         version,
         status,

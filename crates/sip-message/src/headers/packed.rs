@@ -14,7 +14,7 @@ use crate::scan;
 use crate::uri::{PackedUri, UriRef};
 
 /// A Via: offsets from the start of its value, but for its version, which is 2.0.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PackedVia {
     raw_len: u16,
     transport_len: u16,
@@ -26,7 +26,7 @@ pub(crate) struct PackedVia {
 }
 
 /// An address: offsets from the start of its value, which ends with it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PackedAddress {
     display_len: u16,
     uri_at: u16,
@@ -36,7 +36,7 @@ pub(crate) struct PackedAddress {
 }
 
 /// A contact, with which its value ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PackedContact {
     address: PackedAddress,
     q: Option<Q>,
@@ -109,6 +109,12 @@ impl PackedAddress {
     #[inline(always)]
     pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<PackedAddress> {
         PackedAddress::read_seen(cursor, |_, _| {})
+    }
+
+    /// Notes the tag that was put behind it.
+    #[inline]
+    pub(crate) fn set_tag(&mut self, tag: Piece) {
+        self.tag = tag;
     }
 
     /// Whether it is the address that is parsed of `value`.

@@ -1,7 +1,7 @@
 //! What the header fields hold that every message is asked for.
 
 use crate::classes::decimal;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Piece};
 use crate::header_name::{COUNT, Known};
 use crate::headers::{PackedAddress, PackedContact, PackedVia, is_plain_call_id, plain_cseq};
 use crate::method::Method;
@@ -25,7 +25,7 @@ pub(crate) struct Facts {
 }
 
 /// A sequence number, and a method by its place in [`Method::KNOWN`].
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 pub(crate) struct CSeqFact {
     pub(crate) number: u32,
     pub(crate) method: u8,
@@ -273,6 +273,40 @@ impl Facts {
     pub(crate) fn learn_via(&mut self, value: &[u8]) {
         self.known &= !VIA;
         self.learn(ID_VIA, value);
+    }
+
+    /// Learns what the fields hold that an answer repeats, from the request where they stand too; `tag` is what stands
+    /// behind `To` now.
+    #[inline]
+    pub(crate) fn repeat(&mut self, request: &Facts, tag: Option<Piece>) {
+        self.via = request.via;
+        self.from = request.from;
+        self.to = request.to;
+        self.cseq = request.cseq;
+        self.known |= request.known & (VIA | FROM | TO | CALL_ID | CSEQ);
+        if let Some(tag) = tag {
+            self.to.set_tag(tag);
+        }
+    }
+
+    /// Forgets what `To` holds.
+    pub(crate) fn forget_to(&mut self) {
+        self.known &= !TO;
+    }
+
+    /// Whether all that is known is what the other knows too.
+    #[cfg(debug_assertions)]
+    pub(super) fn agrees_with(&self, other: &Facts) -> bool {
+        let other = &Facts {
+            known: self.known & other.known,
+            ..*other
+        };
+        self.known == other.known
+            && self.first == other.first
+            && (self.uri(), self.via()) == (other.uri(), other.via())
+            && (self.from(), self.to()) == (other.from(), other.to())
+            && (self.cseq(), self.contact()) == (other.cseq(), other.contact())
+            && self.max_forwards() == other.max_forwards()
     }
 
     /// The Request-URI, which has no headers.

@@ -61,6 +61,23 @@ impl<'a> Indexer<'a> {
         }
     }
 
+    /// Reads the rest of a message of which the first header fields were copied from another.
+    #[inline]
+    fn rest(bytes: &'a [u8], copies: Copies<'a>) -> Result<Head, Defect> {
+        let mut indexer = Indexer {
+            bytes,
+            limits: &Limits::OWN,
+            lines: copies.lines,
+            at: 0,
+            content_length: None,
+            defect: None,
+            ambiguous: false,
+        };
+        let start_line = indexer.start_line()?;
+        indexer.at = copies.end.unwrap_or(indexer.at);
+        Ok(indexer.run(start_line))
+    }
+
     fn lines(&mut self) {
         loop {
             self.plain_lines();
@@ -337,8 +354,72 @@ struct Lines<'a> {
 
 const INLINE: usize = 48;
 
+/// Header lines that were copied from one message to the front of another, in order. They are not read again, nor is what
+/// is known of them.
+pub(crate) struct Copies<'a> {
+    lines: Lines<'a>,
+    end: Option<usize>,
+}
+
+impl<'a> Copies<'a> {
+    #[inline]
+    pub(crate) fn new(room: &'a mut Room) -> Copies<'a> {
+        Copies {
+            lines: Lines::new(room),
+            end: None,
+        }
+    }
+
+    /// Takes in a line, whose line end is CR LF right behind its value.
+    #[inline]
+    pub(crate) fn push(&mut self, line: Line) {
+        self.end = Some(line.value.end as usize + 2);
+        self.lines.push(line, &[], true);
+    }
+
+    /// What is known, to be told what is known of the copied lines.
+    #[inline]
+    pub(crate) fn facts(&mut self) -> &mut Facts {
+        &mut self.lines.facts
+    }
+
+    /// Indexes the message that the lines were copied to.
+    #[inline]
+    pub(crate) fn index(self, bytes: &'a [u8]) -> Result<Head, Defect> {
+        let head = Indexer::rest(bytes, self);
+        #[cfg(debug_assertions)]
+        if let Ok(head) = &head {
+            same_as_read(head, bytes);
+        }
+        head
+    }
+}
+
+/// Holds an index against that of who reads the whole message.
+#[cfg(debug_assertions)]
+fn same_as_read(head: &Head, bytes: &[u8]) {
+    let mut room = ROOM;
+    let mut read = Indexer::new(bytes, &Limits::OWN, &mut room);
+    assert!(
+        read.start_line()
+            .is_ok_and(|start_line| start_line == head.start_line)
+    );
+    read.lines();
+    assert_eq!(head.body as usize, read.at);
+    assert_eq!(head.content_length, read.content_length);
+    assert_eq!(head.defect.is_none(), read.defect.is_none());
+    let lines = read.lines;
+    let (inline, spilled) = head.index.lines().split_at(lines.count);
+    assert_eq!(inline, lines.inline.get(..lines.count).unwrap_or_default());
+    assert_eq!(spilled, lines.spilled);
+    assert!(head.index.facts().agrees_with(&lines.facts));
+}
+
+/// Room for the lines of [`Copies`], on the stack of whoever makes them.
+pub(crate) type Room = [Line; INLINE];
+
 /// What [`Lines`] takes from the stack of whoever reads them, since to move it would cost more than to fill it.
-pub(super) const ROOM: [Line; INLINE] = [Line {
+pub(crate) const ROOM: Room = [Line {
     start: 0,
     value: Span { start: 0, end: 0 },
     name_len: 0,

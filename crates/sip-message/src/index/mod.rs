@@ -13,7 +13,8 @@ mod lines;
 mod start_line;
 
 pub(crate) use facts::Facts;
-use lines::{Indexer, ROOM};
+use lines::Indexer;
+pub(crate) use lines::{Copies, ROOM};
 pub(crate) use start_line::{is_start_line, leading_line_ends};
 
 use triomphe::{Arc, HeaderSlice};
@@ -33,7 +34,7 @@ pub(crate) struct Span {
 }
 
 /// One header field. Lines lie next to each other, so a line ends where the next one starts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Line {
     pub(crate) start: u32,
     pub(crate) value: Span,
@@ -50,7 +51,7 @@ pub(crate) struct Index(Arc<Table>);
 /// What an [`Index`] points to.
 pub(crate) type Table = HeaderSlice<Facts, [Line]>;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum StartLine {
     Request {
         method: Method,
@@ -124,6 +125,14 @@ impl Index {
     pub(crate) fn lines(&self) -> &[Line] {
         &self.0.slice
     }
+}
+
+/// The lines that have the id.
+#[inline]
+pub(crate) fn lines_of(index: &Index, id: u8) -> impl Iterator<Item = &Line> {
+    filed(index.table(), id)
+        .iter()
+        .filter(move |line| line.id == id)
 }
 
 /// All lines that have the id, perhaps among others; none of them stands in front.

@@ -31,7 +31,7 @@ pub(crate) struct Parts {
 }
 
 /// A SIP or SIPS URI without password and headers, packed: lengths and places in its text.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PackedUri {
     user_len: Option<u16>,
     host_len: u16,
