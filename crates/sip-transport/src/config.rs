@@ -59,8 +59,8 @@ pub struct TransportConfig {
     pub out_buffer_bytes: usize,
     /// Messages that wait to be written on one connection. Default 1,024.
     pub out_queue: usize,
-    /// Messages from connections that wait for the driver, which then stops reading from them. Default 1,024: some
-    /// milliseconds of a driver's work.
+    /// Messages from connections that wait for a shard of the driver, after which they are not read any more. Default 1,024:
+    /// some milliseconds of its work.
     pub inbound_queue: usize,
     /// Peers whose way (our address towards them) is remembered. Default 4,096; past it the memory starts anew.
     pub local_address_cache: usize,

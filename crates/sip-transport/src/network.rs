@@ -21,7 +21,8 @@ pub trait Network: fmt::Debug + Send + Sync + 'static {
     /// Returns the address of ours that packets to `remote` leave from.
     fn local_ip_for(&self, remote: SocketAddr) -> io::Result<IpAddr>;
 
-    /// Binds `sockets` (at least one) UDP sockets to one address, among which the network divides the peers.
+    /// Binds `sockets` (at least one) UDP sockets to one address, among which the network divides the peers; one socket alone
+    /// where it cannot.
     ///
     /// An address that any other socket has, of this or another process, is an error. Port 0 lets the network choose.
     fn bind_datagram(&self, local: SocketAddr, sockets: usize) -> io::Result<Vec<DatagramSocket>>;

@@ -5,7 +5,8 @@ use crate::metrics::{Counters, count};
 use crate::observer::Observer;
 use crate::table::{Admission, Resolved, Table};
 use crate::{
-    Direction, Flow, Inbound, Network, Observed, Payload, SentBy, Transport, TransportConfig, via,
+    Direction, Flow, FlowId, Inbound, Network, Observed, Payload, SentBy, Transport,
+    TransportConfig, via,
 };
 use sipora_message::{Message, Response};
 use std::net::SocketAddr;
@@ -19,7 +20,8 @@ pub(crate) struct Shared {
     pub(crate) config: TransportConfig,
     pub(crate) table: Arc<Table>,
     pub(crate) counters: Counters,
-    pub(crate) inbound: mpsc::Sender<Inbound>,
+    /// One for each shard of the driver; never empty.
+    pub(crate) inbound: Box<[mpsc::Sender<Inbound>]>,
     pub(crate) addresses: LocalAddresses,
     pub(crate) observer: Observer,
     /// True once there is to be no new connection.
@@ -32,6 +34,13 @@ impl Shared {
             total: self.config.max_connections,
             per_source: self.config.max_connections_per_source,
         }
+    }
+
+    /// Names the driver's shard that gets what comes in over a connection: always the same for one.
+    pub(crate) fn shard_of(&self, flow: FlowId) -> Option<&mpsc::Sender<Inbound>> {
+        let shards = self.inbound.len().max(1) as u64;
+        let index = usize::try_from(flow.as_u64() % shards).unwrap_or(0);
+        self.inbound.get(index)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

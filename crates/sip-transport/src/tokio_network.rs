@@ -23,6 +23,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 /// - An IPv6 wildcard (`::`) takes IPv6 only; bind `0.0.0.0` beside it. So no address is ever an IPv4 address in IPv6
 ///   clothes, which no Via can carry.
 /// - On Linux, ICMP errors name the peer that a datagram did not reach; elsewhere they are not reported.
+/// - On Linux, several sockets at one UDP address share its peers (`SO_REUSEPORT`), each peer's datagrams going to one of
+///   them; elsewhere there is one socket.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TokioNetwork {
     _private: (),
@@ -59,6 +61,7 @@ impl Network for TokioNetwork {
         first.bind(&local.into())?;
         let local = local_of(&first)?;
         let mut bound = vec![first];
+        let sockets = if sys::DIVIDES_PEERS { sockets } else { 1 };
         if sockets > 1 {
             share_port(&bound[0])?;
         }

@@ -9,8 +9,9 @@ use crate::observer::Observer;
 use crate::shared::Shared;
 use crate::table::{Joined, Refusal, Resolved, Route, Table};
 use crate::{
-    BindError, CloseReason, Destination, Direction, Flow, FlowId, InboundReceiver, MessageObserver,
-    Metrics, Network, Now, OpenError, SendError, SentBy, Transport, TransportConfig, UdpListener,
+    BindError, CloseReason, Destination, Direction, Flow, FlowId, Inbound, InboundReceiver,
+    MessageObserver, Metrics, Network, Now, OpenError, SendError, SentBy, Transport,
+    TransportConfig, UdpListener,
 };
 use bytes::Bytes;
 use std::future::Future;
@@ -60,6 +61,32 @@ impl Transports {
         observer: Observer,
     ) -> (Transports, InboundReceiver) {
         let (inbound, channel) = mpsc::channel(config.inbound_queue.max(1));
+        let transports = Transports::over(network, config, observer, [inbound].into());
+        (transports, InboundReceiver { channel })
+    }
+
+    /// Makes an empty table for a driver of several shards (one at least), with a receiver for each: what comes in over one
+    /// connection comes out of one receiver, and its end ([`Payload::Closed`](crate::Payload::Closed)) out of every one.
+    pub fn sharded(
+        network: Arc<dyn Network>,
+        config: TransportConfig,
+        observer: Option<Arc<dyn MessageObserver>>,
+        shards: usize,
+    ) -> (Transports, Vec<InboundReceiver>) {
+        let (inbound, receivers): (Vec<_>, Vec<_>) = (0..shards.max(1))
+            .map(|_| mpsc::channel(config.inbound_queue.max(1)))
+            .map(|(sender, channel)| (sender, InboundReceiver { channel }))
+            .unzip();
+        let transports = Transports::over(network, config, Observer(observer), inbound.into());
+        (transports, receivers)
+    }
+
+    fn over(
+        network: Arc<dyn Network>,
+        config: TransportConfig,
+        observer: Observer,
+        inbound: Box<[mpsc::Sender<Inbound>]>,
+    ) -> Transports {
         let shared = Arc::new(Shared {
             network,
             config,
@@ -74,7 +101,7 @@ impl Transports {
             shared,
             tasks: Mutex::new(JoinSet::new()),
         });
-        (Transports { owner }, InboundReceiver { channel })
+        Transports { owner }
     }
 
     /// Returns the network.
@@ -87,7 +114,8 @@ impl Transports {
         self.network().now()
     }
 
-    /// Binds `sockets` UDP sockets, one for each shard, to one address. They share the port, not the id.
+    /// Binds `sockets` UDP sockets, one for each shard, to one address. They share the port, not the id. Where the system does
+    /// not divide the peers of a port among sockets, it is one socket.
     ///
     /// Port 0 lets the network choose; [`UdpListener::local_addr`] tells. Has to be called inside a tokio runtime.
     pub fn bind_udp(

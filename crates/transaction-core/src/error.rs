@@ -80,6 +80,9 @@ pub enum EndpointError {
     /// There is no listener.
     #[error("an endpoint needs a listener")]
     NoListener,
+    /// The number of shards was changed after users had been made for each.
+    #[error("the number of shards was changed after users were added")]
+    ShardsChanged,
 }
 
 /// Ends an operation of [`TransactionManager`](crate::TransactionManager).

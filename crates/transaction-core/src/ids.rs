@@ -10,6 +10,8 @@ use std::time::Duration;
 /// Two sources with one seed give the same values in the same order, so that a test run can be played again.
 pub struct IdSource {
     generator: StdRng,
+    /// Marks branches, so that every shard knows whose an answer is.
+    shard: Option<u8>,
 }
 
 impl IdSource {
@@ -17,6 +19,7 @@ impl IdSource {
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self {
             generator: StdRng::from_seed(seed),
+            shard: None,
         }
     }
 
@@ -24,6 +27,7 @@ impl IdSource {
     pub fn from_number(seed: u64) -> Self {
         Self {
             generator: StdRng::seed_from_u64(seed),
+            shard: None,
         }
     }
 
@@ -31,7 +35,14 @@ impl IdSource {
     pub fn unpredictable() -> Self {
         Self {
             generator: rand::make_rng(),
+            shard: None,
         }
+    }
+
+    /// Marks every branch from now on as that of one shard.
+    pub(crate) fn of_shard(mut self, shard: u8) -> Self {
+        self.shard = Some(shard);
+        self
     }
 
     /// Splits off a source of its own, for another shard or task.
@@ -41,9 +52,13 @@ impl IdSource {
 
     /// Makes a branch with the magic cookie of RFC 3261 §8.1.1.7 and 96 random bits.
     pub fn branch(&mut self) -> Branch {
-        let mut text = String::with_capacity(BRANCH_COOKIE.len() + 20);
+        let mut text = String::with_capacity(BRANCH_COOKIE.len() + RANDOM_IN_BRANCH + 2);
         text.push_str(BRANCH_COOKIE);
-        self.push_token(&mut text, 20);
+        self.push_token(&mut text, RANDOM_IN_BRANCH);
+        if let Some(shard) = self.shard {
+            text.push(letter(shard >> 5));
+            text.push(letter(shard & 31));
+        }
         Branch(text.into())
     }
 
@@ -94,9 +109,8 @@ impl IdSource {
             if place % 12 == 0 {
                 bits = self.generator.random();
             }
-            let index = (bits & 31) as usize;
+            text.push(letter((bits & 31) as u8));
             bits >>= 5;
-            text.push(char::from(ALPHABET.get(index).copied().unwrap_or(b'a')));
         }
     }
 }
@@ -106,6 +120,27 @@ impl fmt::Debug for IdSource {
         formatter.write_str("IdSource")
     }
 }
+
+/// Names the shard that made a branch, if a shard of ours may have.
+pub(crate) fn shard_of(branch: &str) -> Option<usize> {
+    // Some fold its case.
+    let place = |letter: &u8| {
+        let letter = letter.to_ascii_lowercase();
+        ALPHABET.iter().position(|known| *known == letter)
+    };
+    let mark = branch
+        .as_bytes()
+        .get(BRANCH_COOKIE.len() + RANDOM_IN_BRANCH..)?;
+    let [high, low] = mark else { return None };
+    Some(place(high)? << 5 | place(low)?)
+}
+
+fn letter(bits: u8) -> char {
+    char::from(ALPHABET.get(usize::from(bits)).copied().unwrap_or(b'a'))
+}
+
+/// Characters of five random bits in a branch.
+const RANDOM_IN_BRANCH: usize = 20;
 
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
@@ -207,6 +242,26 @@ mod tests {
                 .iter()
                 .all(|branch| branch.as_str().starts_with("z9hG4bK"))
         );
+    }
+
+    #[test]
+    fn a_branch_tells_its_shard() {
+        let mut ids = IdSource::from_number(1);
+        assert_eq!(shard_of(ids.branch().as_str()), None);
+        for shard in 0..=255 {
+            let branch = ids.split().of_shard(shard).branch();
+            assert_eq!(shard_of(branch.as_str()), Some(usize::from(shard)));
+            let folded = branch.as_str().to_ascii_uppercase();
+            assert_eq!(shard_of(&folded), Some(usize::from(shard)));
+        }
+        for stranger in [
+            "",
+            "z9hG4bK",
+            "z9hG4bK776asdhds",
+            "z9hG4bK01234567890123456789!a",
+        ] {
+            assert_eq!(shard_of(stranger), None, "{stranger}");
+        }
     }
 
     #[test]

@@ -31,7 +31,8 @@ pub(crate) struct ServerKey {
 /// Maps keys; they are hashes already.
 pub(crate) type KeyMap = HashMap<Key, u64, BuildHasherDefault<KeyHasher>>;
 
-/// Makes keys and tags from one secret.
+/// Makes keys and tags from one secret. A clone makes the same.
+#[derive(Clone)]
 pub(crate) struct KeyMaker {
     /// A hash that has taken in the secret, to begin all others with.
     begun: DefaultHasher,

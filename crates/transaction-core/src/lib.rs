@@ -74,7 +74,10 @@
 //! | RFC 3261 §8.2.2.2 | merged requests, for users that want it | [`User::refuses_merged`] |
 //! | RFC 3261 §8.2.7 | stateless answers with keyed To tags | [`TransactionLayer::respond_stateless`] |
 //!
-//! Not yet: shards.
+//! # Shards
+//!
+//! An endpoint is one task unless [`EndpointConfig::shards`] asks for more. Then each shard has UDP sockets, transactions and
+//! users of its own ([`EndpointBuilder::add_users`]), and [`owner`] says which of them a message belongs to.
 #![forbid(unsafe_code)]
 
 mod answers;

@@ -58,4 +58,77 @@ pub struct Metrics {
     pub never_answered: u64,
     /// Answers given too late.
     pub gone: u64,
+    /// Messages that were handed to the shard they belong to by the one that received them.
+    pub passed_on: u64,
+    /// Messages that were not, because that shard's queue was full: dropped, or over a connection refused with 503.
+    pub not_passed_on: u64,
+}
+
+impl Metrics {
+    /// Adds what another shard has counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // Taken apart, so that no counter is forgotten.
+        let Self {
+            server_transactions,
+            unanswered,
+            requests,
+            client_transactions,
+            origins,
+            timer_entries,
+            requests_received,
+            retransmissions_received,
+            merged,
+            requests_sent,
+            retransmissions_sent,
+            answers_sent,
+            stateless_answers_sent,
+            responses_received,
+            responses_unmatched,
+            malformed_received,
+            refused_for_lack_of_room,
+            overloaded,
+            attempts_advanced,
+            rang_too_long,
+            targets_avoided,
+            targets_passed_over,
+            timeouts,
+            transport_errors,
+            never_answered,
+            gone,
+            passed_on,
+            not_passed_on,
+        } = other;
+        for (sum, part) in [
+            (&mut self.server_transactions, server_transactions),
+            (&mut self.unanswered, unanswered),
+            (&mut self.requests, requests),
+            (&mut self.client_transactions, client_transactions),
+            (&mut self.origins, origins),
+            (&mut self.timer_entries, timer_entries),
+            (&mut self.requests_received, requests_received),
+            (&mut self.retransmissions_received, retransmissions_received),
+            (&mut self.merged, merged),
+            (&mut self.requests_sent, requests_sent),
+            (&mut self.retransmissions_sent, retransmissions_sent),
+            (&mut self.answers_sent, answers_sent),
+            (&mut self.stateless_answers_sent, stateless_answers_sent),
+            (&mut self.responses_received, responses_received),
+            (&mut self.responses_unmatched, responses_unmatched),
+            (&mut self.malformed_received, malformed_received),
+            (&mut self.refused_for_lack_of_room, refused_for_lack_of_room),
+            (&mut self.overloaded, overloaded),
+            (&mut self.attempts_advanced, attempts_advanced),
+            (&mut self.rang_too_long, rang_too_long),
+            (&mut self.targets_avoided, targets_avoided),
+            (&mut self.targets_passed_over, targets_passed_over),
+            (&mut self.timeouts, timeouts),
+            (&mut self.transport_errors, transport_errors),
+            (&mut self.never_answered, never_answered),
+            (&mut self.gone, gone),
+            (&mut self.passed_on, passed_on),
+            (&mut self.not_passed_on, not_passed_on),
+        ] {
+            *sum = sum.saturating_add(*part);
+        }
+    }
 }

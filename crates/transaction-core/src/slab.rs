@@ -1,12 +1,15 @@
 //! A vector with holes, whose keys are never used twice.
 
-/// Stores values under keys of index and generation: the key of a removed value never finds another.
+/// Stores values under keys of generation, shard and index: the key of a removed value never finds another, nor does that of
+/// another shard.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     /// Where new slots begin to count.
     generation: u32,
+    /// The number of the shard, in its place in a key.
+    shard: u64,
     /// Removals since [`trim`](Self::trim) last looked.
     removed: usize,
 }
@@ -18,11 +21,13 @@ struct Slot<T> {
 }
 
 impl<T> Slab<T> {
-    pub(crate) fn new() -> Self {
+    /// Makes one whose keys differ from those of other shards.
+    pub(crate) fn of_shard(shard: u8) -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
             generation: 1,
+            shard: u64::from(shard) << INDEX_BITS,
             removed: 0,
         }
     }
@@ -36,19 +41,19 @@ impl<T> Slab<T> {
             && let Some(slot) = self.slots.get_mut(index as usize)
         {
             slot.value = Some(value);
-            return key(slot.generation, index);
+            return key(slot.generation, index) | self.shard;
         }
-        // The callers' caps are far below 2^32.
+        // The callers' caps are at most `MOST_VALUES`.
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         self.slots.push(Slot {
             generation: self.generation,
             value: Some(value),
         });
-        key(self.generation, index)
+        key(self.generation, index) | self.shard
     }
 
     pub(crate) fn get(&self, key: u64) -> Option<&T> {
-        let (generation, index) = parts(key);
+        let (generation, index) = self.parts(key)?;
         self.slots
             .get(index)
             .filter(|slot| slot.generation == generation)?
@@ -57,7 +62,7 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn get_mut(&mut self, key: u64) -> Option<&mut T> {
-        let (generation, index) = parts(key);
+        let (generation, index) = self.parts(key)?;
         self.slots
             .get_mut(index)
             .filter(|slot| slot.generation == generation)?
@@ -66,7 +71,7 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
-        let (generation, index) = parts(key);
+        let (generation, index) = self.parts(key)?;
         let slot = self
             .slots
             .get_mut(index)
@@ -84,8 +89,15 @@ impl<T> Slab<T> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            Some((key(slot.generation, index as u32), slot.value.as_ref()?))
+            let key = key(slot.generation, index as u32) | self.shard;
+            Some((key, slot.value.as_ref()?))
         })
+    }
+
+    fn parts(&self, key: u64) -> Option<(u32, usize)> {
+        let index = key & (MOST_VALUES as u64 - 1);
+        let is_ours = key & SHARD_MASK == self.shard;
+        is_ours.then_some(((key >> 32) as u32, index as usize))
     }
 
     /// Gives back what a burst took: the free slots at the end, when they are most of all. Looks once in as many removals as
@@ -119,7 +131,18 @@ pub(crate) fn is_mostly_empty(len: usize, capacity: usize) -> bool {
     capacity > 1024 && len < capacity / 4
 }
 
-/// Bits that a key has: 32 of index and 30 of generation.
+/// Names the shard whose slab made a key.
+pub(crate) fn shard_of(key: u64) -> usize {
+    ((key & SHARD_MASK) >> INDEX_BITS) as usize
+}
+
+/// Values that a slab has keys for.
+pub(crate) const MOST_VALUES: usize = 1 << INDEX_BITS;
+
+const INDEX_BITS: u32 = 24;
+const SHARD_MASK: u64 = 0xff << INDEX_BITS;
+
+/// Bits that a key has: 24 of index, 8 of shard and 30 of generation.
 pub(crate) const KEY_BITS: u32 = 62;
 
 const LAST_GENERATION: u32 = (1 << (KEY_BITS - 32)) - 1;
@@ -128,17 +151,13 @@ fn key(generation: u32, index: u32) -> u64 {
     u64::from(generation) << 32 | u64::from(index)
 }
 
-fn parts(key: u64) -> (u32, usize) {
-    ((key >> 32) as u32, (key & u64::from(u32::MAX)) as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_key_finds_its_value_until_it_is_removed_and_nothing_after() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::of_shard(0);
         let one = slab.insert("one");
         assert_eq!(slab.get(one), Some(&"one"));
         assert_eq!(slab.remove(one), Some("one"));
@@ -152,15 +171,27 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_one_shard_finds_nothing_in_another() {
+        let (mut one, mut other) = (Slab::of_shard(3), Slab::of_shard(255));
+        let (first, second) = (one.insert("one"), other.insert("other"));
+        assert_ne!(first, second);
+        assert_eq!((shard_of(first), shard_of(second)), (3, 255));
+        assert_eq!((one.get(first), one.get(second)), (Some(&"one"), None));
+        assert_eq!(other.remove(first), None);
+        assert_eq!(other.remove(second), Some("other"));
+        assert_eq!(one.iter().next(), Some((first, &"one")));
+    }
+
+    #[test]
     fn zero_is_no_key() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::of_shard(0);
         slab.insert(());
         assert_eq!(slab.get(0), None);
     }
 
     #[test]
     fn a_burst_gives_its_memory_back_and_old_keys_find_nothing() {
-        let mut slab = Slab::new();
+        let mut slab = Slab::of_shard(0);
         let first = slab.insert(0);
         let keys: Vec<u64> = (1..10_000).map(|number| slab.insert(number)).collect();
         for key in &keys {

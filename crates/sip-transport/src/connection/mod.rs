@@ -192,14 +192,15 @@ impl ConnectionTask {
         drop((queue, permit));
         count_end(&shared, &reason);
         debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %reason, "connection closed");
-        // Nobody to tell when the receiver is gone; and a shutdown does not wait for a driver that has stopped to listen.
-        let report = shared
-            .inbound
-            .send(Inbound::new(flow, Payload::Closed(reason)));
-        if shared.is_stopping() {
-            let _ = timeout(shared.config.linger, report).await;
-        } else {
-            let _ = report.await;
+        // Every shard may have used the connection. Nobody to tell when a receiver is gone; and a shutdown does not wait for a
+        // driver that has stopped to listen.
+        for shard in &shared.inbound {
+            let report = shard.send(Inbound::new(flow, Payload::Closed(reason.clone())));
+            if shared.is_stopping() {
+                let _ = timeout(shared.config.linger, report).await;
+            } else {
+                let _ = report.await;
+            }
         }
     }
 }
@@ -295,8 +296,9 @@ impl Link<'_> {
         if request.is_some_and(|request| *request.method() != Method::Ack) {
             self.connection.unanswered.fetch_add(1, Ordering::AcqRel);
         }
+        let shard = self.shared.shard_of(inbound.flow.id);
         // The driver is gone: whoever reads on reads for nobody.
-        let sent = self.shared.inbound.send(inbound).await;
+        let sent = shard.ok_or(CloseReason::ByUs)?.send(inbound).await;
         sent.map_err(|_| CloseReason::ByUs)
     }
 

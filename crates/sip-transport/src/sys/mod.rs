@@ -5,6 +5,11 @@ mod linux;
 #[cfg(all(target_os = "linux", not(feature = "force-portable")))]
 pub(crate) use linux::{next_report, report_undelivered};
 
+/// Whether several UDP sockets at one address share its peers: elsewhere `SO_REUSEPORT` gives all of them to one socket, or
+/// is not there.
+pub(crate) const DIVIDES_PEERS: bool =
+    cfg!(all(target_os = "linux", not(feature = "force-portable")));
+
 /// A datagram that did not arrive, as the network reported it.
 #[cfg_attr(feature = "force-portable", allow(dead_code))]
 pub(crate) struct Report {

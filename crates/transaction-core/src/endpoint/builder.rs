@@ -2,8 +2,9 @@
 
 use super::core::Core;
 use super::handle::{Flows, Shared};
-use super::shard::{Shard, seat};
-use super::user::AnyUser;
+use super::router::Router;
+use super::shard::Shard;
+use super::user::Chair;
 use super::{EndpointHandle, User, UserHandle};
 use crate::{Config, EndpointError, IdSource, Owner, TransactionLayer};
 use sipora_message::Method;
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 /// Holds the settings of the driver.
 #[derive(Debug, Clone)]
@@ -24,6 +25,13 @@ pub struct EndpointConfig {
     pub transactions: Config,
     /// Settings of the flows.
     pub transport: TransportConfig,
+    /// Shards: tasks that divide the work among them, each with UDP sockets and transactions of its own. At most 128. Default
+    /// 1, which serves some ten thousand requests a second and is all that a client needs. What is counted by
+    /// [`Config::max_server_transactions`] and the other caps of [`Config`] is divided evenly among them.
+    pub shards: usize,
+    /// Messages that one shard may have waiting from all the others, a quarter of them for answers only. Those past it are
+    /// dropped, or over a connection refused with 503. Default 1024: some ten milliseconds of a shard's work.
+    pub shard_queue: usize,
     /// Inputs taken from one source before the others get their turn. Default 64: some hundred microseconds of work.
     pub batch: usize,
     /// Commands that wait for one user before [`CommandError::Full`](crate::CommandError::Full). Default 1024.
@@ -41,6 +49,8 @@ impl Default for EndpointConfig {
         Self {
             transactions: Config::default(),
             transport: TransportConfig::default(),
+            shards: 1,
+            shard_queue: 1024,
             batch: 64,
             command_queue: 1024,
             slow_tasks: 10_000,
@@ -59,7 +69,15 @@ pub struct EndpointBuilder {
     resolver: Arc<dyn Resolver>,
     ids: IdSource,
     observer: Option<Arc<dyn MessageObserver>>,
-    users: Vec<Box<dyn AnyUser>>,
+    users: Vec<Seating>,
+}
+
+/// Who sits at one place in the order of claims.
+enum Seating {
+    /// One user, in the first shard.
+    One(Chair),
+    /// A user in each shard.
+    Each(Vec<Chair>),
 }
 
 impl EndpointBuilder {
@@ -114,11 +132,38 @@ impl EndpointBuilder {
     }
 
     /// Adds a user at the end of the order of claims.
+    ///
+    /// Where there are several shards it sits in the first, and the others hand requests of the methods that it
+    /// [lists](User::methods) over to it.
     pub fn add_user<U: User>(&mut self, user: U) -> UserHandle<U::Command> {
+        let (chair, handle) = self.seat(user);
+        self.users.push(Seating::One(chair));
+        handle
+    }
+
+    /// Adds a user at the end of the order of claims, one for each shard, which `make` makes from the shard's number. Each
+    /// sees the requests of its own shard and the answers to what it sent, and has its own handle; what they have in common
+    /// they have to share.
+    pub fn add_users<U: User>(
+        &mut self,
+        mut make: impl FnMut(usize) -> U,
+    ) -> Vec<UserHandle<U::Command>> {
+        let (chairs, handles) = (0..self.shards())
+            .map(|shard| self.seat(make(shard)))
+            .unzip();
+        self.users.push(Seating::Each(chairs));
+        handles
+    }
+
+    /// Returns the number of shards.
+    pub fn shards(&self) -> usize {
+        self.config.shards.clamp(1, MOST_SHARDS)
+    }
+
+    fn seat<U: User>(&self, user: U) -> (Chair, UserHandle<U::Command>) {
         let (sender, commands) = mpsc::channel(self.config.command_queue.max(1));
         let owner = Owner(u16::try_from(self.users.len()).unwrap_or(u16::MAX));
-        self.users.push(seat(user, commands));
-        UserHandle { sender, owner }
+        (Chair::taken(user, commands), UserHandle { sender, owner })
     }
 
     /// Splits a source of identifiers off the endpoint's own, for a user that wants one.
@@ -126,7 +171,7 @@ impl EndpointBuilder {
         self.ids.split()
     }
 
-    /// Binds the listeners and starts the task, on the runtime that this is called in. Fails when an address is taken.
+    /// Binds the listeners and starts the shards, on the runtime that this is called in. Fails when an address is taken.
     pub async fn build(self) -> Result<Endpoint, EndpointError> {
         if self.listeners.is_empty() {
             return Err(EndpointError::NoListener);
@@ -135,64 +180,156 @@ impl EndpointBuilder {
             Some(network) => network,
             None => Arc::new(TokioNetwork::new()),
         };
-        let transport = self.config.transport;
-        let (transports, inbound) = match self.observer {
-            Some(observer) => Transports::with_observer(network, transport, observer),
-            None => Transports::new(network, transport),
-        };
-        let sockets = bind(&transports, &self.listeners)?;
-        let listeners = transports.listeners();
-        for (transport, address) in &listeners {
+        let shards = self.config.shards.clamp(1, MOST_SHARDS);
+        let (transports, inbound) =
+            Transports::sharded(network, self.config.transport, self.observer, shards);
+        let listeners = bind(&transports, &self.listeners, shards)?;
+        let addresses = transports.listeners();
+        for (transport, address) in &addresses {
             tracing::info!(%transport, %address, "listening");
         }
-        let shared = Arc::new(Shared::new(listeners));
+        let shared = Arc::new(Shared::new(addresses, shards));
         let flows = Arc::new(Flows {
             transports: transports.clone(),
             resolver: Arc::clone(&self.resolver),
         });
-        let (commands, command_receiver) = mpsc::channel(self.config.command_queue.max(1));
-        let (shutdown, shutdown_receiver) = mpsc::channel(1);
-        let mut allow: Vec<Method> = Vec::new();
-        for method in self.users.iter().flat_map(|user| user.methods()) {
+        let mut ids = self.ids;
+        let secret = if shards > 1 { ids.number() } else { 0 };
+        let (ways, passed): (Vec<_>, Vec<_>) = (0..shards)
+            .map(|_| mpsc::channel(self.config.shard_queue.max(1)))
+            .unzip();
+        let ways: Arc<[_]> = ways.into();
+        let routers: Vec<Router> = (0..shards)
+            .map(|shard| Router::new(shard, secret, Arc::clone(&ways), &listeners))
+            .collect();
+        drop(ways);
+        let allow = allowed(&self.users);
+        let number = u8::try_from(shards).unwrap_or(1);
+        let layers = TransactionLayer::shards(self.config.transactions, ids, number);
+        let parts = layers
+            .into_iter()
+            .zip(routers)
+            .zip(divide_users(self.users, shards)?)
+            .zip(divide_sockets(listeners, shards))
+            .zip(inbound)
+            .zip(passed);
+        let (mut commands, mut shutdowns, mut tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        for (((((layer, router), users), sockets), inbound), passed) in parts {
+            let (command, command_receiver) = mpsc::channel(self.config.command_queue.max(1));
+            let (shutdown, shutdown_receiver) = mpsc::channel(1);
+            commands.push(command);
+            shutdowns.push(shutdown);
+            let shard = Shard {
+                core: Core::new(
+                    layer,
+                    transports.clone(),
+                    router,
+                    Arc::clone(&self.resolver),
+                    self.config.slow_tasks,
+                ),
+                users,
+                sockets,
+                inbound,
+                passed,
+                commands: command_receiver,
+                shutdown: shutdown_receiver,
+                shared: Arc::clone(&shared),
+                allow: allow.clone(),
+                batch: self.config.batch.max(1),
+                drain: self.config.drain,
+                received: Vec::new(),
+                ends: None,
+                sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+                wakes: None,
+            };
+            tasks.spawn(shard.run());
+        }
+        let (ended, until_the_end) = mpsc::channel(1);
+        let handle = EndpointHandle {
+            ended,
+            commands: commands.into(),
+            shutdown: shutdowns.iter().map(mpsc::Sender::downgrade).collect(),
+            flows: Arc::downgrade(&flows),
+            shared,
+        };
+        Ok(Endpoint {
+            handle,
+            shutdown: shutdowns,
+            task: tokio::spawn(async {
+                supervise(tasks, flows).await;
+                drop(until_the_end);
+            }),
+        })
+    }
+}
+
+/// Waits for the end of every shard, and then closes the flows, which handles reach until then. A shard that panics takes
+/// the others with it: what belongs to it would be lost for good.
+async fn supervise(mut shards: JoinSet<()>, flows: Arc<Flows>) {
+    while let Some(ended) = shards.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a shard of the endpoint failed");
+            shards.abort_all();
+        }
+    }
+    flows.transports.shutdown().await;
+}
+
+/// Lists the methods that users may claim.
+fn allowed(users: &[Seating]) -> Vec<Method> {
+    let mut allow = Vec::new();
+    for user in users {
+        let chair = match user {
+            Seating::One(chair) => Some(chair),
+            Seating::Each(chairs) => chairs.first(),
+        };
+        for method in chair.map(Chair::methods).unwrap_or_default() {
             if !allow.contains(&method) {
                 allow.push(method);
             }
         }
-        let layer = TransactionLayer::new(self.config.transactions, self.ids);
-        let shard = Shard {
-            core: Core::new(layer, transports, self.resolver, self.config.slow_tasks),
-            users: self.users,
-            sockets,
-            inbound,
-            commands: command_receiver,
-            shutdown: shutdown_receiver,
-            shared: Arc::clone(&shared),
-            allow,
-            batch: self.config.batch.max(1),
-            drain: self.config.drain,
-            received: Vec::new(),
-            ends: None,
-            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
-            wakes: None,
-        };
-        let handle = EndpointHandle {
-            commands,
-            shutdown: shutdown.downgrade(),
-            flows: Arc::downgrade(&flows),
-            shared,
-        };
-        let task = tokio::spawn(async move {
-            // Handles reach the flows for as long as the shard runs.
-            let _flows = flows;
-            shard.run().await;
-        });
-        Ok(Endpoint {
-            handle,
-            shutdown,
-            task,
-        })
     }
+    allow
 }
+
+/// Puts users in their shards. Fails when the number of shards was changed after some had been made.
+fn divide_users(users: Vec<Seating>, shards: usize) -> Result<Vec<Vec<Chair>>, EndpointError> {
+    let mut divided: Vec<Vec<Chair>> = (0..shards).map(|_| Vec::new()).collect();
+    for seating in users {
+        let chairs = match seating {
+            Seating::Each(chairs) => chairs,
+            Seating::One(chair) => {
+                let methods = chair.methods();
+                let others = (1..shards).map(|_| Chair::Elsewhere(methods.clone()));
+                std::iter::once(chair).chain(others).collect()
+            }
+        };
+        if chairs.len() != shards {
+            return Err(EndpointError::ShardsChanged);
+        }
+        for (shard, chair) in divided.iter_mut().zip(chairs) {
+            shard.push(chair);
+        }
+    }
+    Ok(divided)
+}
+
+/// Gives each shard its socket of every listener. Listeners with a single one are dealt out.
+fn divide_sockets(listeners: Vec<Vec<UdpListener>>, shards: usize) -> Vec<Vec<UdpListener>> {
+    let mut divided: Vec<Vec<UdpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for (index, sockets) in listeners.into_iter().enumerate() {
+        let first = if sockets.len() < shards { index } else { 0 };
+        for (number, socket) in sockets.into_iter().enumerate() {
+            if let Some(shard) = divided.get_mut((first + number) % shards) {
+                shard.push(socket);
+            }
+        }
+    }
+    divided
+}
+
+/// Shards that an endpoint has at most.
+const MOST_SHARDS: usize = 128;
 
 impl Default for EndpointBuilder {
     fn default() -> Self {
@@ -210,13 +347,13 @@ impl std::fmt::Debug for EndpointBuilder {
     }
 }
 
-/// Owns the task that runs a [`TransactionLayer`] over its flows.
+/// Owns the tasks that run a [`TransactionLayer`] each over its flows.
 ///
 /// Dropped, it stops at once; [`shutdown`](Endpoint::shutdown) lets it finish what it has begun.
 #[derive(Debug)]
 pub struct Endpoint {
     handle: EndpointHandle,
-    shutdown: mpsc::Sender<()>,
+    shutdown: Vec<mpsc::Sender<()>>,
     task: JoinHandle<()>,
 }
 
@@ -237,10 +374,12 @@ impl Endpoint {
     }
 
     /// Answers new requests with 503, lets what is in flight finish within [`EndpointConfig::drain`], closes every flow
-    /// and ends the task.
+    /// and ends the tasks.
     pub async fn shutdown(mut self) {
-        // A full channel means that a handle has begun it.
-        let _ = self.shutdown.try_send(());
+        for shutdown in &self.shutdown {
+            // A full channel means that a handle has begun it.
+            let _ = shutdown.try_send(());
+        }
         if let Err(error) = (&mut self.task).await
             && error.is_panic()
         {
@@ -255,19 +394,20 @@ impl Drop for Endpoint {
     }
 }
 
-/// Binds every listener. UDP and TCP on one address share a port.
+/// Binds every listener, UDP with a socket for each shard. UDP and TCP on one address share a port.
 fn bind(
     transports: &Transports,
     listeners: &[(Transport, SocketAddr)],
-) -> Result<Vec<UdpListener>, EndpointError> {
+    shards: usize,
+) -> Result<Vec<Vec<UdpListener>>, EndpointError> {
     let mut sockets = Vec::new();
     for &(transport, address) in listeners {
         let has_both = |other| listeners.contains(&(other, address));
         match transport {
             Transport::Udp if has_both(Transport::Tcp) => {
-                sockets.extend(transports.bind_udp_and_tcp(address, 1)?)
+                sockets.push(transports.bind_udp_and_tcp(address, shards)?)
             }
-            Transport::Udp => sockets.extend(transports.bind_udp(address, 1)?),
+            Transport::Udp => sockets.push(transports.bind_udp(address, shards)?),
             Transport::Tcp if has_both(Transport::Udp) => {}
             stream => {
                 transports.listen(stream, address)?;

@@ -1,6 +1,7 @@
 //! The transactions of a shard with their flows, and the slow work that is done for them elsewhere.
 
 use super::observer;
+use super::router::Router;
 use crate::{AttemptId, Open, Purpose, RequestId, TransactionLayer, Transmit, TransportFailure};
 use bytes::Bytes;
 use sipora_message::{Limits, Response, Uri};
@@ -19,6 +20,7 @@ pub(super) struct Core {
     pub(super) now: Now,
     pub(super) layer: TransactionLayer,
     pub(super) transports: Transports,
+    pub(super) router: Router,
     pub(super) resolver: Arc<dyn Resolver>,
     slow: JoinSet<Done>,
     slow_limit: usize,
@@ -59,6 +61,7 @@ impl Core {
     pub(super) fn new(
         layer: TransactionLayer,
         transports: Transports,
+        router: Router,
         resolver: Arc<dyn Resolver>,
         slow_limit: usize,
     ) -> Self {
@@ -66,6 +69,7 @@ impl Core {
             now: transports.now(),
             layer,
             transports,
+            router,
             resolver,
             slow: JoinSet::new(),
             slow_limit: slow_limit.max(1),
@@ -143,7 +147,10 @@ impl Core {
         match open {
             Open::Destination(attempt, destination) => match self.transports.existing(&destination)
             {
-                Some(flow) => self.flow_ready(attempt, flow),
+                Some(flow) => {
+                    let id = self.router.own(flow.id);
+                    self.flow_ready(attempt, Flow { id, ..flow });
+                }
                 None => self.begin(Job::Connect(attempt, destination)),
             },
             Open::Flow(attempt, flow) if self.transports.is_open(flow.id) => {

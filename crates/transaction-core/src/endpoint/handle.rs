@@ -1,10 +1,13 @@
 //! What a program holds of an endpoint.
 
 use super::core::open_failure;
+use crate::slab::shard_of;
 use crate::{CommandError, Gone, Metrics, ServerTransactionId, TransportFailure};
 use sipora_message::{Response, Uri};
 use sipora_transport::{Destination, FlowId, Resolver, SentBy, Transport, Transports};
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -12,8 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 /// Speaks to an endpoint from any task. Cheap to clone; holding one keeps nothing alive.
 #[derive(Debug, Clone)]
 pub struct EndpointHandle {
-    pub(super) commands: mpsc::Sender<Command>,
-    pub(super) shutdown: mpsc::WeakSender<()>,
+    /// To each shard.
+    pub(super) commands: Arc<[mpsc::Sender<Command>]>,
+    pub(super) shutdown: Arc<[mpsc::WeakSender<()>]>,
+    /// Nothing is ever sent; it closes at the very end.
+    pub(super) ended: mpsc::Sender<Infallible>,
     pub(super) flows: Weak<Flows>,
     pub(super) shared: Arc<Shared>,
 }
@@ -32,7 +38,15 @@ pub(super) enum Command {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) listeners: Vec<(Transport, SocketAddr)>,
+    shards: Box<[Published]>,
+}
+
+/// What one shard tells.
+#[derive(Debug, Default)]
+struct Published {
     metrics: Mutex<Metrics>,
+    /// It waits for nothing any more.
+    idle: AtomicBool,
 }
 
 /// What handles may use for as long as the endpoint runs.
@@ -43,19 +57,39 @@ pub(super) struct Flows {
 }
 
 impl Shared {
-    pub(super) fn new(listeners: Vec<(Transport, SocketAddr)>) -> Self {
+    pub(super) fn new(listeners: Vec<(Transport, SocketAddr)>, shards: usize) -> Self {
         Self {
             listeners,
-            metrics: Mutex::default(),
+            shards: (0..shards).map(|_| Published::default()).collect(),
         }
     }
 
-    pub(super) fn publish(&self, metrics: Metrics) {
-        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(super) fn publish(&self, shard: usize, metrics: Metrics) {
+        if let Some(shard) = self.shards.get(shard) {
+            *shard.metrics.lock().unwrap_or_else(PoisonError::into_inner) = metrics;
+        }
+    }
+
+    /// Says whether a shard waits for nothing any more; returns whether all of them do not.
+    pub(super) fn set_idle(&self, shard: usize, idle: bool) -> bool {
+        if let Some(shard) = self.shards.get(shard) {
+            shard.idle.store(idle, Ordering::Release);
+        }
+        self.shards
+            .iter()
+            .all(|shard| shard.idle.load(Ordering::Acquire))
     }
 
     fn metrics(&self) -> Metrics {
-        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut sum = Metrics::default();
+        for shard in &self.shards {
+            sum.add(&shard.metrics.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        sum
     }
 }
 
@@ -68,7 +102,11 @@ impl EndpointHandle {
     ) -> Result<Result<(), Gone>, CommandError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Respond(transaction, response, reply);
-        self.commands
+        let Some(shard) = self.commands.get(shard_of(transaction.0)) else {
+            // Made by another endpoint.
+            return Ok(Err(Gone));
+        };
+        shard
             .send(command)
             .await
             .map_err(|_| CommandError::Closed)?;
@@ -80,7 +118,7 @@ impl EndpointHandle {
         self.shared.listeners.clone()
     }
 
-    /// Returns what the endpoint counted, as of its last turn.
+    /// Returns what the endpoint counted, all shards together, as of their last turns.
     pub fn metrics(&self) -> Metrics {
         self.shared.metrics()
     }
@@ -137,7 +175,7 @@ impl EndpointHandle {
 
     /// Begins the shutdown and returns at once; [`Endpoint::shutdown`](super::Endpoint::shutdown) waits for its end.
     pub fn begin_shutdown(&self) {
-        if let Some(shutdown) = self.shutdown.upgrade() {
+        for shutdown in self.shutdown.iter().filter_map(mpsc::WeakSender::upgrade) {
             // A full channel means that it has begun.
             let _ = shutdown.try_send(());
         }
@@ -145,11 +183,11 @@ impl EndpointHandle {
 
     /// Waits until the endpoint has ended.
     pub async fn closed(&self) {
-        self.commands.closed().await;
+        self.ended.closed().await;
     }
 
     /// Says whether the endpoint has ended.
     pub fn is_closed(&self) -> bool {
-        self.commands.is_closed()
+        self.ended.is_closed()
     }
 }

@@ -1,10 +1,11 @@
-//! The driver: a core, its flows and its users in one task.
+//! The driver: cores, their flows and their users in a task for each shard.
 
 mod builder;
 mod context;
 mod core;
 mod handle;
 mod observer;
+mod router;
 mod shard;
 mod target;
 mod user;
@@ -12,6 +13,6 @@ mod user;
 pub use builder::{Endpoint, EndpointBuilder, EndpointConfig};
 pub use context::Context;
 pub use handle::EndpointHandle;
-pub use shard::owner;
+pub use router::owner;
 pub use target::{RequestOptions, Target};
 pub use user::{Claim, User, UserHandle};

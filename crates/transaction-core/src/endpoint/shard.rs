@@ -5,13 +5,13 @@
 
 use super::core::Core;
 use super::handle::{Command, Shared};
-use super::user::{AnyUser, Seat};
+use super::router::Passed;
+use super::user::{AnyUser, Chair};
 use super::{Claim, Context, observer};
-use crate::{Event, IncomingRequest, Owner, TransportFailure, default_answer};
+use crate::{Event, IncomingRequest, Metrics, Owner, TransportFailure, default_answer};
 use sipora_message::{Message, Method};
-use sipora_transport::{Direction, Flow, Inbound, InboundReceiver, Payload, UdpListener};
+use sipora_transport::{Direction, Flow, FlowId, Inbound, InboundReceiver, Payload, UdpListener};
 use std::future::poll_fn;
-use std::hash::{DefaultHasher, Hasher};
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,45 +20,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
-/// Names the shard, of `shards`, that a message belongs to; `None` leaves it where it was received.
-///
-/// Requests that have to meet others of their dialog or transaction go by their Call-ID: INVITE, ACK, CANCEL, BYE,
-/// SUBSCRIBE, NOTIFY, REFER, PRACK, UPDATE and whatever has a To tag. It is a pure function of its arguments, so that every
-/// shard comes to the same result.
-pub fn owner(message: &Message, shards: usize, secret: u64) -> Option<usize> {
-    let Message::Request(request) = message else {
-        return None;
-    };
-    if shards < 2 {
-        return None;
-    }
-    let headers = request.headers();
-    let by_method = matches!(
-        request.method(),
-        Method::Invite
-            | Method::Ack
-            | Method::Cancel
-            | Method::Bye
-            | Method::Subscribe
-            | Method::Notify
-            | Method::Refer
-            | Method::Prack
-            | Method::Update
-    );
-    if !by_method && !headers.to().is_ok_and(|to| to.tag().is_some()) {
-        return None;
-    }
-    let mut hash = DefaultHasher::new();
-    hash.write_u64(secret);
-    hash.write(headers.call_id().ok()?.as_bytes());
-    usize::try_from(hash.finish() % shards as u64).ok()
-}
-
 pub(super) struct Shard {
     pub(super) core: Core,
-    pub(super) users: Vec<Box<dyn AnyUser>>,
+    /// In the order of claims.
+    pub(super) users: Vec<Chair>,
     pub(super) sockets: Vec<UdpListener>,
     pub(super) inbound: InboundReceiver,
+    pub(super) passed: mpsc::Receiver<Passed>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) shutdown: mpsc::Receiver<()>,
     pub(super) shared: Arc<Shared>,
@@ -74,10 +42,9 @@ pub(super) struct Shard {
 }
 
 impl Shard {
+    /// Runs until a shutdown is over.
     pub(super) async fn run(mut self) {
         poll_fn(|cx| self.poll(cx)).await;
-        self.users.clear();
-        self.core.transports.shutdown().await;
     }
 
     fn poll(&mut self, cx: &mut Waker<'_>) -> Poll<()> {
@@ -86,6 +53,7 @@ impl Shard {
             let mut progress = self.poll_shutdown(cx);
             progress |= self.poll_commands(cx);
             progress |= self.poll_slow(cx);
+            progress |= self.poll_passed(cx);
             progress |= self.poll_streams(cx);
             progress |= self.poll_sockets(cx);
             progress |= self.poll_users(cx);
@@ -156,6 +124,30 @@ impl Shard {
         progress
     }
 
+    fn poll_passed(&mut self, cx: &mut Waker<'_>) -> bool {
+        let mut progress = false;
+        for _ in 0..self.batch {
+            let Poll::Ready(Some(passed)) = self.passed.poll_recv(cx) else {
+                break;
+            };
+            match passed {
+                Passed::Message {
+                    message,
+                    flow,
+                    place,
+                } => self.receive(message, flow, place),
+                Passed::Unreachable {
+                    sockets,
+                    flow,
+                    kind,
+                } => self.unreachable(&sockets, flow, kind),
+            }
+            self.settle();
+            progress = true;
+        }
+        progress
+    }
+
     fn poll_streams(&mut self, cx: &mut Waker<'_>) -> bool {
         let mut progress = false;
         for _ in 0..self.batch {
@@ -193,7 +185,7 @@ impl Shard {
         let mut progress = false;
         for index in 0..self.users.len() {
             for _ in 0..self.batch {
-                let Some(user) = self.users.get_mut(index) else {
+                let Some(Chair::Taken(user)) = self.users.get_mut(index) else {
                     break;
                 };
                 let mut context = Context::new(&mut self.core, place(index));
@@ -221,7 +213,7 @@ impl Shard {
             if self
                 .users
                 .get(index)
-                .is_some_and(|user| due(user.next_timeout()))
+                .is_some_and(|chair| due(chair.next_timeout()))
             {
                 self.with_user(index, |user, context| user.on_timeout(context));
                 self.settle();
@@ -235,12 +227,8 @@ impl Shard {
     ///
     /// It is set anew only when it would ring too late: one that rings too early costs less than setting it each time.
     fn poll_sleep(&mut self, cx: &mut Waker<'_>) -> Poll<()> {
-        let users = self
-            .users
-            .iter()
-            .filter_map(|user| user.next_timeout())
-            .min();
-        let alarms = [self.core.layer.poll_timeout(), users, self.ends];
+        let users = self.users.iter().filter_map(Chair::next_timeout).min();
+        let alarms = [self.core.layer.poll_timeout(), users, self.looks_again()];
         let Some(next) = alarms.into_iter().flatten().min() else {
             return Poll::Pending;
         };
@@ -266,13 +254,13 @@ impl Shard {
             unstamped,
             ..
         } = inbound;
-        let now = self.core.now;
         match payload {
             Payload::Message(message) => {
                 let bytes = unstamped.as_deref().unwrap_or(message.as_bytes());
                 observer::log(Direction::In, &flow, bytes);
-                if let Some(request) = self.core.layer.handle_message(now, message, flow) {
-                    self.offer(request);
+                match self.core.router.elsewhere(&message, &flow) {
+                    Some(shard) => self.pass_on(shard, message, flow, 0),
+                    None => self.receive(message, flow, 0),
                 }
             }
             Payload::Malformed(malformed) => {
@@ -289,15 +277,55 @@ impl Shard {
                 self.closed(flow);
             }
             Payload::Unreachable(kind) => {
-                let error = match kind {
-                    ErrorKind::ConnectionRefused => TransportFailure::Refused,
-                    kind => TransportFailure::Other(kind.to_string().into()),
-                };
-                self.core.layer.handle_unreachable(now, flow, error);
+                let siblings = self.core.router.siblings(flow.id).cloned();
+                let sockets = siblings.unwrap_or_else(|| [flow.id].into());
+                self.core.router.unreachable(&sockets, flow, kind);
+                self.unreachable(&sockets, flow, kind);
             }
             _ => {}
         }
         self.settle();
+    }
+
+    /// Deals with a message that belongs to this shard; a request that is new is offered from the user at `place` on.
+    fn receive(&mut self, message: Message, flow: Flow, place: usize) {
+        let now = self.core.now;
+        if let Some(request) = self.core.layer.handle_message(now, message, flow) {
+            self.offer(request, place);
+        }
+    }
+
+    /// Hands a message to the shard that it belongs to. When there is no room, UDP may send it again, and who sent a request
+    /// over a connection, where nobody does, is told.
+    fn pass_on(&mut self, shard: usize, message: Message, flow: Flow, place: usize) {
+        let message = Passed::Message {
+            message,
+            flow,
+            place,
+        };
+        let Some(Passed::Message { message, .. }) = self.core.router.pass_on(shard, message) else {
+            return;
+        };
+        tracing::debug!(peer = %flow.remote, shard, "no room for a message of another shard");
+        if let Message::Request(request) = message
+            && flow.transport.is_reliable()
+            && *request.method() != Method::Ack
+        {
+            self.core.layer.refuse_for_lack_of_room(&request, flow);
+        }
+    }
+
+    fn unreachable(&mut self, sockets: &[FlowId], flow: Flow, kind: ErrorKind) {
+        let error = match kind {
+            ErrorKind::ConnectionRefused => TransportFailure::Refused,
+            kind => TransportFailure::Other(kind.to_string().into()),
+        };
+        for &id in sockets {
+            let flow = Flow { id, ..flow };
+            self.core
+                .layer
+                .handle_unreachable(self.core.now, flow, error.clone());
+        }
     }
 
     fn closed(&mut self, flow: Flow) {
@@ -312,10 +340,17 @@ impl Shard {
     }
 
     /// Asks one user after the other whether a request is theirs, and answers it for them when it is nobody's.
-    fn offer(&mut self, request: IncomingRequest) {
-        for index in 0..self.users.len() {
-            let Some(user) = self.users.get_mut(index) else {
-                break;
+    fn offer(&mut self, request: IncomingRequest, from: usize) {
+        for index in from..self.users.len() {
+            let user = match self.users.get_mut(index) {
+                Some(Chair::Taken(user)) => user,
+                Some(chair) if chair.wants(&request.request) => {
+                    // Its transaction is begun there, where every copy of it will come to.
+                    self.core.layer.hand_over(request.transaction);
+                    let message = Message::Request(request.request);
+                    return self.pass_on(FIRST, message, request.flow, index);
+                }
+                _ => continue,
             };
             let refuses_merged = user.refuses_merged(&request);
             if refuses_merged
@@ -369,7 +404,7 @@ impl Shard {
     }
 
     fn with_user(&mut self, index: usize, call: impl FnOnce(&mut dyn AnyUser, &mut Context<'_>)) {
-        if let Some(user) = self.users.get_mut(index) {
+        if let Some(Chair::Taken(user)) = self.users.get_mut(index) {
             call(
                 user.as_mut(),
                 &mut Context::new(&mut self.core, place(index)),
@@ -382,11 +417,25 @@ impl Shard {
             return false;
         };
         let idle = self.core.layer.is_idle() && !self.core.has_slow_work();
-        idle || ends <= self.core.now.instant
+        // The shards end together: what one receives may be for another.
+        self.shared.set_idle(self.core.router.shard, idle) || ends <= self.core.now.instant
+    }
+
+    /// When to see whether a shutdown is over.
+    fn looks_again(&self) -> Option<Instant> {
+        let ends = self.ends?;
+        let soon = self.core.now.instant.checked_add(LOOK_AGAIN);
+        let others = self.core.layer.is_idle() && self.shared.shards() > 1;
+        soon.filter(|soon| others && *soon < ends).or(Some(ends))
     }
 
     fn publish(&self) {
-        self.shared.publish(self.core.layer.metrics());
+        let metrics = Metrics {
+            passed_on: self.core.router.passed_on,
+            not_passed_on: self.core.router.not_passed_on,
+            ..self.core.layer.metrics()
+        };
+        self.shared.publish(self.core.router.shard, metrics);
     }
 }
 
@@ -394,13 +443,11 @@ fn place(index: usize) -> Owner {
     Owner(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
-/// Puts a user and its queue of commands in a shard.
-pub(super) fn seat<U: super::User>(
-    user: U,
-    commands: mpsc::Receiver<U::Command>,
-) -> Box<dyn AnyUser> {
-    Box::new(Seat::new(user, commands))
-}
+/// The shard of users of which there is one.
+const FIRST: usize = 0;
 
 /// Rounds over all inputs before other tasks get a turn.
 const ROUNDS: usize = 8;
+
+/// How often a shard without work looks whether the others are done too, in a shutdown.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);

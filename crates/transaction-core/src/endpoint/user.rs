@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{CommandError, Event, IncomingRequest, Owner};
-use sipora_message::Method;
+use sipora_message::{Method, Request};
 use std::fmt;
 use std::task;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 /// Decides about requests and hears what became of its own: a registrar, a proxy, a dialog layer.
 ///
-/// A user runs inside the endpoint's task and never waits. What takes time (a database, an application) is started
+/// A user runs inside a task of the endpoint and never waits. What takes time (a database, an application) is started
 /// elsewhere and comes back as a command through the user's [`UserHandle`].
 pub trait User: Send + 'static {
     /// What its handle can tell it.
@@ -57,7 +57,8 @@ pub trait User: Send + 'static {
         let _ = context;
     }
 
-    /// Lists the methods that it may claim, for the `Allow` of default answers.
+    /// Lists the methods that it may claim, for the `Allow` of default answers, and, where there are several shards and one
+    /// such user, for the others to know what to ask it about: with an empty list, about everything.
     fn methods(&self) -> Vec<Method> {
         Vec::new()
     }
@@ -126,6 +127,46 @@ impl<C> fmt::Debug for UserHandle<C> {
             .debug_struct("UserHandle")
             .field("owner", &self.owner)
             .finish_non_exhaustive()
+    }
+}
+
+/// A place in the order of claims, as one shard sees it.
+pub(super) enum Chair {
+    /// The user sits in this shard.
+    Taken(Box<dyn AnyUser>),
+    /// There is one user for all shards, in the first, who may claim these methods; any where there are none.
+    Elsewhere(Vec<Method>),
+}
+
+impl Chair {
+    /// Puts a user and its queue of commands in a shard.
+    pub(super) fn taken<U: User>(user: U, commands: mpsc::Receiver<U::Command>) -> Self {
+        Self::Taken(Box::new(Seat::new(user, commands)))
+    }
+
+    pub(super) fn methods(&self) -> Vec<Method> {
+        match self {
+            Self::Taken(user) => user.methods(),
+            Self::Elsewhere(methods) => methods.clone(),
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Taken(user) => user.next_timeout(),
+            Self::Elsewhere(_) => None,
+        }
+    }
+
+    /// Says whether a user in the first shard is to be asked about a request. What belongs to another request, and is listed
+    /// by nobody, always may be its.
+    pub(super) fn wants(&self, request: &Request) -> bool {
+        let Self::Elsewhere(methods) = self else {
+            return false;
+        };
+        let method = request.method();
+        let follows = matches!(method, Method::Ack | Method::Cancel | Method::Prack);
+        follows || methods.is_empty() || methods.contains(method)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::key::{KeyMaker, KeyMap};
 use crate::machine::Alarm;
 use crate::merged::Origins;
 use crate::server::Server;
-use crate::slab::{Slab, is_mostly_empty};
+use crate::slab::{MOST_VALUES, Slab, is_mostly_empty};
 use crate::timers::{Clock, Entry, Holder, Tick, TimerQueue, Whose};
 use crate::{
     AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose, Tag,
@@ -53,16 +53,50 @@ pub struct TransactionLayer {
 impl TransactionLayer {
     /// Makes a core without transactions.
     pub fn new(config: Config, mut ids: IdSource) -> Self {
+        let keys = KeyMaker::new(&mut ids);
+        Self::of_shard(0, config, ids, keys)
+    }
+
+    /// Makes the cores of an endpoint, one for each shard, which share the caps evenly. They have one secret, so
+    /// that all give a copy of a request the same To tag; their ids and branches tell them apart.
+    pub(crate) fn shards(config: Config, mut ids: IdSource, shards: u8) -> Vec<Self> {
+        if shards < 2 {
+            return vec![Self::new(config, ids)];
+        }
+        let keys = KeyMaker::new(&mut ids);
+        let share = |cap: usize| cap.div_ceil(usize::from(shards));
+        let config = Config {
+            max_server_transactions: share(config.max_server_transactions),
+            max_requests: share(config.max_requests),
+            max_client_transactions: share(config.max_client_transactions),
+            ..config
+        };
+        (0..shards)
+            .map(|shard| {
+                let ids = ids.split().of_shard(shard);
+                Self::of_shard(shard, config.clone(), ids, keys.clone())
+            })
+            .collect()
+    }
+
+    fn of_shard(shard: u8, mut config: Config, ids: IdSource, keys: KeyMaker) -> Self {
+        for cap in [
+            &mut config.max_server_transactions,
+            &mut config.max_requests,
+            &mut config.max_client_transactions,
+        ] {
+            *cap = (*cap).min(MOST_VALUES);
+        }
         Self {
-            keys: KeyMaker::new(&mut ids),
+            keys,
             avoided: Avoided::new(config.max_avoided),
             config,
             ids,
-            exchanges: Slab::new(),
-            clients: Slab::new(),
+            exchanges: Slab::of_shard(shard),
+            clients: Slab::of_shard(shard),
             client_keys: KeyMap::default(),
             clients_on: BTreeSet::new(),
-            servers: Slab::new(),
+            servers: Slab::of_shard(shard),
             server_keys: KeyMap::default(),
             origins: Origins::default(),
             timers: TimerQueue::default(),

@@ -128,6 +128,20 @@ impl TransactionLayer {
         self.remove_server(transaction.0);
     }
 
+    /// Forgets a transaction that was begun for another shard's request.
+    pub(crate) fn hand_over(&mut self, transaction: ServerTransactionId) {
+        if self.servers.get(transaction.0).is_some() {
+            self.metrics.requests_received = self.metrics.requests_received.saturating_sub(1);
+            self.remove_server(transaction.0);
+        }
+    }
+
+    /// Refuses a request with a stateless 503, for lack of room elsewhere.
+    pub(crate) fn refuse_for_lack_of_room(&mut self, request: &Request, flow: Flow) {
+        self.metrics.refused_for_lack_of_room += 1;
+        self.unavailable(request, flow);
+    }
+
     /// Begins an answer, with a To tag that is the same for every copy of the request.
     pub fn answer(&self, request: &Request, status: StatusCode) -> ResponseBuilder {
         let builder = Response::for_request(request, status);

@@ -2,7 +2,9 @@
 
 use crate::stage::{Client, Order, Server, Watch, final_of, request, request_with, send};
 use sipora_message::{Limits, Message, Method};
-use sipora_transaction_core::{Endpoint, EndpointError, Event, RequestError, Target};
+use sipora_transaction_core::{
+    Endpoint, EndpointConfig, EndpointError, Event, RequestError, Target,
+};
 use sipora_transport::Transport;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,15 +22,25 @@ async fn server(
 ) -> (Endpoint, SocketAddr) {
     let mut builder = Endpoint::builder()
         .observer(Arc::clone(watch) as _)
+        .config(shards(4))
         .listen(Transport::Udp, any_port())
         .listen(Transport::Tcp, any_port());
-    let (mut user, _seen) = Server::new(methods);
-    user.invite = invite;
-    builder.add_user(user);
+    builder.add_users(|_| {
+        let (mut user, _seen) = Server::new(methods);
+        user.invite = invite;
+        user
+    });
     let endpoint = builder.build().await.unwrap();
     let addresses = endpoint.local_addresses();
     assert_eq!(addresses[0].1, addresses[1].1, "UDP and TCP share the port");
     (endpoint, addresses[0].1)
+}
+
+fn shards(shards: usize) -> EndpointConfig {
+    EndpointConfig {
+        shards,
+        ..EndpointConfig::default()
+    }
 }
 
 async fn client(watch: &Arc<Watch>) -> (Endpoint, sipora_transaction_core::UserHandle<Order>) {
@@ -93,6 +105,67 @@ async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
         assert_eq!(final_of(&mut events).await.status().as_u16(), 487);
     }
     watch.0.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_on_several_threads_serve_each_other() {
+    let watch = Arc::new(Watch::default());
+    let (one, address) = server(&watch, &[Method::Options, Method::Invite], Some(486)).await;
+    let mut builder = Endpoint::builder()
+        .observer(Arc::clone(&watch) as _)
+        .config(shards(4))
+        .listen(Transport::Udp, any_port());
+    let clients = builder.add_users(|_| Client::default());
+    let other = builder.build().await.unwrap();
+    let mut all = Vec::new();
+    for number in 0..200 {
+        let client = &clients[number as usize % 4];
+        for target in [Target::udp(address), Target::tcp(address)] {
+            for method in [Method::Options, Method::Invite] {
+                let expected = if method == Method::Invite { 486 } else { 200 };
+                let (_, events) = send(client, request(method, number), target.clone()).await;
+                all.push((events, expected));
+            }
+        }
+    }
+    for (events, expected) in &mut all {
+        assert_eq!(final_of(events).await.status().as_u16(), *expected);
+    }
+    let (server, client) = (one.handle(), other.handle());
+    one.shutdown().await;
+    other.shutdown().await;
+    watch.0.assert_clean();
+    // Of 800 requests from one socket and one connection, three quarters belong to another shard than the one that got them.
+    assert!(server.metrics().passed_on > 100, "{:?}", server.metrics());
+    assert!(client.metrics().passed_on > 100, "{:?}", client.metrics());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_closed_udp_port_fails_the_requests_of_every_shard_at_once() {
+    let held = UdpSocket::bind(any_port()).await.unwrap();
+    held.connect("127.0.0.1:9").await.unwrap();
+    let closed = held.local_addr().unwrap();
+    let mut builder = Endpoint::builder()
+        .config(shards(4))
+        .listen(Transport::Udp, any_port());
+    let clients = builder.add_users(|_| Client::default());
+    let _endpoint = builder.build().await.unwrap();
+    let start = std::time::Instant::now();
+    for client in &clients {
+        let options = request(Method::Options, 1);
+        let (_, mut events) = send(client, options, Target::udp(closed)).await;
+        let event = events.recv().await.unwrap();
+        let is_refused = matches!(
+            event,
+            Event::Failed {
+                error: RequestError::Transport(_),
+                ..
+            }
+        );
+        assert!(is_refused, "{event:?}");
+    }
+    assert!(start.elapsed().as_secs() < 30, "no timer was waited for");
 }
 
 #[tokio::test]

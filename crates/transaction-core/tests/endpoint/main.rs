@@ -19,6 +19,7 @@ mod manager;
 #[cfg(feature = "dns")]
 #[path = "../../../sip-transport/tests/name_server/mod.rs"]
 mod name_server;
+mod shards;
 mod simulated;
 mod slow;
 mod stage;

@@ -4,9 +4,9 @@ use sipora_message::{Limits, Message, Method, Request, Response, StatusCode, Uri
 use sipora_testkit::SimNetwork;
 use sipora_testkit::audit::{Auditor, Sighting};
 use sipora_transaction_core::{
-    Claim, Context, Direction, Endpoint, EndpointBuilder, Event, IdSource, IncomingRequest,
-    MessageObserver, Observed, RequestId, RequestOptions, SendError, ServerTransactionId, Target,
-    User, UserHandle,
+    Claim, Context, Direction, Endpoint, EndpointBuilder, EndpointConfig, Event, IdSource,
+    IncomingRequest, MessageObserver, Observed, RequestId, RequestOptions, SendError,
+    ServerTransactionId, Target, User, UserHandle,
 };
 use sipora_transport::{StaticResolver, Transport};
 use std::collections::HashMap;
@@ -23,7 +23,8 @@ pub fn address(last: u8) -> SocketAddr {
     (ip(last), 5060).into()
 }
 
-/// Begins an endpoint at 192.0.2.`last`, UDP and TCP, on a simulated network.
+/// Begins an endpoint at 192.0.2.`last`, UDP and TCP, on a simulated network: of one shard under even seeds, of four under
+/// odd ones.
 pub fn builder(network: &SimNetwork, last: u8) -> EndpointBuilder {
     Endpoint::builder()
         .network(Arc::new(network.host(ip(last))))
@@ -33,6 +34,10 @@ pub fn builder(network: &SimNetwork, last: u8) -> EndpointBuilder {
         .ids(IdSource::from_number(
             network.seed() * 100 + u64::from(last),
         ))
+        .config(EndpointConfig {
+            shards: [1, 4][usize::from(network.seed() % 2 == 1)],
+            ..EndpointConfig::default()
+        })
         .listen(Transport::Udp, address(last))
         .listen(Transport::Tcp, address(last))
 }

@@ -89,7 +89,10 @@ fn what_comes_after_clerr_counts_as_its_body() {
         bytes.resize(bytes.len() + 9_845, b'x');
         bytes.extend_from_slice(&message("ncl").bytes);
         let (answers, _) = exchange(network, &bytes).await;
-        assert_eq!(statuses(&answers), [405, 400]);
+        let mut statuses = statuses(&answers);
+        // Two shards may have answered.
+        statuses.sort_unstable();
+        assert_eq!(statuses, [400, 405]);
     });
 }
 

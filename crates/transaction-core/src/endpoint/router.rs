@@ -1,0 +1,182 @@
+//! Which shard a message belongs to, and the ways between shards.
+
+use crate::ids;
+use sipora_message::{Message, Method};
+use sipora_transport::{Flow, FlowId, UdpListener};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Names the shard, of `shards`, that a message belongs to; `None` leaves it where it was received.
+///
+/// Requests that have to meet others of their dialog or transaction go by their Call-ID: INVITE, ACK, CANCEL, BYE,
+/// SUBSCRIBE, NOTIFY, REFER, PRACK, UPDATE and whatever has a To tag. Responses go by the mark in our branch. It is a pure
+/// function of its arguments, so that every shard comes to the same result.
+pub fn owner(message: &Message, shards: usize, secret: u64) -> Option<usize> {
+    if shards < 2 {
+        return None;
+    }
+    let request = match message {
+        Message::Request(request) => request,
+        Message::Response(response) => {
+            let via = response.headers().via().ok()?;
+            return ids::shard_of(via.branch()?).filter(|shard| *shard < shards);
+        }
+    };
+    let headers = request.headers();
+    let by_method = matches!(
+        request.method(),
+        Method::Invite
+            | Method::Ack
+            | Method::Cancel
+            | Method::Bye
+            | Method::Subscribe
+            | Method::Notify
+            | Method::Refer
+            | Method::Prack
+            | Method::Update
+    );
+    if !by_method && !headers.to().is_ok_and(|to| to.tag().is_some()) {
+        return None;
+    }
+    divide(headers.call_id().ok()?.as_bytes(), shards, secret)
+}
+
+/// What one shard hands to another.
+pub(super) enum Passed {
+    /// A message that belongs to the other, or that its user at `place` in the order of claims is to be asked about.
+    Message {
+        message: Message,
+        flow: Flow,
+        place: usize,
+    },
+    /// A datagram from one of these sockets did not arrive. Which of them the network tells is not which of them sent it.
+    Unreachable {
+        sockets: Arc<[FlowId]>,
+        flow: Flow,
+        kind: ErrorKind,
+    },
+}
+
+/// Knows the other shards.
+pub(super) struct Router {
+    pub(super) shard: usize,
+    secret: u64,
+    /// By number; the own one is among them.
+    shards: Arc<[mpsc::Sender<Passed>]>,
+    /// The sockets of each UDP listener, one a shard in their order.
+    siblings: Vec<Arc<[FlowId]>>,
+    /// Sockets of which each is there for every shard.
+    lone: Vec<FlowId>,
+    pub(super) passed_on: u64,
+    pub(super) not_passed_on: u64,
+}
+
+impl Router {
+    pub(super) fn new(
+        shard: usize,
+        secret: u64,
+        shards: Arc<[mpsc::Sender<Passed>]>,
+        listeners: &[Vec<UdpListener>],
+    ) -> Self {
+        let ids = |listener: &Vec<UdpListener>| listener.iter().map(UdpListener::id).collect();
+        let is_lone = |listener: &&Vec<UdpListener>| listener.len() < shards.len();
+        Self {
+            shard,
+            secret,
+            siblings: listeners.iter().map(ids).collect(),
+            lone: listeners
+                .iter()
+                .filter(is_lone)
+                .flatten()
+                .map(UdpListener::id)
+                .collect(),
+            shards,
+            passed_on: 0,
+            not_passed_on: 0,
+        }
+    }
+
+    /// Names the other shard that a message belongs to.
+    pub(super) fn elsewhere(&self, message: &Message, flow: &Flow) -> Option<usize> {
+        let shards = self.shards.len();
+        if shards < 2 {
+            return None;
+        }
+        let owner = owner(message, shards, self.secret).or_else(|| {
+            // What one socket receives for all is divided as sockets would have done it: by peers.
+            let is_request = matches!(message, Message::Request(_));
+            let is_spread = is_request && self.lone.contains(&flow.id);
+            is_spread.then(|| divide(flow.remote, shards, self.secret))?
+        });
+        owner.filter(|owner| *owner != self.shard)
+    }
+
+    /// The socket of this shard that is bound where another's is.
+    pub(super) fn own(&self, socket: FlowId) -> FlowId {
+        if self.shards.len() < 2 {
+            return socket;
+        }
+        self.siblings(socket)
+            .and_then(|siblings| siblings.get(self.shard).copied())
+            .unwrap_or(socket)
+    }
+
+    /// All sockets that are bound where this one is.
+    pub(super) fn siblings(&self, socket: FlowId) -> Option<&Arc<[FlowId]>> {
+        self.siblings
+            .iter()
+            .find(|siblings| siblings.contains(&socket))
+    }
+
+    /// Hands something to another shard, or gives it back when that has no room. Requests leave some room to answers and
+    /// reports, which end what others began.
+    pub(super) fn pass_on(&mut self, shard: usize, passed: Passed) -> Option<Passed> {
+        let Some(way) = self.shards.get(shard) else {
+            return Some(passed);
+        };
+        let begins = matches!(
+            &passed,
+            Passed::Message {
+                message: Message::Request(_),
+                ..
+            }
+        );
+        let left = if begins && way.capacity() <= way.max_capacity() / RESERVED {
+            Some(passed)
+        } else {
+            let sent = way.try_send(passed);
+            sent.err().map(mpsc::error::TrySendError::into_inner)
+        };
+        match left {
+            None => self.passed_on += 1,
+            Some(_) => self.not_passed_on += 1,
+        }
+        left
+    }
+
+    /// Tells every other shard that a datagram did not arrive. One that has no room finds out by its timers.
+    pub(super) fn unreachable(&mut self, sockets: &Arc<[FlowId]>, flow: Flow, kind: ErrorKind) {
+        for shard in (0..self.shards.len()).filter(|shard| *shard != self.shard) {
+            if let Some(way) = self.shards.get(shard) {
+                let sockets = Arc::clone(sockets);
+                let _ = way.try_send(Passed::Unreachable {
+                    sockets,
+                    flow,
+                    kind,
+                });
+            }
+        }
+    }
+}
+
+fn divide(value: impl Hash, shards: usize, secret: u64) -> Option<usize> {
+    let mut hash = DefaultHasher::new();
+    hash.write_u64(secret);
+    value.hash(&mut hash);
+    usize::try_from(hash.finish() % shards as u64).ok()
+}
+
+/// Of a queue between shards, one part in so many is not for requests.
+const RESERVED: usize = 4;
