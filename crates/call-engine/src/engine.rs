@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sipora_auth::{Authenticator, AuthenticatorConfig, Challenger};
+use sipora_message::Scheme;
 use sipora_transaction_core::{
     Endpoint, EndpointConfig, EndpointError, EndpointHandle, IdSource, UserHandle,
 };
-use sipora_transport::{Advertised, BindError, Network, TokioNetwork, Transport};
+use sipora_transport::{Advertised, BindError, Flow, Network, TokioNetwork, Transport};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -22,7 +23,7 @@ use crate::metrics::{Counters, RegistrarMetrics};
 use crate::pending::Jobs;
 use crate::presence::{Agent, Changes, Command, PresenceCounters, PresenceMetrics};
 use crate::registrar::{Registrar, Shared};
-use crate::relay::{Relay, RelayCounters, RelayMetrics};
+use crate::relay::{self, Relay, RelayCounters, RelayMetrics};
 use crate::{
     AddressOfRecord, Answer, Binding, CallCenterConfig, Cursor, Error, MemoryStore, Page, Result,
     UserStore, Users,
@@ -204,6 +205,38 @@ impl CallCenterEngine {
             .bindings(&address, self.now())
             .wait()
             .await?)
+    }
+
+    /// Says whether requests can be sent to a binding now.
+    ///
+    /// They cannot where the connection that it was made over has ended, and the device alone can open another: over TLS
+    /// and WebSocket, behind a NAT, under a name of `.invalid`, and where it said so (`ob`, `reg-id`). The binding stays until
+    /// it expires, and is passed over meanwhile; the device's next REGISTER makes it reachable again.
+    pub fn is_reachable(&self, binding: &Binding) -> bool {
+        let is_open = |flow: &Flow| self.handle.is_open(flow.id);
+        [Scheme::Sip, Scheme::Sips]
+            .into_iter()
+            .any(|scheme| relay::way(binding, scheme, is_open).is_ok())
+    }
+
+    /// Counts the bindings that cannot be [reached](Self::is_reachable). It looks at every one, a page at a time: not for
+    /// every second.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the store failed.
+    pub async fn unreachable_count(&self) -> Result<usize> {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = self.bindings_page(after.as_ref(), PAGE).await?;
+            let bindings = page.addresses.iter().flat_map(|(_, bindings)| bindings);
+            count += bindings.filter(|one| !self.is_reachable(one)).count();
+            after = match page.next {
+                None => return Ok(count),
+                next => next,
+            };
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Removes all bindings of an address-of-record and says how many there were.
@@ -470,6 +503,8 @@ fn not_built(error: EndpointError) -> Error {
     }
 }
 
+/// Addresses that are looked at in one go.
+const PAGE: usize = 1_000;
 /// For the farewell to watchers, before the shutdown.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Who answers, for whoever reads a trace.

@@ -93,6 +93,49 @@ async fn a_message_goes_from_tls_to_tls_over_the_connections_of_the_registration
     );
 }
 
+#[tokio::test]
+async fn sips_goes_over_the_tls_connections_of_sips_contacts_and_to_nobody_else() {
+    let authority = Authority::new();
+    let engine = server(authority.config(&["example.com"]).build().unwrap()).await;
+    let port = port(&engine, Transport::Tls);
+    let tls = authority.config(&[]).build().unwrap();
+    let (inbox, mut messages) = mpsc::unbounded_channel();
+    let bob = client(tls.clone(), inbox.clone()).await;
+    let registrar = format!("sips:example.com:{port}");
+    let contact = bob.contact_uri("bob", &registrar).await.unwrap();
+    assert!(contact.starts_with("sips:bob@"), "{contact}");
+    let _bob = bob
+        .register(&registrar, "sips:bob@example.com", &contact, 600)
+        .await
+        .unwrap();
+    let alice = client(tls.clone(), inbox.clone()).await;
+    // RFC 5630 §5.3: a SIP request reaches a SIPS contact too, over TLS and with a SIP Request-URI.
+    for target in [
+        format!("sips:bob@example.com:{port}"),
+        format!("sip:bob@example.com:{port};transport=tls"),
+    ] {
+        let answer = alice.send_message(&target, &target, None).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{target}");
+        assert_eq!(messages.recv().await.unwrap(), target);
+    }
+
+    // The transport is secure, the contact does not say so.
+    let carol = client(tls, inbox).await;
+    let registrar = format!("sip:example.com:{port};transport=tls");
+    let contact = carol.contact_uri("carol", &registrar).await.unwrap();
+    let _carol = carol
+        .register(&registrar, "sip:carol@example.com", &contact, 600)
+        .await
+        .unwrap();
+    let target = format!("sips:carol@example.com:{port}");
+    let answer = alice.send_message(&target, "no", None).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::TEMPORARILY_UNAVAILABLE);
+    let message = answer.message();
+    let warning = message.headers().text(&"Warning".into()).unwrap();
+    assert!(warning.starts_with("380 "), "{warning}");
+    assert!(messages.try_recv().is_err());
+}
+
 type Browser = WebSocketStream<TcpStream>;
 
 async fn browser(port: u16) -> Browser {

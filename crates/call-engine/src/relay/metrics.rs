@@ -12,6 +12,8 @@ pub struct RelayMetrics {
     pub requests: u64,
     /// Copies sent to contacts.
     pub branches: u64,
+    /// Contacts that were passed over: the connection that they registered over has ended, and it is for them to open another.
+    pub unreachable: u64,
     /// Answers of contacts that went back.
     pub answers: u64,
     /// Challenges: 407 to requests without credentials, or with a nonce that is too old.
@@ -22,7 +24,8 @@ pub struct RelayMetrics {
     pub forbidden: u64,
     /// Refused with 404: no such user.
     pub not_found: u64,
-    /// Answered 480: nothing bound, or nobody answered in time.
+    /// Answered 480: nothing bound, nothing that can be reached, or nobody answered in time. Or 430, where flows alone lead to
+    /// a contact and they have ended.
     pub unavailable: u64,
     /// Refused with 482 or 483.
     pub loops: u64,
@@ -41,6 +44,7 @@ pub(crate) struct RelayCounters {
     pub(crate) requests: AtomicU64,
     pub(crate) branches: AtomicU64,
     pub(crate) answers: AtomicU64,
+    pub(crate) unreachable: AtomicU64,
     pub(crate) challenges: AtomicU64,
     pub(crate) wrong_credentials: AtomicU64,
     pub(crate) pending: AtomicU64,
@@ -59,6 +63,7 @@ impl RelayCounters {
             StatusCode::FORBIDDEN => &self.forbidden,
             StatusCode::NOT_FOUND => &self.not_found,
             StatusCode::TEMPORARILY_UNAVAILABLE => &self.unavailable,
+            _ if status.as_u16() == 430 => &self.unavailable,
             StatusCode::LOOP_DETECTED | StatusCode::TOO_MANY_HOPS => &self.loops,
             StatusCode::SERVICE_UNAVAILABLE => &self.overloaded,
             _ => &self.other_refusals,
@@ -71,6 +76,7 @@ impl RelayCounters {
         RelayMetrics {
             requests: read(&self.requests),
             branches: read(&self.branches),
+            unreachable: read(&self.unreachable),
             answers: read(&self.answers),
             challenges: read(&self.challenges),
             wrong_credentials: read(&self.wrong_credentials),

@@ -3,7 +3,8 @@
 //! Who sends proves to be the user that From names; nobody else's messages are carried. All contacts are asked at once,
 //! whatever their `q`: a message belongs on every device of a person, and OPTIONS asks for no more than one answer. Each is
 //! reached over the flow that its REGISTER came by, which leads through NATs and over connections that only the phone can
-//! open; a contact whose flow is gone is located by its URI.
+//! open; a contact whose flow is gone is located by its URI where somebody may listen there, and else passed over until it
+//! registers again. A request to a `sips` URI goes to `sips` contacts over TLS, and to nobody else (RFC 5630).
 
 mod context;
 mod forks;
@@ -35,8 +36,8 @@ use forks::{Branch, Forks, NoRoom, Sender};
 pub(crate) use metrics::RelayCounters;
 pub use metrics::RelayMetrics;
 pub(crate) use request::own_routes;
-pub(crate) use way::over;
-use way::{belongs, way};
+use way::{NoWay, belongs};
+pub(crate) use way::{over, way};
 
 /// Carries requests to users, inside an endpoint's task.
 pub(crate) struct Relay {
@@ -220,17 +221,28 @@ impl Relay {
             Access::Digest { .. } => Some(self.realm(context, request, &address)),
         };
         let deadline = context.now().instant + self.patience;
-        let reachable: Vec<_> = bindings
-            .iter()
-            .filter_map(|binding| Some((binding, request::request_uri(binding.uri(), scheme)?)))
-            .collect();
-        let shares = match checked.shares(reachable.len()) {
+        let (mut ways, mut obstacles) = (Vec::new(), Vec::new());
+        for binding in bindings {
+            match way(binding, scheme, |flow| context.is_open(flow.id)) {
+                Ok(way) => ways.push(way),
+                Err(no_way) => obstacles.push(no_way),
+            }
+        }
+        let is_lost = |no_way: &&NoWay| matches!(no_way, NoWay::FlowLost { .. });
+        let lost = obstacles.iter().filter(is_lost).count() as u64;
+        let counters = &self.shared.relay_counters;
+        counters.unreachable.fetch_add(lost, Ordering::Relaxed);
+        if ways.is_empty() {
+            return self.refuse(context, incoming, &nobody(&obstacles));
+        }
+        let shares = match checked.shares(ways.len()) {
             Ok(shares) => shares,
             Err(refusal) => return self.refuse(context, incoming, &refusal),
         };
         let mut branches = Vec::new();
         let mut overloaded = false;
-        for ((binding, contact), share) in reachable.into_iter().zip(shares) {
+        for (way, share) in ways.into_iter().zip(shares) {
+            let contact = way.uri.clone();
             let copy = match request::copy_for(request, &contact, checked, share, realm.as_deref())
             {
                 Ok(copy) => copy,
@@ -239,7 +251,9 @@ impl Relay {
                     continue;
                 }
             };
-            let (target, fallback) = way(binding, &contact, &copy, |flow| context.is_open(flow.id));
+            let Some((target, fallback)) = way.targets(&copy) else {
+                continue;
+            };
             let fallback = fallback.map(|uri| (copy.clone(), uri));
             let options = RequestOptions::with_deadline(self.patience);
             match context.send(copy, target, options) {
@@ -250,7 +264,6 @@ impl Relay {
                 }
             }
         }
-        let counters = &self.shared.relay_counters;
         counters
             .branches
             .fetch_add(branches.len() as u64, Ordering::Relaxed);
@@ -472,6 +485,25 @@ impl User for Relay {
     fn methods(&self) -> Vec<Method> {
         vec![Method::Message, Method::Options]
     }
+}
+
+/// The answer where no contact can be reached.
+fn nobody(obstacles: &[NoWay]) -> Refusal {
+    let warned = |code: &str| unavailable().with_header(HeaderName::Warning, code);
+    if obstacles.contains(&NoWay::SipsNotAllowed) {
+        // RFC 5630 §5.3: "MUST reject it with a 480 […] SHOULD include a Warning header with warn-code 380".
+        return warned("380 sipora \"SIPS Not Allowed\"");
+    }
+    if obstacles.contains(&NoWay::SipsRequired) {
+        return warned("381 sipora \"SIPS Required\"");
+    }
+    let is_outbound = |no_way: &NoWay| *no_way == NoWay::FlowLost { is_outbound: true };
+    if !obstacles.is_empty() && obstacles.iter().all(is_outbound) {
+        // RFC 5626 §5.3, of who has asked to be reached by flows alone.
+        let status = StatusCode::new(430).unwrap_or(StatusCode::TEMPORARILY_UNAVAILABLE);
+        return Refusal::new(status, "Flow Failed");
+    }
+    unavailable()
 }
 
 /// RFC 4320 §4.2: no 408 to a request that is no INVITE; §21.4.18: "currently unavailable" is what a proxy says that has

@@ -149,20 +149,25 @@ pub(crate) fn copy_for(
     edit.build()
 }
 
-/// Makes the Request-URI of a contact; `None` where requests cannot be sent to it.
+/// Makes a Request-URI with this scheme of a contact; `None` where it can have none.
 ///
 /// §16.6 step 2: what a Request-URI must not hold is taken off, which is URI headers and the parameter `method` (§19.1.1).
-/// A SIPS contact, and any contact of a SIPS request, would need TLS on every hop (RFC 5630 §3.3).
-pub(crate) fn request_uri(contact: &str, requested: Scheme) -> Option<Uri> {
+/// A SIPS contact may become a SIP URI (RFC 5630 §5.3), and not the other way round.
+pub(crate) fn request_uri(contact: &str, scheme: Scheme) -> Option<Uri> {
     let uri = UriRef::parse(contact).ok()?;
-    if uri.scheme() != Scheme::Sip || requested == Scheme::Sips {
+    if !uri.is_sip() || (uri.scheme(), scheme) == (Scheme::Sip, Scheme::Sips) {
         return None;
     }
+    let (_, contact) = contact.split_once(':')?;
     let host = contact.rfind('@').map_or(0, |at| at + 1);
     let (user, rest) = contact.split_at_checked(host)?;
     let rest = rest.split('?').next().unwrap_or(rest);
     let mut pieces = rest.split(';');
-    let mut text = format!("{user}{}", pieces.next()?);
+    let scheme = match scheme {
+        Scheme::Sips => "sips",
+        _ => "sip",
+    };
+    let mut text = format!("{scheme}:{user}{}", pieces.next()?);
     for parameter in pieces.filter(|parameter| !is_method(parameter)) {
         text.push(';');
         text.push_str(parameter);
@@ -309,9 +314,15 @@ mod tests {
         ] {
             assert_eq!(uri(contact).as_deref(), Some(owed));
         }
-        for contact in ["sips:bob@192.0.2.9", "tel:+123", "mailto:bob@example.com"] {
+        assert_eq!(
+            uri("SIPS:bob@192.0.2.9").as_deref(),
+            Some("sip:bob@192.0.2.9")
+        );
+        for contact in ["tel:+123", "mailto:bob@example.com"] {
             assert_eq!(uri(contact), None);
         }
         assert!(request_uri("sip:bob@192.0.2.9", Scheme::Sips).is_none());
+        let sips = request_uri("sips:bob@192.0.2.9", Scheme::Sips).unwrap();
+        assert_eq!(sips.to_string(), "sips:bob@192.0.2.9");
     }
 }
