@@ -8,7 +8,7 @@ use crate::edit::Edit;
 use crate::error::{ParseError, ParseErrorKind, Rejection};
 use crate::header_name::Known;
 use crate::headers::Headers;
-use crate::index::{Index, Line, Span};
+use crate::index::{Index, Line, Span, lines_of};
 use crate::limits::Limits;
 use crate::message::{Message, Raw, text};
 use crate::method::Method;
@@ -95,6 +95,11 @@ impl Request {
     /// The same, sharing the buffer.
     pub fn to_bytes(&self) -> Bytes {
         self.raw.bytes.clone()
+    }
+
+    /// The same, keeping the buffer alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.raw.bytes
     }
 
     /// Whether the request is fit to be processed (RFC 3261 §8.1.1 and §8.2), and if not, the status it is owed.
@@ -203,17 +208,20 @@ impl Request {
             },
             ..*line
         };
-        let lines: Vec<Line> = self.raw.index.lines().iter().map(moved_line).collect();
+        let lines = self.raw.index.lines().iter().map(moved_line);
         let mut facts = *self.raw.index.facts();
-        let top = lines.iter().find(|line| line.id == Known::Via as u8);
-        facts.learn_via(top.map_or(&[], |line| line.value.of(&out)));
+        let top = lines_of(&self.raw.index, Known::Via as u8).next();
+        facts.learn_via(top.map_or(&[], |line| moved_line(line).value.of(&out)));
         Some(Request {
             raw: Raw {
-                index: Index::new(facts, &lines),
+                index: Index::of_moved(facts, lines),
                 bytes: Bytes::from(out),
                 body: moved(self.raw.body),
             },
-            ..self.clone()
+            method: self.method.clone(),
+            uri: self.uri,
+            version: self.version,
+            exact: self.exact,
         })
     }
 

@@ -78,6 +78,11 @@ impl Response {
         self.raw.bytes.clone()
     }
 
+    /// The same, keeping the buffer alone.
+    pub fn into_bytes(self) -> Bytes {
+        self.raw.bytes
+    }
+
     /// Whether the response is fit to be matched to its transaction: version, top Via, From, To, Call-ID and CSeq.
     /// One that is not is dropped; nothing is ever sent in return, so the status in the rejection means nothing.
     pub fn check(&self) -> Result<(), Rejection> {

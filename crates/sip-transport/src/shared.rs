@@ -88,7 +88,7 @@ impl Shared {
     ) -> Option<Inbound> {
         let (message, unstamped) = match message {
             Message::Request(request) => match via::stamped(&request, flow.remote) {
-                Some(stamped) => (Message::Request(stamped), Some(request.to_bytes())),
+                Some(stamped) => (Message::Request(stamped), Some(request.into_bytes())),
                 None => (Message::Request(request), None),
             },
             Message::Response(response) if !self.is_ours(&response, flow.transport, local) => {

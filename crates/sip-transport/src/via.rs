@@ -2,6 +2,7 @@
 
 use crate::{Destination, Flow, Transport};
 use sipora_message::{Request, Response, Via};
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 /// Stamps the top Via with where the request came from.
@@ -17,32 +18,30 @@ pub fn stamp(request: Request, source: SocketAddr) -> Request {
 
 /// The stamped request, where there is something to stamp.
 pub(crate) fn stamped(request: &Request, source: SocketAddr) -> Option<Request> {
-    let headers = request.headers();
-    let via = headers.via().ok()?;
+    let via = request.headers().via().ok()?;
     let ip = source.ip().to_canonical();
-    let asks_port = via.params().contains("rport");
     let is_elsewhere = via.host().ip() != Some(ip);
-    if !asks_port && !is_elsewhere && !via.params().contains("received") {
-        return None;
-    }
-
     let whole = via.as_bytes();
     let params = via.params().as_bytes();
     let before = match params {
         [] => whole,
         params => whole.get(..(params.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?)?,
     };
-    let mut value = Vec::with_capacity(whole.len() + 64);
+    let mut value = Vec::with_capacity(whole.len() + ROOM);
     value.extend_from_slice(before);
-    for param in via
-        .params()
-        .iter()
-        .filter(|param| !param.name().eq_ignore_ascii_case("received"))
-    {
+    let (mut asks_port, mut had_received) = (false, false);
+    for param in via.params().iter() {
+        let name = param.name();
+        if name.eq_ignore_ascii_case("received") {
+            had_received = true;
+            continue;
+        }
         value.push(b';');
-        value.extend_from_slice(param.name().as_bytes());
-        if param.name().eq_ignore_ascii_case("rport") {
-            value.extend_from_slice(format!("={}", source.port()).as_bytes());
+        value.extend_from_slice(name.as_bytes());
+        if name.eq_ignore_ascii_case("rport") {
+            asks_port = true;
+            value.push(b'=');
+            push_decimal(&mut value, source.port());
         } else if let Some(raw) = param.raw_value() {
             value.push(b'=');
             value.extend_from_slice(raw);
@@ -50,9 +49,41 @@ pub(crate) fn stamped(request: &Request, source: SocketAddr) -> Option<Request> 
     }
     if asks_port || is_elsewhere {
         // RFC 3261 §25.1, `via-received`: an IPv6 address stands without brackets.
-        value.extend_from_slice(format!(";received={ip}").as_bytes());
+        value.extend_from_slice(b";received=");
+        push_address(&mut value, ip);
+    } else if !had_received {
+        return None;
     }
     request.with_top_via_replaced(&value)
+}
+
+/// `;rport=65535;received=255.255.255.255`, and more for IPv6.
+const ROOM: usize = 64;
+
+fn push_address(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(v4) => {
+            for (place, octet) in v4.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
+                }
+                push_decimal(out, octet.into());
+            }
+        }
+        // Writing to a vector cannot fail.
+        IpAddr::V6(v6) => drop(write!(out, "{v6}")),
+    }
+}
+
+/// Much cheaper than by `write!`, for what is in every answer.
+fn push_decimal(out: &mut Vec<u8>, number: u16) {
+    let digit = |number: u16| b'0' + (number % 10) as u8;
+    for power in [10_000, 1_000, 100, 10] {
+        if number >= power {
+            out.push(digit(number / power));
+        }
+    }
+    out.push(digit(number));
 }
 
 /// Tells where a response goes by its top Via (RFC 3261 §18.2.2, RFC 3581 §4): for UDP always, for a stream when its
@@ -74,23 +105,50 @@ fn is_web_socket(transport: Transport) -> bool {
 
 fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
     let port = via.port().unwrap_or(transport.default_port());
+    let (mut received, mut rport, mut multicast) = (None, None, None);
+    for param in via.params().iter() {
+        let value = || {
+            param
+                .raw_value()
+                .and_then(|raw| std::str::from_utf8(raw).ok())
+        };
+        // The first of each name counts.
+        match param.name() {
+            name if name.eq_ignore_ascii_case("received") => {
+                received = received.or_else(|| Some(value().and_then(literal)));
+            }
+            name if name.eq_ignore_ascii_case("rport") => {
+                rport = rport.or_else(|| Some(value().and_then(decimal)));
+            }
+            name if name.eq_ignore_ascii_case("maddr") => {
+                multicast = multicast.or_else(|| Some(value().and_then(literal)));
+            }
+            _ => {}
+        }
+    }
     let address = |ip: IpAddr, port: u16| Some(SocketAddr::new(ip, port));
     if transport == Transport::Udp
-        && let Some(multicast) = via.maddr().and_then(literal).filter(IpAddr::is_multicast)
+        && let Some(multicast) = multicast.flatten().filter(IpAddr::is_multicast)
     {
         // RFC 3261 §18.2.2: the response MUST be forwarded to `maddr`, at the sent-by port. Clients write it when they send to
         // a multicast group (§18.1.1), and for nothing but such a group is it believed: otherwise anyone could have our
         // responses, retransmissions and all, sent to a third party without even forging his address.
         return address(multicast, port);
     }
-    let ip = via.received().or(via.host().ip())?;
+    let ip = received.flatten().or_else(|| via.host().ip())?;
     if transport == Transport::Udp
-        && let Some(Some(rport)) = via.rport()
+        && let Some(rport) = rport.flatten()
     {
         // RFC 3581 §4: to the address of `received` and the port of `rport`.
         return address(ip, rport);
     }
     address(ip, port)
+}
+
+/// Reads a port: digits and nothing else.
+fn decimal(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok())?
 }
 
 /// Reads an address with or without the brackets of an IPv6 reference.

@@ -232,6 +232,12 @@ impl fmt::Display for Q {
 impl<'a> Headers<'a> {
     /// All contacts, or `*`. It is an error for `*` to stand beside anything else.
     pub fn contacts(&self) -> Result<Contacts<'a>, HeaderError> {
+        if let Some(packed) = self.facts().contact()
+            && self.is_alone(Known::Contact as u8)
+        {
+            let contact = packed.open(self.learned_value(Known::Contact as u8));
+            return Ok(Contacts::List(vec![contact]));
+        }
         if self.all(&HeaderName::Contact).any(|value| value == b"*") {
             return match self.count(&HeaderName::Contact) {
                 1 => Ok(Contacts::Star),

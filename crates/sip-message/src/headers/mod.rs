@@ -159,6 +159,13 @@ impl<'a> Headers<'a> {
         line.map_or(&[], |line| line.value.of(self.bytes))
     }
 
+    /// Whether no other line has that id, of which the facts know something.
+    #[inline]
+    fn is_alone(&self, id: u8) -> bool {
+        let line = self.index.slice.get(self.facts().learned(id));
+        line.is_some_and(|line| !line.repeated)
+    }
+
     /// The values of all lines of that name, cut at each comma that is neither in quotes nor in angle brackets.
     pub fn list<'n>(&self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
         self.all(name).flat_map(list::elements)

@@ -93,6 +93,11 @@ impl Index {
         Index(Arc::from_header_and_slice(facts, lines))
     }
 
+    /// Of lines that are elsewhere now, but in the same order.
+    pub(crate) fn of_moved(facts: Facts, lines: impl ExactSizeIterator<Item = Line>) -> Index {
+        Index(Arc::from_header_and_iter(facts, lines))
+    }
+
     /// Of lines that were not read from their bytes, with what is known of the fields that are still the same.
     pub(crate) fn of_lines(mut facts: Facts, lines: &mut [Line]) -> Index {
         facts.forget_places();
