@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sipora_auth::Algorithm;
 use sipora_transaction_core::{IdSource, MessageObserver, Timers};
-use sipora_transport::{Network, Tls, Transport, TransportConfig};
+use sipora_transport::{Network, Resolver, Tls, Transport, TransportConfig};
 
 use crate::policy::Expiry;
 use crate::{Error, LocationStore, PresenceConfig, Result, UserStore, Users, WatcherPolicy};
@@ -58,6 +58,7 @@ pub struct CallCenterConfig {
     pub(crate) ids: Option<IdSource>,
     pub(crate) network: Option<Arc<dyn Network>>,
     pub(crate) observer: Option<Arc<dyn MessageObserver>>,
+    pub(crate) resolver: Option<Arc<dyn Resolver>>,
 }
 
 impl CallCenterConfig {
@@ -87,6 +88,7 @@ impl CallCenterConfig {
             ids: None,
             network: None,
             observer: None,
+            resolver: None,
         }
     }
 
@@ -256,6 +258,12 @@ impl CallCenterConfig {
     /// [`with_advertised_host`](Self::with_advertised_host).
     pub fn with_transport_config(mut self, config: TransportConfig) -> Self {
         self.transport = Some(config);
+        self
+    }
+
+    /// Finds contacts that are names by this resolver instead of the operating system's addresses alone.
+    pub fn with_resolver(mut self, resolver: Arc<dyn Resolver>) -> Self {
+        self.resolver = Some(resolver);
         self
     }
 

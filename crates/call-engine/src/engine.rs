@@ -136,6 +136,9 @@ impl CallCenterEngine {
         if let Some(observer) = config.observer.take() {
             builder = builder.observer(observer);
         }
+        if let Some(resolver) = config.resolver.take() {
+            builder = builder.resolver(resolver);
+        }
         // First, since it takes OPTIONS to users, and the registrar the rest.
         let relay = builder.add_user(Relay::new(Arc::clone(&shared), relay_jobs, limit, t1));
         let registrar = builder.add_user(Registrar {

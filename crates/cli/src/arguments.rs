@@ -1,11 +1,13 @@
 //! The command line: the commands, and what the client commands have in common.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::message::MessageArguments;
+use crate::names;
 use crate::options::OptionsArguments;
 use crate::publish::PublishArguments;
 use crate::register::RegisterArguments;
@@ -58,6 +60,10 @@ pub(crate) struct ClientArguments {
     /// Proxy to send every request to first, as in sip:proxy.example.com
     #[arg(long, value_name = "URI")]
     pub(crate) proxy: Option<String>,
+
+    /// Name server to ask in place of the system's, may repeat
+    #[arg(long, value_name = "HOST:PORT", value_parser = names::name_server)]
+    pub(crate) dns_server: Vec<SocketAddr>,
 
     /// Seconds to wait for the final answer, all attempts and retries included
     #[arg(long, value_name = "SECONDS", default_value = "32", value_parser = seconds)]
@@ -204,6 +210,8 @@ mod tests {
             "tcp",
             "--proxy",
             "sip:p.example",
+            "--dns-server",
+            "192.0.2.53",
             "--timeout",
             "5",
             "--json",

@@ -14,6 +14,7 @@ use sipora_session_core::{
 
 use crate::arguments::{ClientArguments, TransportChoice};
 use crate::exit::{Failure, chain};
+use crate::names;
 use crate::output::Report;
 use crate::tls;
 use crate::wire::Trace;
@@ -50,7 +51,9 @@ impl Client {
             .enable_sip_client();
         let next = [proxy.as_ref(), Some(&peer)];
         let next: Vec<&Uri> = next.into_iter().flatten().collect();
-        if let Some(tls) = tls::for_client(arguments.tls_ca.as_deref(), &next)? {
+        let tls = tls::for_client(arguments.tls_ca.as_deref(), &next)?;
+        builder = builder.with_resolver(names::resolver(&arguments.dns_server, tls.is_some())?);
+        if let Some(tls) = tls {
             builder = builder.with_tls(tls);
         }
         if let Some(proxy) = &proxy {

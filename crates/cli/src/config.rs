@@ -1,7 +1,7 @@
 //! The configuration of `sipora serve`: its file, and the values that file and flags share.
 
 use std::fs;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -12,6 +12,7 @@ use sipora_call_engine::Algorithm;
 use sipora_call_engine::message::Uri;
 
 use crate::exit::Failure;
+use crate::names;
 use crate::presence_settings::PresenceSettings;
 use crate::tls::Demand;
 
@@ -36,6 +37,8 @@ pub(crate) struct ConfigFile {
     pub(crate) tls_key: Option<PathBuf>,
     pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) tls_client_auth: Option<Demand>,
+    #[serde(deserialize_with = "name_servers")]
+    pub(crate) dns_server: Vec<SocketAddr>,
     pub(crate) no_presence: bool,
     pub(crate) presence: Option<PresenceSettings>,
 }
@@ -277,6 +280,14 @@ fn host<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error>
 fn hosts<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<String>, D::Error> {
     let names: Vec<HostName> = at_least_one(list)?;
     Ok(names.into_iter().map(|name| name.0).collect())
+}
+
+fn name_servers<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let read = |text: &String| {
+        let problem = |problem| D::Error::custom(format!("'{text}': {problem}"));
+        names::name_server(text).map_err(problem)
+    };
+    at_least_one(list)?.iter().map(read).collect()
 }
 
 fn digests<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<Digest>, D::Error> {

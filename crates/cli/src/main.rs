@@ -14,6 +14,7 @@ mod exit;
 mod input;
 mod log;
 mod message;
+mod names;
 mod notified;
 mod open_files;
 mod options;

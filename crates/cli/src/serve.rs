@@ -1,6 +1,7 @@
 //! `sipora serve`: runs a registrar until it is told to stop.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use sipora_call_engine::{
 use crate::arguments::SERVER_EXIT_STATUSES;
 use crate::config::{self, ConfigFile, Digest, Expires, Listen};
 use crate::exit::{Failure, chain};
+use crate::names;
 use crate::open_files;
 use crate::signals::{Hangups, Signals};
 use crate::tls::ServerTls;
@@ -56,6 +58,10 @@ pub(crate) struct ServeArguments {
     #[command(flatten)]
     tls: ServerTls,
 
+    /// Name server to ask in place of the system's, may repeat
+    #[arg(long, value_name = "HOST:PORT", value_parser = names::name_server)]
+    dns_server: Vec<SocketAddr>,
+
     /// Answer neither SUBSCRIBE nor PUBLISH
     #[arg(long)]
     no_presence: bool,
@@ -75,7 +81,9 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let mut hangups = Hangups::listen()?;
     let open_files = open_files::raise_limit();
-    let engine = CallCenterEngine::new(settings.into_config(tls.clone()))
+    let names = names::resolver(&settings.dns_server, tls.is_some())?;
+    let config = settings.into_config(tls.clone()).with_resolver(names);
+    let engine = CallCenterEngine::new(config)
         .await
         .map_err(|error| Failure::Local(chain(&error)))?;
     warn(&engine, users_file.is_none(), open_files);
@@ -169,6 +177,8 @@ struct Settings {
     expires: Expires,
     maximum_contacts: Option<usize>,
     tls: ServerTls,
+    /// Empty: the system's.
+    dns_server: Vec<SocketAddr>,
     /// None: without presence.
     presence: Option<PresenceConfig>,
 }
@@ -213,6 +223,7 @@ impl Settings {
                 tls_ca: arguments.tls.tls_ca.or(file.tls_ca),
                 tls_client_auth: arguments.tls.tls_client_auth.or(file.tls_client_auth),
             },
+            dns_server: first_given(arguments.dns_server, file.dns_server),
             presence: match arguments.no_presence || file.no_presence {
                 true => None,
                 false => Some(file.presence.map_or_else(PresenceConfig::new, Into::into)),

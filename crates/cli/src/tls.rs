@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use sipora_call_engine::{ClientAuth, Pem, Roots, Tls, TlsConfig, TlsProvider};
-use sipora_session_core::message::{Scheme, Uri};
+use sipora_session_core::message::{Host, Scheme, Uri};
 
 use crate::exit::{Failure, chain};
 
@@ -60,22 +60,30 @@ impl ServerTls {
     }
 }
 
-/// Gives a client what it needs for these URIs: nothing, unless one of them demands TLS.
+/// Gives a client what it needs for these URIs: nothing, unless one of them demands TLS or DNS may lead it there.
 pub(crate) fn for_client(ca: Option<&Path>, uris: &[&Uri]) -> Result<Option<Tls>, Failure> {
-    if ca.is_none() && !uris.iter().any(|uri| is_secure(uri)) {
+    let is_wanted = ca.is_some() || uris.iter().any(|uri| is_secure(uri));
+    if !is_wanted && !uris.iter().any(|uri| is_left_to_dns(uri)) {
         return Ok(None);
     }
-    TlsConfig::new(TlsProvider::Ring)
-        .roots(roots(ca))
-        .build()
-        .map(Some)
-        .map_err(|error| Failure::Local(chain(&error)))
+    let built = TlsConfig::new(TlsProvider::Ring).roots(roots(ca)).build();
+    match built {
+        Ok(tls) => Ok(Some(tls)),
+        Err(error) if is_wanted => Err(Failure::Local(chain(&error))),
+        // Nobody has asked for it: then DNS leads somewhere else.
+        Err(_) => Ok(None),
+    }
 }
 
 fn is_secure(uri: &Uri) -> bool {
     let transport = uri.transport().unwrap_or_default();
     let is = |name: &str| transport.eq_ignore_ascii_case(name);
     uri.scheme() == Scheme::Sips || is("tls") || is("wss")
+}
+
+/// RFC 3263 §4.1: a name without transport and port has its transport from NAPTR and SRV records.
+fn is_left_to_dns(uri: &Uri) -> bool {
+    matches!(uri.host(), Host::Name(_)) && uri.transport().is_none() && uri.port().is_none()
 }
 
 fn roots(ca: Option<&Path>) -> Roots {
@@ -93,11 +101,9 @@ mod tests {
     fn roots_are_read_where_tls_is_wanted_and_nowhere_else() {
         let uri = |text: &str| Uri::parse(text).unwrap();
         let missing = Some(Path::new("/nonexistent/ca.pem"));
-        assert!(
-            for_client(None, &[&uri("sip:a;transport=tcp")])
-                .unwrap()
-                .is_none()
-        );
+        for text in ["sip:a;transport=tcp", "sip:a:5060", "sip:192.0.2.1"] {
+            assert!(for_client(None, &[&uri(text)]).unwrap().is_none(), "{text}");
+        }
         for text in ["sips:a", "sip:a;transport=TLS"] {
             assert!(for_client(None, &[&uri(text)]).unwrap().is_some(), "{text}");
         }

@@ -102,6 +102,9 @@ fn a_watcher_hears_who_registers_and_what_is_published() {
         let mut presentity = users.command("publish", "bob", transport, &arguments);
         let presentity = Process::start(&mut presentity);
         wait(&watcher, " closed at sip:bob@127.0.0.1, \"at lunch\"");
+        // The watcher may hear of it before the answer is there.
+        wait(&presentity, "published presence of ");
+        wait(&phone, "registered sip:bob@");
 
         for process in [presentity, phone, watcher] {
             let ended = process.terminate(PATIENCE);

@@ -116,8 +116,8 @@ pub use sipora_transaction_core::{
 #[cfg(feature = "dns")]
 pub use sipora_transport::DnsResolver;
 pub use sipora_transport::{
-    ClientAuth, Flow, Network, Now, Pem, Resolver, Roots, StaticResolver, SystemResolver, Tls,
-    TlsConfig, TlsError, TlsProvider, TokioNetwork, Transport,
+    ClientAuth, Destination, Flow, Network, Now, Pem, ResolveError, Resolver, Roots,
+    StaticResolver, SystemResolver, Tls, TlsConfig, TlsError, TlsProvider, TokioNetwork, Transport,
 };
 
 /// The programs of this crate's README.

@@ -487,6 +487,20 @@ impl UdpClient {
     }
 }
 
+/// A 200 to a request, from somebody who has a tag.
+pub fn ok_to(request: &str) -> String {
+    let mut answer = "SIP/2.0 200 OK\r\n".to_owned();
+    for line in request.lines() {
+        match line.split(':').next().unwrap_or_default() {
+            "Via" | "From" | "Call-ID" | "CSeq" => answer.push_str(line),
+            "To" => answer.push_str(&format!("{line};tag=phone")),
+            _ => continue,
+        }
+        answer.push_str("\r\n");
+    }
+    answer + "Content-Length: 0\r\n\r\n"
+}
+
 /// An OPTIONS request of our own making, with identifiers that no other request of this run has.
 pub fn options_request(local: &SocketAddr, transport: &str, server: SocketAddr) -> String {
     static SERIAL: AtomicU32 = AtomicU32::new(1);

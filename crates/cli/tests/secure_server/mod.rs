@@ -23,7 +23,7 @@ pub struct SecureServer {
     pub wss: SocketAddr,
     /// The root to believe the server by.
     pub root: PathBuf,
-    /// What the server shows; the root issued it for 127.0.0.1 and localhost.
+    /// What the server shows; the root issued it, for 127.0.0.1 and localhost if nothing else is said.
     pub certificate: PathBuf,
 }
 
@@ -39,12 +39,26 @@ impl SecureServer {
         configuration: &str,
         arguments: &[&str],
     ) -> SecureServer {
+        SecureServer::start_as(&[DOMAIN, "localhost"], users, configuration, arguments)
+    }
+
+    /// Serves nobody in particular, with a certificate for this name.
+    pub fn start_named(name: &str, arguments: &[&str]) -> SecureServer {
+        SecureServer::start_as(&[name], [], "", arguments)
+    }
+
+    fn start_as<'a>(
+        names: &[&str],
+        users: impl IntoIterator<Item = &'a str>,
+        configuration: &str,
+        arguments: &[&str],
+    ) -> SecureServer {
         let files = tempfile::tempdir().unwrap();
         let authority = Authority::new();
         let Pem::Bytes(root) = authority.pem() else {
             panic!("an authority of bytes")
         };
-        let (certificate, key) = authority.issue(&[DOMAIN, "localhost"]);
+        let (certificate, key) = authority.issue(names);
         let root = write(files.path(), "ca.pem", std::str::from_utf8(&root).unwrap());
         let certificate = write(files.path(), "cert.pem", &certificate);
         let key = write(files.path(), "key.pem", &key);

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 ///
 /// - A numeric host, or a port in the URI, asks for no NAPTR and no SRV record; nor does a `transport` parameter for a NAPTR.
 /// - Servers are tried by priority, those of one priority in an order drawn by their weights, each with all its addresses.
+/// - What the hosts file of the system names, and `localhost`, is where it says, and no name server is asked.
 /// - A domain without any of these records is asked at its own address: UDP, or TLS for `sips`, at the default port.
 /// - The certificate has to carry the host of the URI, whatever names DNS leads to (RFC 5922 §7.3).
 /// - Answers are remembered for as long as they say, and that something is not there as well; 8,192 of them at most.
@@ -44,7 +45,7 @@ pub struct DnsResolver {
 }
 
 impl DnsResolver {
-    /// Asks the name servers of the system, and its hosts file first.
+    /// Asks the name servers of the system.
     pub fn from_system() -> Result<DnsResolver, ResolveError> {
         Ok(DnsResolver::over(Records::from_system()?))
     }
@@ -77,7 +78,7 @@ impl DnsResolver {
     }
 
     async fn locate(&self, plan: &Plan, name: &str) -> Result<Vec<Destination>, ResolveError> {
-        if plan.names_port {
+        if plan.names_port || self.records.is_local(name) {
             return self.directly(plan, name).await;
         }
         let mut servers = Vec::new();
@@ -238,5 +239,38 @@ mod tests {
         assert_eq!(by_family(vec![v4, v6], |_| true), [v6, v4]);
         assert_eq!(by_family(vec![v6, v4], |_| false), [v4, v6]);
         assert_eq!(by_family(vec![v6], |_| false), [v6]);
+    }
+
+    #[tokio::test]
+    async fn what_the_hosts_file_names_is_asked_of_nobody() {
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let records = Records::at(&[silent.local_addr().unwrap()]).unwrap();
+        let file = "192.0.2.7 Pbx.Example.com pbx # ours\n192.0.2.8 pbx.example.com\n";
+        let resolver = DnsResolver::over(records.with_hosts(file));
+        for (uri, found) in [
+            (
+                "sip:bob@PBX.example.com",
+                &["UDP 192.0.2.7:5060", "UDP 192.0.2.8:5060"][..],
+            ),
+            ("sip:pbx:5070", &["UDP 192.0.2.7:5070"]),
+            ("sip:pbx.;transport=tcp", &["TCP 192.0.2.7:5060"]),
+        ] {
+            let destinations = resolver.resolve(&uri.parse().unwrap()).await.unwrap();
+            let destinations: Vec<String> = destinations.iter().map(|to| to.to_string()).collect();
+            assert_eq!(destinations, found, "{uri}");
+        }
+        // RFC 6761 §6.3, where the file does not name it.
+        for uri in ["sip:localhost", "sip:pbx.localhost"] {
+            let destinations = resolver.resolve(&uri.parse().unwrap()).await.unwrap();
+            assert!(
+                destinations.iter().all(|to| to.address.ip().is_loopback()),
+                "{uri}"
+            );
+        }
+        silent.set_nonblocking(true).unwrap();
+        assert!(
+            silent.recv(&mut [0; 512]).is_err(),
+            "a name server was asked"
+        );
     }
 }

@@ -3,20 +3,25 @@
 use super::order::{Naptr, Srv};
 use crate::ResolveError;
 use hickory_resolver::config::{
-    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig,
+    ResolverOpts,
 };
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Looks records up. What is found, and that nothing is there, is remembered for as long as the records say.
 #[derive(Clone)]
 pub(super) struct Records {
     resolver: TokioResolver,
+    hosts: Arc<Hosts>,
 }
 
 impl Records {
@@ -43,7 +48,33 @@ impl Records {
     fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Records, ResolveError> {
         limit(builder.options_mut());
         let resolver = builder.build().map_err(|error| unusable(&error))?;
-        Ok(Records { resolver })
+        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
+        Ok(Records { resolver, hosts })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_hosts(mut self, file: &str) -> Records {
+        let mut hosts = Hosts::default();
+        hosts.read_hosts_conf(file.as_bytes()).unwrap();
+        self.hosts = Arc::new(hosts);
+        self
+    }
+
+    /// Whether the hosts file says where a name is, or RFC 6761 §6.3 does.
+    pub(super) fn is_local(&self, host: &str) -> bool {
+        is_loopback(host) || !self.pinned(host).is_empty()
+    }
+
+    /// What the hosts file says.
+    fn pinned(&self, host: &str) -> Vec<IpAddr> {
+        let Ok(name) = Name::from_ascii(format!("{host}.")) else {
+            return Vec::new();
+        };
+        let lines = [RecordType::A, RecordType::AAAA]
+            .map(|kind| Query::query(name.clone(), kind))
+            .map(|query| self.hosts.lookup_static_host(&query));
+        let found = lines.iter().flatten().flat_map(Lookup::answers);
+        found.filter_map(|record| record.data.ip_addr()).collect()
     }
 
     pub(super) async fn naptr(&self, domain: &str) -> Result<Vec<Naptr>, String> {
@@ -77,8 +108,12 @@ impl Records {
 
     /// A and AAAA, and what the hosts file says.
     pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
+        let pinned = self.pinned(host);
+        if !pinned.is_empty() {
+            return Ok(pinned);
+        }
         // With a dot it is complete; without one it may be a name of the local network.
-        let found = match host.contains('.') {
+        let found = match host.contains('.') || is_loopback(host) {
             true => self.resolver.lookup_ip(format!("{host}.")).await,
             false => self.resolver.lookup_ip(host).await,
         };
@@ -106,6 +141,10 @@ impl fmt::Debug for Records {
     }
 }
 
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}
+
 /// That nothing is there is an answer; that nobody knows is none.
 fn nothing<T>(error: &NetError) -> Result<Vec<T>, String> {
     if error.is_no_records_found() {
@@ -120,6 +159,8 @@ fn limit(options: &mut ResolverOpts) {
     options.negative_max_ttl = Some(LONGEST_NEGATIVE);
     options.timeout = QUERY;
     options.attempts = 2;
+    // We read it ourselves, once, and before any record is asked for.
+    options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
 }
 
