@@ -11,8 +11,12 @@ use sipora_transport::{Destination, Transport};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::call::CallsApi;
 use crate::user::{Abandoned, Command, DialogUser, Outgoing};
-use crate::{ApiError, ApiResult, Authorizer, Exchange, check};
+use crate::{
+    ApiError, ApiResult, Authorizer, Call, CallConfig, CallError, CallMetrics, Exchange,
+    IncomingCalls, Invite, check,
+};
 
 /// Sends requests through an endpoint and waits for their final answers. Cheap to clone.
 ///
@@ -45,10 +49,11 @@ pub struct UnifiedDialogApi {
     user: UserHandle<Command>,
     abandoned: Arc<Abandoned>,
     next_key: Arc<AtomicU64>,
+    calls: Option<CallsApi>,
 }
 
 impl UnifiedDialogApi {
-    /// Adds the dialog layer to an endpoint that is being built.
+    /// Adds the dialog layer to an endpoint that is being built, without calls: INVITEs are left to other users.
     pub fn add_to(builder: &mut EndpointBuilder) -> Self {
         let abandoned = Arc::new(Abandoned::default());
         let user = builder.add_user(DialogUser::new(abandoned.clone()));
@@ -56,7 +61,46 @@ impl UnifiedDialogApi {
             user,
             abandoned,
             next_key: Arc::default(),
+            calls: None,
         }
+    }
+
+    /// Adds the dialog layer with calls (RFC 3261 §13): it takes every INVITE that no user before it has taken, and whatever
+    /// stands in the dialogs of its calls.
+    pub fn add_with_calls(
+        builder: &mut EndpointBuilder,
+        config: CallConfig,
+    ) -> (Self, IncomingCalls) {
+        let mut api = Self::add_to(builder);
+        let (calls, incoming) = CallsApi::add_to(builder, config);
+        api.calls = Some(calls);
+        (api, incoming)
+    }
+
+    /// Begins a call: sends its INVITE, and waits for no answer. What is answered are the call's
+    /// [events](crate::CallEvent); challenges, to its later requests too, are answered by `authorizer`.
+    ///
+    /// A future that is dropped gives the call up.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`], [`CallError::Invalid`], [`CallError::Closed`], and [`CallError::NotEnabled`] where the layer was added by
+    /// [`add_to`](Self::add_to).
+    pub async fn invite(
+        &self,
+        invite: Invite,
+        authorizer: Option<Arc<dyn Authorizer>>,
+    ) -> Result<Call, CallError> {
+        let calls = self.calls.as_ref().ok_or(CallError::NotEnabled)?;
+        calls.invite(invite, authorizer).await
+    }
+
+    /// Gives the counts of calls, as of the endpoint's last turn with any of them.
+    pub fn call_metrics(&self) -> CallMetrics {
+        self.calls
+            .as_ref()
+            .map(CallsApi::metrics)
+            .unwrap_or_default()
     }
 
     /// Sends `request` outside any dialog to `destination`, and gives its final answer as it came, a 401 too.

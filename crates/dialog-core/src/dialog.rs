@@ -108,6 +108,27 @@ impl Dialog {
     /// [`DialogError`] when To, From, Contact or Record-Route of the response cannot be read or, To tag and Contact, are
     /// not there.
     pub fn of_response(request: &Request, response: &Response) -> Result<Self, DialogError> {
+        let cseq = request.headers().cseq()?.number;
+        let dialog = Self::of_answer(cseq, response, target(response.headers())?)?;
+        match dialog.id.remote_tag.is_empty() {
+            true => Err(DialogError::Missing("the tag of To")),
+            false => Ok(dialog),
+        }
+    }
+
+    /// Makes the dialog of the side that sent an INVITE with this number. Its answer may lack the Contact, as provisional
+    /// answers often do: the target is then `uri`, which the INVITE was sent to. It may lack the tag, of an RFC 2543 peer:
+    /// "a UAC MUST be prepared to receive a response without a tag in the To field" (RFC 3261 §12.1.2).
+    pub(crate) fn of_invite(
+        cseq: u32,
+        response: &Response,
+        uri: &Uri,
+    ) -> Result<Self, DialogError> {
+        let target = target(response.headers()).unwrap_or_else(|_| uri.clone());
+        Self::of_answer(cseq, response, target)
+    }
+
+    fn of_answer(cseq: u32, response: &Response, remote_target: Uri) -> Result<Self, DialogError> {
         let headers = response.headers();
         let (from, to) = (headers.from()?, headers.to()?);
         let mut route_set = routes(headers)?;
@@ -116,18 +137,25 @@ impl Dialog {
             id: DialogId {
                 call_id: headers.call_id()?.into(),
                 local_tag: from.tag().unwrap_or_default().into(),
-                remote_tag: to
-                    .tag()
-                    .ok_or(DialogError::Missing("the tag of To"))?
-                    .into(),
+                remote_tag: to.tag().unwrap_or_default().into(),
             },
             local_uri: from.uri().as_str().into(),
             remote_uri: to.uri().as_str().into(),
-            local_cseq: Some(request.headers().cseq()?.number),
+            local_cseq: Some(cseq),
             remote_cseq: None,
-            remote_target: target(headers)?,
+            remote_target,
             route_set,
         })
+    }
+
+    /// Takes the 2xx that makes an early dialog a confirmed one: "the route set of the dialog MUST be recomputed based on the
+    /// 2xx response", and nothing else but the target changes (RFC 3261 §13.2.2.4).
+    pub(crate) fn confirm(&mut self, response: &Response) {
+        if let Ok(mut route_set) = routes(response.headers()) {
+            route_set.reverse();
+            self.route_set = route_set;
+        }
+        self.refresh_target(response.headers());
     }
 
     /// Makes the dialog of the side that got `request` and answers it with `local_tag` in To (RFC 3261 §12.1.1).
@@ -213,6 +241,16 @@ impl Dialog {
             return None;
         }
         self.local_cseq = Some(cseq);
+        Some(self.numbered(method, cseq))
+    }
+
+    /// Begins the ACK to a 2xx: "the sequence number of the CSeq header field MUST be the same as the INVITE being
+    /// acknowledged" (RFC 3261 §13.2.2.4), whatever has been sent since.
+    pub(crate) fn ack(&self, cseq: u32) -> RequestBuilder {
+        self.numbered(Method::Ack, cseq)
+    }
+
+    fn numbered(&self, method: Method, cseq: u32) -> RequestBuilder {
         let DialogId {
             call_id,
             local_tag,
@@ -243,9 +281,8 @@ impl Dialog {
         builder = builder
             .from(format!("<{}>;tag={local_tag}", self.local_uri))
             .to(remote)
-            .call_id(call_id)
-            .cseq(cseq);
-        Some(builder)
+            .call_id(call_id);
+        builder.cseq(cseq)
     }
 
     /// Tells that requests up to this number were sent: a retry with credentials uses numbers of its own.

@@ -1,9 +1,10 @@
-//! SIP requests outside and inside dialogs, with authenticated retry.
+//! SIP requests outside and inside dialogs, with authenticated retry, and calls.
 //!
 //! The two main types are [`UnifiedDialogApi`], which sends a request through an
 //! [`Endpoint`](sipora_transaction_core::Endpoint) and waits for its final answer, and [`Authorizer`], which answers the
 //! challenges on the way; [`DigestAuthorizer`] does so with digest credentials. Within dialogs ([`Dialog`]) there are
-//! subscriptions: [`SubscriberApi`] asks, [`NotifierApi`] tells.
+//! subscriptions: [`SubscriberApi`] asks, [`NotifierApi`] tells. And there are calls: [`UnifiedDialogApi::invite`] makes them,
+//! [`IncomingCalls`] gives those that come, and a [`Call`] is one of either.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -33,6 +34,43 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A call, both sides of which are here:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use sipora_dialog_core::{Body, CallConfig, CallEnd, Invite, UnifiedDialogApi};
+//! use sipora_message::Uri;
+//! use sipora_transaction_core::Endpoint;
+//! use sipora_transport::Transport;
+//!
+//! let mut builder = Endpoint::builder().listen(Transport::Udp, "127.0.0.1:0".parse()?);
+//! let (dialogs, mut incoming) = UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());
+//! let endpoint = builder.build().await?;
+//! let (_, address) = endpoint.handle().local_addresses()[0];
+//!
+//! // Bob rings, answers, and waits for the end.
+//! let bob = tokio::spawn(async move {
+//!     let mut call = incoming.next().await?;
+//!     call.ring().await.ok()?;
+//!     call.accept(Body::new("application/sdp", "v=0\r\n")).await.ok()?;
+//!     Some(call.ended().await)
+//! });
+//!
+//! // Alice calls, waits for the answer, and hangs up.
+//! let (to, from) = (format!("sip:bob@{address}"), format!("sip:alice@{address}"));
+//! let invite = Invite::new(Uri::parse(&to)?, Uri::parse(&from)?, Uri::parse(&from)?)
+//!     .body(Body::new("application/sdp", "v=0\r\n"));
+//! let mut call = dialogs.invite(invite, None).await?;
+//! if let Ok(response) = call.answered().await {
+//!     println!("{} {}", response.status(), response.reason());
+//!     call.hang_up().await?;
+//! }
+//! assert!(matches!(call.ended().await, CallEnd::HungUp));
+//! assert!(matches!(bob.await?, Some(CallEnd::PeerHungUp(_))));
+//! endpoint.shutdown().await;
+//! # Ok(()) }
+//! ```
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |
@@ -47,6 +85,8 @@
 //! | RFC 3261 §8.1.2, where it goes | [`next_hop`] |
 //! | RFC 3261 §8.1.3.5 and §22.2, retry with credentials | [`UnifiedDialogApi::send_authorized`] |
 //! | RFC 3261 §12, dialogs | [`Dialog`] |
+//! | RFC 3261 §13, §14, §15 and §9, calls; RFC 5407, their races | [`Call`], [`CallEvent`], [`CallEnd`] |
+//! | RFC 3264, RFC 6337 §2, who owes an offer or an answer | [`Call::accept`], [`Call::acknowledge`], [`Call::reinvite`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`DigestAuthorizer`] |
 //! | RFC 6665 §4.1, subscribers | [`Subscriber`], [`SubscriberApi`] |
 //! | RFC 6665 §4.2, notifiers | [`Notifier`], [`NotifierApi`], [`NotifierRunner`] |
@@ -55,6 +95,7 @@
 
 mod api;
 mod authorizer;
+mod call;
 mod check;
 mod dialog;
 mod error;
@@ -66,6 +107,9 @@ mod user;
 
 pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
+pub use call::{
+    Call, CallConfig, CallEnd, CallError, CallEvent, CallMetrics, IncomingCalls, Invite,
+};
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};
 pub use exchange::{Exchange, TransactionId};

@@ -1,0 +1,294 @@
+//! [`Call`] and [`IncomingCalls`]: calls for applications.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use sipora_message::{HeaderName, Request, Response, StatusCode, Uri};
+use sipora_transaction_core::{EndpointBuilder, UserHandle};
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::{CallKey, Calls};
+use super::event::{CallEnd, CallError, CallEvent, Invite};
+use super::inbox::Inbox;
+use super::metrics::Published;
+use super::user::{Act, CallUser, Command, Offered, Open};
+use super::{CallConfig, CallMetrics};
+use crate::user::Abandoned;
+use crate::{Authorizer, Body};
+
+/// The part of [`UnifiedDialogApi`](crate::UnifiedDialogApi) that makes calls.
+#[derive(Debug, Clone)]
+pub(crate) struct CallsApi {
+    user: UserHandle<Command>,
+    abandoned: Arc<Abandoned>,
+    published: Arc<Published>,
+}
+
+impl CallsApi {
+    pub(crate) fn add_to(
+        builder: &mut EndpointBuilder,
+        config: CallConfig,
+    ) -> (Self, IncomingCalls) {
+        let (sender, receiver) = mpsc::channel(config.backlog.max(1));
+        let core = Calls::new(config, builder.split_ids());
+        let abandoned = Arc::new(Abandoned::default());
+        let published = Arc::new(Published::default());
+        let user = CallUser::new(core, sender, abandoned.clone(), published.clone());
+        let api = Self {
+            user: builder.add_user(user),
+            abandoned,
+            published,
+        };
+        let calls = IncomingCalls {
+            api: api.clone(),
+            receiver,
+        };
+        (api, calls)
+    }
+
+    pub(crate) async fn invite(
+        &self,
+        invite: Invite,
+        authorizer: Option<Arc<dyn Authorizer>>,
+    ) -> Result<Call, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let open = Open {
+            invite,
+            authorizer,
+            reply,
+        };
+        let sent = self.user.send(Command::Invite(Box::new(open))).await;
+        sent.map_err(|_| CallError::Closed)?;
+        let offered = answer.await.unwrap_or(Err(CallError::Closed))?;
+        Ok(Call::new(self.clone(), offered))
+    }
+
+    pub(crate) fn metrics(&self) -> CallMetrics {
+        self.published.load()
+    }
+}
+
+/// Gives the calls that come in, one after the other. Dropped, every call that comes gets 480.
+#[derive(Debug)]
+pub struct IncomingCalls {
+    api: CallsApi,
+    receiver: mpsc::Receiver<Offered>,
+}
+
+impl IncomingCalls {
+    /// Waits for the next call. `None` when the endpoint has ended. Nothing is lost when the future is dropped.
+    ///
+    /// A call that nobody takes rings without a sound: its first answer, 100 apart, is the application's. It may have been
+    /// cancelled when it is taken.
+    pub async fn next(&mut self) -> Option<Call> {
+        let offered = self.receiver.recv().await?;
+        Some(Call::new(self.api.clone(), offered))
+    }
+}
+
+/// A call, from its INVITE to its end, whoever began it.
+///
+/// What happens in it are [`CallEvent`]s, read by [`next`](Self::next); [`CallEvent::Ended`] is the last. What an application
+/// wants of it are methods, which give [`CallError::Gone`] where they come too late.
+///
+/// | wish | whose INVITE | what is sent |
+/// | --- | --- | --- |
+/// | [`ring`](Self::ring), [`progress`](Self::progress) | the peer's | 101 to 199 |
+/// | [`accept`](Self::accept) | the peer's, first or later | 200, until its ACK comes |
+/// | [`reject`](Self::reject), [`redirect`](Self::redirect) | the peer's, first or later | 300 to 699 |
+/// | [`acknowledge`](Self::acknowledge) | ours, without an offer | ACK with the answer |
+/// | [`reinvite`](Self::reinvite) | ours, later | INVITE in the dialog |
+/// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
+///
+/// Dropped, it is hung up.
+pub struct Call {
+    key: CallKey,
+    api: CallsApi,
+    invite: Option<Request>,
+    inbox: Inbox,
+}
+
+impl Call {
+    fn new(api: CallsApi, offered: Offered) -> Self {
+        Self {
+            key: offered.key,
+            api,
+            invite: offered.invite,
+            inbox: offered.inbox,
+        }
+    }
+
+    /// The INVITE that the peer began the call with; none where we did, or once [`take_invite`](Self::take_invite) has it.
+    pub fn invite(&self) -> Option<&Request> {
+        self.invite.as_ref()
+    }
+
+    /// Takes the INVITE out, whose octets need not be kept for as long as the call.
+    pub fn take_invite(&mut self) -> Option<Request> {
+        self.invite.take()
+    }
+
+    /// Waits for the next event; `None` after [`CallEvent::Ended`]. Nothing is lost when the future is dropped.
+    ///
+    /// 32 events wait; then provisional answers are given up, and after them the oldest. The end never is.
+    pub async fn next(&mut self) -> Option<CallEvent> {
+        poll_fn(|context| self.inbox.poll_next(context)).await
+    }
+
+    /// Does what [`next`](Self::next) does, for streams.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<CallEvent>> {
+        self.inbox.poll_next(context)
+    }
+
+    /// Waits until our INVITE is accepted, and gives its 2xx. Provisional answers are passed over.
+    ///
+    /// # Errors
+    ///
+    /// How the call ended without.
+    pub async fn answered(&mut self) -> Result<Response, CallEnd> {
+        loop {
+            match self.next().await {
+                Some(CallEvent::Answered(response)) => return Ok(response),
+                Some(CallEvent::Ended(end)) => return Err(end),
+                Some(_) => {}
+                None => return Err(CallEnd::Closed),
+            }
+        }
+    }
+
+    /// Waits until the call is over. Every change of the session that the peer wants meanwhile is refused with 488.
+    pub async fn ended(&mut self) -> CallEnd {
+        loop {
+            match self.next().await {
+                Some(CallEvent::Ended(end)) => return end,
+                Some(CallEvent::Reinvited(_)) => {
+                    // Where it was cancelled meanwhile it is over all the same.
+                    let _ = self.reject(StatusCode::NOT_ACCEPTABLE_HERE).await;
+                }
+                Some(_) => {}
+                None => return CallEnd::Closed,
+            }
+        }
+    }
+
+    /// Answers the peer's INVITE with 180.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where it has its final answer.
+    pub async fn ring(&self) -> Result<(), CallError> {
+        self.progress(StatusCode::RINGING, None).await
+    }
+
+    /// Answers the peer's INVITE with 101 to 199, as often as wanted; a `body` is early media. The answer sent last is repeated
+    /// every minute (RFC 3261 §13.3.1.1).
+    ///
+    /// # Errors
+    ///
+    /// As [`ring`](Self::ring); [`CallError::Invalid`] for any other status.
+    pub async fn progress(&self, status: StatusCode, body: Option<Body>) -> Result<(), CallError> {
+        self.act(Act::Progress(status, body, Vec::new())).await
+    }
+
+    /// Accepts the peer's INVITE, the first or the one that [`CallEvent::Reinvited`] told of. `body` is the answer to its
+    /// offer, or the offer where it has none; [`CallEvent::Acknowledged`] follows, or the end of the call after 64*T1.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where it has its final answer, as after a CANCEL; [`CallError::BodyNeeded`] where `body` is no session
+    /// description.
+    pub async fn accept(&self, body: Body) -> Result<(), CallError> {
+        self.act(Act::Accept(body, Vec::new())).await
+    }
+
+    /// Refuses the peer's INVITE, the first or a later one, with 300 to 699. To refuse a later one changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`ring`](Self::ring); [`CallError::Invalid`] for any other status.
+    pub async fn reject(&self, status: StatusCode) -> Result<(), CallError> {
+        self.act(Act::Reject(status, Vec::new())).await
+    }
+
+    /// Sends the peer elsewhere, with 302 (RFC 3261 §13.3.1.2); the first place is best.
+    ///
+    /// # Errors
+    ///
+    /// As [`ring`](Self::ring).
+    pub async fn redirect(&self, places: &[Uri]) -> Result<(), CallError> {
+        let contact = |uri: &Uri| (HeaderName::Contact, format!("<{uri}>"));
+        let contacts = places.iter().map(contact).collect();
+        self.act(Act::Reject(StatusCode::MOVED_TEMPORARILY, contacts))
+            .await
+    }
+
+    /// Answers the offer that came with the 2xx to an INVITE of ours that had none, in the ACK.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] or [`CallError::NotNow`] where nothing waits for it.
+    pub async fn acknowledge(&self, body: Body) -> Result<(), CallError> {
+        self.act(Act::Acknowledge(body)).await
+    }
+
+    /// Asks the peer to change the session: with an offer, to hold and resume too, or for an offer of its own with `None`.
+    /// [`CallEvent::ReinviteAccepted`] or [`CallEvent::ReinviteRefused`] follows; while it is under way, the session is as before.
+    ///
+    /// A re-INVITE that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NotNow`] while another INVITE is under way, in either direction.
+    pub async fn reinvite(&self, body: Option<Body>) -> Result<(), CallError> {
+        self.act(Act::Reinvite(body)).await
+    }
+
+    /// Ends one early dialog of our INVITE, that of the user agent with this To tag, with BYE; the others ring on. Rarely wanted
+    /// (RFC 3261 §15): [`hang_up`](Self::hang_up) cancels them all.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where there is no such early dialog.
+    pub async fn end_early(&self, to_tag: &str) -> Result<(), CallError> {
+        self.act(Act::EndEarly(to_tag.into())).await
+    }
+
+    /// Ends the call: with CANCEL while our INVITE has no final answer, with 480 while the peer's has none, else with BYE; one
+    /// that we accepted after its ACK, for which it may have to wait. [`CallEvent::Ended`] follows when it is done.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where the call is over.
+    pub async fn hang_up(&self) -> Result<(), CallError> {
+        self.act(Act::HangUp).await
+    }
+
+    async fn act(&self, act: Act) -> Result<(), CallError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Act(self.key, act, reply);
+        let sent = self.api.user.send(command).await;
+        sent.map_err(|_| CallError::Closed)?;
+        outcome.await.unwrap_or(Err(CallError::Closed))
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.inbox.is_over() {
+            return;
+        }
+        self.api.abandoned.push(self.key.0);
+        // A full queue means that commands wait, and each of them makes the user look.
+        let _ = self.api.user.try_send(Command::Reap);
+    }
+}

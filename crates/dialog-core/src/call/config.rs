@@ -1,0 +1,39 @@
+//! Settings of calls.
+
+use std::time::Duration;
+
+/// Holds the settings of the calls of one endpoint.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CallConfig {
+    /// The first interval between copies of a 2xx (RFC 3261 §13.3.1.4). Default 500 ms; it should be the endpoint's T1.
+    pub t1: Duration,
+    /// The longest interval between copies of a 2xx. Default 4 s.
+    pub t2: Duration,
+    /// Calls at once, those that ring included; more get 503. Default 100,000, as many as an endpoint has requests in flight.
+    pub max_calls: usize,
+    /// Calls that came in and wait for the application to take them; more get 503. Default 256: who has not taken the first of
+    /// them is stuck.
+    pub backlog: usize,
+    /// How long a call that came in may ring before it is refused with 480. Default 15 minutes; the transaction layer would
+    /// give it up after half an hour ([`Timers::forgotten`](sipora_transaction_core::Timers::forgotten)).
+    pub max_ringing: Duration,
+    /// How long a request within a dialog may take, with every retry. Default 32 s, 64*T1.
+    pub request_timeout: Duration,
+    /// Value of `User-Agent` and `Server`; none by default.
+    pub product: Option<String>,
+}
+
+impl Default for CallConfig {
+    fn default() -> Self {
+        Self {
+            t1: Duration::from_millis(500),
+            t2: Duration::from_secs(4),
+            max_calls: 100_000,
+            backlog: 256,
+            max_ringing: Duration::from_secs(15 * 60),
+            request_timeout: Duration::from_secs(32),
+            product: None,
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! [`Calls`]: every call of one endpoint, without I/O and without a clock.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sipora_message::{Method, Request, Response, Uri};
+use sipora_transaction_core::{IdSource, ServerTransactionId, Target};
+use sipora_transport::Flow;
+
+use super::client::InviteClient;
+use super::event::{CallEnd, CallError, CallEvent};
+use super::server::{Due, InviteServer};
+use super::session::Session;
+use super::{CallConfig, CallMetrics};
+use crate::{Authorizer, Body};
+
+/// Names a call. Never used twice by one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct CallKey(pub(super) u64);
+
+/// Names a request of a call's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ExchangeKey(pub(super) u64);
+
+/// What the core wants done, in order.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Send a request; an ACK has no exchange. `fallback` is where it goes when the target's flow is gone.
+    Send {
+        exchange: Option<ExchangeKey>,
+        request: Request,
+        target: Target,
+        fallback: Option<Uri>,
+    },
+    /// Cancel an INVITE.
+    Cancel(ExchangeKey),
+    /// Answer a request.
+    Respond(ServerTransactionId, Response),
+    /// Somebody calls.
+    Incoming(CallKey, Request),
+    /// Tell the application.
+    Event(CallKey, CallEvent),
+}
+
+/// Holds every call of one endpoint.
+///
+/// What comes in passes `handle_request`, `handle_cancelled`, `handle_response`, `handle_failed`, `handle_ended` and
+/// `handle_timeout`; after each of them, and after every wish of an application, `poll_output` says what to do.
+pub(crate) struct Calls {
+    pub(super) config: CallConfig,
+    pub(super) ids: IdSource,
+    pub(super) calls: HashMap<CallKey, Box<Call>>,
+    /// Our tags. The peer's tag, which differs where an INVITE was forked, is looked for in the call.
+    pub(super) by_tag: HashMap<Box<str>, CallKey>,
+    pub(super) exchanges: HashMap<ExchangeKey, Exchange>,
+    /// The peers' INVITEs without final answer.
+    pub(super) pending: HashMap<ServerTransactionId, CallKey>,
+    alarms: BTreeSet<(Instant, CallKey)>,
+    pub(super) outputs: VecDeque<Output>,
+    next: u64,
+    pub(super) metrics: CallMetrics,
+}
+
+/// One call: an INVITE, the dialogs that came of it, and what goes on in them.
+pub(super) struct Call {
+    pub(super) local_tag: Box<str>,
+    /// We sent the INVITE that began it: we own the Call-ID (RFC 3261 §14.1), and may end early dialogs with BYE (§15).
+    pub(super) is_caller: bool,
+    /// Our Contact, as it is printed.
+    pub(super) contact: Box<str>,
+    pub(super) authorizer: Option<Arc<dyn Authorizer>>,
+    /// Its dialogs: several early ones, at most one that is confirmed.
+    pub(super) sessions: Vec<Session>,
+    /// Our INVITE, until it has its final answer and that its ACK.
+    pub(super) client: Option<ExchangeKey>,
+    /// The peer's INVITEs: at most one without final answer, and those whose ACK is still to come.
+    pub(super) servers: Vec<InviteServer>,
+    /// It is to end as soon as it may: there is no ACK yet (§15).
+    pub(super) hangs_up: bool,
+    /// A re-INVITE that met the peer's, and when it is sent again.
+    pub(super) glare: Option<Glare>,
+    /// The connection that the peer came by, with nobody between.
+    pub(super) flow: Option<Flow>,
+    /// How it ends, where that is decided before it is over.
+    pub(super) end: Option<CallEnd>,
+    alarm: Option<Instant>,
+}
+
+pub(super) struct Glare {
+    pub(super) at: Instant,
+    pub(super) body: Option<Body>,
+    pub(super) count: u8,
+}
+
+/// A request of ours without its final answer, or an INVITE that may still be accepted once more.
+pub(super) enum Exchange {
+    Invite(Box<InviteClient>),
+    Within(Box<Within>),
+}
+
+/// A request within a dialog, other than INVITE.
+pub(super) struct Within {
+    pub(super) call: CallKey,
+    pub(super) tag: Box<str>,
+    pub(super) method: Method,
+    pub(super) request: Request,
+    pub(super) cseq: u32,
+    pub(super) retries: u8,
+    pub(super) authorizer: Option<Arc<dyn Authorizer>>,
+}
+
+impl Calls {
+    pub(crate) fn new(config: CallConfig, ids: IdSource) -> Self {
+        Self {
+            config,
+            ids,
+            calls: HashMap::new(),
+            by_tag: HashMap::new(),
+            exchanges: HashMap::new(),
+            pending: HashMap::new(),
+            alarms: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            next: 0,
+            metrics: CallMetrics::default(),
+        }
+    }
+
+    pub(crate) fn config(&self) -> &CallConfig {
+        &self.config
+    }
+
+    /// What is to be done next.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When `handle_timeout` wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.alarms.first().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn metrics(&self) -> CallMetrics {
+        CallMetrics {
+            calls: self.calls.len() as u64,
+            exchanges: self.exchanges.len() as u64,
+            ..self.metrics
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(&(at, key)) = self.alarms.first() {
+            if at > now {
+                return;
+            }
+            self.alarms.pop_first();
+            if let Some(call) = self.calls.get_mut(&key) {
+                call.alarm = None;
+                self.call_timeout(now, key);
+                self.settle(key);
+            }
+        }
+    }
+
+    fn call_timeout(&mut self, now: Instant, key: CallKey) {
+        let t2 = self.config.t2;
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let mut at = 0;
+        while let Some(server) = call.servers.get_mut(at) {
+            at += 1;
+            match server.due(now, t2) {
+                Due::Nothing => {}
+                Due::Repeat(response) => {
+                    let transaction = server.transaction;
+                    self.outputs
+                        .push_back(Output::Respond(transaction, response));
+                }
+                Due::GivesUp => return self.rang_too_long(key),
+                Due::NotAcknowledged => return self.not_acknowledged(key, at - 1),
+            }
+        }
+        if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
+            self.again_after_glare(key, glare);
+        }
+    }
+
+    pub(super) fn next_call(&mut self) -> CallKey {
+        self.next += 1;
+        CallKey(self.next)
+    }
+
+    pub(super) fn next_exchange(&mut self) -> ExchangeKey {
+        self.next += 1;
+        ExchangeKey(self.next)
+    }
+
+    /// A tag that no call has.
+    pub(super) fn insert(&mut self, key: CallKey, call: Call) {
+        self.by_tag.insert(call.local_tag.clone(), key);
+        self.calls.insert(key, Box::new(call));
+        self.metrics.begun += 1;
+    }
+
+    pub(super) fn tell(&mut self, key: CallKey, event: CallEvent) {
+        self.outputs.push_back(Output::Event(key, event));
+    }
+
+    /// Brings the alarm of a call up to date, and lets go of a call that is over.
+    pub(super) fn settle(&mut self, key: CallKey) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        if call.is_over() {
+            return self.remove(key);
+        }
+        let next = call.deadline();
+        if next != call.alarm {
+            if let Some(old) = call.alarm.take() {
+                self.alarms.remove(&(old, key));
+            }
+            if let Some(next) = next {
+                self.alarms.insert((next, key));
+            }
+            call.alarm = next;
+        }
+    }
+
+    fn remove(&mut self, key: CallKey) {
+        let Some(mut call) = self.calls.remove(&key) else {
+            return;
+        };
+        self.by_tag.remove(&call.local_tag);
+        if let Some(alarm) = call.alarm {
+            self.alarms.remove(&(alarm, key));
+        }
+        let end = call.end.take().unwrap_or(CallEnd::Cancelled);
+        self.metrics.ended += 1;
+        self.tell(key, CallEvent::Ended(end));
+        // A busy hour must not be paid for ever.
+        if self.calls.capacity() > 64 && self.calls.len() < self.calls.capacity() / 8 {
+            self.calls.shrink_to_fit();
+            self.by_tag.shrink_to_fit();
+        }
+    }
+
+    /// Drops the exchange of a request that is over.
+    pub(super) fn forget(&mut self, key: ExchangeKey) {
+        self.exchanges.remove(&key);
+        if self.exchanges.capacity() > 64 && self.exchanges.len() < self.exchanges.capacity() / 8 {
+            self.exchanges.shrink_to_fit();
+        }
+    }
+
+    pub(super) fn call(&mut self, key: CallKey) -> Result<&mut Call, CallError> {
+        self.calls
+            .get_mut(&key)
+            .map(Box::as_mut)
+            .ok_or(CallError::Gone)
+    }
+}
+
+impl Call {
+    pub(super) fn new(is_caller: bool, local_tag: &str, contact: String) -> Self {
+        Self {
+            local_tag: local_tag.into(),
+            is_caller,
+            contact: contact.into(),
+            authorizer: None,
+            sessions: Vec::new(),
+            client: None,
+            servers: Vec::new(),
+            hangs_up: false,
+            glare: None,
+            flow: None,
+            end: None,
+            alarm: None,
+        }
+    }
+
+    pub(super) fn session(&mut self, remote_tag: &str) -> Option<&mut Session> {
+        let matches = |session: &&mut Session| session.remote_tag() == remote_tag;
+        self.sessions.iter_mut().find(matches)
+    }
+
+    /// The dialog that is confirmed.
+    pub(super) fn confirmed(&mut self) -> Option<&mut Session> {
+        self.sessions
+            .iter_mut()
+            .find(|session| session.is_confirmed())
+    }
+
+    /// The peer's INVITE that has no final answer.
+    pub(super) fn pending_server(&mut self) -> Option<&mut InviteServer> {
+        self.servers.iter_mut().find(|server| server.is_pending())
+    }
+
+    pub(super) fn unacknowledged(&self) -> bool {
+        self.servers.iter().any(|server| !server.is_pending())
+    }
+
+    /// Where a request of its dialogs goes: by its route set, or back over the connection that the peer came by, since who
+    /// sits behind a NAT or in a browser can be reached in no other way.
+    pub(super) fn way(&self, next_hop: &Uri) -> (Target, Option<Uri>) {
+        match self.flow {
+            Some(flow) => (Target::Flow(flow), Some(next_hop.clone())),
+            None => (Target::Uri(next_hop.clone()), None),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.sessions.is_empty() && self.client.is_none() && self.servers.is_empty()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let servers = self.servers.iter().map(InviteServer::deadline);
+        let glare = self.glare.as_ref().map(|glare| glare.at);
+        servers.chain(glare).min()
+    }
+}

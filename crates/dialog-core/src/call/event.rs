@@ -1,0 +1,157 @@
+//! What happens in a call, and how it ends.
+
+use sipora_message::{HeaderName, Request, Response, Uri};
+use sipora_transaction_core::Target;
+
+use crate::{ApiError, Body};
+
+/// Asks for a call: what its INVITE says (RFC 3261 §13.2.1).
+///
+/// ```
+/// use sipora_dialog_core::{Body, Invite};
+/// use sipora_message::Uri;
+///
+/// let bob = Uri::parse("sip:bob@biloxi.example.com")?;
+/// let alice = Uri::parse("sip:alice@atlanta.example.com")?;
+/// let contact = Uri::parse("sip:alice@192.0.2.101:5060")?;
+/// let invite = Invite::new(bob, alice, contact).body(Body::new("application/sdp", "v=0\r\n..."));
+/// # let _ = invite;
+/// # Ok::<(), sipora_message::UriError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Invite {
+    pub(super) uri: Uri,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) contact: Uri,
+    pub(super) body: Option<Body>,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) target: Option<Target>,
+}
+
+impl Invite {
+    /// Makes an INVITE to `uri`, its Request-URI and To, from `from`, to be reached at `contact` in the call.
+    pub fn new(uri: Uri, from: Uri, contact: Uri) -> Self {
+        Self {
+            from: format!("<{from}>"),
+            to: format!("<{uri}>"),
+            uri,
+            contact,
+            body: None,
+            headers: Vec::new(),
+            target: None,
+        }
+    }
+
+    /// Names the caller, with a display name: `"Alice" <sip:alice@atlanta.example.com>`. A tag is added.
+    pub fn from(mut self, address: impl Into<String>) -> Self {
+        self.from = address.into();
+        self
+    }
+
+    /// Names who is called, where it is not the Request-URI.
+    pub fn to(mut self, address: impl Into<String>) -> Self {
+        self.to = address.into();
+        self
+    }
+
+    /// Adds a body, as a rule the offer. Without one the offer comes with the 2xx, and its answer is
+    /// [`Call::acknowledge`](crate::Call::acknowledge)'s.
+    pub fn body(mut self, body: Body) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// Adds a header field; Route is one of them.
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Sends the INVITE there, and not where its Route or Request-URI leads: through an outbound proxy. What follows in the
+    /// call goes by its route set.
+    pub fn via(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+}
+
+/// Tells what happened in a call.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CallEvent {
+    /// A provisional answer to our INVITE, 100 excepted. Each To tag is an early dialog of its own; a body with an INVITE
+    /// that carried the offer is the answer of that dialog: early media.
+    Progress(Response),
+    /// Our INVITE was accepted, and acknowledged. Where the INVITE carried no offer and this 2xx does, nothing is
+    /// acknowledged until the answer is given to [`Call::acknowledge`](crate::Call::acknowledge).
+    Answered(Response),
+    /// The ACK to our 2xx came. It carries the answer where the 2xx carried the offer.
+    Acknowledged(Request),
+    /// The peer wants to change the session: [`Call::accept`](crate::Call::accept) or
+    /// [`Call::reject`](crate::Call::reject) it.
+    Reinvited(Request),
+    /// The peer has withdrawn its re-INVITE; it was refused with 487.
+    ReinviteCancelled,
+    /// Our re-INVITE was accepted: the session has changed. As with [`Answered`](Self::Answered), an offer in it wants its
+    /// answer.
+    ReinviteAccepted(Response),
+    /// Our re-INVITE was refused: the session is as it was.
+    ReinviteRefused(Response),
+    /// The call is over. It is the last event, and is never lost.
+    Ended(CallEnd),
+}
+
+/// Says how a call ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CallEnd {
+    /// Our INVITE was refused, or redirected: the answer tells.
+    Refused(Response),
+    /// Our INVITE got no answer.
+    Failed(ApiError),
+    /// The INVITE was cancelled, by whoever sent it, before it was accepted; or accepted too late and ended with BYE.
+    Cancelled,
+    /// We refused the peer's INVITE.
+    Rejected,
+    /// The peer's INVITE rang for too long ([`CallConfig::max_ringing`](crate::CallConfig::max_ringing)).
+    NotAnswered,
+    /// We sent BYE.
+    HungUp,
+    /// The peer sent BYE; the request tells why, where it has a Reason.
+    PeerHungUp(Request),
+    /// Our 2xx was never acknowledged; we sent BYE (RFC 3261 §13.3.1.4).
+    NotAcknowledged,
+    /// The peer does not know the dialog any more, or is silent: a request within it got 481, 408 or no answer. We sent BYE
+    /// (RFC 3261 §12.2.1.2).
+    Lost,
+    /// The endpoint has ended.
+    Closed,
+}
+
+/// Refuses what an application asks of a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It is too late: the call, or the INVITE in question, is over.
+    #[error("it is too late for that")]
+    Gone,
+    /// It is too early, or something else is under way: an INVITE in either direction, or an offer without answer.
+    #[error("{0}")]
+    NotNow(&'static str),
+    /// The offer of the INVITE has to be answered, or one has to be made: a body is needed.
+    #[error("a session description is needed: {0}")]
+    BodyNeeded(&'static str),
+    /// A header field or status is not what it has to be.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// There are as many calls as there may be, or too many requests in flight.
+    #[error("too many calls")]
+    Busy,
+    /// The API was added without calls ([`UnifiedDialogApi::add_with_calls`](crate::UnifiedDialogApi::add_with_calls)).
+    #[error("the dialog layer was added without calls")]
+    NotEnabled,
+    /// The endpoint has ended.
+    #[error("the endpoint has ended")]
+    Closed,
+}

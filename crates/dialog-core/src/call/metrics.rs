@@ -1,0 +1,65 @@
+//! What calls count.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Holds counts of the calls of one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct CallMetrics {
+    /// Calls there are now, those that ring included.
+    pub calls: u64,
+    /// Requests of calls there are now: in flight, and INVITEs whose 2xx might come once more.
+    pub exchanges: u64,
+    /// Calls that were begun, by either side.
+    pub begun: u64,
+    /// Calls that have ended.
+    pub ended: u64,
+    /// Calls that were refused for lack of room.
+    pub refused_for_lack_of_room: u64,
+    /// Further 2xx to a forked INVITE, which were acknowledged and ended with BYE.
+    pub forks_ended: u64,
+}
+
+/// Shows metrics to other tasks.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    counts: [AtomicU64; 6],
+}
+
+impl Published {
+    pub(super) fn store(&self, metrics: &CallMetrics) {
+        let values = [
+            metrics.calls,
+            metrics.exchanges,
+            metrics.begun,
+            metrics.ended,
+            metrics.refused_for_lack_of_room,
+            metrics.forks_ended,
+        ];
+        for (count, value) in self.counts.iter().zip(values) {
+            count.store(value, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn load(&self) -> CallMetrics {
+        let [
+            calls,
+            exchanges,
+            begun,
+            ended,
+            refused_for_lack_of_room,
+            forks_ended,
+        ] = self
+            .counts
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed));
+        CallMetrics {
+            calls,
+            exchanges,
+            begun,
+            ended,
+            refused_for_lack_of_room,
+            forks_ended,
+        }
+    }
+}

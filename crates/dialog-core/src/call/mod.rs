@@ -1,0 +1,39 @@
+//! Calls: INVITE, the dialogs that come of it, and BYE (RFC 3261 §12 to §15).
+//!
+//! [`Calls`](core::Calls) is the core, which knows neither sockets nor clocks; its parts are state machines, one a file:
+//! an INVITE of ours ([`client`]), one of the peer's ([`server`]), a dialog ([`session`]), offer and answer ([`offer`]).
+//! [`user`] runs it inside an endpoint, [`api`] is what applications see.
+
+mod api;
+mod client;
+mod config;
+mod core;
+mod event;
+mod inbox;
+mod incoming;
+mod metrics;
+mod offer;
+mod outgoing;
+mod server;
+mod session;
+mod user;
+mod within;
+
+use sipora_message::{Response, StatusCode};
+
+pub(crate) use api::CallsApi;
+pub use api::{Call, IncomingCalls};
+pub use config::CallConfig;
+pub(crate) use core::CallKey;
+pub use event::{CallEnd, CallError, CallEvent, Invite};
+pub use metrics::CallMetrics;
+
+/// What we understand in a call.
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS";
+
+fn is_challenge(response: &Response) -> bool {
+    matches!(
+        response.status(),
+        StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+    )
+}

@@ -1,0 +1,154 @@
+//! Offers and answers, by whether messages carry any (RFC 3264, RFC 6337 §2).
+
+use sipora_message::{HeaderName, Headers};
+
+/// What a dialog owes and is owed.
+///
+/// ```text
+///            offer sent                      answer received
+///   Settled ───────────▶ Ours ──────────────────────────────▶ Settled
+///      │                                                         ▲
+///      │     offer received                  answer sent         │
+///      └───────────────▶ Theirs ─────────────────────────────────┘
+///
+///   Ours, Theirs ── the request that carried the offer fails ──▶ Settled, with the session there was
+/// ```
+///
+/// Who has an offer open may make no other (RFC 3264 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct OfferAnswer {
+    open: Open,
+    /// An offer has been answered once.
+    pub(super) has_session: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Open {
+    #[default]
+    Settled,
+    Ours,
+    Theirs,
+}
+
+impl OfferAnswer {
+    pub(super) fn offer_sent(&mut self) {
+        self.open = Open::Ours;
+    }
+
+    pub(super) fn offer_received(&mut self) {
+        self.open = Open::Theirs;
+    }
+
+    /// Takes a description from the peer as the answer to our offer. One that comes after it was answered is a repetition:
+    /// "the UAC MUST treat the first session description it receives as the answer, and MUST ignore" others
+    /// (RFC 3261 §13.2.1).
+    pub(super) fn answer_received(&mut self) {
+        if self.is_ours() {
+            self.settle();
+        }
+    }
+
+    pub(super) fn answer_sent(&mut self) {
+        if self.is_theirs() {
+            self.settle();
+        }
+    }
+
+    /// The request that carried the offer has failed: "the session remains unchanged" (RFC 3261 §14.1).
+    pub(super) fn withdrawn(&mut self) {
+        self.open = Open::Settled;
+    }
+
+    /// An offer of ours waits for its answer.
+    pub(super) fn is_ours(self) -> bool {
+        self.open == Open::Ours
+    }
+
+    /// An offer of the peer's waits for our answer.
+    pub(super) fn is_theirs(self) -> bool {
+        self.open == Open::Theirs
+    }
+
+    fn settle(&mut self) {
+        self.open = Open::Settled;
+        self.has_session = true;
+    }
+}
+
+/// Says whether a message carries an offer or answer: a body that is a session description by its disposition (RFC 3261
+/// §20.11: `session` is what `application/sdp` has without one), or a multipart body, which may hold one.
+pub(super) fn has_description(headers: Headers<'_>, body: &[u8]) -> bool {
+    if body.is_empty() {
+        return false;
+    }
+    if let Some(disposition) = headers.text(&HeaderName::ContentDisposition) {
+        let kind = disposition.split(';').next().unwrap_or_default().trim();
+        return kind.eq_ignore_ascii_case("session") || kind.eq_ignore_ascii_case("early-session");
+    }
+    match headers.content_type() {
+        Ok(Some(media)) => {
+            media.is("application", "sdp") || media.kind().eq_ignore_ascii_case("multipart")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sipora_message::{Method, Request, Uri};
+
+    #[test]
+    fn an_offer_is_answered_by_the_other_side() {
+        let mut state = OfferAnswer::default();
+        state.offer_sent();
+        state.answer_sent();
+        assert!(
+            state.is_ours(),
+            "one's own offer is not answered by oneself"
+        );
+        state.answer_received();
+        assert!(!state.is_ours() && state.has_session);
+        state.offer_received();
+        assert!(state.is_theirs());
+        state.answer_sent();
+        assert!(!state.is_theirs());
+    }
+
+    #[test]
+    fn a_failed_offer_leaves_the_session_as_it_was() {
+        let mut state = OfferAnswer::default();
+        state.offer_sent();
+        state.withdrawn();
+        assert!(!state.is_ours() && !state.has_session);
+    }
+
+    #[test]
+    fn descriptions_are_told_by_disposition_and_type() {
+        let carries = |disposition: Option<&str>, kind: &str, body: &'static str| {
+            let mut request = Request::builder(Method::Invite, &Uri::parse("sip:h").unwrap())
+                .from("<sip:a@h>;tag=1")
+                .to("<sip:h>")
+                .call_id("c")
+                .cseq(1);
+            if let Some(disposition) = disposition {
+                request = request.header(HeaderName::ContentDisposition, disposition);
+            }
+            if !body.is_empty() {
+                request = request.body(kind, body);
+            }
+            let request = request.build().unwrap();
+            has_description(request.headers(), request.body())
+        };
+        assert!(carries(None, "application/sdp", "v=0"));
+        assert!(carries(
+            Some("session;handling=optional"),
+            "application/x",
+            "v=0"
+        ));
+        assert!(carries(None, "multipart/mixed;boundary=a", "--a--"));
+        assert!(!carries(Some("render"), "application/sdp", "v=0"));
+        assert!(!carries(None, "text/plain", "hello"));
+        assert!(!carries(None, "application/sdp", ""));
+    }
+}

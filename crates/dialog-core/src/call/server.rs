@@ -1,0 +1,193 @@
+//! An INVITE of the peer's, from its arrival until its ACK.
+
+use std::time::{Duration, Instant};
+
+use sipora_message::{Request, Response};
+use sipora_transaction_core::ServerTransactionId;
+
+/// What became of an INVITE of the peer's (RFC 3261 §13.3.1).
+///
+/// ```text
+///             provisional answers          2xx again after T1, 2*T1 … T2
+///                ┌──┐                         ┌──┐
+///                ▼  │        2xx              ▼  │         ACK
+///   INVITE ──▶ Pending ────────────────▶  Accepted ─────────────────▶ (over)
+///                 │                           │
+///                 │ 3xx-6xx, CANCEL, BYE      │ 64*T1 without ACK
+///                 ▼                           ▼
+///              (refused)              (not acknowledged: BYE)
+/// ```
+#[derive(Debug)]
+pub(super) enum ServerState {
+    /// Without a final answer. The answer sent last is repeated every minute (§13.3.1.1).
+    Pending {
+        provisional: Option<Box<Response>>,
+        repeat: Option<Instant>,
+        gives_up: Instant,
+    },
+    Accepted(Box<Retransmission>),
+}
+
+/// The 2xx on its way: the transaction user repeats it, over any transport (§13.3.1.4).
+#[derive(Debug)]
+pub(super) struct Retransmission {
+    pub(super) response: Response,
+    pub(super) next: Instant,
+    interval: Duration,
+    pub(super) ends: Instant,
+    /// It carries an offer, whose answer comes in the ACK.
+    pub(super) has_offer: bool,
+}
+
+/// An INVITE of the peer's.
+#[derive(Debug)]
+pub(super) struct InviteServer {
+    pub(super) transaction: ServerTransactionId,
+    /// Forgotten with the final answer.
+    pub(super) request: Option<Box<Request>>,
+    pub(super) cseq: u32,
+    /// It began the call.
+    pub(super) is_first: bool,
+    pub(super) has_offer: bool,
+    pub(super) state: ServerState,
+}
+
+/// What the time asks for.
+#[derive(Debug)]
+pub(super) enum Due {
+    Nothing,
+    /// The provisional answer, or the 2xx, once more.
+    Repeat(Response),
+    /// It rang for too long.
+    GivesUp,
+    /// Nobody acknowledged.
+    NotAcknowledged,
+}
+
+impl InviteServer {
+    pub(super) fn is_pending(&self) -> bool {
+        matches!(self.state, ServerState::Pending { .. })
+    }
+
+    /// Takes the 2xx, whose repetition begins.
+    pub(super) fn accept(
+        &mut self,
+        now: Instant,
+        response: Response,
+        has_offer: bool,
+        t1: Duration,
+    ) {
+        self.request = None;
+        self.state = ServerState::Accepted(Box::new(Retransmission {
+            response,
+            next: now + t1,
+            interval: t1,
+            ends: now + t1 * 64,
+            has_offer,
+        }));
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        match &self.state {
+            ServerState::Pending {
+                repeat, gives_up, ..
+            } => repeat.map_or(*gives_up, |repeat| repeat.min(*gives_up)),
+            ServerState::Accepted(sent) => sent.next.min(sent.ends),
+        }
+    }
+
+    pub(super) fn due(&mut self, now: Instant, t2: Duration) -> Due {
+        match &mut self.state {
+            ServerState::Pending { gives_up, .. } if *gives_up <= now => Due::GivesUp,
+            ServerState::Pending {
+                provisional: Some(provisional),
+                repeat: Some(repeat),
+                ..
+            } if *repeat <= now => {
+                *repeat = now + PROVISIONAL_INTERVAL;
+                Due::Repeat((**provisional).clone())
+            }
+            ServerState::Accepted(sent) if sent.ends <= now => Due::NotAcknowledged,
+            ServerState::Accepted(sent) if sent.next <= now => {
+                sent.interval = (sent.interval * 2).min(t2);
+                sent.next = now + sent.interval;
+                Due::Repeat(sent.response.clone())
+            }
+            _ => Due::Nothing,
+        }
+    }
+}
+
+/// "The UAS SHOULD send a non-100 provisional response at every minute" (RFC 3261 §13.3.1.1), lest a proxy cancel.
+pub(super) const PROVISIONAL_INTERVAL: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sipora_message::{Method, StatusCode, Uri};
+
+    #[test]
+    fn a_2xx_is_repeated_from_t1_to_t2_until_64_t1_have_passed() {
+        let start = Instant::now();
+        let (t1, t2) = (Duration::from_millis(500), Duration::from_secs(4));
+        let request = Request::builder(Method::Invite, &Uri::parse("sip:h").unwrap())
+            .via("SIP/2.0/UDP h;branch=z9hG4bK1")
+            .from("<sip:a@h>;tag=1")
+            .to("<sip:h>")
+            .call_id("c")
+            .cseq(1)
+            .build()
+            .unwrap();
+        let response = Response::for_request(&request, StatusCode::OK)
+            .to_tag("b")
+            .build()
+            .unwrap();
+        let mut server = InviteServer {
+            transaction: transaction(),
+            request: None,
+            cseq: 1,
+            is_first: true,
+            has_offer: false,
+            state: ServerState::Pending {
+                provisional: None,
+                repeat: None,
+                gives_up: start,
+            },
+        };
+        server.accept(start, response, true, t1);
+        let mut sent = Vec::new();
+        loop {
+            let now = server.deadline();
+            match server.due(now, t2) {
+                Due::Repeat(_) => sent.push((now - start).as_millis()),
+                Due::NotAcknowledged => {
+                    assert_eq!(now - start, Duration::from_secs(32));
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(sent[..5], [500, 1500, 3500, 7500, 11_500]);
+        assert_eq!(sent.len(), 10);
+    }
+
+    fn transaction() -> ServerTransactionId {
+        let mut layer = sipora_transaction_core::TransactionLayer::new(
+            Default::default(),
+            sipora_transaction_core::IdSource::from_number(1),
+        );
+        let invite = "OPTIONS sip:h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\
+            To: <sip:h>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\r\n";
+        let message = sipora_message::Message::parse(invite, &Default::default()).unwrap();
+        let flow = sipora_transport::Flow {
+            id: sipora_transport::FlowId::from_u64(1),
+            transport: sipora_transport::Transport::Udp,
+            remote: "192.0.2.1:5060".parse().unwrap(),
+        };
+        let now = sipora_transport::Now::from_system();
+        layer
+            .handle_message(now, message, flow)
+            .unwrap()
+            .transaction
+    }
+}

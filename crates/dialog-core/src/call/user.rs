@@ -1,0 +1,389 @@
+//! The transaction user that runs [`Calls`] inside an endpoint.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sipora_message::{HeaderName, Host, Method, Request, Scheme, StatusCode, Uri};
+use sipora_transaction_core::{
+    Claim, Context, Event, IncomingRequest, RequestId, RequestOptions, Target, User,
+};
+use sipora_transport::{Destination, Flow, Transport};
+use tokio::sync::{mpsc, oneshot};
+
+use super::core::{CallKey, Calls, ExchangeKey, Output};
+use super::event::{CallError, CallEvent, Invite};
+use super::inbox::{Feeder, Inbox};
+use super::metrics::Published;
+use crate::user::Abandoned;
+use crate::{ApiError, Authorizer, Body};
+
+/// Claims every INVITE, and whatever stands in the dialog of a call.
+pub(super) struct CallUser {
+    core: Calls,
+    requests: HashMap<RequestId, Sent>,
+    /// INVITEs that may be cancelled.
+    invites: HashMap<ExchangeKey, RequestId>,
+    links: HashMap<CallKey, Feeder>,
+    incoming: mpsc::Sender<Offered>,
+    abandoned: Arc<Abandoned>,
+    published: Arc<Published>,
+}
+
+/// A request that was handed to the transaction layer.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    exchange: ExchangeKey,
+    cseq: u32,
+    at: Instant,
+}
+
+/// A call on its way to an application.
+pub(super) struct Offered {
+    pub(super) key: CallKey,
+    pub(super) invite: Option<Request>,
+    pub(super) inbox: Inbox,
+}
+
+pub(super) enum Command {
+    Invite(Box<Open>),
+    Act(CallKey, Act, oneshot::Sender<Result<(), CallError>>),
+    /// Looks at what was abandoned.
+    Reap,
+}
+
+pub(super) struct Open {
+    pub(super) invite: Invite,
+    pub(super) authorizer: Option<Arc<dyn Authorizer>>,
+    pub(super) reply: oneshot::Sender<Result<Offered, CallError>>,
+}
+
+/// What an application wants of a call.
+pub(super) enum Act {
+    Progress(StatusCode, Option<Body>, Vec<(HeaderName, String)>),
+    Accept(Body, Vec<(HeaderName, String)>),
+    Reject(StatusCode, Vec<(HeaderName, String)>),
+    Acknowledge(Body),
+    Reinvite(Option<Body>),
+    EndEarly(Box<str>),
+    HangUp,
+}
+
+impl CallUser {
+    pub(super) fn new(
+        core: Calls,
+        incoming: mpsc::Sender<Offered>,
+        abandoned: Arc<Abandoned>,
+        published: Arc<Published>,
+    ) -> Self {
+        Self {
+            core,
+            requests: HashMap::new(),
+            invites: HashMap::new(),
+            links: HashMap::new(),
+            incoming,
+            abandoned,
+            published,
+        }
+    }
+
+    fn open(&mut self, open: Open) {
+        let Open {
+            invite,
+            authorizer,
+            reply,
+        } = open;
+        if reply.is_closed() {
+            return;
+        }
+        match self.core.invite(invite, authorizer) {
+            Ok(key) => {
+                let inbox = self.link(key);
+                let offered = Offered {
+                    key,
+                    invite: None,
+                    inbox,
+                };
+                if reply.send(Ok(offered)).is_err() {
+                    let _ = self.core.hang_up(key);
+                }
+            }
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    fn link(&mut self, key: CallKey) -> Inbox {
+        let (feeder, inbox) = Inbox::new();
+        self.links.insert(key, feeder);
+        inbox
+    }
+
+    fn act(&mut self, now: Instant, key: CallKey, act: Act) -> Result<(), CallError> {
+        match act {
+            Act::Progress(status, body, headers) => {
+                self.core
+                    .progress(now, key, status, body.as_ref(), &headers)
+            }
+            Act::Accept(body, headers) => self.core.accept(now, key, Some(&body), &headers),
+            Act::Reject(status, headers) => self.core.reject(key, status, &headers),
+            Act::Acknowledge(body) => self.core.acknowledge(key, body),
+            Act::Reinvite(body) => self.core.reinvite(key, body),
+            Act::EndEarly(tag) => self.core.end_early(key, &tag),
+            Act::HangUp => self.core.hang_up(key),
+        }
+    }
+
+    fn reap(&mut self) {
+        for key in self.abandoned.take() {
+            // Where it is over already there is nothing to end.
+            let _ = self.core.hang_up(CallKey(key));
+        }
+    }
+
+    /// Does everything that the core wants done.
+    fn drain(&mut self, context: &mut Context<'_>) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Send {
+                    exchange,
+                    request,
+                    target,
+                    fallback,
+                } => self.send(context, exchange, request, target, fallback),
+                Output::Cancel(exchange) => {
+                    if let Some(request) = self.invites.get(&exchange) {
+                        context.cancel(*request);
+                    }
+                }
+                Output::Respond(transaction, response) => {
+                    if context.respond(transaction, response).is_err() {
+                        self.core.handle_gone(transaction);
+                    }
+                }
+                Output::Incoming(key, request) => self.offer(key, request),
+                Output::Event(key, event) => self.tell(key, event),
+            }
+        }
+        self.published.store(&self.core.metrics());
+    }
+
+    fn send(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: Option<ExchangeKey>,
+        request: Request,
+        target: Target,
+        fallback: Option<Uri>,
+    ) {
+        let target = match (target, fallback) {
+            (Target::Flow(flow), Some(uri)) if !context.is_open(flow.id) => locate(uri),
+            (Target::Uri(uri), _) => locate(uri),
+            (target, _) => target,
+        };
+        let is_invite = *request.method() == Method::Invite;
+        let cseq = request.headers().cseq().map_or(0, |cseq| cseq.number);
+        let options = match is_invite {
+            true => RequestOptions::default(),
+            false => RequestOptions::with_deadline(self.core.config().request_timeout),
+        };
+        match (context.send(request, target, options), exchange) {
+            (Ok(id), Some(exchange)) => {
+                let at = context.now().instant;
+                self.requests.insert(id, Sent { exchange, cseq, at });
+                if is_invite {
+                    self.invites.insert(exchange, id);
+                }
+            }
+            (Err(error), Some(exchange)) => {
+                let error = ApiError::from_send(error, None);
+                self.core.handle_failed(exchange, error);
+            }
+            (Err(error), None) => tracing::debug!(%error, "an ACK could not be sent"),
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn offer(&mut self, key: CallKey, request: Request) {
+        let inbox = self.link(key);
+        let offered = Offered {
+            key,
+            invite: Some(request),
+            inbox,
+        };
+        let status = match self.incoming.try_send(offered) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Err(mpsc::error::TrySendError::Closed(_)) => StatusCode::TEMPORARILY_UNAVAILABLE,
+        };
+        // It was offered just now, so that it waits for an answer.
+        let _ = self.core.reject(key, status, &[]);
+    }
+
+    fn tell(&mut self, key: CallKey, event: CallEvent) {
+        if let CallEvent::Ended(_) = event {
+            if let Some(mut feeder) = self.links.remove(&key) {
+                feeder.push(event);
+            }
+            if self.links.capacity() > 64 && self.links.len() < self.links.capacity() / 8 {
+                self.links.shrink_to_fit();
+            }
+        } else if let Some(feeder) = self.links.get_mut(&key) {
+            feeder.push(event);
+        }
+    }
+
+    fn forget(&mut self, id: RequestId) -> Option<Sent> {
+        let sent = self.requests.remove(&id)?;
+        if self.invites.get(&sent.exchange) == Some(&id) {
+            self.invites.remove(&sent.exchange);
+        }
+        if self.requests.capacity() > 64 && self.requests.len() < self.requests.capacity() / 8 {
+            self.requests.shrink_to_fit();
+            self.invites.shrink_to_fit();
+        }
+        Some(sent)
+    }
+}
+
+impl User for CallUser {
+    type Command = Command;
+
+    fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
+        let now = context.now().instant;
+        let tag = context.keyed_tag(&incoming.request);
+        let is_taken = self.core.handle_request(now, incoming, tag.as_str(), || {
+            contact(context, &incoming.request, &incoming.flow)
+        });
+        if !is_taken {
+            return Claim::Passed;
+        }
+        self.drain(context);
+        Claim::Taken
+    }
+
+    fn refuses_merged(&self, incoming: &IncomingRequest) -> bool {
+        *incoming.request.method() == Method::Invite
+    }
+
+    fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
+        let now = context.now().instant;
+        match event {
+            Event::Response {
+                request,
+                response,
+                flow,
+                destination,
+            } => {
+                let status = response.status();
+                let cseq = response.headers().cseq();
+                let accepts =
+                    status.is_success() && cseq.is_ok_and(|cseq| cseq.method == Method::Invite);
+                let sent = match status.is_provisional() || accepts {
+                    true => self.requests.get(&request).copied(),
+                    false => self.forget(request),
+                };
+                match sent {
+                    Some(sent) => {
+                        let exchange = sent.exchange;
+                        self.core
+                            .handle_response(now, exchange, response, flow, destination);
+                    }
+                    None if accepts => self.core.handle_stray(&response),
+                    None => {}
+                }
+            }
+            Event::Failed { request, error } => {
+                if let Some(sent) = self.forget(request) {
+                    let waited = now.saturating_duration_since(sent.at);
+                    let waited = Duration::from_secs(waited.as_secs());
+                    let error = ApiError::from_request(error, waited, sent.cseq);
+                    self.core.handle_failed(sent.exchange, error);
+                }
+            }
+            Event::Ended { request } => {
+                if let Some(sent) = self.forget(request) {
+                    self.core.handle_ended(sent.exchange);
+                }
+            }
+            Event::Cancelled { transaction, .. } => self.core.handle_cancelled(transaction),
+            _ => return,
+        }
+        self.drain(context);
+    }
+
+    fn on_command(&mut self, context: &mut Context<'_>, command: Command) {
+        self.reap();
+        match command {
+            Command::Invite(open) => self.open(*open),
+            Command::Act(key, act, reply) => {
+                let result = self.act(context.now().instant, key, act);
+                // Who does not wait for the outcome does not want it.
+                let _ = reply.send(result);
+            }
+            Command::Reap => {}
+        }
+        self.drain(context);
+    }
+
+    fn on_timeout(&mut self, context: &mut Context<'_>) {
+        self.core.handle_timeout(context.now().instant);
+        self.drain(context);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.core.poll_timeout()
+    }
+
+    fn on_shutdown(&mut self, context: &mut Context<'_>) {
+        self.core.refuse_everybody();
+        self.drain(context);
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        vec![Method::Invite, Method::Ack, Method::Cancel, Method::Bye]
+    }
+}
+
+/// Spares the resolver a URI that says its address itself (RFC 3263 §4.1, §4.2).
+fn locate(uri: Uri) -> Target {
+    let ip = match uri.host() {
+        Host::V4(address) => IpAddr::V4(address),
+        Host::V6(address) => IpAddr::V6(address),
+        Host::Name(_) => return Target::Uri(uri),
+    };
+    let is_plain = uri.scheme() == Scheme::Sip && uri.maddr().is_none();
+    let transport = match uri.transport() {
+        None => Some(Transport::Udp),
+        Some(name) if name.eq_ignore_ascii_case("udp") => Some(Transport::Udp),
+        Some(name) if name.eq_ignore_ascii_case("tcp") => Some(Transport::Tcp),
+        Some(_) => None,
+    };
+    match transport.filter(|_| is_plain) {
+        Some(transport) => {
+            let address = SocketAddr::new(ip, uri.port().unwrap_or(5060));
+            Target::Destinations(vec![Destination::new(transport, address)])
+        }
+        None => Target::Uri(uri),
+    }
+}
+
+/// Where the peer of a flow reaches us in the call that its INVITE begins.
+fn contact(context: &Context<'_>, request: &Request, flow: &Flow) -> String {
+    let sent_by = context.sent_by(flow);
+    let uri = request.uri().ok();
+    let user = uri.and_then(|uri| uri.user());
+    let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+    // RFC 3261 §12.1.1: a Request-URI or first Record-Route that is SIPS wants a SIPS Contact.
+    let routed = request.headers().addresses(&HeaderName::RecordRoute).next();
+    let is_secure = uri.is_some_and(|uri| uri.scheme() == Scheme::Sips)
+        || routed
+            .is_some_and(|route| route.is_ok_and(|route| route.uri().scheme() == Scheme::Sips));
+    match (is_secure, flow.transport) {
+        (true, Transport::Ws | Transport::Wss) => format!("<sips:{user}{sent_by};transport=ws>"),
+        // The scheme says it (RFC 5630 §3.1.4).
+        (true, _) => format!("<sips:{user}{sent_by}>"),
+        (false, Transport::Udp) => format!("<sip:{user}{sent_by}>"),
+        (false, other) => format!("<sip:{user}{sent_by};transport={}>", other.parameter()),
+    }
+}

@@ -1,0 +1,222 @@
+//! Requests of ours within dialogs, other than INVITE; how calls are ended.
+
+use sipora_message::{HeaderName, Method, Response, StatusCode, Uri};
+use sipora_transaction_core::Target;
+
+use super::client::ClientState;
+use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
+use super::event::{CallEnd, CallError};
+use super::outgoing::FIRST_CSEQ;
+use super::session::{SessionInput, SessionState};
+use crate::user::{Retry, retry, with_credentials};
+
+impl Calls {
+    /// Ends a call, in the way that its state asks for (RFC 3261 §15): CANCEL while our INVITE has no final answer, 480 where
+    /// the peer's has none, else BYE; after its ACK, where we accepted.
+    pub(crate) fn hang_up(&mut self, key: CallKey) -> Result<(), CallError> {
+        let call = self.call(key)?;
+        if call.pending_server().is_some_and(|server| server.is_first) {
+            return self.reject(key, StatusCode::TEMPORARILY_UNAVAILABLE, &[]);
+        }
+        if call.confirmed().is_none() {
+            if let Some(exchange) = call.client {
+                self.cancel(exchange);
+            }
+            return Ok(());
+        }
+        // §15: "the callee's UA MUST NOT send a BYE on a confirmed dialog until it has received an ACK for its 2xx response or
+        // until the server transaction times out".
+        if call.unacknowledged() {
+            call.hangs_up = true;
+            return Ok(());
+        }
+        self.bye(key, CallEnd::HungUp);
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Ends one early dialog of our INVITE with BYE; the INVITE goes on with the others. "The caller's UA MAY send a BYE for
+    /// either confirmed or early dialogs, and the callee's UA ... MUST NOT send a BYE on early dialogs" (RFC 3261 §15).
+    pub(crate) fn end_early(&mut self, key: CallKey, tag: &str) -> Result<(), CallError> {
+        let call = self.call(key)?;
+        if !call.is_caller {
+            return Err(CallError::NotNow(
+                "only the caller ends early dialogs with BYE",
+            ));
+        }
+        let session = call.session(tag).ok_or(CallError::Gone)?;
+        if session.state != SessionState::Early {
+            return Err(CallError::Gone);
+        }
+        self.bye_for(key, tag);
+        Ok(())
+    }
+
+    /// Sends the BYE of the dialog that is confirmed.
+    pub(super) fn bye(&mut self, key: CallKey, end: CallEnd) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        call.hangs_up = false;
+        call.glare = None;
+        call.end.get_or_insert(end);
+        // §15.1.2: "a UAS MUST still respond to any pending requests": the end of the dialog is the end of its re-INVITE.
+        if call.pending_server().is_some() {
+            self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
+        }
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        if let Some(exchange) = call.client {
+            // An offer that we never answered; the ACK is owed all the same.
+            if self.awaits_ack(exchange) {
+                let _ = self.send_ack(exchange, None);
+            }
+            if let Some(call) = self.calls.get_mut(&key) {
+                call.client = None;
+            }
+        }
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        call.servers.clear();
+        if let Some(session) = call.confirmed() {
+            let tag: Box<str> = session.remote_tag().into();
+            self.bye_for(key, &tag);
+        }
+    }
+
+    /// Sends the BYE of a dialog.
+    pub(super) fn bye_for(&mut self, key: CallKey, tag: &str) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let authorizer = call.authorizer.clone();
+        let Some(session) = call.session(tag) else {
+            return;
+        };
+        session.on(SessionInput::ByeSent);
+        let next_hop = session.dialog.next_hop().clone();
+        let bye = session.dialog.request(Method::Bye, FIRST_CSEQ);
+        let cseq = session.dialog.local_cseq().unwrap_or(FIRST_CSEQ);
+        let request = bye.and_then(|mut builder| {
+            if let Some(product) = &self.config.product {
+                builder = builder.header(HeaderName::UserAgent, product);
+            }
+            builder.build().ok()
+        });
+        let Some(request) = request else {
+            // Its numbers are used up: nothing can be said in it any more.
+            return call.sessions.retain(|session| session.remote_tag() != tag);
+        };
+        let (target, fallback) = call.way(&next_hop);
+        let within = Within {
+            call: key,
+            tag: tag.into(),
+            method: Method::Bye,
+            request,
+            cseq,
+            retries: 0,
+            authorizer,
+        };
+        self.send_within(within, target, fallback);
+    }
+
+    pub(super) fn send_within(
+        &mut self,
+        mut within: Within,
+        target: Target,
+        fallback: Option<Uri>,
+    ) {
+        if let Some(authorizer) = within.authorizer.as_ref().filter(|_| within.retries == 0) {
+            let headers = authorizer.preempt(&within.request, self.ids.tag().as_str());
+            if !headers.is_empty()
+                && let Ok(request) = with_credentials(&within.request, &headers, None)
+            {
+                within.request = request;
+            }
+        }
+        let exchange = self.next_exchange();
+        self.outputs.push_back(Output::Send {
+            exchange: Some(exchange),
+            request: within.request.clone(),
+            target,
+            fallback,
+        });
+        self.exchanges
+            .insert(exchange, Exchange::Within(Box::new(within)));
+    }
+
+    /// Takes an answer to a request within a dialog.
+    pub(super) fn within_answered(
+        &mut self,
+        exchange: ExchangeKey,
+        mut within: Box<Within>,
+        response: Response,
+        from: Target,
+    ) {
+        if response.status().is_provisional() {
+            self.exchanges.insert(exchange, Exchange::Within(within));
+            return;
+        }
+        if let Some(authorizer) = within.authorizer.clone() {
+            authorizer.learn(&within.request, &response);
+            let session = self
+                .calls
+                .get_mut(&within.call)
+                .and_then(|call| call.session(&within.tag));
+            let last = session
+                .as_ref()
+                .and_then(|session| session.dialog.local_cseq());
+            let last = last.unwrap_or(within.cseq).max(within.cseq);
+            let cnonce = self.ids.tag();
+            let again = retry(
+                &within.request,
+                last,
+                within.retries,
+                &*authorizer,
+                &response,
+                cnonce.as_str(),
+            );
+            if let Retry::Send(request) = again {
+                if let Some(session) = session {
+                    session.dialog.sent(last + 1);
+                }
+                within.request = *request;
+                within.cseq = last + 1;
+                within.retries += 1;
+                return self.send_within(*within, from, None);
+            }
+        }
+        self.within_failed(&within);
+    }
+
+    /// Takes the end of a request within a dialog. Whatever is answered to a BYE, "the UAC MUST consider the session and the
+    /// dialog terminated" (RFC 3261 §15.1.1).
+    pub(super) fn within_failed(&mut self, within: &Within) {
+        if within.method != Method::Bye {
+            return;
+        }
+        if let Some(call) = self.calls.get_mut(&within.call) {
+            call.sessions
+                .retain(|session| session.remote_tag() != &*within.tag);
+        }
+    }
+
+    /// Gives up our INVITE since the peer has ended its last early dialog.
+    pub(super) fn cancel_if_alone(&mut self, key: CallKey) {
+        let Some(call) = self.calls.get(&key) else {
+            return;
+        };
+        let (Some(exchange), true) = (call.client, call.sessions.is_empty()) else {
+            return;
+        };
+        let is_open = match self.exchanges.get(&exchange) {
+            Some(Exchange::Invite(client)) => client.state != ClientState::Accepted,
+            _ => false,
+        };
+        if is_open {
+            self.cancel(exchange);
+        }
+    }
+}
