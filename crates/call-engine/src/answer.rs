@@ -1,5 +1,9 @@
 //! How answers are written.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use sipora_message::{HeaderName, ResponseBuilder, StatusCode, format_date};
 use sipora_transaction_core::{Context, IncomingRequest};
 
@@ -30,12 +34,13 @@ impl Answers {
         incoming: &IncomingRequest,
         bindings: &[Binding],
         now: Timestamp,
+        date: &mut Date,
     ) {
         let mut answer = context.answer(&incoming.request, StatusCode::OK);
         for binding in bindings {
-            answer = answer.contact(contact(binding, now));
+            answer = answer.contact(Contact(binding, now));
         }
-        answer = answer.header(HeaderName::Date, format_date(context.now().wall));
+        answer = answer.header(HeaderName::Date, date.at(context.now().wall));
         self.send(context, incoming, answer);
     }
 
@@ -165,21 +170,49 @@ impl Answers {
 }
 
 /// One Contact value. The URI stands in angle brackets, so that its parameters stay its own (RFC 4475 §3.3.12).
-fn contact(binding: &Binding, now: Timestamp) -> String {
-    let mut text = format!("<{}>", binding.uri());
-    if let Some(q) = binding.q().and_then(sipora_message::Q::from_thousandths) {
-        text.push_str(&format!(";q={q}"));
+struct Contact<'a>(&'a Binding, Timestamp);
+
+impl fmt::Display for Contact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(binding, now) = self;
+        f.write_str("<")?;
+        f.write_str(binding.uri())?;
+        f.write_str(">")?;
+        if let Some(q) = binding.q().and_then(sipora_message::Q::from_thousandths) {
+            write!(f, ";q={q}")?;
+        }
+        f.write_str(binding.parameters())?;
+        f.write_str(";expires=")?;
+        fmt::Display::fmt(&binding.remaining_seconds(*now), f)
     }
-    text.push_str(binding.parameters());
-    text.push_str(&format!(";expires={}", binding.remaining_seconds(now)));
-    text
+}
+
+/// The text of a Date header field, printed once a second.
+#[derive(Default)]
+pub(crate) struct Date {
+    second: Option<Duration>,
+    text: String,
+}
+
+impl Date {
+    fn at(&mut self, now: SystemTime) -> &str {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let second = Duration::from_secs(now.as_secs());
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.text = format_date(UNIX_EPOCH + second);
+        }
+        &self.text
+    }
 }
 
 /// Some of what is repeated comes from a peer, and a line end in it would be a header field of the peer's making.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+fn printable(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.into();
+    }
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(shown).collect::<String>().into()
 }
 
 /// Seconds: long enough for a storm to thin out, short enough for a phone that nobody can call.

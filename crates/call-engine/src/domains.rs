@@ -1,6 +1,6 @@
 //! Which domains are served here, and which hosts are this server's own.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,9 +15,9 @@ use crate::{AddressOfRecord, Error, Result};
 /// Hosts compare without case, addresses as addresses, and the port never counts.
 pub(crate) struct Domains {
     /// Domains given by name; empty where the own hosts are served.
-    served: HashSet<Box<str>>,
+    served: Hosts,
     /// Addresses listened on, the advertised host, and `localhost` where that is one of them.
-    own: HashSet<Box<str>>,
+    own: Hosts,
     /// A listener is bound to every address of the machine.
     wildcard: Option<LocalAddresses>,
 }
@@ -29,21 +29,21 @@ impl Domains {
         listeners: &[SocketAddr],
         network: Arc<dyn Network>,
     ) -> Result<Self> {
-        let served = domains
-            .iter()
-            .map(|domain| name_of(domain, "domain"))
-            .collect::<Result<HashSet<_>>>()?;
-        let mut own: HashSet<Box<str>> = HashSet::new();
+        let mut served = Hosts::default();
+        for domain in domains {
+            served.insert(domain, "domain")?;
+        }
+        let mut own = Hosts::default();
         if let Some(host) = advertised {
-            own.insert(name_of(host, "advertised host")?);
+            own.insert(host, "advertised host")?;
         }
         let mut wildcard = false;
         for listener in listeners {
             wildcard |= listener.ip().is_unspecified();
             if listener.ip().is_loopback() || listener.ip().is_unspecified() {
-                own.insert("localhost".into());
+                own.names.insert("localhost".into());
             }
-            own.insert(text(listener.ip()));
+            own.addresses.insert(listener.ip());
         }
         Ok(Self {
             served,
@@ -57,12 +57,12 @@ impl Domains {
         if self.served.is_empty() {
             return self.is_own(host, now);
         }
-        self.served.contains(&canonical(host))
+        self.served.contains(host)
     }
 
     /// Says whether a host is this server itself.
     pub(crate) fn is_own(&self, host: Host<'_>, now: Instant) -> bool {
-        if self.own.contains(&canonical(host)) {
+        if self.own.contains(host) {
             return true;
         }
         match (&self.wildcard, host.ip()) {
@@ -81,7 +81,51 @@ impl Domains {
 
     /// Says whether a URI leads here: to a served domain or to this server.
     pub(crate) fn leads_here(&self, uri: &UriRef<'_>, now: Instant) -> bool {
-        uri.is_sip() && (self.served(uri.host(), now) || self.is_own(uri.host(), now))
+        let host = uri.host();
+        uri.is_sip() && (self.served(host, now) || self.is_own(host, now))
+    }
+}
+
+/// A set of hosts: names in lower case, and addresses. Mostly of one or two, for which a tree is the cheapest set.
+#[derive(Default)]
+struct Hosts {
+    names: BTreeSet<Box<str>>,
+    addresses: BTreeSet<IpAddr>,
+}
+
+impl Hosts {
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.addresses.is_empty()
+    }
+
+    /// Takes in a host as a program or person writes it: a name, an address, an IPv6 address with or without brackets.
+    fn insert(&mut self, host: &str, setting: &'static str) -> Result<()> {
+        let uri = Uri::sip(None, host, None)
+            .ok()
+            .filter(|uri| uri.port().is_none() && uri.params().next().is_none());
+        let Some(uri) = uri else {
+            return Err(Error::Configuration {
+                setting,
+                reason: format!("{host:?} is neither a host name nor an address"),
+            });
+        };
+        match uri.host() {
+            Host::Name(name) => self.names.insert(name.to_ascii_lowercase().into()),
+            Host::V4(address) => self.addresses.insert(address.into()),
+            Host::V6(address) => self.addresses.insert(address.into()),
+        };
+        Ok(())
+    }
+
+    fn contains(&self, host: Host<'_>) -> bool {
+        match host {
+            Host::Name(name) if name.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                self.names.contains(name.to_ascii_lowercase().as_str())
+            }
+            Host::Name(name) => self.names.contains(name),
+            Host::V4(address) => self.addresses.contains(&IpAddr::V4(address)),
+            Host::V6(address) => self.addresses.contains(&IpAddr::V6(address)),
+        }
     }
 }
 
@@ -127,31 +171,3 @@ impl LocalAddresses {
 
 const KEPT: Duration = Duration::from_secs(30);
 const MAX_KNOWN: usize = 1024;
-
-/// Reads a host as a program or person writes it: a name, an address, an IPv6 address with or without brackets.
-fn name_of(host: &str, setting: &'static str) -> Result<Box<str>> {
-    let uri = Uri::sip(None, host, None)
-        .ok()
-        .filter(|uri| uri.port().is_none() && uri.params().next().is_none());
-    match uri {
-        Some(uri) => Ok(canonical(uri.host())),
-        None => Err(Error::Configuration {
-            setting,
-            reason: format!("{host:?} is neither a host name nor an address"),
-        }),
-    }
-}
-
-fn canonical(host: Host<'_>) -> Box<str> {
-    match host {
-        Host::Name(name) => name.to_ascii_lowercase().into(),
-        address => address.to_string().into(),
-    }
-}
-
-fn text(address: IpAddr) -> Box<str> {
-    match address {
-        IpAddr::V4(v4) => Host::V4(v4).to_string().into(),
-        IpAddr::V6(v6) => Host::V6(v6).to_string().into(),
-    }
-}

@@ -146,6 +146,7 @@ impl CallCenterEngine {
             jobs,
             gate: Gate::new(Arc::clone(&shared), Asker::Registrar),
             next_sweep: None,
+            date: crate::answer::Date::default(),
         });
         let mut workers = Vec::new();
         let mut agent = None;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_transaction_core::{Claim, Context, Event, IncomingRequest, User};
 
-use crate::answer::Answers;
+use crate::answer::{Answers, Date};
 use crate::clock::Clock;
 use crate::domains::Domains;
 use crate::gate::{Access, Gate, Secrets, Stopped};
@@ -27,6 +27,7 @@ pub(crate) struct Registrar {
     pub(crate) jobs: Jobs,
     pub(crate) gate: Gate,
     pub(crate) next_sweep: Option<Instant>,
+    pub(crate) date: Date,
 }
 
 /// What the registrar and the engine's handle both use.
@@ -160,7 +161,7 @@ impl Registrar {
             };
         };
         match self.shared.store.apply(change, now) {
-            Answer::Now(applied) => self.applied(context, incoming, applied),
+            Answer::Now(applied) => self.applied(context, incoming, Some(&address), applied),
             Answer::Later(future) => {
                 self.later(
                     context,
@@ -200,6 +201,7 @@ impl Registrar {
         &mut self,
         context: &mut Context<'_>,
         incoming: &IncomingRequest,
+        address: Option<&AddressOfRecord>,
         applied: Result<Applied, ChangeError>,
     ) {
         let counters = &self.shared.counters;
@@ -208,7 +210,7 @@ impl Registrar {
             Err(error) => {
                 if matches!(error, ChangeError::Failed(_)) {
                     // What a store failed to report it may have done all the same.
-                    self.tell_watchers(incoming);
+                    self.tell_watchers(incoming, address);
                 }
                 let out_of_order = matches!(error, ChangeError::OutOfOrder { .. });
                 let refusal = self.shared.answers.change_refused(context, error);
@@ -232,11 +234,15 @@ impl Registrar {
             "registered"
         );
         self.schedule_sweep(context);
-        self.tell_watchers(incoming);
+        self.tell_watchers(incoming, address);
         self.list(context, incoming, &applied.bindings);
     }
 
-    fn tell_watchers(&self, incoming: &IncomingRequest) {
+    /// Tells that the bindings of an address may have changed. It is read again where that took time.
+    fn tell_watchers(&self, incoming: &IncomingRequest, address: Option<&AddressOfRecord>) {
+        if let Some(address) = address {
+            return self.shared.changes.tell(address);
+        }
         let to = incoming.request.headers().to().ok();
         if let Some(address) = to.and_then(|to| AddressOfRecord::from_uri(to.uri())) {
             self.shared.changes.tell(&address);
@@ -261,11 +267,16 @@ impl Registrar {
         }
     }
 
-    fn list(&self, context: &mut Context<'_>, incoming: &IncomingRequest, bindings: &[Binding]) {
+    fn list(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        bindings: &[Binding],
+    ) {
         let now = self.shared.clock.timestamp(context.now());
         self.shared
             .answers
-            .bindings(context, incoming, bindings, now);
+            .bindings(context, incoming, bindings, now, &mut self.date);
     }
 
     /// Hands work that takes time to the runtime. Its outcome comes back as a command.
@@ -287,7 +298,7 @@ impl Registrar {
     fn resume(&mut self, context: &mut Context<'_>, pending: Pending) {
         let incoming = &pending.subject;
         match pending.outcome {
-            Outcome::Applied(applied) => self.applied(context, incoming, applied),
+            Outcome::Applied(applied) => self.applied(context, incoming, None, applied),
             Outcome::Listed(listed) => self.listed(context, incoming, listed),
             // The address was read before, so it is there.
             Outcome::Secrets(secrets) => match self.address(context, &incoming.request) {
@@ -295,7 +306,7 @@ impl Registrar {
                 Err(refusal) => self.refuse(context, incoming, &refusal),
             },
             Outcome::Found(_) | Outcome::Lost => {
-                self.tell_watchers(incoming);
+                self.tell_watchers(incoming, None);
                 let refusal = self
                     .shared
                     .answers

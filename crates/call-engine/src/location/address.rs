@@ -34,9 +34,17 @@ pub struct AddressOfRecord(Arc<str>);
 impl AddressOfRecord {
     /// Makes the address of a SIP or SIPS URI that has a user; `None` of any other.
     pub fn from_uri<'a>(uri: impl Into<UriRef<'a>>) -> Option<Self> {
-        let canonical = Aor::from_uri(uri).ok()?.without_port();
-        let user = canonical.user().filter(|user| !user.is_empty())?;
-        Some(Self(format!("{user}@{}", canonical.host()).into()))
+        let uri: UriRef<'a> = uri.into();
+        // Empty or not there: nobody's address.
+        uri.user().filter(|user| !user.is_empty())?;
+        let canonical = Aor::from_uri(uri).ok()?;
+        // Between the scheme and the port there is nothing but user and host.
+        let (_, rest) = canonical.as_str().split_once(':')?;
+        let port = uri
+            .port()
+            .map_or(0, |port| 2 + port.checked_ilog10().unwrap_or(0));
+        let end = rest.len().checked_sub(port as usize)?;
+        Some(Self(rest.get(..end)?.into()))
     }
 
     /// The user, not escaped.
@@ -76,7 +84,9 @@ impl AddressOfRecord {
 
     // A host holds no `@`, so the last one ends the user.
     fn split(&self) -> (&str, &str) {
-        self.0.rsplit_once('@').unwrap_or(("", &self.0))
+        let at = self.0.bytes().rposition(|byte| byte == b'@');
+        let parts = at.and_then(|at| Some((self.0.get(..at)?, self.0.get(at + 1..)?)));
+        parts.unwrap_or(("", &self.0))
     }
 }
 

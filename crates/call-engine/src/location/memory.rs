@@ -1,8 +1,6 @@
 //! Bindings in the memory of this process.
 
-use std::collections::hash_map::RandomState;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,7 +17,6 @@ use super::{
 /// instance id, come on top as they are.
 pub struct MemoryStore {
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
     max_bindings: usize,
     count: AtomicUsize,
     version: AtomicU64,
@@ -42,7 +39,6 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
             max_bindings: Self::DEFAULT_MAX_BINDINGS,
             count: AtomicUsize::new(0),
             version: AtomicU64::new(0),
@@ -181,8 +177,12 @@ impl MemoryStore {
     }
 
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
+        // FNV-1a, without a secret: who aims at one shard only has its lock for himself. Each map has a keyed hash.
+        let hash = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         // Always in range: there are SHARDS of them.
-        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+        lock(&self.shards[(hash >> 32) as usize % SHARDS])
     }
 }
 

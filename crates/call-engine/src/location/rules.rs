@@ -20,12 +20,9 @@ pub fn register(
     change: &Change,
     now: Timestamp,
 ) -> Result<Registered, ChangeError> {
-    let live: Vec<&Binding> = existing
-        .iter()
-        .filter(|binding| !binding.is_expired(now))
-        .collect();
+    let live = || existing.iter().filter(|binding| !binding.is_expired(now));
     let contacts = match &change.update {
-        Update::RemoveAll => return remove_all(&live, change),
+        Update::RemoveAll => return remove_all(live(), change),
         Update::Contacts(contacts) => contacts,
     };
     // Comparing is quadratic, so the list is bounded before it is walked. Twice the limit leaves room for a device that
@@ -34,55 +31,92 @@ pub fn register(
         return Err(too_many(change));
     }
 
-    let mut bindings: Vec<Binding> = live.iter().map(|binding| (*binding).clone()).collect();
-    // Whether the binding at the same index was there before this request.
-    let mut known = vec![true; bindings.len()];
+    let mut places: Vec<Place<'_>> = Vec::with_capacity(existing.len() + contacts.len());
+    places.extend(live().map(Place::Kept));
+    let before = places.len();
     for contact in contacts {
-        for binding in live.iter().filter(|binding| is_same(binding, &contact.uri)) {
+        for binding in live().filter(|binding| is_same(binding, &contact.uri)) {
             in_order(binding, change)?;
         }
-        let matches: Vec<usize> = (0..bindings.len())
-            .filter(|index| {
-                bindings
-                    .get(*index)
-                    .is_some_and(|binding| is_same(binding, &contact.uri))
-            })
-            .collect();
-        let was_known = matches.iter().any(|index| known.get(*index) == Some(&true));
-        for index in matches.iter().rev() {
-            bindings.remove(*index);
-            known.remove(*index);
+        let mut first = None;
+        let mut was_known = false;
+        for index in (0..places.len()).rev() {
+            let found = places
+                .get(index)
+                .filter(|place| is_same(place.binding(), &contact.uri));
+            if let Some(place) = found {
+                was_known |= place.is_known();
+                first = Some(index);
+                places.remove(index);
+            }
         }
         if contact.expires == 0 {
             continue;
         }
-        let place = matches.first().copied().unwrap_or(bindings.len());
-        bindings.insert(place, bind(contact, change, now)?);
-        known.insert(place, was_known);
+        let binding = bind(contact, change, now)?;
+        let place = Place::New { binding, was_known };
+        places.insert(first.unwrap_or(places.len()), place);
     }
 
     // A limit that was lowered refuses what would add to an address, not what keeps it as it is.
-    if bindings.len() > change.max_contacts && bindings.len() > live.len() {
+    if places.len() > change.max_contacts && places.len() > before {
         return Err(too_many(change));
     }
-    let added = known.iter().filter(|known| !**known).count();
+    let added = places.iter().filter(|place| !place.is_known()).count();
     Ok(Registered {
-        removed: (live.len() + added).saturating_sub(bindings.len()),
+        removed: (before + added).saturating_sub(places.len()),
         added,
-        bindings,
+        bindings: places.into_iter().map(Place::into_binding).collect(),
     })
+}
+
+/// A binding that there will be.
+enum Place<'a> {
+    /// As it was.
+    Kept(&'a Binding),
+    /// Bound by this request, perhaps in place of one that was there.
+    New { binding: Binding, was_known: bool },
+}
+
+impl Place<'_> {
+    fn binding(&self) -> &Binding {
+        match self {
+            Place::Kept(binding) => binding,
+            Place::New { binding, .. } => binding,
+        }
+    }
+
+    /// Whether it was there before this request.
+    fn is_known(&self) -> bool {
+        match self {
+            Place::Kept(_) => true,
+            Place::New { was_known, .. } => *was_known,
+        }
+    }
+
+    fn into_binding(self) -> Binding {
+        match self {
+            Place::Kept(binding) => binding.clone(),
+            Place::New { binding, .. } => binding,
+        }
+    }
 }
 
 /// `Contact: *`: a binding of another Call-ID goes in any case, one of this Call-ID "only if the CSeq in the request is
 /// higher than the value stored for that binding. Otherwise, the update MUST be aborted and the request fails."
-fn remove_all(live: &[&Binding], change: &Change) -> Result<Registered, ChangeError> {
+fn remove_all<'a>(
+    live: impl Iterator<Item = &'a Binding>,
+    change: &Change,
+) -> Result<Registered, ChangeError> {
+    let mut removed = 0;
     for binding in live {
         in_order(binding, change)?;
+        removed += 1;
     }
     Ok(Registered {
         bindings: Vec::new(),
         added: 0,
-        removed: live.len(),
+        removed,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Addresses-of-record as keys.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use super::{Host, Scheme, Uri, UriError, UriRef, escape};
 
@@ -38,21 +39,39 @@ impl Aor {
                 ));
             }
         };
-        let mut key = String::with_capacity(uri.as_str().len());
+        let user = match uri.user() {
+            Some(user) if user.contains('%') => {
+                let bytes: Vec<u8> = escape::decode(user).collect();
+                let user = String::from_utf8(bytes)
+                    .map_err(|_| UriError::new("the user is no UTF-8", scheme.len()))?;
+                Some(Cow::Owned(user))
+            }
+            user => user.map(Cow::Borrowed),
+        };
+        let host = uri.host_str();
+        let port = uri.port();
+        let user_len = user.as_ref().map_or(0, |user| user.len() + 1);
+        let port_len = port.map_or(0, |_| 6);
+        let mut key = String::with_capacity(scheme.len() + user_len + host.len() + port_len);
         key.push_str(scheme);
-        if let Some(user) = uri.user() {
-            let bytes: Vec<u8> = escape::decode(user).collect();
-            let user = String::from_utf8(bytes)
-                .map_err(|_| UriError::new("the user is no UTF-8", scheme.len()))?;
+        if let Some(user) = user {
             key.push_str(&user);
             key.push('@');
         }
-        match uri.host() {
-            Host::Name(name) => key.extend(name.chars().map(|c| c.to_ascii_lowercase())),
-            address => key.push_str(&address.to_string()),
+        match host.starts_with('[') {
+            // Writing to a string cannot fail.
+            true => drop(write!(key, "{}", Canonical(uri.host()))),
+            // An IPv4 address is written in one way only.
+            false => {
+                key.push_str(host);
+                let start = key.len() - host.len();
+                if let Some(host) = key.get_mut(start..) {
+                    host.make_ascii_lowercase();
+                }
+            }
         }
-        if let Some(port) = uri.port() {
-            key.push_str(&format!(":{port}"));
+        if let Some(port) = port {
+            let _ = write!(key, ":{port}");
         }
         Ok(Aor(key.into()))
     }
@@ -74,13 +93,13 @@ impl Aor {
     /// The user, not escaped.
     pub fn user(&self) -> Option<&str> {
         let rest = self.after_scheme();
-        rest.rfind('@').and_then(|at| rest.get(..at))
+        last(b'@', rest).and_then(|at| rest.get(..at))
     }
 
     /// The host in lower case, brackets included.
     pub fn host(&self) -> &str {
         let host = self.host_port();
-        match host.rfind(':') {
+        match last(b':', host) {
             Some(colon) if !host.ends_with(']') => host.get(..colon).unwrap_or(host),
             _ => host,
         }
@@ -113,15 +132,36 @@ impl Aor {
     }
 
     fn after_scheme(&self) -> &str {
-        self.0.split_once(':').map_or("", |(_, rest)| rest)
+        let scheme = match self.scheme() {
+            Scheme::Sips => 5,
+            _ => 4,
+        };
+        self.0.get(scheme..).unwrap_or("")
     }
 
     // A host holds no `@`, so the last one ends the user.
     fn host_port(&self) -> &str {
         let rest = self.after_scheme();
-        rest.rfind('@')
+        last(b'@', rest)
             .and_then(|at| rest.get(at + 1..))
             .unwrap_or(rest)
+    }
+}
+
+/// The last place of an ASCII character in a short text.
+fn last(needle: u8, text: &str) -> Option<usize> {
+    text.bytes().rposition(|byte| byte == needle)
+}
+
+/// Prints a host in lower case.
+struct Canonical<'a>(Host<'a>);
+
+impl fmt::Display for Canonical<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Host::Name(name) => f.write_str(&name.to_ascii_lowercase()),
+            address => address.fmt(f),
+        }
     }
 }
 
