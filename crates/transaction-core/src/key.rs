@@ -124,15 +124,14 @@ impl KeyMaker {
         if headers.to().ok()?.tag().is_some() {
             return None;
         }
-        let mut hash = self.begun.clone();
-        hash.write_u16(owner.0);
-        for text in [headers.from().ok()?.tag()?, headers.call_id().ok()?] {
-            hash.write_usize(text.len());
-            hash.write(text.as_bytes());
-        }
-        hash.write_u32(headers.cseq().ok()?.number);
-        hash.write(request.method().as_str().as_bytes());
-        Some(Origin::new(hash.finish()))
+        let mut hash = self.begin();
+        hash.number(u64::from(owner.0));
+        hash.exact(headers.from().ok()?.tag()?.as_bytes());
+        hash.exact(headers.call_id().ok()?.as_bytes());
+        hash.number(u64::from(headers.cseq().ok()?.number));
+        hash.exact(request.method().as_str().as_bytes());
+        let Key([low, _]) = hash.finish();
+        Some(Origin::new(low))
     }
 
     /// A To tag that every copy of a request gets, and its CANCEL too, without anything being remembered.
@@ -160,16 +159,11 @@ impl KeyMaker {
         );
         let Key([low, high]) = hash.finish();
         let bits = u128::from(high) << 64 | u128::from(low);
-        let text: String = (0..16)
-            .map(|place| {
-                char::from(
-                    TAG_ALPHABET
-                        .get((bits >> (place * 5)) as usize & 31)
-                        .copied()
-                        .unwrap_or(b'a'),
-                )
-            })
-            .collect();
+        let mut text = String::with_capacity(TAG_LENGTH);
+        for place in 0..TAG_LENGTH {
+            let letter = TAG_ALPHABET.get((bits >> (place * 5)) as usize & 31);
+            text.push(char::from(letter.copied().unwrap_or(b'a')));
+        }
         Tag::new(text)
     }
 
@@ -190,37 +184,64 @@ impl KeyMaker {
     fn begin(&self) -> Digest {
         Digest {
             state: self.begun.clone(),
+            buffer: [0; BUFFER],
+            length: 0,
         }
     }
 }
 
+/// Gathers what is hashed: to hand it over in many small pieces would cost more than to hash it.
 struct Digest {
     state: DefaultHasher,
+    buffer: [u8; BUFFER],
+    length: usize,
 }
+
+/// Most of what keys and tags are made of fits in there at once.
+const BUFFER: usize = 192;
 
 impl Digest {
     fn exact(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.state.write(bytes);
+        for chunk in bytes.chunks(BUFFER) {
+            self.room(chunk.len()).copy_from_slice(chunk);
+        }
     }
 
     /// Tokens and hosts compare without case (§7.3.1, §19.1.4).
     fn folded(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        let mut lower = [0; 64];
-        for chunk in bytes.chunks(lower.len()) {
-            let (lower, _) = lower.split_at_mut(chunk.len());
-            lower.copy_from_slice(chunk);
-            lower.make_ascii_lowercase();
-            self.state.write(lower);
+        for chunk in bytes.chunks(BUFFER) {
+            let room = self.room(chunk.len());
+            room.copy_from_slice(chunk);
+            room.make_ascii_lowercase();
         }
     }
 
     fn number(&mut self, number: u64) {
-        self.state.write_u64(number);
+        self.room(8).copy_from_slice(&number.to_ne_bytes());
     }
 
-    fn finish(self) -> Key {
+    /// Takes the next bytes of the buffer, at most all of it.
+    fn room(&mut self, length: usize) -> &mut [u8] {
+        if length > BUFFER - self.length {
+            self.flush();
+        }
+        let start = self.length;
+        self.length += length;
+        self.buffer
+            .get_mut(start..start + length)
+            .unwrap_or_default()
+    }
+
+    fn flush(&mut self) {
+        self.state
+            .write(self.buffer.get(..self.length).unwrap_or_default());
+        self.length = 0;
+    }
+
+    fn finish(mut self) -> Key {
+        self.flush();
         // Both halves come out of the one state of 256 bits, as those of SipHash-128 do.
         let low = self.state.finish();
         let mut state = self.state;
@@ -248,5 +269,8 @@ impl Hasher for KeyHasher {
         self.0
     }
 }
+
+/// Of five bits each.
+const TAG_LENGTH: usize = 16;
 
 const TAG_ALPHABET: [u8; 32] = *b"abcdefghijkmnpqrstuvwxyz23456789";

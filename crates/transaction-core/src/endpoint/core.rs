@@ -174,14 +174,16 @@ impl Core {
             bytes,
             purpose,
         } = transmit;
-        let Err(error) = self.put(&flow, bytes.clone()) else {
+        // Only a stream can be closed, and then the bytes are wanted once more.
+        let kept = flow.transport.is_stream().then(|| bytes.clone());
+        let Err(error) = self.put(&flow, bytes) else {
             return;
         };
         tracing::debug!(peer = %flow.remote, %error, "message not sent");
         // Not for stateless answers, and not when there is no room: strangers must not make us connect at their pleasure.
         let may_connect =
             matches!(purpose, Purpose::Answer(_)) && self.slow.len() < self.slow_limit;
-        if may_connect && flow.transport.is_stream() && error == SendError::Closed {
+        if let Some(bytes) = kept.filter(|_| may_connect && error == SendError::Closed) {
             // §18.2.2: "If that connection is no longer open, the server SHOULD open a connection to the IP address in the
             // received parameter ... using the port in the sent-by value".
             let response = Response::parse(bytes.clone(), &Limits::default()).ok();

@@ -8,13 +8,13 @@ use crate::attempts::{Client, Exchange};
 use crate::avoid::Avoided;
 use crate::key::{KeyMaker, KeyMap};
 use crate::machine::Alarm;
-use crate::merged::Origins;
+use crate::merged::{Origin, Origins};
 use crate::server::Server;
 use crate::slab::{MOST_VALUES, Slab, is_mostly_empty};
 use crate::timers::{Clock, Entry, Holder, Tick, TimerQueue, Whose};
 use crate::{
-    AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose, Tag,
-    Transmit, TransportFailure,
+    AttemptId, Config, Event, IdSource, IncomingRequest, Metrics, Open, Owner, Purpose,
+    ServerTransactionId, Tag, Transmit, TransportFailure,
 };
 use bytes::Bytes;
 use sipora_message::{Message, Request, StatusCode};
@@ -41,6 +41,8 @@ pub struct TransactionLayer {
     servers: Slab<Server>,
     server_keys: KeyMap,
     origins: Origins,
+    /// Of the request that a user was asked about last: who takes it is known by the same.
+    last_origin: Option<(ServerTransactionId, Owner, Option<Origin>)>,
     timers: TimerQueue,
     clock: Clock,
     transmits: VecDeque<Transmit>,
@@ -99,6 +101,7 @@ impl TransactionLayer {
             servers: Slab::of_shard(shard),
             server_keys: KeyMap::default(),
             origins: Origins::default(),
+            last_origin: None,
             timers: TimerQueue::default(),
             clock: Clock::default(),
             transmits: VecDeque::new(),

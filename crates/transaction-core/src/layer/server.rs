@@ -29,6 +29,7 @@ impl TransactionLayer {
     pub fn refuse_merged(&mut self, now: Now, incoming: &IncomingRequest, owner: Owner) -> bool {
         let origin = self.keys.origin(&incoming.request, owner);
         if !origin.is_some_and(|origin| self.origins.contains(origin)) {
+            self.last_origin = Some((incoming.transaction, owner, origin));
             return false;
         }
         self.metrics.merged += 1;
@@ -49,7 +50,14 @@ impl TransactionLayer {
     /// Keeps in mind, for as long as its transaction is there, that a user has a request before it.
     pub fn remember_origin(&mut self, incoming: &IncomingRequest, owner: Owner) {
         if self.servers.get(incoming.transaction.0).is_some() {
-            let origin = self.keys.origin(&incoming.request, owner);
+            let origin = match self.last_origin.take() {
+                Some((transaction, of, origin))
+                    if (transaction, of) == (incoming.transaction, owner) =>
+                {
+                    origin
+                }
+                _ => self.keys.origin(&incoming.request, owner),
+            };
             self.set_origin(incoming.transaction, origin);
         }
     }
@@ -97,7 +105,7 @@ impl TransactionLayer {
             now,
             transaction.0,
             Input::Answer(status),
-            Some(response.to_bytes()),
+            Some(response.into_bytes()),
         );
         Ok(())
     }
@@ -119,7 +127,7 @@ impl TransactionLayer {
         };
         self.remove_server(transaction.0);
         self.metrics.stateless_answers_sent += 1;
-        self.transmit(route, response.to_bytes(), Purpose::Stateless);
+        self.transmit(route, response.into_bytes(), Purpose::Stateless);
         Ok(())
     }
 
@@ -548,7 +556,7 @@ impl TransactionLayer {
         self.metrics.stateless_answers_sent += 1;
         self.transmit(
             response_route(request, &flow).flow,
-            response.to_bytes(),
+            response.into_bytes(),
             Purpose::Stateless,
         );
     }
