@@ -10,6 +10,7 @@
 #   openssl     openssl  registers over TLS, by hand
 #   nodejs npm  JsSIP and SIP.js, phones that speak WebSocket, in the versions of scripts/test-peers/package-lock.json
 #   chromium    Chromium a browser with JsSIP in a page
+#   tcpdump sngrep       read captures, and take HEP
 #   dnsmasq-base         dnsmasq, a name server with NAPTR and SRV records
 #
 # The phones from npm go into a folder of the user's cache (SIPORA_TEST_PEERS names another), where the tests look too.
@@ -17,8 +18,8 @@ set -euo pipefail
 
 # baresip-core holds the program and every module that the tests load; the package baresip would
 # recommend a desktop's worth of video and audio output.
-packages=(sip-tester sipsak baresip-core kamailio kamailio-presence-modules openssl nodejs npm chromium dnsmasq-base)
-programs=(sipp sipsak baresip kamailio presence_xml.so openssl node npm chromium dnsmasq)
+packages=(sip-tester sipsak baresip-core kamailio kamailio-presence-modules openssl nodejs npm chromium dnsmasq-base tcpdump sngrep)
+programs=(sipp sipsak baresip kamailio presence_xml.so openssl node npm chromium dnsmasq tcpdump sngrep)
 
 as_root() {
   if [[ $(id -u) -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
@@ -108,4 +109,6 @@ printf '%-9s %s\n' \
   jssip "$(phone_version jssip)" \
   sip.js "$(phone_version sip.js)" \
   chromium "$(chromium --version 2>/dev/null | head -1)" \
+  tcpdump "$(tcpdump --version 2>&1 | sed -n 's/^tcpdump version //p')" \
+  sngrep "$(sngrep -V | sed -n 's/^sngrep - //p')" \
   dnsmasq "$(dnsmasq --version | sed -n 's/^Dnsmasq version \([^ ]*\).*/\1/p')"

@@ -96,7 +96,7 @@ pub use sipora_message as message;
 pub use sipora_transaction_core::{Direction, IdSource, MessageObserver, Observed, Timers};
 pub use sipora_transport::{
     ClientAuth, Flow, FlowId, Network, Now, Pem, Roots, Tls, TlsConfig, TlsError, TlsProvider,
-    Transport, TransportConfig,
+    Transport, TransportConfig, trace,
 };
 pub use users::{UserStore, Users};
 

@@ -13,6 +13,7 @@ use crate::publish::PublishArguments;
 use crate::register::RegisterArguments;
 use crate::serve::ServeArguments;
 use crate::subscribe::SubscribeArguments;
+use crate::trace::TraceArguments;
 
 /// A SIP server that registers users, carries their messages and tells of their presence, and a SIP client for the command line.
 #[derive(Debug, Parser)]
@@ -72,6 +73,9 @@ pub(crate) struct ClientArguments {
     /// Print JSON on standard output in place of text: one object; subscribe, one more for each notification
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) trace: TraceArguments,
 
     /// Show each message on standard error; twice: the library's log too
     #[arg(short, long, action = clap::ArgAction::Count)]
@@ -215,6 +219,14 @@ mod tests {
             "--timeout",
             "5",
             "--json",
+            "--trace",
+            "-",
+            "--pcap",
+            "t.pcap",
+            "--hep",
+            "127.0.0.1:9060",
+            "--hep-id",
+            "7",
             "-vv",
         ];
         let uri = "sip:alice@example.com";

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipora_session_core::message::{HeaderName, Host, Uri};
+use sipora_session_core::trace::Tracer;
 use sipora_session_core::{
     Credentials, Error, SessionCoordinator, SessionManagerBuilder, SipResponse,
 };
@@ -17,13 +18,14 @@ use crate::exit::{Failure, chain};
 use crate::names;
 use crate::output::Report;
 use crate::tls;
-use crate::wire::Trace;
+use crate::trace;
 
 /// Is a SIP client that talks to one peer.
 pub(crate) struct Client {
     pub(crate) coordinator: Arc<SessionCoordinator>,
     peer: Uri,
     has_credentials: bool,
+    tracer: Option<Arc<Tracer>>,
 }
 
 impl Client {
@@ -65,8 +67,9 @@ impl Client {
         if let Some(credentials) = credentials {
             builder = builder.with_credentials(credentials);
         }
-        if arguments.verbose > 0 {
-            builder = builder.with_observer(Arc::new(Trace));
+        let tracer = arguments.trace.start(arguments.verbose > 0)?;
+        if let Some(tracer) = &tracer {
+            builder = builder.with_observer(tracer.clone());
         }
         let coordinator = builder
             .build()
@@ -76,6 +79,7 @@ impl Client {
             coordinator,
             peer,
             has_credentials,
+            tracer,
         })
     }
 
@@ -145,6 +149,13 @@ impl Client {
             );
         }
         Failure::Refused(text)
+    }
+}
+
+/// What the messages were is written before the program says what came of them.
+impl Drop for Client {
+    fn drop(&mut self) {
+        trace::finish(self.tracer.as_ref());
     }
 }
 

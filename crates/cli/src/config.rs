@@ -15,6 +15,7 @@ use crate::exit::Failure;
 use crate::names;
 use crate::presence_settings::PresenceSettings;
 use crate::tls::Demand;
+use crate::trace::STANDARD_ERROR;
 
 /// Is the configuration file. Each flag of `sipora serve` has its key here, with `_` for `-`.
 #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -39,6 +40,11 @@ pub(crate) struct ConfigFile {
     pub(crate) tls_client_auth: Option<Demand>,
     #[serde(deserialize_with = "name_servers")]
     pub(crate) dns_server: Vec<SocketAddr>,
+    pub(crate) trace: Option<PathBuf>,
+    pub(crate) pcap: Option<PathBuf>,
+    pub(crate) hep: Option<String>,
+    pub(crate) hep_id: Option<u32>,
+    pub(crate) hep_password_file: Option<PathBuf>,
     pub(crate) no_presence: bool,
     pub(crate) presence: Option<PresenceSettings>,
 }
@@ -60,8 +66,12 @@ impl ConfigFile {
             &mut config.tls_cert,
             &mut config.tls_key,
             &mut config.tls_ca,
+            &mut config.trace,
+            &mut config.pcap,
+            &mut config.hep_password_file,
         ];
-        for file in files.into_iter().flatten() {
+        let is_file = |path: &&mut PathBuf| path.as_os_str() != STANDARD_ERROR;
+        for file in files.into_iter().flatten().filter(is_file) {
             *file = folder.join(&*file);
         }
         Ok(config)
@@ -401,6 +411,11 @@ mod tests {
             users = "users.txt"
             digest = ["SHA-256", "MD5"]
             maximum_contacts = 3
+            trace = "-"
+            pcap = "t.pcap"
+            hep = "127.0.0.1:9060"
+            hep_id = 7
+            hep_password_file = "p"
             no_presence = true
             [expires]
             minimum = 30
@@ -419,6 +434,11 @@ mod tests {
         assert_eq!(config.users, Some(PathBuf::from("users.txt")));
         assert_eq!(config.digest, [Digest::Sha256, Digest::Md5]);
         assert_eq!(config.maximum_contacts, Some(3));
+        assert_eq!(config.trace, Some(PathBuf::from("-")));
+        assert_eq!(config.pcap, Some(PathBuf::from("t.pcap")));
+        assert_eq!(config.hep.as_deref(), Some("127.0.0.1:9060"));
+        assert_eq!(config.hep_id, Some(7));
+        assert_eq!(config.hep_password_file, Some(PathBuf::from("p")));
         assert!(config.no_presence);
         assert_eq!((config.expires.minimum, config.expires.default), (30, 3600));
     }

@@ -25,8 +25,9 @@ mod register;
 mod serve;
 mod signals;
 mod subscribe;
+mod time;
 mod tls;
-mod wire;
+mod trace;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ use crate::exit::{Failure, chain};
 use crate::input;
 use crate::output::{Report, printable};
 use crate::signals::{GOODBYE, Signals};
-use crate::wire::time_of_day;
+use crate::time::time_of_day;
 
 #[derive(Debug, Args)]
 #[command(after_help = PUBLISHER_EXIT_STATUSES)]

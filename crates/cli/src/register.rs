@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::exit::{Failure, chain};
 use crate::output::{BindingRow, Report};
 use crate::signals::{GOODBYE, Signals};
-use crate::wire::time_of_day;
+use crate::time::time_of_day;
 
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUSES)]

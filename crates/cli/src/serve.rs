@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use sipora_call_engine::trace::Tracer;
 use sipora_call_engine::{
     Algorithm, CallCenterConfig, CallCenterEngine, PresenceConfig, Tls, TransportConfig, Users,
 };
@@ -17,6 +18,7 @@ use crate::names;
 use crate::open_files;
 use crate::signals::{Hangups, Signals};
 use crate::tls::ServerTls;
+use crate::trace::{self, TraceArguments};
 
 #[derive(Debug, Args)]
 #[command(after_help = SERVER_EXIT_STATUSES)]
@@ -66,6 +68,9 @@ pub(crate) struct ServeArguments {
     #[arg(long)]
     no_presence: bool,
 
+    #[command(flatten)]
+    trace: TraceArguments,
+
     /// Log more on standard error; RUST_LOG, where set, decides instead
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -82,7 +87,11 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
     let mut hangups = Hangups::listen()?;
     let open_files = open_files::raise_limit();
     let names = names::resolver(&settings.dns_server, tls.is_some())?;
-    let config = settings.into_config(tls.clone()).with_resolver(names);
+    let tracer = settings.trace.start(false)?;
+    let mut config = settings.into_config(tls.clone()).with_resolver(names);
+    if let Some(tracer) = &tracer {
+        config = config.with_observer(tracer.clone());
+    }
     let engine = CallCenterEngine::new(config)
         .await
         .map_err(|error| Failure::Local(chain(&error)))?;
@@ -92,16 +101,19 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
         tokio::select! {
             signal = signals.next() => break signal,
             () = hangups.next() => {
+                open_traces_again(tracer.as_deref());
                 read_certificate_again(tls.clone()).await;
                 read_users_again(&engine, users_file.as_deref()).await;
             }
         }
     };
     tracing::info!("{signal}: ending");
-    tokio::select! {
+    let ended = tokio::select! {
         () = engine.shutdown() => Ok(()),
         signal = signals.next() => Err(Failure::Local(format!("{signal} again: ended at once"))),
-    }
+    };
+    trace::finish(tracer.as_ref());
+    ended
 }
 
 /// Says what is allowed, and yet seldom meant.
@@ -123,6 +135,17 @@ fn warn(engine: &CallCenterEngine, is_open: bool, open_files: Option<u64>) {
         tracing::warn!(
             "{limit} open files are too few for {connections} connections: raise the hard limit (ulimit -Hn, LimitNOFILE=)"
         );
+    }
+}
+
+/// Opens the files of traces by their names, which whoever rotates them has moved away. What goes wrong is told by the trace.
+fn open_traces_again(tracer: Option<&Tracer>) {
+    let Some(tracer) = tracer else { return };
+    match tracer.reopen() {
+        true => tracing::info!("SIGHUP: traces opened again"),
+        false => {
+            tracing::error!("SIGHUP: the traces stay as they were, as they are written too slowly")
+        }
     }
 }
 
@@ -179,6 +202,7 @@ struct Settings {
     tls: ServerTls,
     /// Empty: the system's.
     dns_server: Vec<SocketAddr>,
+    trace: TraceArguments,
     /// None: without presence.
     presence: Option<PresenceConfig>,
 }
@@ -224,6 +248,13 @@ impl Settings {
                 tls_client_auth: arguments.tls.tls_client_auth.or(file.tls_client_auth),
             },
             dns_server: first_given(arguments.dns_server, file.dns_server),
+            trace: arguments.trace.or(TraceArguments {
+                trace: file.trace,
+                pcap: file.pcap,
+                hep: file.hep,
+                hep_id: file.hep_id,
+                hep_password_file: file.hep_password_file,
+            }),
             presence: match arguments.no_presence || file.no_presence {
                 true => None,
                 false => Some(file.presence.map_or_else(PresenceConfig::new, Into::into)),

@@ -118,6 +118,7 @@ pub use sipora_transport::DnsResolver;
 pub use sipora_transport::{
     ClientAuth, Destination, Flow, Network, Now, Pem, ResolveError, Resolver, Roots,
     StaticResolver, SystemResolver, Tls, TlsConfig, TlsError, TlsProvider, TokioNetwork, Transport,
+    trace,
 };
 
 /// The programs of this crate's README.

@@ -122,6 +122,7 @@ mod sys;
 mod table;
 mod tls;
 mod tokio_network;
+pub mod trace;
 mod transport;
 mod transports;
 mod udp;
