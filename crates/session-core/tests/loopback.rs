@@ -6,6 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use sipora_session_core::{Error, RegistrationState, SipClient, TokioNetwork};
+use sipora_testkit::audit::Auditor;
 use support::*;
 
 async fn registers_refreshes_queries_unregisters(transport: &str) {
@@ -18,10 +19,13 @@ async fn registers_refreshes_queries_unregisters(transport: &str) {
                 .unwrap_or_else(|| bindings.apply(request, now, 3600))
         }
     };
-    let registrar = server(Arc::new(TokioNetwork::new()), "127.0.0.1:0", script).await;
+    let auditor = Arc::new(Auditor::new());
+    let network = Arc::new(TokioNetwork::new());
+    let registrar = audited_server(network, "127.0.0.1:0", script, auditor.clone()).await;
     let uri = format!("sip:{};transport={transport}", registrar.address);
     let client = builder(TokioNetwork::new())
         .with_bind_address([127, 0, 0, 1].into())
+        .with_observer(auditor.clone())
         .with_credentials(alice())
         .build()
         .await
@@ -64,6 +68,8 @@ async fn registers_refreshes_queries_unregisters(transport: &str) {
 
     client.shutdown().await;
     registrar.endpoint.shutdown().await;
+    assert!(auditor.seen() >= 10, "{}", auditor.seen());
+    auditor.assert_clean();
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 
 use sipora_testkit::audit::{Auditor, Rule, Sighting};
 use sipora_testkit::{SimNetwork, for_each_seed};
-use sipora_transport::{Destination, Network, Transport, TransportConfig, Transports};
+use sipora_transport::{
+    Destination, Network, TokioNetwork, Transport, TransportConfig, Transports,
+};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -458,4 +460,28 @@ fn a_scenario_that_breaks_a_rule_fails() {
     let objection = run(&bad).unwrap_err();
     let objection = objection.downcast_ref::<String>().unwrap();
     assert!(objection.contains("MaxForwards"), "{objection}");
+}
+
+#[tokio::test]
+async fn real_traffic_that_breaks_a_rule_is_objected_to() {
+    let auditor = Arc::new(Auditor::new());
+    let (transports, _inbound) = Transports::with_observer(
+        Arc::new(TokioNetwork::new()),
+        TransportConfig::default(),
+        auditor.clone(),
+    );
+    let mut sockets = transports
+        .bind_udp("127.0.0.1:0".parse().unwrap(), 1)
+        .unwrap();
+    let destination = Destination::udp(sockets[0].local_addr());
+    let flow = transports.open(&destination).await.unwrap();
+    let wrong = options()
+        .replace("Max-Forwards: 70\n", "")
+        .replace('\n', "\r\n");
+    transports.try_send(&flow, wrong.into()).unwrap();
+    sockets[0].recv().await;
+    assert_eq!(auditor.seen(), 1, "what comes was seen when it left");
+    let violations = auditor.violations();
+    assert_eq!(violations[0].rule, Rule::MaxForwards, "{violations:?}");
+    assert_eq!(violations[0].source, sockets[0].local_addr());
 }

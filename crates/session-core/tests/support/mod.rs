@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use sipora_auth::{Authenticator, AuthenticatorConfig, Challenger, Secret, Verdict};
 use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_session_core::{Credentials, IdSource, SessionManagerBuilder};
+use sipora_testkit::audit::Auditor;
 use sipora_transaction_core::{Claim, Context, Endpoint, Event, IncomingRequest, User};
 use sipora_transport::{FlowId, Network, Transport};
 
@@ -110,10 +111,22 @@ pub async fn server(
     address: &str,
     script: impl FnMut(&Request, Now) -> Replies + Send + 'static,
 ) -> Server {
+    let auditor = Arc::new(Auditor::new());
+    audited_server(network, address, script, auditor).await
+}
+
+/// As [`server`], with an auditor that watches what it sends.
+pub async fn audited_server(
+    network: Arc<dyn Network>,
+    address: &str,
+    script: impl FnMut(&Request, Now) -> Replies + Send + 'static,
+    auditor: Arc<Auditor>,
+) -> Server {
     let seen = Seen::default();
     let address: SocketAddr = address.parse().unwrap();
     let mut builder = Endpoint::builder()
         .network(network)
+        .observer(auditor)
         .ids(IdSource::from_number(7))
         .listen(Transport::Udp, address)
         .listen(Transport::Tcp, address);

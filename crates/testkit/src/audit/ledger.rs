@@ -12,6 +12,7 @@ pub(super) struct Ledger {
     pub(super) excused: HashSet<IpAddr>,
     pub(super) waived: HashSet<Rule>,
     pub(super) violations: Vec<Violation>,
+    pub(super) seen: u64,
     records: HashMap<Key, Record>,
     /// What a host used a branch for first. Two hosts of a test may have the same seed, and so the same branches.
     branches: HashMap<(String, IpAddr), Key>,

@@ -1,8 +1,8 @@
 //! Watches messages for what RFC 3261 forbids, however a test came to send them.
 //!
 //! Every [`SimNetwork`](crate::SimNetwork) has an [`Auditor`] that sees all its packets, and
-//! [`for_each_seed`](crate::for_each_seed) fails a scenario that broke a rule. An endpoint's observer can show real traffic to
-//! another.
+//! [`for_each_seed`](crate::for_each_seed) fails a scenario that broke a rule. As an observer it sees what endpoints
+//! on real sockets send, over every transport.
 
 mod answers;
 mod ledger;
@@ -11,11 +11,11 @@ mod requests;
 use crate::Packet;
 use ledger::{Ledger, Record};
 use sipora_message::{Limits, Message};
-use sipora_transport::Transport;
+use sipora_transport::{Direction, MessageObserver, Observed, Transport};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Names what is watched over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,6 +105,26 @@ impl<'a> From<&'a Packet> for Sighting<'a> {
 #[derive(Debug, Default)]
 pub struct Auditor {
     ledger: Mutex<Ledger>,
+    began: OnceLock<Instant>,
+}
+
+/// Watches real traffic: what each endpoint that it observes sends, before any of it can arrive. Give the same auditor to
+/// all of them, and it sees every message once.
+impl MessageObserver for Auditor {
+    fn on_message(&self, message: &Observed<'_>) {
+        if message.direction == Direction::In {
+            return;
+        }
+        let now = message.now.instant;
+        let began = *self.began.get_or_init(|| now);
+        self.see(Sighting {
+            at: now.saturating_duration_since(began),
+            transport: message.flow.transport,
+            source: message.local,
+            destination: message.flow.remote,
+            bytes: message.bytes,
+        });
+    }
 }
 
 impl Auditor {
@@ -119,6 +139,7 @@ impl Auditor {
         if ledger.is_off || sighting.bytes.iter().all(|byte| b"\r\n".contains(byte)) {
             return;
         }
+        ledger.seen += 1;
         let message = match Message::parse(sighting.bytes.to_vec(), &Limits::default()) {
             Ok(message) => message,
             Err(error) => return ledger.object(&sighting, Rule::Readable, error.to_string()),
@@ -146,6 +167,11 @@ impl Auditor {
     /// Looks away from everything.
     pub fn turn_off(&self) {
         self.ledger().is_off = true;
+    }
+
+    /// Returns how many messages were looked at.
+    pub fn seen(&self) -> u64 {
+        self.ledger().seen
     }
 
     /// Returns what was found, the first thousand.

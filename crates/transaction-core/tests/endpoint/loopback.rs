@@ -1,7 +1,8 @@
 //! Real sockets of the loopback interface.
 
-use crate::stage::{Client, Order, Server, Watch, final_of, request, request_with, send};
+use crate::stage::{Client, Order, Server, final_of, request, request_with, send};
 use sipora_message::{Limits, Message, Method};
+use sipora_testkit::audit::Auditor;
 use sipora_transaction_core::{
     Endpoint, EndpointConfig, EndpointError, Event, RequestError, Target,
 };
@@ -16,7 +17,7 @@ fn any_port() -> SocketAddr {
 }
 
 async fn server(
-    watch: &Arc<Watch>,
+    watch: &Arc<Auditor>,
     methods: &[Method],
     invite: Option<u16>,
 ) -> (Endpoint, SocketAddr) {
@@ -43,7 +44,7 @@ fn shards(shards: usize) -> EndpointConfig {
     }
 }
 
-async fn client(watch: &Arc<Watch>) -> (Endpoint, sipora_transaction_core::UserHandle<Order>) {
+async fn client(watch: &Arc<Auditor>) -> (Endpoint, sipora_transaction_core::UserHandle<Order>) {
     let mut builder = Endpoint::builder()
         .observer(Arc::clone(watch) as _)
         .listen(Transport::Udp, any_port());
@@ -53,7 +54,7 @@ async fn client(watch: &Arc<Watch>) -> (Endpoint, sipora_transaction_core::UserH
 
 #[tokio::test]
 async fn requests_are_answered_over_udp_and_tcp() {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Auditor::new());
     let (one, address) = server(&watch, &[Method::Options, Method::Message], None).await;
     let (other, client) = client(&watch).await;
     for (target, transport) in [(Target::udp(address), "UDP"), (Target::tcp(address), "TCP")] {
@@ -82,12 +83,12 @@ async fn requests_are_answered_over_udp_and_tcp() {
     );
     one.shutdown().await;
     other.shutdown().await;
-    watch.0.assert_clean();
+    watch.assert_clean();
 }
 
 #[tokio::test]
 async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Auditor::new());
     let (_one, address) = server(&watch, &[Method::Invite], Some(603)).await;
     let (_two, ringing) = server(&watch, &[Method::Invite], None).await;
     let (_other, client) = client(&watch).await;
@@ -104,12 +105,12 @@ async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
         client.send(Order::Cancel(id)).await.unwrap();
         assert_eq!(final_of(&mut events).await.status().as_u16(), 487);
     }
-    watch.0.assert_clean();
+    watch.assert_clean();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_on_several_threads_serve_each_other() {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Auditor::new());
     let (one, address) = server(&watch, &[Method::Options, Method::Invite], Some(486)).await;
     let mut builder = Endpoint::builder()
         .observer(Arc::clone(&watch) as _)
@@ -134,7 +135,7 @@ async fn shards_on_several_threads_serve_each_other() {
     let (server, client) = (one.handle(), other.handle());
     one.shutdown().await;
     other.shutdown().await;
-    watch.0.assert_clean();
+    watch.assert_clean();
     // Of 800 requests from one socket and one connection, three quarters belong to another shard than the one that got them.
     assert!(server.metrics().passed_on > 100, "{:?}", server.metrics());
     assert!(client.metrics().passed_on > 100, "{:?}", client.metrics());
@@ -170,7 +171,7 @@ async fn a_closed_udp_port_fails_the_requests_of_every_shard_at_once() {
 
 #[tokio::test]
 async fn a_closed_udp_port_is_a_transport_failure_and_a_closed_tcp_port_too() {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Auditor::new());
     // The ports are held, so that nobody else comes to listen there: a socket that belongs to another peer takes no
     // datagram of ours, and one that does not listen no connection.
     let held_udp = UdpSocket::bind(any_port()).await.unwrap();
@@ -198,12 +199,12 @@ async fn a_closed_udp_port_is_a_transport_failure_and_a_closed_tcp_port_too() {
             "{event:?}"
         );
     }
-    watch.0.assert_clean();
+    watch.assert_clean();
 }
 
 #[tokio::test]
 async fn an_occupied_port_is_an_error() {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Auditor::new());
     let (_one, address) = server(&watch, &[], None).await;
     for transport in [Transport::Udp, Transport::Tcp] {
         let error = Endpoint::builder()
@@ -213,13 +214,13 @@ async fn an_occupied_port_is_an_error() {
             .unwrap_err();
         assert!(matches!(error, EndpointError::Bind(error) if error.is_in_use()));
     }
-    watch.0.assert_clean();
+    watch.assert_clean();
 }
 
 /// Frames of a stream: a bad request is answered, and the connection goes on.
 #[tokio::test]
 async fn a_malformed_request_on_a_stream_gets_400_and_the_next_one_its_answer() {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Auditor::new());
     let (_one, address) = server(&watch, &[Method::Options], None).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let options = |cseq: &str, branch: &str| {
@@ -256,7 +257,7 @@ async fn a_malformed_request_on_a_stream_gets_400_and_the_next_one_its_answer() 
 /// A thousand REGISTERs from one socket: each is answered, in bursts larger than a batch.
 #[tokio::test]
 async fn bursts_of_datagrams_are_all_answered() {
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Auditor::new());
     let (one, address) = server(&watch, &[Method::Register], None).await;
     let socket = UdpSocket::bind(any_port()).await.unwrap();
     let local = socket.local_addr().unwrap();

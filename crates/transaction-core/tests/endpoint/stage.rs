@@ -2,7 +2,6 @@
 
 use sipora_message::{Limits, Message, Method, Request, Response, StatusCode, Uri};
 use sipora_testkit::SimNetwork;
-use sipora_testkit::audit::{Auditor, Sighting};
 use sipora_transaction_core::{
     Claim, Context, Direction, Endpoint, EndpointBuilder, EndpointConfig, Event, IdSource,
     IncomingRequest, MessageObserver, Observed, RequestId, RequestOptions, SendError,
@@ -272,22 +271,4 @@ impl MessageObserver for Outbox {
 
 pub async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-}
-
-/// Shows an auditor what endpoints on real sockets send.
-#[derive(Default)]
-pub struct Watch(pub Auditor);
-
-impl MessageObserver for Watch {
-    fn on_message(&self, message: &Observed<'_>) {
-        if message.direction == Direction::Out {
-            self.0.see(Sighting {
-                at: Duration::ZERO,
-                transport: message.flow.transport,
-                source: message.local,
-                destination: message.flow.remote,
-                bytes: message.bytes,
-            });
-        }
-    }
 }
