@@ -8,6 +8,7 @@
 mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,9 @@ use async_trait::async_trait;
 use clap::{Parser, ValueEnum};
 use sipora_session_core::message::{HeaderName, Method, Request, StatusCode, Uri};
 use sipora_session_core::{
-    Answer as Reply, Basic, Credentials, Error, Incoming, RegistrationHandle, RegistrationState,
-    SessionCoordinator, SessionHandler, SessionManagerBuilder, SipClient, SubscriptionHandle,
+    Answer as Reply, Basic, Credentials, Error, Incoming, Pem, RegistrationHandle,
+    RegistrationState, Roots, SessionCoordinator, SessionHandler, SessionManagerBuilder, SipClient,
+    SubscriptionHandle, TlsConfig, TlsProvider,
 };
 use tokio::sync::mpsc;
 use wire::What::{self, Answer, Request as Sent};
@@ -30,6 +32,10 @@ struct Arguments {
     #[arg(long, default_value = "udp")]
     transport: Transport,
 
+    /// Root to believe the server by, for tls and wss
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
+
     /// Where the server listens
     #[arg(value_name = "HOST:PORT")]
     server: SocketAddr,
@@ -39,6 +45,9 @@ struct Arguments {
 enum Transport {
     Udp,
     Tcp,
+    Tls,
+    Ws,
+    Wss,
 }
 
 #[tokio::main]
@@ -57,13 +66,17 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     let server = match arguments.transport {
         Transport::Udp => format!("sip:{}", arguments.server),
         Transport::Tcp => format!("sip:{};transport=tcp", arguments.server),
+        Transport::Tls => format!("sip:{};transport=tls", arguments.server),
+        Transport::Ws => format!("sip:{};transport=ws", arguments.server),
+        Transport::Wss => format!("sip:{};transport=wss", arguments.server),
     };
     let alice = format!("sip:alice@{}", arguments.server.ip());
     let wire = Wire::new();
+    let start = |identity, credentials| start(&wire, arguments, identity, credentials);
 
     // A client without credentials, and one with.
-    let stranger = start(&wire, &alice, None).await?;
-    let client = start(&wire, &alice, Some(Credentials::new("alice", "wonderland"))).await?;
+    let stranger = start(&alice, None).await?;
+    let client = start(&alice, Some(Credentials::new("alice", "wonderland"))).await?;
     let contact = client.contact_uri("alice", &server).await.map_err(told)?;
 
     let step = wire.step("OPTIONS: is the server there?");
@@ -99,7 +112,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
 
     let step = wire.step("SUBSCRIBE: bob watches alice, who is not registered");
     let bob = format!("sip:bob@{}", arguments.server.ip());
-    let watcher = start(&wire, &bob, Some(Credentials::new("bob", "builder"))).await?;
+    let watcher = start(&bob, Some(Credentials::new("bob", "builder"))).await?;
     // The port and the transport of the server lead there; the address is hers all the same.
     let watched = server.replacen("sip:", "sip:alice@", 1);
     let subscription = watcher.subscribe(&watched, "presence", 600).await;
@@ -177,7 +190,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
 
     let step = wire.step("MESSAGE to bob, who has registered: the server carries it, he answers");
     let (reader, mut read) = Reader::new();
-    let phone = bobs_phone(&bob, reader).await?;
+    let phone = bobs_phone(arguments, &bob, reader).await?;
     let bobs_contact = phone.contact_uri("bob", &server).await.map_err(told)?;
     let bobs_registration = phone
         .register(&server, &bob, &bobs_contact, 60)
@@ -277,14 +290,14 @@ impl SessionHandler for Reader {
 }
 
 /// Starts bob's phone, whose messages are not shown.
-async fn bobs_phone(identity: &str, reader: Reader) -> Result<Arc<SessionCoordinator>, String> {
-    SessionManagerBuilder::new()
-        .with_bind_address(Ipv4Addr::LOCALHOST.into())
-        .with_identity(identity)
-        .with_request_timeout(PATIENCE)
+async fn bobs_phone(
+    arguments: &Arguments,
+    identity: &str,
+    reader: Reader,
+) -> Result<Arc<SessionCoordinator>, String> {
+    builder(arguments, identity)?
         .with_credentials(Credentials::new("bob", "builder"))
         .with_handler(Arc::new(reader))
-        .enable_sip_client()
         .build()
         .await
         .map_err(told)
@@ -293,19 +306,30 @@ async fn bobs_phone(identity: &str, reader: Reader) -> Result<Arc<SessionCoordin
 /// Starts a client on a free port of the loopback interface.
 async fn start(
     wire: &Arc<Wire>,
+    arguments: &Arguments,
     identity: &str,
     credentials: Option<Credentials>,
 ) -> Result<Arc<SessionCoordinator>, String> {
-    let mut builder = SessionManagerBuilder::new()
-        .with_bind_address(Ipv4Addr::LOCALHOST.into())
-        .with_identity(identity)
-        .with_request_timeout(PATIENCE)
-        .with_observer(wire.clone())
-        .enable_sip_client();
+    let mut builder = builder(arguments, identity)?.with_observer(wire.clone());
     if let Some(credentials) = credentials {
         builder = builder.with_credentials(credentials);
     }
     builder.build().await.map_err(told)
+}
+
+/// What all clients have in common.
+fn builder(arguments: &Arguments, identity: &str) -> Result<SessionManagerBuilder, String> {
+    let builder = SessionManagerBuilder::new()
+        .with_bind_address(Ipv4Addr::LOCALHOST.into())
+        .with_identity(identity)
+        .with_request_timeout(PATIENCE)
+        .enable_sip_client();
+    let Some(root) = &arguments.root else {
+        return Ok(builder);
+    };
+    let roots = Roots::Given(vec![Pem::file(root)]);
+    let tls = TlsConfig::new(TlsProvider::Ring).roots(roots).build();
+    Ok(builder.with_tls(tls.map_err(|error| error.to_string())?))
 }
 
 /// Waits until the registration was refreshed, which must happen before the binding expires.

@@ -5,9 +5,9 @@ set -u
 
 usage() {
     cat <<'END'
-Usage: run_demo.sh [--transport udp|tcp] [--keep]
+Usage: run_demo.sh [--transport udp|tcp|tls|ws|wss] [--keep]
 
-  --transport udp|tcp   what the client uses (default: udp)
+  --transport NAME      what the client uses: udp (the default), tcp, tls, ws (WebSocket), wss
   --keep                leave the server up afterwards, on every address of this machine,
                         and tell how to point a phone at it
 END
@@ -23,7 +23,7 @@ keep=no
 while [ $# -gt 0 ]; do
     case $1 in
     --transport)
-        [ $# -ge 2 ] || die "--transport needs a value: udp or tcp"
+        [ $# -ge 2 ] || die "--transport needs a value: udp, tcp, tls, ws or wss"
         transport=$2
         shift
         ;;
@@ -38,8 +38,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 case $transport in
-udp | tcp) ;;
-*) die "--transport is udp or tcp, not '$transport'" ;;
+udp | tcp | tls | ws | wss) ;;
+*) die "--transport is udp, tcp, tls, ws or wss, not '$transport'" ;;
 esac
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || die "cannot find the folder of this script"
@@ -78,7 +78,7 @@ trap 'exit 143' TERM
 
 address=127.0.0.1
 [ $keep = no ] || address=0.0.0.0
-"$server_program" --address $address \
+"$server_program" --address $address --root "$logs/root.pem" \
     </dev/null >"$logs/server.out" 2>"$logs/server.log" &
 server=$!
 
@@ -98,7 +98,11 @@ fi
 mkfifo "$logs/client.pipe" || die "cannot make a pipe in $logs"
 tee "$logs/client.log" <"$logs/client.pipe" &
 copier=$!
-"$client_program" --transport "$transport" "127.0.0.1:$port" </dev/null >"$logs/client.pipe" 2>&1 &
+trust=()
+case $transport in
+tls | wss) trust=(--root "$logs/root.pem") ;;
+esac
+"$client_program" --transport "$transport" ${trust[@]+"${trust[@]}"} "127.0.0.1:$port" </dev/null >"$logs/client.pipe" 2>&1 &
 client=$!
 wait "$client"
 status=$?

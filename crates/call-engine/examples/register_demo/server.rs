@@ -4,8 +4,11 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod certificate;
+
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,13 +20,17 @@ use tokio::signal::unix::{SignalKind, signal};
 /// A server with two users: alice, whose password is wonderland, and bob, whose password is builder.
 #[derive(Parser)]
 struct Arguments {
-    /// Address to listen at, over UDP and TCP
+    /// Address to listen at, over UDP, TCP, TLS, and WebSocket plain and secure
     #[arg(long, default_value_t = IpAddr::from(Ipv4Addr::LOCALHOST))]
     address: IpAddr,
 
-    /// Port to listen at; 0 takes free ones
+    /// Port to listen at over UDP and TCP, and the three above it for TLS, ws and wss; 0 takes free ones
     #[arg(long, default_value_t = 0)]
     port: u16,
+
+    /// File to write the root to that clients have to believe, over TLS and wss
+    #[arg(long, value_name = "FILE")]
+    root: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -34,10 +41,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         signal(SignalKind::interrupt())?,
     );
 
-    let address = SocketAddr::new(arguments.address, arguments.port).to_string();
+    let mut names = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
+    names.extend(address_in_the_network());
+    let tls = certificate::make(&names, arguments.root.as_deref())?;
+    let address = |above: u16| {
+        let port = match arguments.port {
+            0 => 0,
+            port => port.saturating_add(above),
+        };
+        SocketAddr::new(arguments.address, port).to_string()
+    };
     let config = CallCenterConfig::new()
-        .with_udp_listener(&address)
-        .with_tcp_listener(&address)
+        .with_udp_listener(address(0))
+        .with_tcp_listener(address(0))
+        .with_tls_listener(address(1))
+        .with_ws_listener(address(2))
+        .with_wss_listener(address(3))
+        .with_tls(tls)
         .with_user("alice", "wonderland")
         .with_user("bob", "builder")
         .with_expires(3600, SHORTEST, 7200)
