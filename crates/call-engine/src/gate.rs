@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use sipora_auth::{Authenticator, Challenger, Reason, Secret, Verdict};
+use sipora_auth::{Authenticator, Challenger, Claims, Reason, Secret, Verdict};
 use sipora_message::{Request, StatusCode};
 use sipora_transaction_core::{Context, IncomingRequest};
 
@@ -29,8 +29,11 @@ pub(crate) enum Access {
     },
 }
 
-/// The usernames that a request claims, each with its secret if there is such a user.
-pub(crate) type Secrets = Vec<(String, Option<Secret>)>;
+/// What a request claims, and the secret of each username that it claims, if there is such a user.
+pub(crate) struct Secrets {
+    claims: Box<Claims>,
+    users: Vec<(String, Option<Secret>)>,
+}
 
 /// Asks for credentials and judges them, for one part of the server.
 pub(crate) struct Gate {
@@ -86,8 +89,8 @@ impl Gate {
         let Access::Digest { users, .. } = &self.shared.access else {
             return None;
         };
-        let claimed = self.authenticator()?.ask_in(realm).usernames(request);
-        Some(secrets_of(users.as_ref(), claimed, realm))
+        let claims = self.authenticator()?.ask_in(realm).claims(request);
+        Some(secrets_of(users.as_ref(), Box::new(claims), realm))
     }
 
     /// Judges the credentials of a request, and gives the user of the realm who sent it. A challenge that is due is sent.
@@ -104,20 +107,24 @@ impl Gate {
         let secrets =
             secrets.map_err(|error| Stopped::Failed(shared.answers.store_failed(&error)))?;
         let lookup = |_: &str, username: &str| {
-            let known = secrets.iter().find(|(claimed, _)| claimed == username);
+            let known = secrets
+                .users
+                .iter()
+                .find(|(claimed, _)| claimed == username);
             known.and_then(|(_, secret)| secret.clone())
         };
         let now = context.now();
-        let verdict =
-            authenticator
-                .ask_in(realm)
-                .verify(now.wall, &incoming.request, &lookup, |uri| {
-                    shared.domains.leads_here(uri, now.instant)
-                });
+        let verdict = authenticator.ask_in(realm).verify_claims(
+            now.wall,
+            &incoming.request,
+            &secrets.claims,
+            &lookup,
+            |uri| shared.domains.leads_here(uri, now.instant),
+        );
         match verdict {
             Verdict::Accepted(identity) => Ok(user_of(&identity.username, realm).into()),
             Verdict::Challenge { stale, reason, .. } => {
-                let claimed = secrets.first().map_or("", |(username, _)| username);
+                let claimed = secrets.users.first().map_or("", |(username, _)| username);
                 self.count(context, incoming, realm, claimed, reason);
                 self.challenge(context, incoming, realm, stale);
                 Err(Stopped::Challenged)
@@ -192,10 +199,10 @@ impl Gate {
 
 fn secrets_of(
     users: &dyn UserStore,
-    claimed: Vec<String>,
+    claims: Box<Claims>,
     domain: &str,
 ) -> Answer<Result<Secrets, StoreError>> {
-    let asked = claimed.into_iter().map(|username| {
+    let asked = claims.usernames().into_iter().map(|username| {
         let answer = users.secret(user_of(&username, domain), domain);
         (username, answer)
     });
@@ -208,14 +215,15 @@ fn secrets_of(
                 Answer::Now(secret) => Some(secret.map(|secret| (username, secret))),
                 Answer::Later(_) => None,
             });
-        return Answer::Now(secrets.collect());
+        let users: Result<Vec<_>, StoreError> = secrets.collect();
+        return Answer::Now(users.map(|users| Secrets { claims, users }));
     }
     Answer::later(async move {
-        let mut secrets = Secrets::new();
+        let mut users = Vec::new();
         for (username, answer) in asked {
-            secrets.push((username, answer.wait().await?));
+            users.push((username, answer.wait().await?));
         }
-        Ok(secrets)
+        Ok(Secrets { claims, users })
     })
 }
 

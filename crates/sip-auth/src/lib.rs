@@ -91,7 +91,7 @@ pub use config::AuthenticatorConfig;
 pub use credentials::Credentials;
 pub use error::AuthError;
 pub use secret::{Secret, SecretStore};
-pub use server::{Ask, Authenticator, Identity, Metrics, Reason, Verdict};
+pub use server::{Ask, Authenticator, Claims, Identity, Metrics, Reason, Verdict};
 
 /// Compiles the program of the README.
 #[cfg(doctest)]

@@ -1,5 +1,7 @@
 //! Nonces that carry their own proof, so that no server has to remember them.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -11,6 +13,8 @@ use crate::calculation::hex_pair;
 #[derive(Clone)]
 pub(crate) struct Nonces {
     keyed: Hmac<Sha256>,
+    /// Begun with a secret. It only tells requests apart, which needs no cryptography.
+    salting: DefaultHasher,
 }
 
 /// What a nonce turned out to be.
@@ -34,21 +38,24 @@ impl Nonces {
         for (place, byte) in block.iter_mut().zip(key) {
             *place = *byte;
         }
-        Nonces {
-            keyed: Hmac::new(&block.into()),
-        }
+        let keyed: Hmac<Sha256> = Hmac::new(&block.into());
+        // A secret of its own, so that nothing which it lets out says anything of the key.
+        let mut secret = keyed.clone();
+        secret.update(b"salt");
+        let mut salting = DefaultHasher::new();
+        salting.write(&secret.finalize().into_bytes());
+        Nonces { keyed, salting }
     }
 
     /// Makes the nonce of one challenge. `context` is whatever tells this request from others that come in the same
     /// millisecond: its Via, Call-ID and CSeq. So nonces differ without randomness, and a retransmission costs no state.
     pub(crate) fn issue(&self, issued: u64, realm: &str, context: &[&[u8]]) -> String {
-        let mut salting = self.keyed.clone();
-        salting.update(b"salt");
+        let mut salting = self.salting.clone();
         for part in context {
-            salting.update(&length(part));
-            salting.update(part);
+            salting.write_usize(part.len());
+            salting.write(part);
         }
-        let salt = salting.finalize().into_bytes();
+        let salt = salting.finish().to_be_bytes();
         let mut plain = [0u8; PLAIN];
         let time = issued.min(LATEST).to_be_bytes();
         let source = time.iter().skip(2).chain(salt.iter());
@@ -56,11 +63,12 @@ impl Nonces {
             *place = *byte;
         }
         let proof = self.proof(&plain, realm).finalize().into_bytes();
-        let mut text = String::with_capacity(TOTAL * 2);
-        for byte in plain.iter().chain(proof.iter().take(PROOF)) {
-            text.extend(hex_pair(*byte).map(char::from));
+        let mut digits = [0u8; TOTAL * 2];
+        let bytes = plain.iter().chain(proof.iter().take(PROOF));
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&hex_pair(*byte));
         }
-        text
+        String::from_utf8(digits.to_vec()).unwrap_or_default()
     }
 
     /// Tells whether `nonce` was made by [`issue`](Self::issue) for `realm`, in constant time.
@@ -95,10 +103,6 @@ const PLAIN: usize = 12;
 const PROOF: usize = 12;
 const TOTAL: usize = PLAIN + PROOF;
 const LATEST: u64 = (1 << 48) - 1;
-
-fn length(part: &[u8]) -> [u8; 8] {
-    (part.len() as u64).to_be_bytes()
-}
 
 fn fold_byte(number: u64, byte: &u8) -> u64 {
     (number << 8) | u64::from(*byte)

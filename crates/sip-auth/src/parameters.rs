@@ -67,26 +67,33 @@ impl<'f, 'b> Printer<'f, 'b> {
     }
 
     pub(crate) fn quoted(&mut self, name: &str, value: &str) -> fmt::Result {
-        write!(self.f, "{}{name}=\"", self.separator)?;
+        self.begin(name)?;
+        self.f.write_str("=\"")?;
         self.separator = ", ";
-        for character in value.chars() {
-            match character {
-                '"' | '\\' => {
-                    self.f.write_char('\\')?;
-                    self.f.write_char(character)?;
-                }
-                // A quoted-pair must not hold CR, LF (RFC 3261 §25.1); nothing that arrives here has them.
-                '\r' | '\n' | '\0' => {}
-                _ => self.f.write_char(character)?,
+        let is_odd = |c: char| matches!(c, '"' | '\\' | '\r' | '\n' | '\0');
+        for run in value.split_inclusive(is_odd) {
+            let odd = run.chars().next_back().filter(|last| is_odd(*last));
+            let plain = run.len() - odd.map_or(0, char::len_utf8);
+            self.f.write_str(run.get(..plain).unwrap_or_default())?;
+            // A quoted-pair must not hold CR, LF (RFC 3261 §25.1); nothing that arrives here has them.
+            if let Some(odd @ ('"' | '\\')) = odd {
+                self.f.write_char('\\')?;
+                self.f.write_char(odd)?;
             }
         }
         self.f.write_char('"')
     }
 
     pub(crate) fn plain(&mut self, name: &str, value: &str) -> fmt::Result {
-        write!(self.f, "{}{name}={value}", self.separator)?;
+        self.begin(name)?;
+        self.f.write_str("=")?;
         self.separator = ", ";
-        Ok(())
+        self.f.write_str(value)
+    }
+
+    fn begin(&mut self, name: &str) -> fmt::Result {
+        self.f.write_str(self.separator)?;
+        self.f.write_str(name)
     }
 }
 

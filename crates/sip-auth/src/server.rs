@@ -148,6 +148,18 @@ impl<'a> Ask<'a> {
         secrets: &(impl SecretStore + ?Sized),
         serves: impl Fn(&UriRef<'_>) -> bool,
     ) -> Verdict {
+        self.verify_claims(now, request, &self.claims(request), secrets, serves)
+    }
+
+    /// The same for credentials that were read already with [`claims`](Self::claims), of this request and in this realm.
+    pub fn verify_claims(
+        &self,
+        now: SystemTime,
+        request: &Request,
+        claims: &Claims,
+        secrets: &(impl SecretStore + ?Sized),
+        serves: impl Fn(&UriRef<'_>) -> bool,
+    ) -> Verdict {
         let covered = Covered {
             method: request.method().as_str(),
             uri: request.uri_text(),
@@ -163,10 +175,9 @@ impl<'a> Ask<'a> {
             let requested = request.uri();
             requested.is_ok_and(|requested| requested.equivalent(uri)) || serves(&uri)
         };
-        let (answers, malformed) = self.answers_in_this_realm(request);
         let mut verdict = None;
-        for answer in answers {
-            let next = self.judge(milliseconds(now), &answer, covered, secrets, &is_ours);
+        for answer in &claims.answers {
+            let next = self.judge(milliseconds(now), answer, covered, secrets, &is_ours);
             if let Verdict::Accepted(_) = next {
                 return next;
             }
@@ -179,9 +190,11 @@ impl<'a> Ask<'a> {
                 verdict = Some(next);
             }
         }
-        match (verdict, malformed) {
+        match (verdict, &claims.malformed) {
             (Some(verdict), _) => verdict,
-            (None, Some(error)) => Verdict::Malformed { error },
+            (None, Some(error)) => Verdict::Malformed {
+                error: error.clone(),
+            },
             (None, None) => Verdict::challenge(Reason::NoCredentials, None),
         }
     }
@@ -190,8 +203,26 @@ impl<'a> Ask<'a> {
     ///
     /// For a store that has to wait: find their secrets first, then give them to [`verify`](Self::verify).
     pub fn usernames(&self, request: &Request) -> Vec<String> {
-        let (answers, _) = self.answers_in_this_realm(request);
-        without_repetition(answers.into_iter().map(|answer| answer.username))
+        self.claims(request).usernames()
+    }
+
+    /// Reads the credentials for this realm, unverified: to find the secrets of their users and then to
+    /// [`verify_claims`](Self::verify_claims).
+    ///
+    /// RFC 3261 §22.3: values for other realms are not ours to consume, nor to complain about.
+    pub fn claims(&self, request: &Request) -> Claims {
+        let name = self.authenticator.config.challenger.credentials_header();
+        let mut answers = Vec::new();
+        let mut malformed = None;
+        for value in request.headers().credentials(&name) {
+            let answer = value.map_err(AuthError::from).and_then(|v| self.read(v));
+            match answer {
+                Ok(Some(_)) if answers.len() >= MAX_ANSWERS => {}
+                Ok(answer) => answers.extend(answer),
+                Err(error) => malformed = malformed.or(Some(error)),
+            }
+        }
+        Claims { answers, malformed }
     }
 
     fn challenges(&self, now: u64, context: &[&[u8]], stale: bool) -> Vec<Challenge> {
@@ -216,24 +247,6 @@ impl<'a> Ask<'a> {
             Some(list) if !list.is_empty() => list,
             _ => &self.authenticator.config.algorithms,
         }
-    }
-
-    /// Reads the credentials for this realm, and tells what was wrong with those that cannot be read.
-    ///
-    /// RFC 3261 §22.3: values for other realms are not ours to consume, nor to complain about.
-    fn answers_in_this_realm(&self, request: &Request) -> (Vec<DigestResponse>, Option<AuthError>) {
-        let name = self.authenticator.config.challenger.credentials_header();
-        let mut answers = Vec::new();
-        let mut malformed = None;
-        for value in request.headers().credentials(&name) {
-            let answer = value.map_err(AuthError::from).and_then(|v| self.read(v));
-            match answer {
-                Ok(Some(_)) if answers.len() >= MAX_ANSWERS => {}
-                Ok(answer) => answers.extend(answer),
-                Err(error) => malformed = malformed.or(Some(error)),
-            }
-        }
-        (answers, malformed)
     }
 
     /// Reads one set of credentials; `None` where it is not for us.
@@ -353,6 +366,22 @@ impl<'a> Ask<'a> {
             Use::Again => Some(Reason::NonceReused),
             Use::Forgotten => Some(Reason::NonceExpired),
         }
+    }
+}
+
+/// What a request says of who sent it, read but not verified, for one realm.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    answers: Vec<DigestResponse>,
+    /// What is wrong with credentials that cannot be read.
+    malformed: Option<AuthError>,
+}
+
+impl Claims {
+    /// Lists the users whom the credentials claim to come from; none where a challenge is due.
+    pub fn usernames(&self) -> Vec<String> {
+        let names = self.answers.iter().map(|answer| answer.username.clone());
+        without_repetition(names)
     }
 }
 
