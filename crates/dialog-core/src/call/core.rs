@@ -11,7 +11,7 @@ use sipora_transport::Flow;
 use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
 use super::server::{Due, InviteServer};
-use super::session::Session;
+use super::session::{Session, SessionState};
 use super::{CallConfig, CallMetrics};
 use crate::{Authorizer, Body};
 
@@ -215,6 +215,7 @@ impl Calls {
         if call.is_over() {
             return self.remove(key);
         }
+        call.trim();
         let next = call.deadline();
         if next != call.alarm {
             if let Some(old) = call.alarm.take() {
@@ -291,6 +292,11 @@ impl Call {
             .find(|session| session.is_confirmed())
     }
 
+    pub(super) fn has_early(&self) -> bool {
+        let mut sessions = self.sessions.iter();
+        sessions.any(|session| session.state == SessionState::Early)
+    }
+
     /// The peer's INVITE that has no final answer.
     pub(super) fn pending_server(&mut self) -> Option<&mut InviteServer> {
         self.servers.iter_mut().find(|server| server.is_pending())
@@ -306,6 +312,27 @@ impl Call {
         match self.flow {
             Some(flow) => (Target::Flow(flow), Some(next_hop.clone())),
             None => (Target::Uri(next_hop.clone()), None),
+        }
+    }
+
+    pub(super) fn add_session(&mut self, session: Session) {
+        // Most calls have one; four, which a vector begins with, are most of what a call holds.
+        self.sessions.reserve_exact(1);
+        self.sessions.push(session);
+    }
+
+    pub(super) fn add_server(&mut self, server: InviteServer) {
+        self.servers.reserve_exact(1);
+        self.servers.push(server);
+    }
+
+    /// A call that is up holds no more than it needs: it is so for most of its life.
+    fn trim(&mut self) {
+        if self.servers.is_empty() && self.servers.capacity() > 0 {
+            self.servers = Vec::new();
+        }
+        if self.sessions.len() == 1 && self.sessions.capacity() > 1 {
+            self.sessions.shrink_to_fit();
         }
     }
 

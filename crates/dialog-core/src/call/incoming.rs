@@ -51,7 +51,7 @@ impl Calls {
         let comes_directly =
             headers.vias().count() == 1 && !headers.contains(&HeaderName::RecordRoute);
         call.flow = Some(incoming.flow).filter(|flow| flow.transport.is_stream() && comes_directly);
-        call.servers.push(InviteServer {
+        call.add_server(InviteServer {
             transaction: incoming.transaction,
             cseq: headers.cseq().map_or(0, |cseq| cseq.number),
             request: Some(Box::new(request.clone())),
@@ -59,7 +59,7 @@ impl Calls {
             has_offer,
             state: pending(now, self.config.max_ringing),
         });
-        call.sessions.push(Session::new(dialog, offer));
+        call.add_session(Session::new(dialog, offer));
         self.insert(key, call);
         self.pending.insert(incoming.transaction, key);
         self.outputs
@@ -96,7 +96,7 @@ impl Calls {
         if let (true, Some(session)) = (has_offer, call.confirmed()) {
             session.offer.offer_received();
         }
-        call.servers.push(InviteServer {
+        call.add_server(InviteServer {
             transaction: incoming.transaction,
             cseq: request.headers().cseq().map_or(0, |cseq| cseq.number),
             request: Some(Box::new(request.clone())),

@@ -288,7 +288,22 @@ impl Calls {
 
     /// Takes the news that no 2xx will come any more for an INVITE that was accepted.
     pub(crate) fn handle_ended(&mut self, exchange: ExchangeKey) {
+        let Some(Exchange::Invite(client)) = self.exchanges.get(&exchange) else {
+            return;
+        };
+        let key = client.call;
         self.forget(exchange);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        // What was accepted was ended at once, and no other fork has accepted.
+        if call.client == Some(exchange) && call.confirmed().is_none() {
+            call.client = None;
+            call.sessions
+                .retain(|session| session.state == SessionState::Mortal);
+            call.end.get_or_insert(CallEnd::HungUp);
+            self.settle(key);
+        }
     }
 
     /// Takes the news that a request of ours got no answer.
@@ -362,7 +377,7 @@ impl Calls {
                 && let Ok(dialog) = Dialog::of_invite(client.cseq, &response, &client.uri)
             {
                 let offer = first_offer(client);
-                call.sessions.push(Session::new(dialog, offer));
+                call.add_session(Session::new(dialog, offer));
             }
             if let Some(session) = call.session(&tag) {
                 session.dialog.refresh_target(headers);
@@ -427,7 +442,7 @@ impl Calls {
         if call.session(tag).is_none() {
             let dialog = made.ok()?;
             let offer = first_offer(client);
-            call.sessions.push(Session::new(dialog, offer));
+            call.add_session(Session::new(dialog, offer));
         }
         let is_taken = call.confirmed().is_some() || call.hangs_up;
         let session = call.session(tag)?;
@@ -479,6 +494,10 @@ impl Calls {
             call.end.get_or_insert(CallEnd::Cancelled);
         } else if call.confirmed().is_some() {
             self.metrics.forks_ended += 1;
+        } else if !call.has_early() {
+            // Its last early dialog was ended with BYE, and was accepted meanwhile.
+            call.client = None;
+            call.end.get_or_insert(CallEnd::HungUp);
         }
         acknowledged
     }

@@ -5,4 +5,8 @@
 
 mod callee;
 mod caller;
+mod flows_3665;
+mod proxy;
+mod races_5407;
+mod rough;
 mod support;

@@ -1,0 +1,167 @@
+//! Calls between two user agents on a network that loses, repeats and overtakes.
+
+use crate::support::*;
+use sipora_dialog_core::{CallEnd, CallEvent};
+use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
+
+async fn two(network: &SimNetwork) -> (Agent, Agent) {
+    network.set_conditions(Conditions::rough());
+    let alice = Agent::new(network, ALICE, 1).await;
+    let bob = Agent::new(network, BOB, 2).await;
+    (alice, bob)
+}
+
+/// Both forget everything, in the time that transactions take.
+async fn quiet(agents: [&Agent; 2]) {
+    pass(120_000).await;
+    for agent in agents {
+        agent.assert_idle();
+    }
+}
+
+#[test]
+fn a_call_is_made_changed_and_ended() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (to, caller_ends) = (network.random(0..=1) == 0, network.random(0..=1) == 0);
+        let answering = async move {
+            let mut call = bob.incoming.next().await.unwrap();
+            call.ring().await.unwrap();
+            pass(network.random(0..=3_000)).await;
+            call.accept(sdp("answer")).await.unwrap();
+            loop {
+                match call.next().await.unwrap() {
+                    CallEvent::Reinvited(_) => {
+                        call.accept(sdp("held")).await.unwrap();
+                        if !caller_ends {
+                            call.hang_up().await.unwrap();
+                        }
+                    }
+                    CallEvent::Ended(end) => break (bob, end),
+                    _ => {}
+                }
+            }
+        };
+        let calling = async {
+            let mut call = alice.calls(BOB).await;
+            call.answered().await.unwrap();
+            let hold = if to { Some(sdp("hold")) } else { None };
+            call.reinvite(hold).await.unwrap();
+            loop {
+                match call.next().await.unwrap() {
+                    CallEvent::ReinviteAccepted(_) => {
+                        if !to {
+                            call.acknowledge(sdp("answer")).await.unwrap();
+                        }
+                        if caller_ends {
+                            call.hang_up().await.unwrap();
+                        }
+                    }
+                    CallEvent::Ended(end) => break end,
+                    _ => {}
+                }
+            }
+        };
+        let ((bob, his), hers) = tokio::join!(answering, calling);
+        let (one, other) = match caller_ends {
+            true => (hers, his),
+            false => (his, hers),
+        };
+        assert!(matches!(one, CallEnd::HungUp), "{one:?}");
+        assert!(matches!(other, CallEnd::PeerHungUp(_)), "{other:?}");
+        quiet([&alice, &bob]).await;
+    });
+}
+
+/// The caller gives up at any time, and the callee accepts at any time: either way both agree, and nothing is left.
+#[test]
+fn whenever_a_call_is_given_up_both_agree_that_it_is_over() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (patience, thought) = (network.random(0..=2_000), network.random(0..=2_000));
+        let hears = network.random(0..=3) > 0;
+        let answering = async move {
+            // A call that was given up before it was sent never comes.
+            let coming = bob.incoming.next();
+            let coming = tokio::time::timeout(std::time::Duration::from_secs(40), coming);
+            if let Ok(Some(mut call)) = coming.await {
+                if hears {
+                    let _ = call.ring().await;
+                }
+                pass(thought).await;
+                let accepted = call.accept(sdp("answer")).await;
+                let end = call.ended().await;
+                match accepted {
+                    // The CANCEL had come, or comes too late; then the BYE ends it.
+                    Ok(()) => assert!(matches!(end, CallEnd::PeerHungUp(_)), "{end:?}"),
+                    Err(_) => assert!(matches!(end, CallEnd::Cancelled), "{end:?}"),
+                }
+            }
+            bob
+        };
+        let calling = async {
+            let mut call = alice.calls(BOB).await;
+            pass(patience).await;
+            call.hang_up().await.unwrap();
+            let end = call.ended().await;
+            assert!(
+                matches!(end, CallEnd::Cancelled | CallEnd::HungUp),
+                "{end:?}"
+            );
+        };
+        let (bob, ()) = tokio::join!(answering, calling);
+        quiet([&alice, &bob]).await;
+    });
+}
+
+/// Both change the session at once, again and again: in the end both have their way (RFC 3261 §14.1).
+#[test]
+fn reinvites_that_meet_are_both_carried_out() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let calling = async {
+            let mut call = alice.calls(BOB).await;
+            call.answered().await.unwrap();
+            call
+        };
+        let answering = async {
+            let mut call = bob.incoming.next().await.unwrap();
+            call.accept(sdp("answer")).await.unwrap();
+            let Some(CallEvent::Acknowledged(_)) = call.next().await else {
+                panic!("no ACK");
+            };
+            call
+        };
+        let (mut hers, mut his) = tokio::join!(calling, answering);
+        let (one, other) = tokio::join!(
+            hers.reinvite(Some(sdp("hers"))),
+            his.reinvite(Some(sdp("his")))
+        );
+        one.unwrap();
+        other.unwrap();
+        async fn carry_on(call: &mut sipora_dialog_core::Call) {
+            let (mut ours, mut theirs) = (false, false);
+            while !(ours && theirs) {
+                match call.next().await.unwrap() {
+                    CallEvent::Reinvited(_) => call.accept(sdp("fine")).await.unwrap(),
+                    CallEvent::Acknowledged(_) => theirs = true,
+                    CallEvent::ReinviteAccepted(_) => ours = true,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        tokio::join!(carry_on(&mut hers), carry_on(&mut his));
+        // Both hang up at once (RFC 5407 §3.2.1).
+        let (one, other) = tokio::join!(hers.hang_up(), his.hang_up());
+        one.unwrap();
+        other.unwrap();
+        let (one, other) = tokio::join!(hers.ended(), his.ended());
+        for end in [one, other] {
+            assert!(
+                matches!(end, CallEnd::HungUp | CallEnd::PeerHungUp(_)),
+                "{end:?}"
+            );
+        }
+        quiet([&alice, &bob]).await;
+    });
+}
