@@ -1,16 +1,19 @@
 //! The connections that registrations live on: how they are kept alive, and the news of their end.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sipora_message::Response;
 use sipora_transaction_core::EndpointHandle;
-use sipora_transport::{Flow, FlowId};
+use sipora_transport::{Flow, FlowId, StunFailure};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
-use crate::registration::now;
+use crate::registration::{Jitter, now};
 
 /// Tells those who live on a flow that it has ended.
 ///
@@ -18,7 +21,44 @@ use crate::registration::now;
 #[derive(Debug, Default)]
 pub(crate) struct Board(Mutex<Entries>);
 
-type Entries = BTreeMap<(FlowId, SocketAddr), watch::Sender<bool>>;
+type Entries = BTreeMap<Key, Entry>;
+type Key = (FlowId, SocketAddr);
+
+/// A flow that somebody watches.
+#[derive(Debug)]
+struct Entry {
+    news: watch::Sender<Option<End>>,
+    /// What keeps a flow of UDP alive.
+    _work: Option<AbortOnDrop>,
+}
+
+impl Entry {
+    fn new(work: Option<AbortHandle>) -> Entry {
+        Entry {
+            news: watch::Sender::new(None),
+            _work: work.map(AbortOnDrop),
+        }
+    }
+}
+
+/// How a flow ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It served.
+    Served,
+    /// RFC 5626 §4.5: "if keep-alives are in use on this flow, at least one subsequent keep-alive response was received", or it
+    /// was no success.
+    NeverAnswered,
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 impl Board {
     /// A flow ended; over UDP, all that share its socket.
@@ -30,9 +70,17 @@ impl Board {
             .take_while(|key| key.0 == flow)
             .collect();
         for key in ended {
-            if let Some(sender) = entries.remove(&key) {
-                sender.send_replace(true);
+            if let Some(entry) = entries.remove(&key) {
+                entry.news.send_replace(Some(End::Served));
             }
+        }
+    }
+
+    /// A flow of UDP leads nowhere any more.
+    fn failed(&self, key: Key, end: End) {
+        let entry = self.lock().remove(&key);
+        if let Some(entry) = entry {
+            entry.news.send_replace(Some(end));
         }
     }
 
@@ -46,6 +94,23 @@ pub(crate) struct Flows {
     pub(crate) board: Arc<Board>,
     pub(crate) endpoint: EndpointHandle,
     pub(crate) keep_alive: KeepAlive,
+    pub(crate) udp: Option<UdpKeepAlive>,
+}
+
+/// What keeps the way of registrations over UDP open through a NAT, and finds out that it is not any more.
+///
+/// Without one, a NAT forgets the way after half a minute or some minutes, and requests of others do not arrive until the next
+/// refresh. A registrar that asks for it gets [`Stun`](Self::Stun) whatever was set: with Flow-Timer, or with `ob` in Path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UdpKeepAlive {
+    /// STUN Binding requests, each after a random 80 to 100 % of this time (RFC 5626 §4.4.2, which recommends 29 s). Where no
+    /// answer comes, or the registrar sees us at another address than before, the registration is made anew. Only for a
+    /// registrar, or outbound proxy, that is known to answer STUN on its SIP port (RFC 5626 §8), as that of Sipora does.
+    Stun(Duration),
+    /// Line ends, which nobody answers, each after a random 80 to 100 % of this time: the NAT keeps the way, and nothing is
+    /// found out.
+    LineEnds(Duration),
 }
 
 /// How the connections of registrations are kept alive.
@@ -60,21 +125,23 @@ pub(crate) enum KeepAlive {
 }
 
 impl Flows {
-    /// Watches the connection over which a registrar granted a binding, and keeps it alive.
-    ///
-    /// Flows of UDP do not end by themselves.
+    /// Watches the flow over which a registrar granted a binding, and keeps it alive. `None` for one over UDP that is not kept
+    /// alive, and whose end nobody would notice.
     pub(crate) fn follow(&self, flow: Flow, granted: &Response) -> Option<Watched> {
-        if !flow.transport.is_stream() {
-            return None;
-        }
-        self.keep_alive(flow.id, granted);
+        let udp = match flow.transport.is_stream() {
+            true => {
+                self.keep_alive(flow.id, granted);
+                None
+            }
+            false => Some(self.udp(granted)?),
+        };
         let key = (flow.id, flow.remote);
         let news = {
             let mut entries = self.board.lock();
-            let sender = entries
+            let entry = entries
                 .entry(key)
-                .or_insert_with(|| watch::Sender::new(false));
-            sender.subscribe()
+                .or_insert_with(|| Entry::new(udp.map(|udp| self.work(flow, udp))));
+            entry.news.subscribe()
         };
         if !self.endpoint.is_open(flow.id) {
             // Its end may have been told before anybody watched.
@@ -88,14 +155,52 @@ impl Flows {
         })
     }
 
+    /// RFC 5626 §8: no STUN without "an explicit indication": a Flow-Timer, `ob` in the Path, or a setting.
+    fn udp(&self, granted: &Response) -> Option<UdpKeepAlive> {
+        let has_ob = || {
+            let mut paths = granted.headers().path().filter_map(Result::ok);
+            paths.any(|path| path.uri().param("ob").is_some())
+        };
+        let wanted = flow_timer(granted).or_else(|| has_ob().then_some(SENSIBLE_UDP));
+        match (self.udp, wanted) {
+            (Some(UdpKeepAlive::Stun(every)), Some(wanted)) => {
+                Some(UdpKeepAlive::Stun(every.min(wanted)))
+            }
+            (_, Some(wanted)) if self.keep_alive != KeepAlive::Never => {
+                Some(UdpKeepAlive::Stun(wanted))
+            }
+            (set, _) => set,
+        }
+    }
+
+    /// Keeps a flow of UDP alive for as long as somebody watches it.
+    fn work(&self, flow: Flow, udp: UdpKeepAlive) -> AbortHandle {
+        let endpoint = self.endpoint.clone();
+        let UdpKeepAlive::Stun(every) = udp else {
+            return tokio::spawn(line_ends(endpoint, flow, udp)).abort_handle();
+        };
+        let board = Arc::downgrade(&self.board);
+        let work = async move {
+            let failure = endpoint.stun_keep_alive(flow, every).await;
+            tracing::info!(peer = %flow.remote, %failure, "the way to the registrar is lost");
+            let end = match failure {
+                StunFailure::NoAnswer {
+                    was_answered: false,
+                }
+                | StunFailure::Refused(_) => End::NeverAnswered,
+                _ => End::Served,
+            };
+            if let Some(board) = board.upgrade() {
+                board.failed((flow.id, flow.remote), end);
+            }
+        };
+        tokio::spawn(work).abort_handle()
+    }
+
     /// RFC 5626 §4.4: "The UA MUST send keep-alives at least as often as this number of seconds". Who does not say so may not
     /// know what a ping is.
     fn keep_alive(&self, flow: FlowId, granted: &Response) {
-        let wanted = granted.headers().flow_timer().ok().flatten();
-        let wanted = wanted
-            .filter(|seconds| *seconds > 0)
-            .map(|seconds| Duration::from_secs(seconds.into()).max(SHORTEST));
-        match (self.keep_alive, wanted) {
+        match (self.keep_alive, flow_timer(granted)) {
             (KeepAlive::Never, _) | (KeepAlive::Every(_), None) => {}
             (KeepAlive::Sensible, None) => self.endpoint.try_keep_alive(flow, SENSIBLE),
             (KeepAlive::Sensible, Some(wanted)) => self.endpoint.keep_alive(flow, Some(wanted)),
@@ -106,12 +211,32 @@ impl Flows {
     }
 }
 
+fn flow_timer(granted: &Response) -> Option<Duration> {
+    let wanted = granted.headers().flow_timer().ok().flatten();
+    wanted
+        .filter(|seconds| *seconds > 0)
+        .map(|seconds| Duration::from_secs(seconds.into()).max(SHORTEST))
+}
+
+async fn line_ends(endpoint: EndpointHandle, flow: Flow, udp: UdpKeepAlive) {
+    let (UdpKeepAlive::Stun(every) | UdpKeepAlive::LineEnds(every)) = udp;
+    let every = every.max(Duration::from_secs(1));
+    let mut random = RandomState::new();
+    loop {
+        let jitter = Jitter::new(random.hash_one(flow.id));
+        random = RandomState::new();
+        let latest = every.min(LONGEST);
+        tokio::time::sleep(jitter.between(latest / 10 * 8, latest)).await;
+        endpoint.send_line_ends(&flow);
+    }
+}
+
 /// A flow whose end its holder waits for.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    key: (FlowId, SocketAddr),
+    key: Key,
     since: Instant,
-    news: watch::Receiver<bool>,
+    news: watch::Receiver<Option<End>>,
     board: Arc<Board>,
 }
 
@@ -119,14 +244,17 @@ impl Watched {
     /// Waits for the end.
     pub(crate) async fn ended(&mut self) {
         // A sender that is gone without a word leaves nobody to tell of an end.
-        if self.news.wait_for(|ended| *ended).await.is_err() {
+        if self.news.wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
     /// Tells how long the flow has served.
     pub(crate) fn age(&self) -> Duration {
-        now().saturating_duration_since(self.since)
+        match *self.news.borrow() {
+            Some(End::NeverAnswered) => Duration::ZERO,
+            _ => now().saturating_duration_since(self.since),
+        }
     }
 
     /// Counts from when an earlier watch of the same flow began.
@@ -141,8 +269,10 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         let mut entries = self.board.lock();
-        let is_last = |sender: &watch::Sender<bool>| sender.receiver_count() <= 1;
-        if entries.get(&self.key).is_some_and(is_last) {
+        let is_last = |entry: &Entry| entry.news.receiver_count() <= 1;
+        // Ended and begun again by somebody else: then the entry is that one's.
+        let is_ours = self.news.borrow().is_none();
+        if is_ours && entries.get(&self.key).is_some_and(is_last) {
             entries.remove(&self.key);
         }
     }
@@ -151,6 +281,10 @@ impl Drop for Watched {
 const LOWEST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// RFC 5626 §4.4.1: "the default configurable upper bound SHOULD be 120 seconds".
 const SENSIBLE: Duration = Duration::from_secs(120);
+/// RFC 5626 §4.4.2: "SHOULD be a random number between 24 and 29 seconds".
+const SENSIBLE_UDP: Duration = Duration::from_secs(29);
+/// Longer than any NAT remembers.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// A registrar that wants pings more often has made a mistake.
 const SHORTEST: Duration = Duration::from_secs(5);
 
@@ -164,13 +298,11 @@ mod tests {
             "[2001:db8::1]:5060".parse().unwrap(),
         );
         let mut entries = board.lock();
-        let sender = entries
-            .entry(key)
-            .or_insert_with(|| watch::Sender::new(false));
+        let entry = entries.entry(key).or_insert_with(|| Entry::new(None));
         Watched {
             key,
             since: now(),
-            news: sender.subscribe(),
+            news: entry.news.subscribe(),
             board: board.clone(),
         }
     }
@@ -183,7 +315,7 @@ mod tests {
         let [one, two, other] = &mut watches;
         one.ended().await;
         two.ended().await;
-        assert!(!*other.news.borrow());
+        assert!(other.news.borrow().is_none());
         assert_eq!(board.lock().len(), 1, "the other one's");
     }
 

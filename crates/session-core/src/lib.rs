@@ -89,6 +89,7 @@ pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipCli
 pub use bodies::{Basic, Extension, Presence, Tuple};
 pub use bodies::{BodyError, MessageCount, MessageSummary};
 pub use error::{Error, Result};
+pub use flows::UdpKeepAlive;
 pub use handler::{Answer, Incoming, SessionHandler};
 pub use publication::{PublicationHandle, PublicationState, PublicationStates};
 pub use reachability::{Reachability, ReachabilityHandle, ReachabilityStates};

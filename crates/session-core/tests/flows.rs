@@ -11,9 +11,10 @@ use std::time::Duration;
 use sipora_message::{HeaderName, Request};
 use sipora_session_core::{
     IdSource, RegistrationHandle, RegistrationState, SessionCoordinator, SessionManagerBuilder,
-    SipClient,
+    SipClient, UdpKeepAlive,
 };
-use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
+use sipora_testkit::{Conditions, Packet, SimNetwork, for_each_seed, seeds};
+use sipora_transaction_core::EndpointConfig;
 use support::*;
 
 const REGISTRAR: &str = "sip:192.0.2.10;transport=tcp";
@@ -44,8 +45,17 @@ impl Scene {
         script: impl FnMut(&Request, Now) -> Replies + Send + 'static,
         settings: impl FnOnce(SessionManagerBuilder) -> SessionManagerBuilder,
     ) -> Self {
+        Self::at(EndpointConfig::default(), network, script, settings).await
+    }
+
+    async fn at(
+        config: EndpointConfig,
+        network: SimNetwork,
+        script: impl FnMut(&Request, Now) -> Replies + Send + 'static,
+        settings: impl FnOnce(SessionManagerBuilder) -> SessionManagerBuilder,
+    ) -> Self {
         let host = Arc::new(network.host(server_ip()));
-        let server = server(host, "192.0.2.10:5060", script).await;
+        let server = server_with(host, "192.0.2.10:5060", config, script).await;
         let builder = builder(network.host(client_ip()))
             .with_id_source(IdSource::from_number(network.seed()))
             .with_sip_port(5060);
@@ -60,6 +70,26 @@ impl Scene {
     async fn register(&self, expires: u32) -> RegistrationHandle {
         let registered = self.client.register(REGISTRAR, ALICE, CONTACT, expires);
         registered.await.unwrap()
+    }
+
+    async fn register_over_udp(&self, user: &str) -> RegistrationHandle {
+        let (address, contact) = (
+            format!("sip:{user}@example.com"),
+            format!("sip:{user}@192.0.2.1:5060"),
+        );
+        let registered = self
+            .client
+            .register("sip:192.0.2.10", &address, &contact, 36_000);
+        registered.await.unwrap()
+    }
+
+    /// Datagrams of the client that begin so.
+    fn sent(&self, beginning: &[u8]) -> usize {
+        let packets = self.network.packets();
+        let is_one = |packet: &&Packet| {
+            packet.source.ip() == client_ip() && packet.bytes.starts_with(beginning)
+        };
+        packets.iter().filter(is_one).count()
     }
 
     fn reset(&self) -> usize {
@@ -324,6 +354,110 @@ async fn a_registrar_that_asks_for_patience_and_hangs_up_gets_it() {
     assert_eq!(scene.count(), count);
     is_busy.store(false, Ordering::SeqCst);
     until(&registration, is_registered).await;
+}
+
+const STUN: &[u8] = &[0, 1];
+
+fn with_stun(builder: SessionManagerBuilder) -> SessionManagerBuilder {
+    builder.with_udp_keep_alive(UdpKeepAlive::Stun(seconds(29)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_over_udp_that_is_lost_is_found_out_by_stun_and_registered_over_again() {
+    let script = |request: &Request, _: Now| grant(request, 36_000);
+    let scene = Scene::with(SimNetwork::new(1), script, with_stun).await;
+    let registration = scene.register_over_udp("alice").await;
+    pass(seconds(600)).await;
+    assert!(is_registered(&registration.state()));
+    assert_eq!(scene.count(), 1);
+    scene.network.part(client_ip(), server_ip());
+    let begun = now();
+    until(&registration, is_lost).await;
+    assert!(now() - begun <= seconds(70), "{:?}", now() - begun);
+    scene.network.join(client_ip(), server_ip());
+    until(&registration, is_registered).await;
+    assert!(now() - begun <= seconds(75), "{:?}", now() - begun);
+    let stun = scene.sent(STUN);
+    pass(seconds(600)).await;
+    assert_eq!(scene.count(), 2);
+    assert!(scene.sent(STUN) > stun + 18, "it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_by_stun_who_has_not_said_that_it_answers() {
+    let scene = Scene::new(|request, _| grant(request, 36_000)).await;
+    let _registration = scene.register_over_udp("alice").await;
+    pass(seconds(3600)).await;
+    assert_eq!(scene.sent(STUN), 0);
+    for (name, value) in [
+        (HeaderName::FlowTimer, "25"),
+        (HeaderName::Path, "<sip:edge.example.com;lr;ob>"),
+    ] {
+        let script = move |request: &Request, _: Now| {
+            let replies = grant(request, 36_000).into_iter();
+            let name = name.clone();
+            replies
+                .map(|reply| reply.with(name.clone(), value))
+                .collect()
+        };
+        let scene = Scene::new(script).await;
+        let _registration = scene.register_over_udp("alice").await;
+        pass(seconds(3600)).await;
+        let sent = scene.sent(STUN);
+        assert!((120..=185).contains(&sent), "{value}: {sent}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn registrations_over_one_way_are_kept_alive_together_and_no_longer_than_they_last() {
+    let script = |request: &Request, _: Now| grant(request, 36_000);
+    let scene = Scene::with(SimNetwork::new(1), script, with_stun).await;
+    let mut registrations = Vec::new();
+    for user in ["alice", "bob", "carol"] {
+        registrations.push(scene.register_over_udp(user).await);
+    }
+    pass(seconds(2900)).await;
+    let sent = scene.sent(STUN);
+    assert!((100..=125).contains(&sent), "{sent}");
+    registrations.pop().unwrap().unregister().await.unwrap();
+    registrations.pop();
+    pass(seconds(2900)).await;
+    assert!(scene.sent(STUN) >= 200);
+    registrations.pop();
+    pass(seconds(60)).await;
+    let sent = scene.sent(STUN);
+    pass(seconds(2900)).await;
+    assert_eq!(scene.sent(STUN), sent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registrar_that_answers_no_stun_is_not_registered_with_in_a_loop() {
+    let mut config = EndpointConfig::default();
+    config.transport.stun_answers = 0;
+    let script = |request: &Request, _: Now| grant(request, 3600);
+    let scene = Scene::at(config, SimNetwork::new(1), script, with_stun).await;
+    let registration = scene.register_over_udp("alice").await;
+    pass(seconds(86_400)).await;
+    let count = scene.count();
+    assert!((30..=120).contains(&count), "{count}");
+    assert!(!registration.state().is_terminal());
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_ends_keep_a_way_open_and_find_nothing_out() {
+    let settings = |builder: SessionManagerBuilder| {
+        builder.with_udp_keep_alive(UdpKeepAlive::LineEnds(seconds(29)))
+    };
+    let script = |request: &Request, _: Now| grant(request, 36_000);
+    let scene = Scene::with(SimNetwork::new(1), script, settings).await;
+    let registration = scene.register_over_udp("alice").await;
+    pass(seconds(2900)).await;
+    let sent = scene.sent(b"\r\n");
+    assert!((99..=125).contains(&sent), "{sent}");
+    assert_eq!(scene.sent(STUN), 0);
+    scene.network.part(client_ip(), server_ip());
+    pass(seconds(2900)).await;
+    assert!(is_registered(&registration.state()));
 }
 
 /// Resets at any time, on a bad network: who wants to be bound is, most of the time, and nobody floods the registrar.

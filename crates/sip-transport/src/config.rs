@@ -48,6 +48,9 @@ pub struct TransportConfig {
     pub web_socket_ping: Option<Duration>,
     /// Time in which a ping of ours has to be answered. Default 10 s, as RFC 5626 §4.4.1 says.
     pub pong_timeout: Duration,
+    /// STUN Binding requests that are answered in a second, on all UDP sockets together. Default 10,000: keep-alives of a quarter
+    /// of a million devices, and some megabytes a second at most for who forges them.
+    pub stun_answers: u32,
     /// The path that WebSocket servers are asked for, as no SIP URI says it. Default `/`. Ours take any.
     pub web_socket_path: Box<str>,
     /// Time in which a peer must take some of what waits for it. Default 10 s.
@@ -93,6 +96,7 @@ impl Default for TransportConfig {
             keep_alive: None,
             web_socket_ping: Some(Duration::from_secs(30)),
             pong_timeout: Duration::from_secs(10),
+            stun_answers: 10_000,
             web_socket_path: "/".into(),
             write_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(1),

@@ -61,9 +61,12 @@
 //! the end of one whose pong does not come within ten seconds is reported as [`CloseReason::NoPong`]. WebSocket connections
 //! are pinged by the side that accepted them too ([`TransportConfig::web_socket_ping`]).
 //!
+//! Over UDP, [`Transports::stun_keep_alive`] asks a peer by STUN, and ends when it does not answer, or sees us at another
+//! address than before. STUN Binding requests to our own UDP sockets are answered; they are not shown to anybody.
+//!
 //! # What is not here yet
 //!
-//! STUN on UDP, and connection reuse for peers that listen on another port (RFC 5923).
+//! Connection reuse for peers that listen on another port (RFC 5923).
 //!
 //! # Features
 //!
@@ -90,6 +93,7 @@
 //! | RFC 3263 §4.1, §4.2, RFC 2782, RFC 3403 | NAPTR and SRV records | `DnsResolver` |
 //! | RFC 3581 §4 | `rport` | [`stamp`], [`response_route`] |
 //! | RFC 5626 §4.4.1 | CRLF pings on connections: sent, answered, missed | [`Transports::keep_alive`] |
+//! | RFC 5626 §4.4.2, §8, RFC 5389 | STUN Binding requests on UDP: answered, sent, missed | [`Transports::stun_keep_alive`] |
 //! | RFC 5922 §7 | SIP domains in certificates; no wildcards | [`TlsConfig`], [`Transports::peer_domains`] |
 //! | RFC 7118 | WebSocket, its subprotocol `sip`, its pings | [`Transport::Ws`], [`TransportConfig::web_socket_ping`] |
 //! | RFC 6066 §3 | the name that a client wants, on either side | [`TlsConfig::certificate`] |
@@ -118,6 +122,7 @@ mod observer;
 mod resolver;
 mod sent_by;
 mod shared;
+mod stun;
 mod sys;
 mod table;
 mod tls;
@@ -143,6 +148,7 @@ pub use now::Now;
 pub use observer::{Direction, MessageObserver, Observed};
 pub use resolver::{ResolveError, Resolver, StaticResolver, SystemResolver};
 pub use sent_by::SentBy;
+pub use stun::StunFailure;
 pub use tls::{ClientAuth, Pem, Roots, Tls, TlsConfig, TlsError, TlsProvider};
 pub use tokio_network::TokioNetwork;
 pub use transport::{Transport, UnknownTransport};

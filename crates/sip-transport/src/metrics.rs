@@ -29,6 +29,14 @@ counters! {
     datagrams_dropped,
     /// Empty or CRLF datagrams ignored.
     keep_alives_ignored,
+    /// STUN Binding requests answered (RFC 5626 §8).
+    stun_answered,
+    /// STUN datagrams dropped: malformed, or more in a second than are answered.
+    stun_dropped,
+    /// STUN Binding requests of ours, retransmissions included.
+    stun_sent,
+    /// UDP flows of which STUN found that they do not live any more.
+    stun_failures,
     /// Reports that a datagram did not arrive.
     unreachable,
     /// Errors of UDP sockets that concern no peer.

@@ -3,6 +3,7 @@
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::observer::Observer;
+use crate::stun::Stun;
 use crate::table::{Admission, Resolved, Table};
 use crate::{
     Direction, Flow, FlowId, Inbound, Network, Observed, Payload, SentBy, Transport,
@@ -24,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) inbound: Box<[mpsc::Sender<Inbound>]>,
     pub(crate) addresses: LocalAddresses,
     pub(crate) observer: Observer,
+    pub(crate) stun: Stun,
     /// True once there is to be no new connection.
     pub(crate) stopping: watch::Sender<bool>,
 }

@@ -7,10 +7,11 @@ use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::observer::Observer;
 use crate::shared::Shared;
+use crate::stun::{self, Stun};
 use crate::table::{Joined, Refusal, Resolved, Route, Table};
 use crate::{
     BindError, CloseReason, Destination, Direction, Flow, FlowId, Inbound, InboundReceiver,
-    MessageObserver, Metrics, Network, Now, OpenError, SendError, SentBy, Transport,
+    MessageObserver, Metrics, Network, Now, OpenError, SendError, SentBy, StunFailure, Transport,
     TransportConfig, UdpListener,
 };
 use bytes::Bytes;
@@ -87,8 +88,10 @@ impl Transports {
         observer: Observer,
         inbound: Box<[mpsc::Sender<Inbound>]>,
     ) -> Transports {
+        let stun = Stun::new(network.now().instant);
         let shared = Arc::new(Shared {
             network,
+            stun,
             config,
             table: Arc::new(Table::default()),
             counters: Counters::default(),
@@ -349,6 +352,25 @@ impl Transports {
         if let Some(Resolved::Connection(connection)) = self.shared().table.resolve(flow) {
             connection.keep_alive.attempt(interval);
         }
+    }
+
+    /// Asks the peer of a UDP flow by STUN, now and after each wait of a random 80 to 100 % of the interval, whether it is there
+    /// (RFC 5626 §4.4.2), and ends when the flow is not to be believed in any more. Dropped, it asks no more.
+    ///
+    /// Only for peers that are known to speak STUN on their SIP port: RFC 5626 §8 wants "an explicit indication". Without a
+    /// Flow-Timer it recommends an interval of 29 s.
+    pub fn stun_keep_alive(
+        &self,
+        flow: Flow,
+        interval: Duration,
+    ) -> impl Future<Output = StunFailure> + Send + use<> {
+        let shared = self.shared().clone();
+        async move { stun::keep_alive(&shared, &flow, interval).await }
+    }
+
+    /// Sends line ends over a flow, which keep the way through a NAT open. Over UDP nobody answers them, and nothing is learned.
+    pub fn send_line_ends(&self, flow: &Flow) -> Result<(), SendError> {
+        self.try_send(flow, Bytes::from_static(b"\r\n\r\n"))
     }
 
     /// Closes a connection once what is queued on it has been written. UDP flows stay.

@@ -2,6 +2,7 @@
 
 use crate::metrics::count;
 use crate::shared::Shared;
+use crate::stun;
 use crate::table::Socket;
 use crate::{
     Datagram, DatagramReceiver, DatagramSocket, Direction, Flow, FlowId, Inbound, Malformed,
@@ -72,7 +73,7 @@ impl UdpListener {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// Polls for the next. Keep-alives (empty datagrams, line ends) do not show; nor do responses that are not for us.
+    /// Polls for the next. Keep-alives (empty datagrams, line ends, STUN) do not show; nor do responses that are not for us.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
         loop {
             if let Some(pause) = &mut self.pause {
@@ -145,6 +146,10 @@ impl UdpListener {
         trace!(peer = %source, flow = %self.id, length, "received");
         if is_keep_alive(bytes) {
             count(&counters.keep_alives_ignored);
+            return None;
+        }
+        if stun::is_stun(bytes) {
+            self.shared.stun.take(&self.shared, self.id, source, bytes);
             return None;
         }
         let flow = self.flow(source);

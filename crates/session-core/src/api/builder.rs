@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use super::coordinator::{Inner, Running};
 use super::{ListenerAddress, SessionCoordinator};
-use crate::flows::{self, Flows, KeepAlive};
+use crate::flows::{self, Flows, KeepAlive, UdpKeepAlive};
 use crate::incoming::{self, Abilities, Desk, SessionUser, WAITING};
 use crate::outgoing::{Outbound, authorizer};
 use crate::registration::Backoff;
@@ -53,6 +53,7 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 /// | [`with_resolver`](Self::with_resolver) | the operating system's | |
 /// | [`with_tls`](Self::with_tls) | none: no `sips` | whom to believe is for the application to say |
 /// | [`with_keep_alive`](Self::with_keep_alive) | connections of registrations: what Flow-Timer says, else 120 s | RFC 5626 §4.4 |
+/// | [`with_udp_keep_alive`](Self::with_udp_keep_alive) | none, unless the registrar says that it answers STUN | RFC 5626 §8 |
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
@@ -88,6 +89,7 @@ pub struct SessionManagerBuilder {
     resolver: Option<Arc<dyn Resolver>>,
     tls: Option<Tls>,
     keep_alive: KeepAlive,
+    udp_keep_alive: Option<UdpKeepAlive>,
     network: Option<Arc<dyn Network>>,
     observer: Option<Arc<dyn MessageObserver>>,
     ids: Option<IdSource>,
@@ -113,6 +115,7 @@ impl SessionManagerBuilder {
             resolver: None,
             tls: None,
             keep_alive: KeepAlive::Sensible,
+            udp_keep_alive: None,
             network: None,
             observer: None,
             ids: None,
@@ -225,8 +228,14 @@ impl SessionManagerBuilder {
         self
     }
 
-    /// Sends no pings over connections: for devices whose battery counts. A connection that dies without a word is found out
-    /// at the next refresh.
+    /// Keeps registrations over UDP reachable through a NAT.
+    pub fn with_udp_keep_alive(mut self, how: UdpKeepAlive) -> Self {
+        self.udp_keep_alive = Some(how);
+        self
+    }
+
+    /// Sends no pings over connections, and no STUN because a registrar asks for it: for devices whose battery
+    /// counts. A connection that dies without a word is found out at the next refresh.
     pub fn without_keep_alive(mut self) -> Self {
         self.keep_alive = KeepAlive::Never;
         self
@@ -295,6 +304,7 @@ impl SessionManagerBuilder {
             board,
             endpoint: endpoint.clone(),
             keep_alive: self.keep_alive,
+            udp: self.udp_keep_alive,
         };
         let mut tasks = JoinSet::new();
         if let Some(Waiting {

@@ -40,7 +40,8 @@ use crate::{Error, Result, SipResponse};
 /// follows over a new one within a second, [`FlowLost`](RegistrationState::FlowLost) until then, and with the waits of
 /// failures where connections end before they have served for 30 s (the base of the back-off). A connection that dies
 /// without a word is found out by pings: every 120 s, or as often as the registrar's Flow-Timer says (RFC 5626 §4.4); see
-/// [`with_keep_alive`](crate::SessionManagerBuilder::with_keep_alive).
+/// [`with_keep_alive`](crate::SessionManagerBuilder::with_keep_alive). Over UDP the same follows when STUN, where it is
+/// [used](crate::UdpKeepAlive), gets no answer, or another address than before.
 ///
 /// # Order
 ///

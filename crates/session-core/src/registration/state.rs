@@ -37,7 +37,7 @@ pub enum RegistrationState {
         /// How long the contact stays bound without it; zero when it is not bound any more.
         expires_in: Duration,
     },
-    /// The connection over which the registrar reaches us ended, and its requests with it. A REGISTER over a new one follows,
+    /// The connection over which the registrar reaches us ended, and its requests with it; or the way over UDP did. A REGISTER over a new one follows,
     /// within a second; connections that end soon after each other are replaced with the waits of
     /// [`Retrying`](Self::Retrying).
     FlowLost {

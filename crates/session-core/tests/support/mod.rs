@@ -10,7 +10,9 @@ use sipora_auth::{Authenticator, AuthenticatorConfig, Challenger, Secret, Verdic
 use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_session_core::{Credentials, IdSource, SessionManagerBuilder};
 use sipora_testkit::audit::Auditor;
-use sipora_transaction_core::{Claim, Context, Endpoint, Event, IncomingRequest, User};
+use sipora_transaction_core::{
+    Claim, Context, Endpoint, EndpointConfig, Event, IncomingRequest, User,
+};
 use sipora_transport::{FlowId, Network, Transport};
 
 /// What a script says to a request: final or provisional answers in order; none is silence.
@@ -122,9 +124,29 @@ pub async fn audited_server(
     script: impl FnMut(&Request, Now) -> Replies + Send + 'static,
     auditor: Arc<Auditor>,
 ) -> Server {
+    start(network, address, EndpointConfig::default(), script, auditor).await
+}
+
+pub async fn server_with(
+    network: Arc<dyn Network>,
+    address: &str,
+    config: EndpointConfig,
+    script: impl FnMut(&Request, Now) -> Replies + Send + 'static,
+) -> Server {
+    start(network, address, config, script, Arc::new(Auditor::new())).await
+}
+
+async fn start(
+    network: Arc<dyn Network>,
+    address: &str,
+    config: EndpointConfig,
+    script: impl FnMut(&Request, Now) -> Replies + Send + 'static,
+    auditor: Arc<Auditor>,
+) -> Server {
     let seen = Seen::default();
     let address: SocketAddr = address.parse().unwrap();
     let mut builder = Endpoint::builder()
+        .config(config)
         .network(network)
         .observer(auditor)
         .ids(IdSource::from_number(7))

@@ -196,7 +196,7 @@ impl LineEnds {
 
 /// RFC 5626 §4.4.1: each wait is a random one between 80 and 100 % of the interval, so that those who began together, when a
 /// server came back, do not stay together.
-fn shortened(interval: Duration) -> Duration {
+pub(crate) fn shortened(interval: Duration) -> Duration {
     let random = RandomState::new().hash_one(());
     let per_mille = u32::try_from(800 + random % 201).unwrap_or(1_000);
     // What does not fit would be some hundred million years.

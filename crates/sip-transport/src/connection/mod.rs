@@ -15,6 +15,7 @@ use crate::{
 };
 use ::bytes::Bytes;
 use keep_alive::KeepAlive;
+pub(crate) use keep_alive::shortened;
 use sipora_message::{Message, Method, ParseError};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

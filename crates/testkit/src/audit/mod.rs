@@ -139,6 +139,9 @@ impl Auditor {
         if ledger.is_off || sighting.bytes.iter().all(|byte| b"\r\n".contains(byte)) {
             return;
         }
+        if sighting.transport == Transport::Udp && is_stun(sighting.bytes) {
+            return;
+        }
         ledger.seen += 1;
         let message = match Message::parse(sighting.bytes.to_vec(), &Limits::default()) {
             Ok(message) => message,
@@ -212,4 +215,13 @@ fn length(ledger: &mut Ledger, sighting: &Sighting<'_>, message: &Message) {
         }
         None => {}
     }
+}
+
+/// RFC 5626 §8: STUN shares SIP's UDP port. RFC 5389 §6: two zero bits, a length that is that of the rest, the magic cookie.
+fn is_stun(bytes: &[u8]) -> bool {
+    let Some((header, rest)) = bytes.split_at_checked(20) else {
+        return false;
+    };
+    let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    header[0] < 2 && header[4..8] == [0x21, 0x12, 0xa4, 0x42] && length == rest.len()
 }

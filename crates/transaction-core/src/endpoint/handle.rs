@@ -4,7 +4,9 @@ use super::core::open_failure;
 use crate::slab::shard_of;
 use crate::{CommandError, Gone, Metrics, ServerTransactionId, TransportFailure};
 use sipora_message::{Response, Uri};
-use sipora_transport::{Destination, FlowId, Resolver, SentBy, Transport, Transports};
+use sipora_transport::{
+    Destination, Flow, FlowId, Resolver, SentBy, StunFailure, Transport, Transports,
+};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -170,6 +172,29 @@ impl EndpointHandle {
     pub fn try_keep_alive(&self, flow: FlowId, interval: Duration) {
         if let Some(flows) = self.flows.upgrade() {
             flows.transports.try_keep_alive(flow, interval);
+        }
+    }
+
+    /// Asks the peer of a UDP flow by STUN until it is not to be believed in any more: [`Transports::stun_keep_alive`].
+    pub fn stun_keep_alive(
+        &self,
+        flow: Flow,
+        interval: Duration,
+    ) -> impl Future<Output = StunFailure> + Send + use<> {
+        let flows = self.flows.upgrade();
+        let asks = flows.map(|flows| flows.transports.stun_keep_alive(flow, interval));
+        async move {
+            match asks {
+                Some(asks) => asks.await,
+                None => StunFailure::Closed,
+            }
+        }
+    }
+
+    /// Sends line ends over a flow, so that a NAT keeps it. What is lost is lost.
+    pub fn send_line_ends(&self, flow: &Flow) {
+        if let Some(flows) = self.flows.upgrade() {
+            let _ = flows.transports.send_line_ends(flow);
         }
     }
 
