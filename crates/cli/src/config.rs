@@ -61,6 +61,7 @@ impl ConfigFile {
         let mut config = ConfigFile::parse(&text)
             .map_err(|problem| Failure::Local(format!("{}:{problem}", path.display())))?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        let system = config.tls_ca.take_if(|ca| crate::tls::is_system(ca));
         let files = [
             &mut config.users,
             &mut config.tls_cert,
@@ -74,6 +75,7 @@ impl ConfigFile {
         for file in files.into_iter().flatten().filter(is_file) {
             *file = folder.join(&*file);
         }
+        config.tls_ca = system.or(config.tls_ca);
         Ok(config)
     }
 

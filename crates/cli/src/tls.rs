@@ -20,11 +20,11 @@ pub(crate) struct ServerTls {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
 
-    /// Roots in PEM to believe certificates of others by [default: the system's]
+    /// Roots in PEM to believe certificates of others by, or the word system [default: system]
     #[arg(long, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
 
-    /// Whether clients have to show a certificate [default: none]
+    /// Whether clients have to show a certificate; needs --tls-ca [default: none]
     #[arg(long, value_name = "WHETHER")]
     pub(crate) tls_client_auth: Option<Demand>,
 }
@@ -44,11 +44,15 @@ impl ServerTls {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else {
             return Ok(None);
         };
+        let demand = self.tls_client_auth.unwrap_or(Demand::None);
+        if demand != Demand::None && self.tls_ca.is_none() {
+            return Err(Failure::Local(NO_CLIENT_ROOTS.to_owned()));
+        }
         let roots = roots(self.tls_ca.as_deref());
-        let client_auth = match self.tls_client_auth {
-            None | Some(Demand::None) => ClientAuth::None,
-            Some(Demand::Optional) => ClientAuth::Optional(roots.clone()),
-            Some(Demand::Required) => ClientAuth::Required(roots.clone()),
+        let client_auth = match demand {
+            Demand::None => ClientAuth::None,
+            Demand::Optional => ClientAuth::Optional(roots.clone()),
+            Demand::Required => ClientAuth::Required(roots.clone()),
         };
         TlsConfig::new(TlsProvider::Ring)
             .certificate(Pem::file(certificate), Pem::file(key))
@@ -88,14 +92,44 @@ fn is_left_to_dns(uri: &Uri) -> bool {
 
 fn roots(ca: Option<&Path>) -> Roots {
     match ca {
+        Some(word) if is_system(word) => Roots::System,
         Some(file) => Roots::Given(vec![Pem::file(file)]),
         None => Roots::System,
     }
 }
 
+/// The roots of the system by name: a choice, where its silence would be none. A file of that name has a folder before it.
+pub(crate) fn is_system(ca: &Path) -> bool {
+    ca == Path::new("system")
+}
+
+/// The system's roots have issued certificates to half the world, so that to require one of theirs keeps nobody out.
+const NO_CLIENT_ROOTS: &str = "--tls-client-auth needs --tls-ca (tls_ca in the configuration file): the roots that clients' \
+    certificates have to come from; `system` for those of the system, which let in whoever has a certificate of the web";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_certificates_let_clients_in_has_to_be_said() {
+        let mut tls = ServerTls {
+            tls_cert: Some("/nonexistent/cert.pem".into()),
+            tls_key: Some("/nonexistent/key.pem".into()),
+            ..ServerTls::default()
+        };
+        let problem = |tls: &ServerTls| tls.read().unwrap_err().to_string();
+        for demand in [Demand::Optional, Demand::Required] {
+            tls.tls_client_auth = Some(demand);
+            assert!(problem(&tls).contains("needs --tls-ca"), "{demand:?}");
+        }
+        for ca in ["system", "/nonexistent/ca.pem"] {
+            tls.tls_ca = Some(ca.into());
+            assert!(problem(&tls).contains("cannot read"), "{ca}");
+        }
+        (tls.tls_ca, tls.tls_client_auth) = (None, Some(Demand::None));
+        assert!(problem(&tls).contains("cannot read"));
+    }
 
     #[test]
     fn roots_are_read_where_tls_is_wanted_and_nowhere_else() {
