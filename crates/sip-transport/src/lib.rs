@@ -64,10 +64,6 @@
 //! Over UDP, [`Transports::stun_keep_alive`] asks a peer by STUN, and ends when it does not answer, or sees us at another
 //! address than before. STUN Binding requests to our own UDP sockets are answered; they are not shown to anybody.
 //!
-//! # What is not here yet
-//!
-//! Connection reuse for peers that listen on another port (RFC 5923).
-//!
 //! # Features
 //!
 //! | feature | default | what |
@@ -94,6 +90,7 @@
 //! | RFC 3581 §4 | `rport` | [`stamp`], [`response_route`] |
 //! | RFC 5626 §4.4.1 | CRLF pings on connections: sent, answered, missed | [`Transports::keep_alive`] |
 //! | RFC 5626 §4.4.2, §8, RFC 5389 | STUN Binding requests on UDP: answered, sent, missed | [`Transports::stun_keep_alive`] |
+//! | RFC 5923 | connections of TLS that we accepted carry requests back to domains that the peer has proved to be | [`SentBy::alias`] |
 //! | RFC 5922 §7 | SIP domains in certificates; no wildcards | [`TlsConfig`], [`Transports::peer_domains`] |
 //! | RFC 7118 | WebSocket, its subprotocol `sip`, its pings | [`Transport::Ws`], [`TransportConfig::web_socket_ping`] |
 //! | RFC 6066 §3 | the name that a client wants, on either side | [`TlsConfig::certificate`] |

@@ -59,6 +59,8 @@ counters! {
     connections_accepted,
     /// Connections opened by us.
     connections_opened,
+    /// Connections whose peer proved who it is and wants requests over them (RFC 5923).
+    aliases,
     /// Connections that could not be opened.
     connections_failed,
     /// Connections, of either kind, whose handshake (TLS, WebSocket) failed or took too long.

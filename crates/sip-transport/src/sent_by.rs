@@ -12,6 +12,9 @@ pub struct SentBy {
     pub host: Box<str>,
     /// The port.
     pub port: u16,
+    /// Whether requests of the peer may come over the same connection, as `alias` in a Via says (RFC 5923 §8.1): over TLS,
+    /// where we listen for it too and have a certificate to show. Not displayed.
+    pub alias: bool,
 }
 
 impl fmt::Display for SentBy {
@@ -29,6 +32,7 @@ impl From<SocketAddr> for SentBy {
         SentBy {
             host: host.into(),
             port: address.port(),
+            alias: false,
         }
     }
 }

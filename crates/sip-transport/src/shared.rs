@@ -140,16 +140,32 @@ impl Shared {
         let port = advertised
             .and_then(|advertised| advertised.port)
             .unwrap_or_else(|| self.port(flow, local, ip));
+        let alias = self.wants_alias(flow, ip);
         match advertised {
             Some(advertised) => SentBy {
                 host: bracketed(&advertised.host),
                 port,
+                alias,
             },
             None => {
                 self.addresses.remember(ip);
-                SentBy::from(SocketAddr::new(ip, port))
+                SentBy {
+                    alias,
+                    ..SentBy::from(SocketAddr::new(ip, port))
+                }
             }
         }
+    }
+
+    /// RFC 5923: what is not TLS cannot be proved to be ours, and where nobody listens nothing is to be replaced.
+    fn wants_alias(&self, flow: &Flow, ip: std::net::IpAddr) -> bool {
+        let tls = self.config.tls.as_ref();
+        flow.transport == Transport::Tls
+            && tls.is_some_and(crate::Tls::has_certificate)
+            && self
+                .table
+                .listener_for(Transport::Tls, SocketAddr::new(ip, 0))
+                .is_some()
     }
 
     /// A UDP socket's own port; for connections the port we listen on, as that is where a response comes to when the

@@ -183,6 +183,32 @@ impl Table {
         self.flows.insert(flow.id, Resolved::Connection(connection));
     }
 
+    /// Enters a connection that we accepted under the address at which its peer says that it listens, for each domain that the
+    /// peer has proved to be (RFC 5923 §8.2). A connection that leads there already stays the one that is used. Only the first
+    /// address of a connection counts.
+    pub(crate) fn add_alias(&self, connection: &Connection, address: SocketAddr) {
+        let named = |domain: &str| Route {
+            transport: connection.flow.transport,
+            address,
+            name: Some(domain.into()),
+        };
+        let domains = connection.peer_domains.iter().take(MOST_ALIASES);
+        let routes: Box<[Route]> = domains.map(|domain| named(domain)).collect();
+        if connection.aliases.set(routes).is_err() {
+            return;
+        }
+        let routes = connection.aliases.get().into_iter().flatten();
+        for route in routes {
+            if self.connection_to(route).is_none() {
+                self.routes.insert(route.clone(), connection.flow.id);
+            }
+        }
+        if self.resolve(connection.flow.id).is_none() {
+            // It has ended meanwhile.
+            self.remove_route(connection);
+        }
+    }
+
     /// Makes a connection's id resolve no more.
     pub(crate) fn remove_connection(&self, connection: &Connection) {
         self.remove_route(connection);
@@ -191,8 +217,11 @@ impl Table {
 
     /// Makes a connection be used for nothing new, while its id still resolves.
     pub(crate) fn remove_route(&self, connection: &Connection) {
-        self.routes
-            .remove_if(&connection.route, |_, id| *id == connection.flow.id);
+        let aliases = connection.aliases.get().into_iter().flatten();
+        for route in std::iter::once(&connection.route).chain(aliases) {
+            self.routes
+                .remove_if(route, |_, id| *id == connection.flow.id);
+        }
     }
 
     pub(crate) fn connection_to(&self, route: &Route) -> Option<Arc<Connection>> {
@@ -341,6 +370,9 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Domains of one certificate that requests go back to over its connection: more than a company has.
+const MOST_ALIASES: usize = 16;
 
 #[cfg(test)]
 mod tests {

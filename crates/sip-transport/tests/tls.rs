@@ -8,6 +8,7 @@ mod common;
 use authority::Authority;
 use bytes::Bytes;
 use common::{ok, options, request, response};
+use sipora_message::HeaderName;
 use sipora_testkit::{Conditions, SimHost, SimNetwork, for_each_seed, seeds};
 use sipora_transport::{
     ClientAuth, CloseReason, Destination, Flow, InboundReceiver, Network, OpenError, Payload, Pem,
@@ -666,4 +667,119 @@ mod on_loopback {
         );
         drop(server);
     }
+}
+
+/// A proxy that listens on a port of its own, and has connected to the server.
+async fn proxy(
+    network: &SimNetwork,
+    tls: &Tls,
+    port: u16,
+) -> (Transports, InboundReceiver, SocketAddr) {
+    let host = another_host(network);
+    let address = SocketAddr::new(host.address(), port);
+    let (proxy, inbound) = Transports::new(Arc::new(host), with(tls));
+    proxy.listen(Transport::Tls, address).unwrap();
+    (proxy, inbound, address)
+}
+
+/// Sends a request to the server, whose Via is as the settings say or as given.
+async fn greet(
+    proxy: &Transports,
+    server_in: &mut InboundReceiver,
+    parameters: Option<&str>,
+) -> Flow {
+    let flow = proxy.open(&to("example.com")).await.unwrap();
+    let sent_by = proxy.sent_by(&flow);
+    let alias = if sent_by.alias { ";alias" } else { "" };
+    let via = format!(
+        "SIP/2.0/TLS {sent_by};branch=z9hG4bK1;rport{}",
+        parameters.unwrap_or(alias)
+    );
+    let bare = options(proxy, &flow, "1")
+        .edit()
+        .remove(HeaderName::Via)
+        .build()
+        .unwrap();
+    proxy
+        .try_send(&flow, bare.with_top_via(&via).to_bytes())
+        .unwrap();
+    request(server_in.recv().await.unwrap()).0
+}
+
+fn back(address: SocketAddr, name: &str) -> Destination {
+    Destination {
+        transport: Transport::Tls,
+        address,
+        server_name: Some(name.into()),
+    }
+}
+
+#[test]
+fn a_request_to_where_an_alias_leads_goes_over_the_connection_that_is_there() {
+    once(|network| async move {
+        let authority = Authority::new();
+        let tls = authority
+            .config(&["example.com"])
+            .client_auth(ClientAuth::Optional(authority.roots()));
+        let (server, mut server_in) = server(&network, &tls.build().unwrap());
+        let tls = authority.config(&["sip:peer.example", "sip:other.example"]);
+        let (peer, _peer_in, address) = proxy(&network, &tls.build().unwrap(), 5071).await;
+        let flow = greet(&peer, &mut server_in, None).await;
+        for name in ["peer.example", "Other.Example"] {
+            assert_eq!(server.existing(&back(address, name)), Some(flow), "{name}");
+            assert_eq!(server.open(&back(address, name)).await, Ok(flow), "{name}");
+        }
+        assert_eq!(server.metrics().connections_opened, 0);
+        // RFC 5923 §9.3: nobody else's requests, and to no other port.
+        for (name, port) in [("stranger.example", 5071), ("peer.example", 5061)] {
+            let elsewhere = back(SocketAddr::new(address.ip(), port), name);
+            assert_eq!(server.existing(&elsewhere), None, "{name}:{port}");
+        }
+        // §8.2: the connection is gone, and a new one is opened to where the peer listens.
+        peer.close(peer.open(&to("example.com")).await.unwrap().id);
+        closed(&mut server_in).await;
+        let again = server.open(&back(address, "peer.example")).await.unwrap();
+        assert_ne!(again.id, flow.id);
+        assert_eq!(server.metrics().connections_opened, 1);
+    });
+}
+
+#[test]
+fn an_alias_needs_the_parameter_and_a_certificate() {
+    once(|network| async move {
+        let authority = Authority::new();
+        let tls = authority
+            .config(&["example.com"])
+            .client_auth(ClientAuth::Optional(authority.roots()));
+        let (server, mut server_in) = server(&network, &tls.build().unwrap());
+        let named = authority.config(&["sip:peer.example"]).build().unwrap();
+        let (peer, _in, address) = proxy(&network, &named, 5071).await;
+        greet(&peer, &mut server_in, Some("")).await;
+        assert_eq!(server.existing(&back(address, "peer.example")), None);
+
+        // Shows none, as it has none, and says so as others do who do not know better.
+        let nobody = authority.config(&[]).build().unwrap();
+        let host = another_host(&network);
+        let address = SocketAddr::new(host.address(), 5071);
+        let (nobody, _in) = Transports::new(Arc::new(host), with(&nobody));
+        greet(&nobody, &mut server_in, Some(";alias")).await;
+        assert_eq!(server.existing(&back(address, "peer.example")), None);
+        assert_eq!(server.metrics().aliases, 0);
+    });
+}
+
+#[test]
+fn a_connection_that_was_there_before_is_not_replaced_by_an_alias() {
+    once(|network| async move {
+        let authority = Authority::new();
+        let tls = authority
+            .config(&["example.com"])
+            .client_auth(ClientAuth::Optional(authority.roots()));
+        let (server, mut server_in) = server(&network, &tls.build().unwrap());
+        let tls = authority.config(&["sip:peer.example"]);
+        let (peer, _peer_in, address) = proxy(&network, &tls.build().unwrap(), 5071).await;
+        let ours = server.open(&back(address, "peer.example")).await.unwrap();
+        greet(&peer, &mut server_in, None).await;
+        assert_eq!(server.existing(&back(address, "peer.example")), Some(ours));
+    });
 }

@@ -48,6 +48,7 @@ impl End {
             local: SentBy {
                 host: format!("192.0.2.{own}").into(),
                 port: 5060,
+                alias: false,
             },
         }
     }

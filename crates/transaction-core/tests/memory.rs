@@ -29,6 +29,7 @@ fn us() -> SentBy {
     SentBy {
         host: "192.0.2.1".into(),
         port: 5060,
+        alias: false,
     }
 }
 

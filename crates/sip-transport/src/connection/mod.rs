@@ -16,7 +16,7 @@ use crate::{
 use ::bytes::Bytes;
 use keep_alive::KeepAlive;
 pub(crate) use keep_alive::shortened;
-use sipora_message::{Message, Method, ParseError};
+use sipora_message::{Message, Method, ParseError, Request};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     pub(crate) local: SocketAddr,
     pub(crate) route: Route,
     pub(crate) peer_domains: Box<[Box<str>]>,
+    /// Where else it leads, as its peer says (RFC 5923).
+    pub(crate) aliases: OnceLock<Box<[Route]>>,
     queue: mpsc::Sender<Bytes>,
     /// Bytes in the queue and in the write that is under way.
     waiting: AtomicUsize,
@@ -143,6 +145,7 @@ impl ConnectionTask {
             local,
             route,
             peer_domains,
+            aliases: OnceLock::new(),
             queue: sender,
             waiting: AtomicUsize::new(0),
             limit: shared.config.out_buffer_bytes,
@@ -255,11 +258,40 @@ impl Link<'_> {
     async fn message(&self, message: Message) -> Result<(), CloseReason> {
         let (shared, connection) = (self.shared, self.connection);
         count(&shared.counters.stream_messages_received);
+        if let Message::Request(request) = &message {
+            self.alias(request);
+        }
         self.observe(message.as_bytes());
         match shared.enter(message, &connection.flow, connection.local) {
             Some(inbound) => self.deliver(inbound).await,
             None => Ok(()),
         }
+    }
+
+    /// Remembers where the peer says that it listens, if what goes there may come over this connection instead.
+    ///
+    /// RFC 5923 §9.2: "If the client does not present a certificate, the server MUST proceed as if the \"alias\" header field
+    /// parameter was not present". Who it is over TCP nobody can tell.
+    fn alias(&self, request: &Request) {
+        let connection = self.connection;
+        let may_be_reused = self.is_accepted
+            && connection.flow.transport == Transport::Tls
+            && !connection.peer_domains.is_empty()
+            && connection.aliases.get().is_none();
+        if !may_be_reused {
+            return;
+        }
+        let Ok(via) = request.headers().via() else {
+            return;
+        };
+        if !via.transport().eq_ignore_ascii_case("TLS") || !via.params().contains("alias") {
+            return;
+        }
+        // §8.2: the source address, and the port of sent-by or 5061.
+        let port = via.port().unwrap_or(Transport::Tls.default_port());
+        let address = SocketAddr::new(connection.flow.remote.ip(), port);
+        count(&self.shared.counters.aliases);
+        self.shared.table.add_alias(connection, address);
     }
 
     /// Hands on what could be read of bytes that are no message.

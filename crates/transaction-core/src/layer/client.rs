@@ -414,5 +414,8 @@ fn via(transport: Transport, sent_by: &SentBy, branch: &str) -> String {
         "SIP/2.0/{} {sent_by};branch={branch};rport",
         transport.as_str()
     );
+    if sent_by.alias {
+        value.push_str(";alias");
+    }
     value
 }

@@ -268,6 +268,7 @@ pub fn us() -> SentBy {
     SentBy {
         host: "192.0.2.1".into(),
         port: 5060,
+        alias: false,
     }
 }
 
