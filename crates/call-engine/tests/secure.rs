@@ -71,7 +71,7 @@ async fn a_message_goes_from_tls_to_tls_over_the_connections_of_the_registration
     let bob = client(tls.clone(), inbox.clone()).await;
     let registrar = format!("sip:example.com:{port};transport=tls");
     let contact = bob.contact_uri("bob", &registrar).await.unwrap();
-    assert!(contact.ends_with(";transport=tls"), "{contact}");
+    assert!(contact.ends_with(";ob;transport=tls"), "{contact}");
     let registration = bob
         .register(&registrar, "sip:bob@example.com", &contact, 600)
         .await
@@ -134,6 +134,66 @@ async fn sips_goes_over_the_tls_connections_of_sips_contacts_and_to_nobody_else(
     let warning = message.headers().text(&"Warning".into()).unwrap();
     assert!(warning.starts_with("380 "), "{warning}");
     assert!(messages.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_client_of_websocket_has_a_contact_that_exists_nowhere_and_is_reached() {
+    let authority = Authority::new();
+    let engine = server(authority.config(&["example.com"]).build().unwrap()).await;
+    let port = port(&engine, Transport::Ws);
+    let tls = authority.config(&[]).build().unwrap();
+    let (inbox, mut messages) = mpsc::unbounded_channel();
+    let bob = client(tls.clone(), inbox.clone()).await;
+    let registrar = format!("sip:example.com:{port};transport=ws");
+    let contact = bob.contact_uri("bob", &registrar).await.unwrap();
+    assert!(contact.ends_with(".invalid;transport=ws"), "{contact}");
+    assert_eq!(bob.contact_uri("bob", &registrar).await.unwrap(), contact);
+    let _registration = bob
+        .register(&registrar, "sip:bob@example.com", &contact, 600)
+        .await
+        .unwrap();
+    let alice = client(tls, inbox).await;
+    let target = format!("sip:bob@example.com:{port};transport=ws");
+    let answer = alice.send_message(&target, "hello", None).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(messages.recv().await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn a_client_that_listens_for_tls_is_connected_to_by_the_name_of_its_certificate() {
+    let authority = Authority::new();
+    let own = |names: &[&str]| authority.config(names).build().unwrap();
+    let (inbox, mut messages) = mpsc::unbounded_channel();
+    let names = StaticResolver::new().with("pbx.example.com", [127, 0, 0, 1].into());
+    let begin = || {
+        SessionManagerBuilder::new()
+            .with_bind_address([127, 0, 0, 1].into())
+            .with_resolver(Arc::new(names.clone()))
+            .enable_sip_client()
+    };
+    let refused = begin()
+        .with_tls(own(&[]))
+        .with_tls_listener(0)
+        .build()
+        .await;
+    assert!(matches!(refused, Err(Error::InvalidConfiguration { .. })));
+    let pbx = begin()
+        .with_tls(own(&["pbx.example.com"]))
+        .with_tls_listener(0)
+        .with_handler(Arc::new(Inbox(inbox)))
+        .build()
+        .await
+        .unwrap();
+    let listeners = pbx.listeners();
+    let listener = listeners.iter().find(|one| one.transport == Transport::Tls);
+    let port = listener.unwrap().address.port();
+    let target = format!("sips:carol@pbx.example.com:{port}");
+    let contact = pbx.contact_uri("carol", &target).await.unwrap();
+    assert_eq!(contact, format!("sips:carol@127.0.0.1:{port}"), "no `ob`");
+    let alice = begin().with_tls(own(&[])).build().await.unwrap();
+    let answer = alice.send_message(&target, "hello", None).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(messages.recv().await.unwrap(), "hello");
 }
 
 type Browser = WebSocketStream<TcpStream>;

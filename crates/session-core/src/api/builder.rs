@@ -52,6 +52,7 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 /// | [`with_registration_backoff`](Self::with_registration_backoff) | 30 s, at most 1800 s | RFC 5626 §4.5 |
 /// | [`with_resolver`](Self::with_resolver) | the operating system's | |
 /// | [`with_tls`](Self::with_tls) | none: no `sips` | whom to believe is for the application to say |
+/// | [`with_tls_listener`](Self::with_tls_listener) | none: requests come over the connections that are there | a client has no certificate |
 /// | [`with_keep_alive`](Self::with_keep_alive) | connections of registrations: what Flow-Timer says, else 120 s | RFC 5626 §4.4 |
 /// | [`with_udp_keep_alive`](Self::with_udp_keep_alive) | none, unless the registrar says that it answers STUN | RFC 5626 §8 |
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
@@ -88,6 +89,7 @@ pub struct SessionManagerBuilder {
     backoff: Backoff,
     resolver: Option<Arc<dyn Resolver>>,
     tls: Option<Tls>,
+    tls_port: Option<u16>,
     keep_alive: KeepAlive,
     udp_keep_alive: Option<UdpKeepAlive>,
     network: Option<Arc<dyn Network>>,
@@ -114,6 +116,7 @@ impl SessionManagerBuilder {
             backoff: Backoff::default(),
             resolver: None,
             tls: None,
+            tls_port: None,
             keep_alive: KeepAlive::Sensible,
             udp_keep_alive: None,
             network: None,
@@ -210,10 +213,17 @@ impl SessionManagerBuilder {
 
     /// Speaks TLS, to `sips` URIs and to those with `transport=tls`, as these settings say: whom to believe, and which
     /// certificate to show where one is asked for. Without them, such targets are
-    /// [`NotImplemented`](crate::Error::NotImplemented). Requests of the peer come over the connection that was opened to it;
-    /// there is no listener. Needs one of the features `tls-ring` and `tls-aws-lc-rs`.
+    /// [`NotImplemented`](crate::Error::NotImplemented). Requests of the peer come over the connection that was opened to it,
+    /// and to [`with_tls_listener`](Self::with_tls_listener). Needs one of the features `tls-ring` and `tls-aws-lc-rs`.
     pub fn with_tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// Listens for TLS too, on this port, or on a free one where it is 0. Needs [`with_tls`](Self::with_tls) with a certificate
+    /// of our own, which peers have to believe: few clients have one.
+    pub fn with_tls_listener(mut self, port: u16) -> Self {
+        self.tls_port = Some(port);
         self
     }
 
@@ -277,6 +287,7 @@ impl SessionManagerBuilder {
         let advertised = self.advertised()?;
         self.check_user_agent()?;
         self.check_packages()?;
+        self.check_tls_listener()?;
         let timeout = self.timeout()?;
         let network = self
             .network
@@ -300,6 +311,7 @@ impl SessionManagerBuilder {
             board,
         } = started;
         let endpoint = owner.handle();
+        let nowhere = format!("{:016x}.invalid", ids.number());
         let flows = Flows {
             board,
             endpoint: endpoint.clone(),
@@ -352,6 +364,7 @@ impl SessionManagerBuilder {
                 resolver,
                 advertised,
                 listeners,
+                nowhere,
                 watchers,
                 is_client: self.is_client,
                 running: Mutex::new(Some(Running { owner, tasks })),
@@ -384,6 +397,9 @@ impl SessionManagerBuilder {
             .ids(ids)
             .listen(Transport::Udp, address)
             .listen(Transport::Tcp, address);
+        if let Some(port) = self.tls_port {
+            builder = builder.listen(Transport::Tls, SocketAddr::new(self.bind_address, port));
+        }
         if let Some(observer) = &self.observer {
             builder = builder.observer(observer.clone());
         }
@@ -436,6 +452,15 @@ impl SessionManagerBuilder {
             watchers,
             board: flows,
         })
+    }
+
+    fn check_tls_listener(&self) -> Result<()> {
+        let has_certificate = self.tls.as_ref().is_some_and(Tls::has_certificate);
+        if self.tls_port.is_some() && !has_certificate {
+            let reason = "needs with_tls, with a certificate of our own";
+            return Err(Error::setting("with_tls_listener", reason));
+        }
+        Ok(())
     }
 
     fn check_packages(&self) -> Result<()> {

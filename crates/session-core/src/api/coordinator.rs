@@ -38,6 +38,8 @@ pub(super) struct Inner {
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) advertised: Option<Advertised>,
     pub(super) listeners: Vec<ListenerAddress>,
+    /// The host of Contacts that no connection can be opened to: a name that is found nowhere (RFC 7118).
+    pub(super) nowhere: String,
     /// Subscriptions of others to what the application tells.
     pub(super) watchers: Arc<AtomicUsize>,
     /// Whether `enable_sip_client` was called.
@@ -91,6 +93,11 @@ impl SessionCoordinator {
     /// The target is resolved as a request to it would be, the outbound proxy first. Host and port are those that were
     /// [advertised](crate::SessionManagerBuilder::with_advertised_address), else of the local address that leads to the
     /// target, over the transport that it is reached by. `user` is escaped; an empty one is left out.
+    ///
+    /// It promises no more than there is. Nobody can connect to a client of WebSocket, whose host is a random name under
+    /// `.invalid` that stays the same for this coordinator (RFC 7118), nor to one of TLS without
+    /// [a listener](crate::SessionManagerBuilder::with_tls_listener), whose contact says `ob`: requests come over the connection
+    /// that is there (RFC 5626 §4.3).
     ///
     /// # Errors
     ///
@@ -188,13 +195,12 @@ impl Inner {
         Ok(tasks.spawn(task))
     }
 
-    /// Finds the first destination that a listener of ours leads to, and our address on that way. Over TLS and WebSocket,
-    /// which have no listener, requests come back over the connection, and the address is that of TCP.
+    /// Finds the first destination that a listener of ours leads to, and our address on that way. Over WebSocket, and over TLS
+    /// without a listener, requests come back over the connection, and the address is that of TCP.
     fn way_to(&self, destinations: &[Destination]) -> Option<(Transport, SocketAddr)> {
         destinations.iter().find_map(|destination| {
             let listener = self.listeners.iter().find(|listener| {
-                let has_listener = matches!(destination.transport, Transport::Udp | Transport::Tcp);
-                let like = match has_listener {
+                let like = match self.listens_for(destination.transport) {
                     true => destination.transport,
                     false => Transport::Tcp,
                 };
@@ -209,6 +215,10 @@ impl Inner {
         })
     }
 
+    fn listens_for(&self, transport: Transport) -> bool {
+        self.listeners.iter().any(|one| one.transport == transport)
+    }
+
     /// RFC 3261 §8.1.1.8: what goes to a `sips` URI MUST carry a `sips` Contact.
     fn contact(
         &self,
@@ -218,19 +228,27 @@ impl Inner {
         is_secure: bool,
     ) -> Result<String> {
         let user = (!user.is_empty()).then_some(user);
+        let is_web_socket = matches!(transport, Transport::Ws | Transport::Wss);
         let (host, port) = match &self.advertised {
+            _ if is_web_socket => (self.nowhere.clone(), None),
             Some(advertised) => (
                 advertised.host.to_string(),
-                advertised.port.unwrap_or(local.port()),
+                Some(advertised.port.unwrap_or(local.port())),
             ),
-            None => (host(local.ip()), local.port()),
+            None => (host(local.ip()), Some(local.port())),
         };
-        let mut contact = Uri::builder(&host).port(port);
+        let mut contact = Uri::builder(&host);
+        if let Some(port) = port {
+            contact = contact.port(port);
+        }
         if is_secure {
             contact = contact.secure();
         }
         if let Some(user) = user {
             contact = contact.user(user);
+        }
+        if transport == Transport::Tls && !self.listens_for(transport) {
+            contact = contact.param("ob", None);
         }
         // RFC 7118 §5.2 has `ws` for both kinds; `sips` alone says TLS (RFC 3261 §26.2.2).
         let contact = match (transport, is_secure) {
