@@ -30,6 +30,7 @@ use crate::{Error, LocationStore, PresenceConfig, Result, UserStore, Users, Watc
 /// | [`with_expires`](Self::with_expires) | 3600 s, from 60 s to 7200 s | an hour is what clients ask for; below a minute, refreshes are all that a server does |
 /// | [`with_max_contacts`](Self::with_max_contacts) | 10 | a person has fewer devices; a proxy forks to each of them |
 /// | [`with_max_relayed`](Self::with_max_relayed) | 10,000 | requests that wait for contacts; at 5 KB each that is 50 MB; a tenth for one sender |
+/// | [`with_shards`](Self::with_shards) | 1 | what several cost more for each request pays only where one core is not enough |
 /// | [`with_presence`](Self::with_presence) | on, with [`PresenceConfig`]'s defaults | who chats wants to see who is there |
 /// | [`with_watcher_policy`](Self::with_watcher_policy) | users of a served domain may watch each other | they know each other; a public server has a policy of its own |
 /// | [`with_location_store`](Self::with_location_store) | [`MemoryStore`](crate::MemoryStore) | |
@@ -48,6 +49,7 @@ pub struct CallCenterConfig {
     pub(crate) expiry: Option<(u32, u32, u32)>,
     pub(crate) max_contacts: Option<usize>,
     pub(crate) max_relayed: Option<usize>,
+    pub(crate) shards: Option<usize>,
     pub(crate) presence: Option<PresenceConfig>,
     pub(crate) watcher_policy: Option<Arc<dyn WatcherPolicy>>,
     pub(crate) store: Option<Arc<dyn LocationStore>>,
@@ -78,6 +80,7 @@ impl CallCenterConfig {
             expiry: None,
             max_contacts: None,
             max_relayed: None,
+            shards: None,
             presence: Some(PresenceConfig::new()),
             watcher_policy: None,
             store: None,
@@ -218,6 +221,14 @@ impl CallCenterConfig {
         self
     }
 
+    /// Sets among how many tasks the work is divided, from 1, the default, to 128: no more than there are cores. REGISTERs are
+    /// served by all of them, each those of the peers that the system gives it, or of its connections; what is relayed,
+    /// subscriptions and publications by the first.
+    pub fn with_shards(mut self, shards: usize) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
     /// Sets how long subscriptions and publications last, and how many there may be.
     pub fn with_presence(mut self, settings: PresenceConfig) -> Self {
         self.presence = Some(settings);
@@ -314,6 +325,18 @@ impl CallCenterConfig {
         }
     }
 
+    pub(crate) fn shards(&self) -> Result<usize> {
+        match self.shards.unwrap_or(1) {
+            shards @ 1..=MOST_SHARDS => Ok(shards),
+            _ => Err(Error::Configuration {
+                setting: "shards",
+                reason: format!(
+                    "a number from 1 to {MOST_SHARDS}, and of no use past that of the cores"
+                ),
+            }),
+        }
+    }
+
     pub(crate) fn max_relayed(&self) -> usize {
         self.max_relayed.unwrap_or(crate::relay::DEFAULT_LIMIT)
     }
@@ -376,6 +399,7 @@ impl fmt::Debug for CallCenterConfig {
             .field("without_authentication", &self.without_authentication)
             .field("expiry", &self.expiry)
             .field("max_contacts", &self.max_contacts)
+            .field("shards", &self.shards)
             .finish_non_exhaustive()
     }
 }
@@ -385,6 +409,7 @@ pub(crate) const DEFAULT_MAX_CONTACTS: usize = 10;
 const DEFAULT_EXPIRES: (u32, u32, u32) = (3600, 60, 7200);
 const DEFAULT_PORT: u16 = 5060;
 const MOST_CONTACTS: usize = 100;
+const MOST_SHARDS: usize = 128;
 pub(crate) const ONE_HOUR: u32 = 3600;
 
 fn address_of(text: &str) -> Result<SocketAddr> {
@@ -417,6 +442,7 @@ mod tests {
             .map(|_| ())
             .and_then(|()| config.expiry().map(|_| ()))
             .and_then(|()| config.max_contacts().map(|_| ()))
+            .and_then(|()| config.shards().map(|_| ()))
             .and_then(|()| config.resolved_listeners().map(|_| ()));
         found.unwrap_err().to_string()
     }
@@ -441,6 +467,8 @@ mod tests {
         assert!(refused(config().with_expires(3600, 3601, 7200)).contains("minimum"));
         assert!(refused(config().with_expires(30, 60, 7200)).contains("default"));
         assert!(refused(config().with_max_contacts(0)).contains("from 1"));
+        assert!(refused(config().with_shards(0)).contains("from 1"));
+        assert!(refused(config().with_shards(129)).contains("to 128"));
         assert!(refused(config().with_udp_listener("127.0.0.1")).contains("127.0.0.1"));
         assert!(refused(config().with_tcp_listener("127.0.0.1:99999")).contains("no HOST:PORT"));
         let unknown = refused(config().with_udp_listener("no such name:5060"));

@@ -121,10 +121,9 @@ impl CallCenterEngine {
             answers: Answers::new(config.server_name.as_deref().unwrap_or(SERVER)),
         });
 
-        let (jobs, worker) = Jobs::new();
         let (relay_jobs, relay_worker) = Jobs::new();
         let limit = config.max_relayed();
-        let endpoint = endpoint_config(&mut config);
+        let endpoint = endpoint_config(&mut config)?;
         let t1 = endpoint.transactions.timers.t1;
         let mut builder = Endpoint::builder()
             .config(endpoint)
@@ -139,14 +138,19 @@ impl CallCenterEngine {
         if let Some(resolver) = config.resolver.take() {
             builder = builder.resolver(resolver);
         }
-        // First, since it takes OPTIONS to users, and the registrar the rest.
+        // First, since it takes OPTIONS to users, and the registrar the rest. There is one: it counts what each sender holds.
         let relay = builder.add_user(Relay::new(Arc::clone(&shared), relay_jobs, limit, t1));
-        let registrar = builder.add_user(Registrar {
-            shared: Arc::clone(&shared),
-            jobs,
-            gate: Gate::new(Arc::clone(&shared), Asker::Registrar),
-            next_sweep: None,
-            date: crate::answer::Date::default(),
+        let mut registrar_workers = Vec::new();
+        let registrars = builder.add_users(|_| {
+            let (jobs, worker) = Jobs::new();
+            registrar_workers.push(worker);
+            Registrar {
+                shared: Arc::clone(&shared),
+                jobs,
+                gate: Gate::new(Arc::clone(&shared), Asker::Registrar),
+                next_sweep: None,
+                date: crate::answer::Date::default(),
+            }
         });
         let mut workers = Vec::new();
         let mut agent = None;
@@ -167,7 +171,9 @@ impl CallCenterEngine {
             .map(|(transport, address)| ListenerAddress { transport, address })
             .collect();
         let (until, ended) = watch::channel(());
-        workers.push(AbortOnDrop(tokio::spawn(worker.run(registrar))));
+        for (worker, registrar) in registrar_workers.into_iter().zip(registrars) {
+            workers.push(AbortOnDrop(tokio::spawn(worker.run(registrar))));
+        }
         workers.push(AbortOnDrop(tokio::spawn(relay_worker.run(relay))));
         Ok(Arc::new(Self {
             shared,
@@ -470,8 +476,11 @@ fn access(
     (access, list)
 }
 
-fn endpoint_config(config: &mut CallCenterConfig) -> EndpointConfig {
-    let mut endpoint = EndpointConfig::default();
+fn endpoint_config(config: &mut CallCenterConfig) -> Result<EndpointConfig> {
+    let mut endpoint = EndpointConfig {
+        shards: config.shards()?,
+        ..EndpointConfig::default()
+    };
     if let Some(timers) = config.timers.take() {
         endpoint.transactions.timers = timers;
     }
@@ -487,7 +496,7 @@ fn endpoint_config(config: &mut CallCenterConfig) -> EndpointConfig {
             port: None,
         });
     }
-    endpoint
+    Ok(endpoint)
 }
 
 fn not_built(error: EndpointError) -> Error {

@@ -20,7 +20,9 @@ const PIDF: &str = "application/pidf+xml";
 
 async fn engine(network: &SimNetwork) -> Arc<CallCenterEngine> {
     let address = format!("{SERVER}:5060");
+    let shards = [1, 4][usize::from(network.seed() % 2 == 1)];
     let config = CallCenterConfig::new()
+        .with_shards(shards)
         .with_udp_listener(&address)
         .with_tcp_listener(&address)
         .with_domain("example.com")

@@ -19,7 +19,9 @@ const SERVER: &str = "192.0.2.10";
 
 async fn engine(network: &SimNetwork) -> Arc<CallCenterEngine> {
     let address = format!("{SERVER}:5060");
+    let shards = [1, 4][usize::from(network.seed() % 2 == 1)];
     let config = CallCenterConfig::new()
+        .with_shards(shards)
         .with_udp_listener(&address)
         .with_tcp_listener(&address)
         .with_domain("example.com")

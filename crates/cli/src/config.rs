@@ -34,6 +34,8 @@ pub(crate) struct ConfigFile {
     pub(crate) expires: Expires,
     #[serde(deserialize_with = "contacts")]
     pub(crate) maximum_contacts: Option<usize>,
+    #[serde(deserialize_with = "shards")]
+    pub(crate) shards: Option<usize>,
     pub(crate) tls_cert: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
     pub(crate) tls_ca: Option<PathBuf>,
@@ -318,6 +320,15 @@ fn contacts<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Err
     }
 }
 
+fn shards<'de, D: Deserializer<'de>>(value: D) -> Result<Option<usize>, D::Error> {
+    match usize::deserialize(value)? {
+        shards @ 1..=128 => Ok(Some(shards)),
+        other => Err(D::Error::custom(format!(
+            "shards is from 1 to 128, and not {other}"
+        ))),
+    }
+}
+
 /// Reads a list. An empty one is refused: it would mean the default, which is the opposite of nothing.
 fn at_least_one<'de, D, T>(list: D) -> Result<Vec<T>, D::Error>
 where
@@ -494,6 +505,8 @@ mod tests {
                 "maximum_contacts = 101",
                 "1:20: maximum_contacts is from 1 to 100",
             ),
+            ("shards = 0", "1:10: shards is from 1 to 128"),
+            ("shards = 129", "1:10: shards is from 1 to 128"),
             (
                 "\n[expires]\nminimum = 4000",
                 "2:1: expires.minimum is from 1",

@@ -33,6 +33,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime;
 
 use crate::arguments::{Arguments, Command};
 use crate::exit::Failure;
@@ -55,18 +56,33 @@ fn run() -> Result<(), Failure> {
         Err(help) => return Ok(help.print()?),
     };
     log::start(&arguments.command);
-    let runtime = tokio::runtime::Runtime::new()
-        .map_err(|error| Failure::Local(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(async {
-        match arguments.command {
-            Command::Serve(arguments) => serve::run(arguments).await,
-            Command::Options(arguments) => options::run(arguments).await,
-            Command::Register(arguments) => register::run(arguments).await,
-            Command::Message(arguments) => message::run(arguments).await,
-            Command::Subscribe(arguments) => subscribe::run(arguments).await,
-            Command::Publish(arguments) => publish::run(arguments).await,
+    let many = runtime::Builder::new_multi_thread;
+    match arguments.command {
+        Command::Serve(arguments) => {
+            let settings = serve::Settings::from_arguments(arguments)?;
+            let threads = match settings.is_one_task() {
+                true => runtime::Builder::new_current_thread(),
+                false => many(),
+            };
+            run_on(threads, serve::run(settings))
         }
-    });
+        Command::Options(arguments) => run_on(many(), options::run(arguments)),
+        Command::Register(arguments) => run_on(many(), register::run(arguments)),
+        Command::Message(arguments) => run_on(many(), message::run(arguments)),
+        Command::Subscribe(arguments) => run_on(many(), subscribe::run(arguments)),
+        Command::Publish(arguments) => run_on(many(), publish::run(arguments)),
+    }
+}
+
+fn run_on(
+    mut threads: runtime::Builder,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = threads
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Local(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(command);
     // A name lookup that hangs in the system's resolver must not hold up the end.
     runtime.shutdown_background();
     result

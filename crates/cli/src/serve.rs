@@ -77,8 +77,7 @@ pub(crate) struct ServeArguments {
 }
 
 /// Runs `sipora serve`.
-pub(crate) async fn run(arguments: ServeArguments) -> Result<(), Failure> {
-    let settings = Settings::from_arguments(arguments)?;
+pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let users_file = settings.users.clone();
     let tls = settings.tls.read()?;
     settings.check_listeners(tls.is_some())?;
@@ -190,7 +189,7 @@ fn announce(engine: &CallCenterEngine) -> io::Result<()> {
 
 /// What the server runs with: the flags, the file behind them, the defaults behind both.
 #[derive(Debug, PartialEq)]
-struct Settings {
+pub(crate) struct Settings {
     listen: Vec<Listen>,
     advertise: Option<String>,
     domain: Vec<String>,
@@ -199,6 +198,7 @@ struct Settings {
     digest: Vec<Digest>,
     expires: Expires,
     maximum_contacts: Option<usize>,
+    shards: usize,
     tls: ServerTls,
     /// Empty: the system's.
     dns_server: Vec<SocketAddr>,
@@ -208,7 +208,7 @@ struct Settings {
 }
 
 impl Settings {
-    fn from_arguments(arguments: ServeArguments) -> Result<Settings, Failure> {
+    pub(crate) fn from_arguments(arguments: ServeArguments) -> Result<Settings, Failure> {
         let file = match &arguments.config {
             Some(path) => ConfigFile::read(path)?,
             None => ConfigFile::default(),
@@ -241,6 +241,7 @@ impl Settings {
             digest: first_given(arguments.digest, file.digest),
             expires: file.expires,
             maximum_contacts: file.maximum_contacts,
+            shards: file.shards.unwrap_or(1),
             tls: ServerTls {
                 tls_cert: arguments.tls.tls_cert.or(file.tls_cert),
                 tls_key: arguments.tls.tls_key.or(file.tls_key),
@@ -262,6 +263,11 @@ impl Settings {
         })
     }
 
+    /// Says whether one thread is all that the server needs: a second one has nothing to do but to wake the first.
+    pub(crate) fn is_one_task(&self) -> bool {
+        self.shards == 1
+    }
+
     fn check_listeners(&self, has_tls: bool) -> Result<(), Failure> {
         let is_secure = |listen: &Listen| matches!(listen, Listen::Tls(_) | Listen::Wss(_));
         if !has_tls && self.listen.iter().any(is_secure) {
@@ -279,7 +285,9 @@ impl Settings {
             minimum,
             maximum,
         } = self.expires;
-        let mut config = CallCenterConfig::new().with_expires(default, minimum, maximum);
+        let mut config = CallCenterConfig::new()
+            .with_expires(default, minimum, maximum)
+            .with_shards(self.shards);
         if let Some(maximum) = self.maximum_contacts {
             config = config.with_max_contacts(maximum);
         }
@@ -376,13 +384,14 @@ mod tests {
     fn the_file_counts_where_no_flag_is_given() {
         let settings = Settings::merge(
             arguments(&[]),
-            file("listen = [\"tcp:127.0.0.1:2\"]\nusers = \"u.txt\"\nmaximum_contacts = 2\nexpires = { default = 300, maximum = 600 }\n"),
+            file("listen = [\"tcp:127.0.0.1:2\"]\nusers = \"u.txt\"\nmaximum_contacts = 2\nshards = 3\nexpires = { default = 300, maximum = 600 }\n"),
         )
         .unwrap();
         assert_eq!(settings.listen, [Listen::Tcp("127.0.0.1:2".to_owned())]);
         assert_eq!(settings.users, Some(PathBuf::from("u.txt")));
         assert_eq!(settings.expires.maximum, 600);
         assert_eq!(settings.maximum_contacts, Some(2));
+        assert_eq!(settings.shards, 3);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
-use tokio::io::{Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 /// Is the operating system's network.
@@ -183,6 +183,7 @@ fn into_datagram_socket(socket: Socket, local: SocketAddr) -> io::Result<Datagra
     });
     let receiver = Box::new(TokioReceiver {
         reports: reports(&socket),
+        arrivals: sys::Arrivals::default(),
         draining: false,
         socket,
     });
@@ -229,6 +230,7 @@ const ENOPROTOOPT: i32 = 92;
 
 struct TokioReceiver {
     socket: Arc<UdpSocket>,
+    arrivals: sys::Arrivals,
     /// Resolves when the error queue has something.
     reports: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The error queue may have more.
@@ -257,13 +259,9 @@ impl DatagramReceiver for TokioReceiver {
                     Err(_) => self.draining = false,
                 }
             }
-            let mut space = ReadBuf::new(buffer);
-            match self.socket.poll_recv_from(cx, &mut space) {
-                Poll::Ready(Ok(source)) => {
-                    return Poll::Ready(Ok(Datagram::Received {
-                        length: space.filled().len(),
-                        source,
-                    }));
+            match self.arrivals.poll_next(cx, &self.socket, buffer) {
+                Poll::Ready(Ok((length, source))) => {
+                    return Poll::Ready(Ok(Datagram::Received { length, source }));
                 }
                 Poll::Ready(Err(error)) if is_late_report(&error) => {
                     self.draining = true;

@@ -2,6 +2,7 @@
 
 use crate::key::Key;
 use crate::machine::{client_invite, client_non_invite};
+use crate::packed::PackedFlow;
 use crate::timers::{Entry, Tick, earlier};
 use crate::{Owner, TransportFailure};
 use sipora_message::{Method, Request, Response};
@@ -208,7 +209,7 @@ pub(crate) struct Client {
 pub(crate) struct Running {
     pub(crate) machine: Machine,
     pub(crate) key: Key,
-    pub(crate) flow: Flow,
+    pub(crate) flow: PackedFlow,
     /// The request with its Via, from which ACK and CANCEL are made.
     pub(crate) sent: Request,
 }

@@ -6,6 +6,7 @@
 use crate::merged::Origin;
 use crate::{IdSource, Owner, Tag};
 use sipora_message::{Method, Request, Response};
+use sipora_transport::Flow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
@@ -165,6 +166,13 @@ impl KeyMaker {
             text.push(char::from(letter.copied().unwrap_or(b'a')));
         }
         Tag::new(text)
+    }
+
+    /// A hash of a socket and a peer.
+    pub(crate) fn way(&self, flow: &Flow) -> u64 {
+        let mut hash = self.begun.clone();
+        (flow.id, flow.remote).hash(&mut hash);
+        hash.finish()
     }
 
     /// Another key for the same request with another To tag, where both are of RFC 2543.

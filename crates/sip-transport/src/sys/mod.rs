@@ -1,7 +1,11 @@
 //! What the operating system can do and safe Rust cannot ask for. The only unsafe code of the family.
 
 #[cfg(all(target_os = "linux", not(feature = "force-portable")))]
+mod arrivals;
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
 mod linux;
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
+pub(crate) use arrivals::Arrivals;
 #[cfg(all(target_os = "linux", not(feature = "force-portable")))]
 pub(crate) use linux::{next_report, report_undelivered};
 
@@ -23,7 +27,30 @@ pub(crate) struct Report {
 mod portable {
     use super::Report;
     use std::io;
+    use std::net::SocketAddr;
+    use std::task::{Context, Poll, ready};
+    use tokio::io::ReadBuf;
     use tokio::net::UdpSocket;
+
+    /// Receives datagrams one by one.
+    #[derive(Default)]
+    pub(crate) struct Arrivals {
+        _nothing: (),
+    }
+
+    impl Arrivals {
+        /// Receives the next datagram into `buffer`: its length and its source.
+        pub(crate) fn poll_next(
+            &mut self,
+            cx: &mut Context<'_>,
+            socket: &UdpSocket,
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<(usize, SocketAddr)>> {
+            let mut space = ReadBuf::new(buffer);
+            let source = ready!(socket.poll_recv_from(cx, &mut space))?;
+            Poll::Ready(Ok((space.filled().len(), source)))
+        }
+    }
 
     /// Does nothing: other systems do not say which datagram a report is about.
     pub(crate) fn report_undelivered(_socket: &UdpSocket, _v6: bool) -> io::Result<()> {
@@ -36,4 +63,4 @@ mod portable {
     }
 }
 #[cfg(not(all(target_os = "linux", not(feature = "force-portable"))))]
-pub(crate) use portable::{next_report, report_undelivered};
+pub(crate) use portable::{Arrivals, next_report, report_undelivered};

@@ -77,7 +77,7 @@ impl TransactionLayer {
             Running {
                 machine,
                 key,
-                flow,
+                flow: flow.into(),
                 sent,
             },
             reaction,
@@ -160,7 +160,7 @@ impl TransactionLayer {
             return;
         };
         client.cancelled = true;
-        let flow = running.flow;
+        let flow = Flow::from(running.flow);
         let Some(sent) = derived(
             &running.sent,
             Method::Cancel,
@@ -185,7 +185,7 @@ impl TransactionLayer {
         let running = Running {
             machine: Machine::NonInvite(machine),
             key,
-            flow,
+            flow: flow.into(),
             sent,
         };
         self.start(now, cancel, running, reaction);
@@ -198,19 +198,20 @@ impl TransactionLayer {
         self.disarm(client.queued);
         if let Some(running) = client.running {
             self.client_keys.remove(&running.key);
-            let flow = running.flow;
-            self.clients_on.remove(&(flow.id, flow.remote, id));
+            let way = self.way(&running.flow.into());
+            self.clients_on.remove(&(way, id));
         }
         trim(&mut self.clients, &mut self.client_keys);
     }
 
     fn start(&mut self, now: Now, id: u64, running: Running, reaction: Reaction) {
+        let flow = Flow::from(running.flow);
+        let way = self.way(&flow);
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
         self.client_keys.insert(running.key, id);
-        let flow = running.flow;
-        self.clients_on.insert((flow.id, flow.remote, id));
+        self.clients_on.insert((way, id));
         set(&mut client.repeat, reaction.repeat, &mut self.clock, now);
         set(&mut client.end, reaction.end, &mut self.clock, now);
         let bytes = running.sent.to_bytes();
@@ -237,7 +238,11 @@ impl TransactionLayer {
         let terminated = running.machine.is_terminated();
         set(&mut client.repeat, reaction.repeat, &mut self.clock, now);
         set(&mut client.end, reaction.end, &mut self.clock, now);
-        let (exchange, hop, flow) = (client.exchange, client.hop.clone(), running.flow);
+        let (exchange, hop, flow) = (
+            client.exchange,
+            client.hop.clone(),
+            Flow::from(running.flow),
+        );
         if reaction.send {
             let bytes = running.sent.to_bytes();
             self.metrics.retransmissions_sent += 1;
@@ -335,7 +340,7 @@ impl TransactionLayer {
         else {
             return;
         };
-        let flow = running.flow;
+        let flow = Flow::from(running.flow);
         let Some(ack) = derived(
             &running.sent,
             Method::Ack,

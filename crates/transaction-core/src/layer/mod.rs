@@ -20,7 +20,6 @@ use bytes::Bytes;
 use sipora_message::{Message, Request, StatusCode};
 use sipora_transport::{Flow, FlowId, Now};
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 /// Runs the transactions of RFC 3261 §17: messages and time go in, bytes and events come out.
@@ -35,8 +34,9 @@ pub struct TransactionLayer {
     exchanges: Slab<Exchange>,
     clients: Slab<Client>,
     client_keys: KeyMap,
-    /// The client transactions on each flow, to be found when it fails.
-    clients_on: BTreeSet<(FlowId, SocketAddr, u64)>,
+    /// The client transactions on each way, to be found when it fails: a connection's number, or the hash of a socket and a
+    /// peer, and the transaction.
+    clients_on: BTreeSet<(u64, u64)>,
     avoided: Avoided,
     servers: Slab<Server>,
     server_keys: KeyMap,
@@ -175,26 +175,15 @@ impl TransactionLayer {
 
     /// Takes the news that a connection has ended: requests that wait for an answer over it go on to their next target.
     pub fn handle_flow_closed(&mut self, now: Now, flow: FlowId) {
-        let whole = (flow, LOWEST_ADDRESS, 0);
-        let lost: Vec<u64> = self
-            .clients_on
-            .range(whole..)
-            .take_while(|(on, ..)| *on == flow)
-            .map(|(.., id)| *id)
-            .collect();
-        for id in lost {
+        for id in self.clients_over(flow.as_u64(), |over| over.id == flow) {
             self.client_transport_error(now, id, TransportFailure::Closed);
         }
     }
 
     /// Takes the news that the network could not deliver a datagram to a peer (RFC 3261 §18.4: ICMP errors).
     pub fn handle_unreachable(&mut self, now: Now, flow: Flow, error: TransportFailure) {
-        let lost: Vec<u64> = self
-            .clients_on
-            .range((flow.id, flow.remote, 0)..=(flow.id, flow.remote, u64::MAX))
-            .map(|(.., id)| *id)
-            .collect();
-        for id in lost {
+        let is_it = |over: &Flow| over.id == flow.id && over.remote == flow.remote;
+        for id in self.clients_over(self.way(&flow), is_it) {
             self.client_transport_error(now, id, error.clone());
         }
     }
@@ -262,6 +251,27 @@ impl TransactionLayer {
             timer_entries: self.timers.len() as u64,
             ..self.metrics
         }
+    }
+
+    /// What [`clients_on`](Self::clients_on) knows a flow by.
+    fn way(&self, flow: &Flow) -> u64 {
+        match flow.transport.is_stream() {
+            true => flow.id.as_u64(),
+            false => self.keys.way(flow),
+        }
+    }
+
+    /// The client transactions on a way. Two ways may have one number.
+    fn clients_over(&self, way: u64, is_it: impl Fn(&Flow) -> bool) -> Vec<u64> {
+        let over = |id: &u64| {
+            let running = self.clients.get(*id)?.running.as_ref()?;
+            Some(Flow::from(running.flow))
+        };
+        self.clients_on
+            .range((way, 0)..=(way, u64::MAX))
+            .map(|(_, id)| *id)
+            .filter(|id| over(id).is_some_and(|flow| is_it(&flow)))
+            .collect()
     }
 
     fn transmit(&mut self, flow: Flow, bytes: Bytes, purpose: Purpose) {
@@ -348,6 +358,3 @@ fn trim<T>(slab: &mut Slab<T>, keys: &mut KeyMap) {
 
 /// Alarms that go off in one turn: a millisecond of work.
 const ALARMS_AT_ONCE: usize = 1024;
-
-/// Sorts before all others.
-const LOWEST_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
