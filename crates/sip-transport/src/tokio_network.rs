@@ -9,13 +9,12 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
-use tokio::io::Interest;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Is the operating system's network.
 ///
@@ -175,18 +174,17 @@ fn local_of(socket: &Socket) -> io::Result<SocketAddr> {
 }
 
 fn into_datagram_socket(socket: Socket, local: SocketAddr) -> io::Result<DatagramSocket> {
-    let socket = Arc::new(UdpSocket::from_std(socket.into())?);
+    let socket = Arc::new(UdpSocket::from(socket));
     sys::report_undelivered(&socket, local.is_ipv6())?;
-    let sender = Arc::new(TokioSender {
-        socket: socket.clone(),
-        local,
-    });
+    let registered = sys::register(socket.clone())?;
     let receiver = Box::new(TokioReceiver {
-        reports: reports(&socket),
+        reports: Box::pin(sys::reported(registered.clone())),
         arrivals: sys::Arrivals::default(),
         draining: false,
-        socket,
+        registered,
+        socket: socket.clone(),
     });
+    let sender = Arc::new(TokioSender { socket, local });
     Ok(DatagramSocket { sender, receiver })
 }
 
@@ -230,18 +228,12 @@ const ENOPROTOOPT: i32 = 92;
 
 struct TokioReceiver {
     socket: Arc<UdpSocket>,
+    registered: sys::Registered,
     arrivals: sys::Arrivals,
     /// Resolves when the error queue has something.
     reports: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The error queue may have more.
     draining: bool,
-}
-
-fn reports(socket: &Arc<UdpSocket>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    let socket = socket.clone();
-    Box::pin(async move {
-        let _ = socket.ready(Interest::ERROR).await;
-    })
 }
 
 impl DatagramReceiver for TokioReceiver {
@@ -259,7 +251,7 @@ impl DatagramReceiver for TokioReceiver {
                     Err(_) => self.draining = false,
                 }
             }
-            match self.arrivals.poll_next(cx, &self.socket, buffer) {
+            match self.arrivals.poll_next(cx, &self.registered, buffer) {
                 Poll::Ready(Ok((length, source))) => {
                     return Poll::Ready(Ok(Datagram::Received { length, source }));
                 }
@@ -273,11 +265,8 @@ impl DatagramReceiver for TokioReceiver {
             if self.reports.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            // Clear tokio's readiness before the queue is drained, so that what comes meanwhile wakes us again.
-            let _ = self.socket.try_io(Interest::ERROR, || {
-                Err::<(), _>(io::ErrorKind::WouldBlock.into())
-            });
-            self.reports = reports(&self.socket);
+            // Only then is the queue drained, so that what comes meanwhile wakes us again.
+            self.reports = Box::pin(sys::reported(self.registered.clone()));
             self.draining = true;
         }
     }

@@ -1,13 +1,13 @@
 //! Several datagrams by one system call (recvmmsg(2)).
 #![allow(unsafe_code)]
 
+use super::Registered;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
+use std::net::UdpSocket;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsRawFd;
 use std::task::{Context, Poll, ready};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 
 /// Receives as many datagrams at once as are there, and hands them out one by one.
 ///
@@ -36,25 +36,22 @@ impl Arrivals {
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &UdpSocket,
+        socket: &Registered,
         buffer: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
         loop {
             if let Some(taken) = self.take(buffer) {
                 return Poll::Ready(Ok(taken));
             }
-            ready!(socket.poll_recv_ready(cx))?;
+            let mut readiness = ready!(socket.poll_read_ready(cx))?;
             // `WouldBlock` makes tokio wait for the next event of the socket. It is raised when the socket was emptied, as
             // the kernel reports whatever comes after that.
-            let received = socket.try_io(Interest::READABLE, || match self.receive(socket)? {
+            let received = readiness.try_io(|socket| match self.receive(socket.get_ref())? {
                 AT_ONCE => Ok(()),
                 _ => Err(io::ErrorKind::WouldBlock.into()),
             });
-            match received {
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                    return Poll::Ready(Err(error));
-                }
-                _ => {}
+            if let Ok(Err(error)) = received {
+                return Poll::Ready(Err(error));
             }
         }
     }

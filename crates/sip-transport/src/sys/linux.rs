@@ -5,9 +5,31 @@ use super::Report;
 use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, SockRef};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
+use std::net::UdpSocket;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use tokio::net::UdpSocket;
+use std::sync::Arc;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
+
+/// A socket whose datagrams and errors tokio waits for, and nothing else: to be told each time that there is room to send
+/// again, which follows every datagram sent, would wake us twice for every exchange.
+pub(crate) type Registered = Arc<AsyncFd<Arc<UdpSocket>>>;
+
+/// Registers a socket with tokio.
+pub(crate) fn register(socket: Arc<UdpSocket>) -> io::Result<Registered> {
+    let interest = Interest::READABLE.add(Interest::ERROR);
+    // SAFETY: the descriptor is that of `socket`, which the result owns, and which closes it no sooner than it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, interest) };
+    Ok(Arc::new(registered.map_err(|error| error.into_parts().1)?))
+}
+
+/// Waits until the error queue has something, and makes tokio wait for what comes after that.
+pub(crate) async fn reported(socket: Registered) {
+    if let Ok(mut readiness) = socket.ready(Interest::ERROR).await {
+        readiness.clear_ready_matching(Ready::ERROR);
+    }
+}
 
 /// Asks for a report of each datagram that did not arrive. Without it an unconnected socket is told nothing.
 pub(crate) fn report_undelivered(socket: &UdpSocket, v6: bool) -> io::Result<()> {

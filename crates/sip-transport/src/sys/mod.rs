@@ -7,7 +7,7 @@ mod linux;
 #[cfg(all(target_os = "linux", not(feature = "force-portable")))]
 pub(crate) use arrivals::Arrivals;
 #[cfg(all(target_os = "linux", not(feature = "force-portable")))]
-pub(crate) use linux::{next_report, report_undelivered};
+pub(crate) use linux::{Registered, next_report, register, report_undelivered, reported};
 
 /// Whether several UDP sockets at one address share its peers: elsewhere `SO_REUSEPORT` gives all of them to one socket, or
 /// is not there.
@@ -27,10 +27,25 @@ pub(crate) struct Report {
 mod portable {
     use super::Report;
     use std::io;
-    use std::net::SocketAddr;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::sync::Arc;
     use std::task::{Context, Poll, ready};
     use tokio::io::ReadBuf;
-    use tokio::net::UdpSocket;
+
+    /// A socket that tokio waits for.
+    pub(crate) type Registered = Arc<tokio::net::UdpSocket>;
+
+    /// Registers a socket with tokio.
+    pub(crate) fn register(socket: Arc<UdpSocket>) -> io::Result<Registered> {
+        Ok(Arc::new(tokio::net::UdpSocket::from_std(
+            socket.try_clone()?,
+        )?))
+    }
+
+    /// Waits for ever.
+    pub(crate) async fn reported(_socket: Registered) {
+        std::future::pending().await
+    }
 
     /// Receives datagrams one by one.
     #[derive(Default)]
@@ -43,7 +58,7 @@ mod portable {
         pub(crate) fn poll_next(
             &mut self,
             cx: &mut Context<'_>,
-            socket: &UdpSocket,
+            socket: &Registered,
             buffer: &mut [u8],
         ) -> Poll<io::Result<(usize, SocketAddr)>> {
             let mut space = ReadBuf::new(buffer);
@@ -63,4 +78,6 @@ mod portable {
     }
 }
 #[cfg(not(all(target_os = "linux", not(feature = "force-portable"))))]
-pub(crate) use portable::{Arrivals, next_report, report_undelivered};
+pub(crate) use portable::{
+    Arrivals, Registered, next_report, register, report_undelivered, reported,
+};
