@@ -184,7 +184,12 @@ pub(crate) fn parse_uri(what: &str, text: &str) -> Result<Uri, Failure> {
     let wrong =
         |reason: &str| Failure::Local(format!("{what} '{shown}' is not a SIP URI: {reason}"));
     if !SCHEMES.iter().any(|scheme| begins_with(text, scheme)) {
-        let meant = format!("sip:{text}");
+        // Whom to write to and whom to watch (RFC 3860, RFC 3859) is the same person at the same host.
+        let abstract_scheme = ABSTRACT_SCHEMES
+            .iter()
+            .find(|scheme| begins_with(text, scheme));
+        let (_, rest) = text.split_at(abstract_scheme.map_or(0, |scheme| scheme.len()));
+        let meant = format!("sip:{rest}");
         let example = match Uri::parse(&meant) {
             Ok(_) => without_password(&meant),
             Err(_) => "sip:alice@example.com".to_owned(),
@@ -303,6 +308,7 @@ fn any_address(next_hop: &Uri) -> IpAddr {
     }
 }
 
+const ABSTRACT_SCHEMES: [&str; 2] = ["pres:", "im:"];
 const SCHEMES: [&str; 2] = ["sip:", "sips:"];
 const PASSWORD_VARIABLE: &str = "SIPORA_PASSWORD";
 const USER_AGENT: &str = concat!("sipora/", env!("CARGO_PKG_VERSION"));
@@ -366,6 +372,8 @@ mod tests {
             ("127.0.0.1", "as in sip:127.0.0.1"),
             ("alice@127.0.0.1:5070", "as in sip:alice@127.0.0.1:5070"),
             ("tel:+123", "as in sip:alice@example.com"),
+            ("pres:bob@example.com", "as in sip:bob@example.com"),
+            ("im:bob@example.com:5070", "as in sip:bob@example.com:5070"),
         ] {
             let line = parse_uri("URI", text).unwrap_err().to_string();
             assert!(line.ends_with(end), "{line}");

@@ -84,7 +84,8 @@ impl ConfigFile {
     /// Reads TOML. The error begins with line and column.
     fn parse(text: &str) -> Result<ConfigFile, String> {
         let config: ConfigFile = toml::from_str(text).map_err(|error| {
-            let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+            let start = at_key(text, error.message()).or(error.span().map(|span| span.start));
+            let (line, column) = position(text, start.unwrap_or_default());
             format!("{line}:{column}: {}", error.message().replace('\n', ", "))
         })?;
         if config.no_auth && config.users.is_some() {
@@ -367,6 +368,14 @@ fn host_and_port(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Where the value is that a message begins with the path of, as in `presence.minimum`: the error itself is at the table.
+fn at_key(text: &str, message: &str) -> Option<usize> {
+    let (table, key) = message.split(' ').next()?.split_once('.')?;
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let table = document.get_ref().get(table)?.get_ref().as_table()?;
+    Some(table.get(key)?.span().start)
+}
+
 /// Gives line and column, both from 1, of a byte of `text`.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
@@ -509,12 +518,12 @@ mod tests {
             ("shards = 129", "1:10: shards is from 1 to 128"),
             (
                 "\n[expires]\nminimum = 4000",
-                "2:1: expires.minimum is from 1",
+                "3:11: expires.minimum is from 1",
             ),
-            ("[expires]\nminimum = 0", "1:1: expires.minimum is from 1"),
+            ("[expires]\nminimum = 0", "2:11: expires.minimum is from 1"),
             (
                 "[expires]\nmaximum = 59",
-                "1:1: expires.maximum is 59, below",
+                "2:11: expires.maximum is 59, below",
             ),
             (
                 "[expires]\nmaximum = 100",
@@ -557,7 +566,31 @@ mod tests {
         let problem = ConfigFile::parse("no_presence = true\n[presence]\n").unwrap_err();
         assert!(problem.contains("exclude each other"), "{problem}");
         let problem = ConfigFile::parse("\n[presence]\nminimum = 0\n").unwrap_err();
-        assert!(problem.starts_with("2:1: presence.minimum"), "{problem}");
+        assert!(problem.starts_with("3:11: presence.minimum"), "{problem}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_pointed_at_where_it_stands() {
+        for (text, place) in [
+            (
+                "no_auth = true\nexpires = { maximum = 30 }",
+                "2:23: expires.maximum",
+            ),
+            ("expires.minimum = 9999", "1:19: expires.minimum"),
+            (
+                "[presence]\n\nnotify_interval = 9999",
+                "3:19: presence.notify_interval",
+            ),
+            // Here the key that is wrong is not there: it is the default that does not fit.
+            (
+                "\n[expires]\nminimum = 3600\nmaximum = 3600\ndefault = 60",
+                "5:11: expires.default",
+            ),
+            ("\n[presence]\nmaximum = 600", "2:1: presence.default"),
+        ] {
+            let problem = ConfigFile::parse(text).unwrap_err();
+            assert!(problem.starts_with(place), "{problem}");
+        }
     }
 
     #[test]

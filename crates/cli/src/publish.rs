@@ -126,6 +126,12 @@ fn document(arguments: &PublishArguments, target: &Uri) -> Result<Option<Documen
     let PublishArguments { status, note, .. } = arguments;
     if let Some(path) = &arguments.body_file {
         let body = input::file(path)?;
+        // Without a body a PUBLISH would be a refresh (RFC 3903 §4.1).
+        if body.trim().is_empty() {
+            return Err(Failure::Local(format!(
+                "--body-file {path} is empty: to take back what is published, end this program or give --remove"
+            )));
+        }
         let content_type = arguments.content_type.clone();
         return Ok(Some(Document { content_type, body }));
     }

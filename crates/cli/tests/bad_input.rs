@@ -269,7 +269,7 @@ fn a_value_of_the_configuration_that_cannot_be_used_is_named_with_file_line_and_
     for (text, culprit) in [
         (
             "[expires]\nminimum = 4000\nmaximum = 100\n",
-            "1:1: expires.minimum",
+            "2:11: expires.minimum",
         ),
         ("\nmaximum_contacts = 0\n", "2:20: maximum_contacts"),
         ("listen = []\n", "1:10: the list is empty"),
@@ -431,10 +431,14 @@ fn what_is_to_be_watched_or_published_has_to_make_sense() {
 }
 
 #[test]
-fn a_body_that_is_no_text_or_too_long_is_refused() {
+fn a_body_that_is_empty_no_text_or_too_long_is_refused() {
     let files = tempfile::tempdir().unwrap();
     let uri = "sip:alice@127.0.0.1";
-    for (name, body) in [("binary", vec![0xff, 0xfe]), ("long", vec![b'x'; 1 << 21])] {
+    for (name, body) in [
+        ("empty", b"\n".to_vec()),
+        ("binary", vec![0xff, 0xfe]),
+        ("long", vec![b'x'; 1 << 21]),
+    ] {
         let path = files.path().join(name);
         std::fs::write(&path, body).unwrap();
         let path = path.to_str().unwrap();

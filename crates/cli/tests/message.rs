@@ -149,6 +149,23 @@ fn standard_input_type_and_sender_can_be_others() {
 }
 
 #[test]
+fn who_writes_to_himself_reads_it_at_his_phone() {
+    let chat = Chat::start();
+    chat.bind();
+    let mut command = Command::new(SIPORA);
+    command
+        .args(["message", &chat.bob(), "Buy milk", "--user", "bob"])
+        .args(["--password-file", &chat.passwords[1]]);
+    let (outcome, message) = chat.run(&mut command, "200 OK");
+    assert_eq!(outcome.code(), 0, "{outcome}");
+    assert!(
+        message.contains("From: <sip:bob@127.0.0.1>;tag="),
+        "{message}"
+    );
+    assert!(message.ends_with("\r\n\r\nBuy milk"), "{message}");
+}
+
+#[test]
 fn a_text_may_begin_with_a_hyphen() {
     let chat = Chat::start();
     chat.bind();

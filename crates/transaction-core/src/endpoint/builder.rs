@@ -186,7 +186,8 @@ impl EndpointBuilder {
         let listeners = bind(&transports, &self.listeners, shards)?;
         let addresses = transports.listeners();
         for (transport, address) in &addresses {
-            tracing::info!(%transport, %address, "listening");
+            // Whoever has an endpoint tells people, from `local_addresses`.
+            tracing::debug!(%transport, %address, "listening");
         }
         let shared = Arc::new(Shared::new(addresses, shards));
         let flows = Arc::new(Flows {
