@@ -298,16 +298,19 @@ impl TimerQueue {
         }
     }
 
+    /// The millisecond of a tick, which is the same however far the wheel has turned: where an entry has been put depends on it,
+    /// and where it is looked for.
+    fn when(&self, tick: Tick) -> u64 {
+        let ahead = tick.0.get().wrapping_sub(self.elapsed as u32) as i32;
+        self.elapsed.saturating_add_signed(i64::from(ahead))
+    }
+
     /// Where an entry belongs: the level on which its time first differs from the present.
     fn place(&self, tick: Tick) -> Place {
-        let ahead = tick.since(Tick::of(self.elapsed));
-        let Ok(ahead) = u64::try_from(ahead) else {
-            return Place::Due;
-        };
-        if ahead == 0 {
+        let when = self.when(tick);
+        if when <= self.elapsed {
             return Place::Due;
         }
-        let when = self.elapsed + ahead;
         let differs = (self.elapsed ^ when) | 1;
         let level = (differs.ilog2() / BITS) as usize;
         // 2^36 ms are two years: who runs that long may see a wait of days turn round at the top once.
@@ -393,8 +396,7 @@ impl TimerQueue {
         if is_end(&self.due) {
             return Place::Due;
         }
-        let ahead = tick.since(Tick::of(self.elapsed));
-        let when = self.elapsed.saturating_add_signed(i64::from(ahead));
+        let when = self.when(tick);
         for (level, ring) in self.levels.iter().enumerate() {
             let place = (when >> (BITS * level as u32)) as usize % PLACES;
             if ring.places.get(place).is_some_and(is_end) {
@@ -404,6 +406,7 @@ impl TimerQueue {
                 };
             }
         }
+        debug_assert!(false, "an entry that is in no list");
         Place::Due
     }
 
@@ -632,6 +635,70 @@ mod tests {
                     }
                 }
                 assert_eq!(wheel.queue.len(), model.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_put_in_before_the_first_look_is_found_again() {
+        for wait in 1..=5000 {
+            let mut wheel = Wheel::new();
+            wheel.insert(0, wait, 1);
+            let removed = wheel.insert(0, wait, 2);
+            wheel.insert(0, 5001, 3);
+            assert_eq!(wheel.due(0), []);
+            wheel.queue.remove(removed);
+            assert_eq!(wheel.due(wait), [1]);
+            assert_eq!(wheel.due(5001), [3]);
+        }
+    }
+
+    /// As the layer does it: what comes up early is put back, and others are moved and taken out while more is due. Times lie
+    /// close together, and the clock starts afresh with each seed.
+    #[test]
+    fn entries_that_change_while_others_come_up_are_not_lost() {
+        for seed in 0..300 {
+            let mut ids = IdSource::from_number(seed);
+            let mut wheel = Wheel::new();
+            let mut model: BTreeMap<u64, (Entry, u64)> = BTreeMap::new();
+            let mut now = 0;
+            for holder in 1..400_u64 {
+                for key in [holder, holder + 1_000_000] {
+                    let wait = ids.number_in(0, 400);
+                    model.insert(key, (wheel.insert(now, wait, key), now + wait));
+                }
+                now += ids.number_in(0, 20);
+                let at = wheel.at(now);
+                while let Some(up) = wheel.queue.pop_due(at, &mut wheel.clock) {
+                    let Whose::Client(up) = up.whose() else {
+                        panic!("{up:?}");
+                    };
+                    let (_, when) = model.remove(&up).unwrap();
+                    assert!(
+                        when <= now,
+                        "seed {seed}: {up} came up at {now}, not {when}"
+                    );
+                    let wait = ids.number_in(0, 100);
+                    let some = ids.number_in(0, holder);
+                    let Some((&key, _)) = model.range(some..).next() else {
+                        continue;
+                    };
+                    match ids.number_in(0, 3) {
+                        0 => {
+                            model.insert(up, (wheel.insert(now, wait, up), now + wait));
+                        }
+                        1 => {
+                            let tick = wheel.tick(now, wait);
+                            let (entry, at) = model.get_mut(&key).unwrap();
+                            wheel.queue.shift(*entry, tick);
+                            *at = now + wait;
+                        }
+                        2 => wheel.queue.remove(model.remove(&key).unwrap().0),
+                        _ => {}
+                    }
+                }
+                let late = model.values().filter(|(_, at)| *at <= now).count();
+                assert_eq!((late, wheel.queue.len()), (0, model.len()), "seed {seed}");
             }
         }
     }
