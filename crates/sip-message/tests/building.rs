@@ -392,6 +392,7 @@ fn what_is_printed_takes_no_more_room_than_its_bytes() {
 #[test]
 fn what_an_answer_copies_is_what_is_read_of_it() {
     let vias = "v: SIP/2.0/UDP a;branch=z9hG4bK1 , SIP/2.0/TCP b\r\n".repeat(60);
+    let behind = format!("From: <sip:a@a>;tag=1\r\nTo: <sip:b@b>\r\n{vias}");
     let long = format!("To: <sip:b@b>;x={}\r\n", "y".repeat(65_520));
     for lines in [
         "Via: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@a>;tag=1\r\nTo: <sip:b@b>\r\n",
@@ -400,6 +401,7 @@ fn what_an_answer_copies_is_what_is_read_of_it() {
         "Via: ?\r\nRecord-Route: <sip:p;lr>, <sip:q;lr>\r\nTo: sip:b@b\r\nTimestamp: 54\r\nrecord-route:\r\n",
         "To: <sip:b@b>;tag=2\r\nTo: <sip:b@b>\r\nX: y\r\nVia:\r\nContact: *\r\nMax-Forwards: 7\r\n",
         &vias,
+        &behind,
         &long,
         "",
     ] {

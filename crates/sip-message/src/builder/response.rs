@@ -193,7 +193,7 @@ impl ResponseBuilder {
         };
         let source = &request.raw.bytes;
         let facts = request.raw.index.facts();
-        copies.facts().repeat(facts, None);
+        copies.facts().repeat(facts);
         for (name, line) in self.copied() {
             let start = out.len();
             let whole = source.get(line.start as usize..line.value.end as usize);
@@ -216,7 +216,7 @@ impl ResponseBuilder {
                 let at = u16::try_from(value.len() + TAG_NAME.len());
                 match (at, u16::try_from(tag.len())) {
                     (Ok(at), Ok(len)) if at.checked_add(len).is_some_and(|end| end < u16::MAX) => {
-                        copies.facts().repeat(facts, Some(Piece { at, len }));
+                        copies.facts().tag_to(Piece { at, len });
                     }
                     // Too long for what facts can say.
                     _ => copies.facts().forget_to(),

@@ -275,18 +275,19 @@ impl Facts {
         self.learn(ID_VIA, value);
     }
 
-    /// Learns what the fields hold that an answer repeats, from the request where they stand too; `tag` is what stands
-    /// behind `To` now.
+    /// Learns what the fields hold that an answer repeats, from the request where they stand too.
     #[inline]
-    pub(crate) fn repeat(&mut self, request: &Facts, tag: Option<Piece>) {
+    pub(crate) fn repeat(&mut self, request: &Facts) {
         self.via = request.via;
         self.from = request.from;
         self.to = request.to;
         self.cseq = request.cseq;
         self.known |= request.known & (VIA | FROM | TO | CALL_ID | CSEQ);
-        if let Some(tag) = tag {
-            self.to.set_tag(tag);
-        }
+    }
+
+    /// Learns what tag stands behind `To` now.
+    pub(crate) fn tag_to(&mut self, tag: Piece) {
+        self.to.set_tag(tag);
     }
 
     /// Forgets what `To` holds.

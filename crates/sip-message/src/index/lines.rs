@@ -459,11 +459,12 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Takes a line in behind those for which there is room; nothing is learned of it.
+    /// Takes a line in behind those for which there is room; nothing is learned of it, or known any more.
     #[cold]
     fn spill(&mut self, line: Line) {
-        if let Some(first) = self.facts.place(line.id, self.len()) {
-            self.repeat(line.id, first);
+        match self.facts.place(line.id, self.len()) {
+            Some(first) => self.repeat(line.id, first),
+            None => self.facts.unlearn(line.id),
         }
         self.spilled.push(line);
     }
