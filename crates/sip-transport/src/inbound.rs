@@ -3,10 +3,11 @@
 use crate::{CloseReason, Flow, stamp};
 use bytes::Bytes;
 use sipora_message::{Message, ParseError, Request, StatusCode};
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Holds one thing that came in, and the flow that it came over.
 #[derive(Debug)]
@@ -18,6 +19,9 @@ pub struct Inbound {
     pub payload: Payload,
     /// A request as it stood on the wire, where it has been stamped since.
     pub unstamped: Option<Bytes>,
+    /// Closes when this has been dealt with. It is held, never read.
+    #[allow(dead_code)]
+    pub(crate) until_dropped: Option<oneshot::Sender<Infallible>>,
 }
 
 impl Inbound {
@@ -26,6 +30,7 @@ impl Inbound {
             flow,
             payload,
             unstamped: None,
+            until_dropped: None,
         }
     }
 }

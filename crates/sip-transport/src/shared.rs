@@ -40,9 +40,12 @@ impl Shared {
 
     /// Names the driver's shard that gets what comes in over a connection: always the same for one.
     pub(crate) fn shard_of(&self, flow: FlowId) -> Option<&mpsc::Sender<Inbound>> {
+        self.inbound.get(self.index_of(flow))
+    }
+
+    pub(crate) fn index_of(&self, flow: FlowId) -> usize {
         let shards = self.inbound.len().max(1) as u64;
-        let index = usize::try_from(flow.as_u64() % shards).unwrap_or(0);
-        self.inbound.get(index)
+        usize::try_from(flow.as_u64() % shards).unwrap_or(0)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -101,9 +104,8 @@ impl Shared {
             response => (response, None),
         };
         Some(Inbound {
-            flow: *flow,
-            payload: Payload::Message(message),
             unstamped,
+            ..Inbound::new(*flow, Payload::Message(message))
         })
     }
 

@@ -67,7 +67,8 @@ impl Transports {
     }
 
     /// Makes an empty table for a driver of several shards (one at least), with a receiver for each: what comes in over one
-    /// connection comes out of one receiver, and its end ([`Payload::Closed`](crate::Payload::Closed)) out of every one.
+    /// connection comes out of one receiver, and its end ([`Payload::Closed`](crate::Payload::Closed)) out of every one: out of
+    /// the others once that one's has been dropped, so that it may hand on before what it has got.
     pub fn sharded(
         network: Arc<dyn Network>,
         config: TransportConfig,

@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -196,16 +196,36 @@ impl ConnectionTask {
         drop((queue, permit));
         count_end(&shared, &reason);
         debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %reason, "connection closed");
-        // Every shard may have used the connection. Nobody to tell when a receiver is gone; and a shutdown does not wait for a
-        // driver that has stopped to listen.
-        for shard in &shared.inbound {
-            let report = shard.send(Inbound::new(flow, Payload::Closed(reason.clone())));
-            if shared.is_stopping() {
-                let _ = timeout(shared.config.linger, report).await;
-            } else {
-                let _ = report.await;
-            }
+        let report = report_end(&shared, flow, reason);
+        // A shutdown does not wait for a driver that has stopped to listen.
+        if shared.is_stopping() {
+            let _ = timeout(shared.config.linger, report).await;
+        } else {
+            report.await;
         }
+    }
+}
+
+/// Tells every shard, as each may have used the connection, that it has ended: first the one that has read from it. What that
+/// got before may be for others, whom the end must not reach first.
+async fn report_end(shared: &Shared, flow: Flow, reason: CloseReason) {
+    let end = || Inbound::new(flow, Payload::Closed(reason.clone()));
+    let home = shared.index_of(flow.id);
+    let (until_dropped, dealt_with) = oneshot::channel();
+    if let Some(shard) = shared.inbound.get(home) {
+        let end = Inbound {
+            until_dropped: Some(until_dropped),
+            ..end()
+        };
+        // Nobody to tell when a receiver is gone.
+        let _ = shard.send(end).await;
+    }
+    if shared.inbound.len() > 1 {
+        let _ = dealt_with.await;
+    }
+    let others = shared.inbound.iter().enumerate();
+    for (_, shard) in others.filter(|(index, _)| *index != home) {
+        let _ = shard.send(end()).await;
     }
 }
 

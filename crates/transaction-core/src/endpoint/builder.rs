@@ -302,7 +302,7 @@ fn divide_users(users: Vec<Seating>, shards: usize) -> Result<Vec<Vec<Chair>>, E
             Seating::One(chair) => {
                 let methods = chair.methods();
                 let others = (1..shards).map(|_| Chair::Elsewhere(methods.clone()));
-                std::iter::once(chair).chain(others).collect()
+                std::iter::once(chair.alone()).chain(others).collect()
             }
         };
         if chairs.len() != shards {

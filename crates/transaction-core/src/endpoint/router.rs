@@ -45,11 +45,13 @@ pub fn owner(message: &Message, shards: usize, secret: u64) -> Option<usize> {
 
 /// What one shard hands to another.
 pub(super) enum Passed {
-    /// A message that belongs to the other, or that its user at `place` in the order of claims is to be asked about.
+    /// A message that belongs to the shard `home`: the other, unless it is a request about which the other's user at `place`
+    /// in the order of claims is to be asked.
     Message {
         message: Message,
         flow: Flow,
         place: usize,
+        home: usize,
     },
     /// A datagram from one of these sockets did not arrive. Which of them the network tells is not which of them sent it.
     Unreachable {
@@ -130,8 +132,8 @@ impl Router {
             .find(|siblings| siblings.contains(&socket))
     }
 
-    /// Hands something to another shard, or gives it back when that has no room. Requests leave some room to answers and
-    /// reports, which end what others began.
+    /// Hands something to another shard, or gives it back when that has no room. Requests leave some room to answers, which
+    /// end what others began.
     pub(super) fn pass_on(&mut self, shard: usize, passed: Passed) -> Option<Passed> {
         let Some(way) = self.shards.get(shard) else {
             return Some(passed);
@@ -143,7 +145,7 @@ impl Router {
                 ..
             }
         );
-        let left = if begins && way.capacity() <= way.max_capacity() / RESERVED {
+        let left = if begins && !has_room(way) {
             Some(passed)
         } else {
             let sent = way.try_send(passed);
@@ -156,10 +158,12 @@ impl Router {
         left
     }
 
-    /// Tells every other shard that a datagram did not arrive. One that has no room finds out by its timers.
+    /// Tells every other shard that a datagram did not arrive. One that has no room, with what is kept for answers set aside,
+    /// finds out by its timers: a stranger can make as many reports as he likes.
     pub(super) fn unreachable(&mut self, sockets: &Arc<[FlowId]>, flow: Flow, kind: ErrorKind) {
         for shard in (0..self.shards.len()).filter(|shard| *shard != self.shard) {
-            if let Some(way) = self.shards.get(shard) {
+            let way = self.shards.get(shard);
+            if let Some(way) = way.filter(|way| has_room(way)) {
                 let sockets = Arc::clone(sockets);
                 let _ = way.try_send(Passed::Unreachable {
                     sockets,
@@ -171,6 +175,11 @@ impl Router {
     }
 }
 
+/// Whether a queue has room for more than answers.
+fn has_room(way: &mpsc::Sender<Passed>) -> bool {
+    way.capacity() > way.max_capacity() / RESERVED
+}
+
 fn divide(value: impl Hash, shards: usize, secret: u64) -> Option<usize> {
     let mut hash = DefaultHasher::new();
     hash.write_u64(secret);
@@ -178,5 +187,5 @@ fn divide(value: impl Hash, shards: usize, secret: u64) -> Option<usize> {
     usize::try_from(hash.finish() % shards as u64).ok()
 }
 
-/// Of a queue between shards, one part in so many is not for requests.
+/// Of a queue between shards, one part in so many is for answers only.
 const RESERVED: usize = 4;

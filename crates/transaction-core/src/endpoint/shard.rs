@@ -130,19 +130,7 @@ impl Shard {
             let Poll::Ready(Some(passed)) = self.passed.poll_recv(cx) else {
                 break;
             };
-            match passed {
-                Passed::Message {
-                    message,
-                    flow,
-                    place,
-                } => self.receive(message, flow, place),
-                Passed::Unreachable {
-                    sockets,
-                    flow,
-                    kind,
-                } => self.unreachable(&sockets, flow, kind),
-            }
-            self.settle();
+            self.take_passed(passed);
             progress = true;
         }
         progress
@@ -185,7 +173,7 @@ impl Shard {
         let mut progress = false;
         for index in 0..self.users.len() {
             for _ in 0..self.batch {
-                let Some(Chair::Taken(user)) = self.users.get_mut(index) else {
+                let Some(Chair::Taken { user, .. }) = self.users.get_mut(index) else {
                     break;
                 };
                 let mut context = Context::new(&mut self.core, place(index));
@@ -246,6 +234,24 @@ impl Shard {
         sleep
     }
 
+    /// Deals with one thing that another shard has handed over.
+    fn take_passed(&mut self, passed: Passed) {
+        match passed {
+            Passed::Message {
+                message,
+                flow,
+                place,
+                home,
+            } => self.receive(message, flow, place, home),
+            Passed::Unreachable {
+                sockets,
+                flow,
+                kind,
+            } => self.unreachable(&sockets, flow, kind),
+        }
+        self.settle();
+    }
+
     /// Deals with one thing that came in.
     fn take(&mut self, inbound: Inbound) {
         let Inbound {
@@ -259,8 +265,8 @@ impl Shard {
                 let bytes = unstamped.as_deref().unwrap_or(message.as_bytes());
                 observer::log(Direction::In, &flow, bytes);
                 match self.core.router.elsewhere(&message, &flow) {
-                    Some(shard) => self.pass_on(shard, message, flow, 0),
-                    None => self.receive(message, flow, 0),
+                    Some(shard) => self.pass_on(shard, message, flow, 0, shard),
+                    None => self.receive(message, flow, 0, self.core.router.shard),
                 }
             }
             Payload::Malformed(malformed) => {
@@ -274,6 +280,12 @@ impl Shard {
             }
             Payload::Closed(reason) => {
                 tracing::debug!(peer = %flow.remote, %reason, "connection ended");
+                // What came over it before has been handed over by now, and answers requests that would fail.
+                for _ in 0..self.passed.len() {
+                    if let Ok(passed) = self.passed.try_recv() {
+                        self.take_passed(passed);
+                    }
+                }
                 self.closed(flow);
             }
             Payload::Unreachable(kind) => {
@@ -287,21 +299,22 @@ impl Shard {
         self.settle();
     }
 
-    /// Deals with a message that belongs to this shard; a request that is new is offered from the user at `place` on.
-    fn receive(&mut self, message: Message, flow: Flow, place: usize) {
+    /// Deals with a message that has come to its place; a request that is new is offered from the user at `place` on.
+    fn receive(&mut self, message: Message, flow: Flow, place: usize, home: usize) {
         let now = self.core.now;
         if let Some(request) = self.core.layer.handle_message(now, message, flow) {
-            self.offer(request, place);
+            self.offer(request, place, home);
         }
     }
 
     /// Hands a message to the shard that it belongs to. When there is no room, UDP may send it again, and who sent a request
     /// over a connection, where nobody does, is told.
-    fn pass_on(&mut self, shard: usize, message: Message, flow: Flow, place: usize) {
+    fn pass_on(&mut self, shard: usize, message: Message, flow: Flow, place: usize, home: usize) {
         let message = Passed::Message {
             message,
             flow,
             place,
+            home,
         };
         let Some(Passed::Message { message, .. }) = self.core.router.pass_on(shard, message) else {
             return;
@@ -339,18 +352,25 @@ impl Shard {
         }
     }
 
-    /// Asks one user after the other whether a request is theirs, and answers it for them when it is nobody's.
-    fn offer(&mut self, request: IncomingRequest, from: usize) {
+    /// Asks one user after the other whether a request is theirs, and answers it for them when it is nobody's. The users of
+    /// one shard alone are asked where the request belongs, those of all shards where they are.
+    fn offer(&mut self, request: IncomingRequest, from: usize, home: usize) {
+        let here = self.core.router.shard;
         for index in from..self.users.len() {
-            let user = match self.users.get_mut(index) {
-                Some(Chair::Taken(user)) => user,
-                Some(chair) if chair.wants(&request.request) => {
-                    // Its transaction is begun there, where every copy of it will come to.
-                    self.core.layer.hand_over(request.transaction);
-                    let message = Message::Request(request.request);
-                    return self.pass_on(FIRST, message, request.flow, index);
-                }
+            let elsewhere = match self.users.get(index) {
+                Some(Chair::Taken { is_alone, .. }) if *is_alone || here == home => None,
+                Some(Chair::Taken { .. }) => Some(home),
+                Some(chair) if chair.wants(&request.request) => Some(FIRST),
                 _ => continue,
+            };
+            if let Some(shard) = elsewhere {
+                // Its transaction is begun there, where every copy of it will come to.
+                self.core.layer.hand_over(request.transaction);
+                let message = Message::Request(request.request);
+                return self.pass_on(shard, message, request.flow, index, home);
+            }
+            let Some(Chair::Taken { user, .. }) = self.users.get_mut(index) else {
+                continue;
             };
             let refuses_merged = user.refuses_merged(&request);
             if refuses_merged
@@ -404,7 +424,7 @@ impl Shard {
     }
 
     fn with_user(&mut self, index: usize, call: impl FnOnce(&mut dyn AnyUser, &mut Context<'_>)) {
-        if let Some(Chair::Taken(user)) = self.users.get_mut(index) {
+        if let Some(Chair::Taken { user, .. }) = self.users.get_mut(index) {
             call(
                 user.as_mut(),
                 &mut Context::new(&mut self.core, place(index)),

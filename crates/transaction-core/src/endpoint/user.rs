@@ -132,8 +132,12 @@ impl<C> fmt::Debug for UserHandle<C> {
 
 /// A place in the order of claims, as one shard sees it.
 pub(super) enum Chair {
-    /// The user sits in this shard.
-    Taken(Box<dyn AnyUser>),
+    /// A user sits in this shard.
+    Taken {
+        user: Box<dyn AnyUser>,
+        /// For all shards, and not only for this one.
+        is_alone: bool,
+    },
     /// There is one user for all shards, in the first, who may claim these methods; any where there are none.
     Elsewhere(Vec<Method>),
 }
@@ -141,19 +145,30 @@ pub(super) enum Chair {
 impl Chair {
     /// Puts a user and its queue of commands in a shard.
     pub(super) fn taken<U: User>(user: U, commands: mpsc::Receiver<U::Command>) -> Self {
-        Self::Taken(Box::new(Seat::new(user, commands)))
+        Self::Taken {
+            user: Box::new(Seat::new(user, commands)),
+            is_alone: false,
+        }
+    }
+
+    /// Makes its user that of all shards.
+    pub(super) fn alone(mut self) -> Self {
+        if let Self::Taken { is_alone, .. } = &mut self {
+            *is_alone = true;
+        }
+        self
     }
 
     pub(super) fn methods(&self) -> Vec<Method> {
         match self {
-            Self::Taken(user) => user.methods(),
+            Self::Taken { user, .. } => user.methods(),
             Self::Elsewhere(methods) => methods.clone(),
         }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         match self {
-            Self::Taken(user) => user.next_timeout(),
+            Self::Taken { user, .. } => user.next_timeout(),
             Self::Elsewhere(_) => None,
         }
     }

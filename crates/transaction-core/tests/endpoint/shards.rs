@@ -139,8 +139,11 @@ impl Peer {
             let Ok(inbound) = tokio::time::timeout(Duration::from_secs(2), next).await else {
                 return answers;
             };
-            let Payload::Message(Message::Response(response)) = inbound.payload else {
-                panic!("{inbound:?}")
+            let response = match inbound.payload {
+                Payload::Message(Message::Response(response)) => response,
+                // The connection has not been used for long.
+                Payload::Closed(_) => continue,
+                other => panic!("{other:?}"),
             };
             let method = response.headers().cseq().unwrap().method;
             answers.push((response.status().as_u16(), method));
@@ -509,6 +512,109 @@ fn the_end_of_a_connection_is_told_in_every_shard() {
         assert_eq!(network.reset(ip(1), ip(2)), 1);
         pass(1).await;
         assert_eq!(seen.lock().unwrap().closed, 4);
+    });
+}
+
+/// Answers one request over each connection, and closes it at once.
+async fn answer_and_close(network: &SimNetwork, last: u8) -> Transports {
+    let host = Arc::new(network.host(ip(last)));
+    let (transports, mut inbound) = Transports::new(host, Default::default());
+    transports.listen_tcp(address(last)).unwrap();
+    let server = transports.clone();
+    tokio::spawn(async move {
+        while let Some(inbound) = inbound.recv().await {
+            let Payload::Message(Message::Request(request)) = inbound.payload else {
+                continue;
+            };
+            let answer = sipora_message::Response::for_request(&request, StatusCode::OK);
+            let answer = answer.to_tag("1").build().unwrap();
+            let flow = inbound.flow;
+            server.try_send(&flow, answer.to_bytes()).unwrap();
+            server.close(flow.id);
+        }
+    });
+    transports
+}
+
+#[test]
+fn an_answer_is_not_overtaken_by_the_end_of_its_connection() {
+    for_each_seed(seeds().take(5), |network| async move {
+        network.auditor().turn_off();
+        let mut one = sharded(&network, (4, true));
+        let clients = one.add_users(|_| Client::default());
+        let _one = one.build().await.unwrap();
+        let mut servers = Vec::new();
+        let mut all = Vec::new();
+        for last in 2..34 {
+            servers.push(answer_and_close(&network, last).await);
+            let client = &clients[usize::from(last) % clients.len()];
+            let options = request(Method::Options, u32::from(last));
+            all.push(send(client, options, Target::tcp(address(last))).await.1);
+        }
+        for events in &mut all {
+            assert_eq!(final_of(events).await.status().as_u16(), 200);
+        }
+    });
+}
+
+/// May claim INVITE, and never does.
+struct Shy;
+
+impl User for Shy {
+    type Command = ();
+
+    fn on_request(&mut self, _: &mut Context<'_>, _: &IncomingRequest) -> Claim {
+        Claim::Passed
+    }
+
+    fn on_event(&mut self, _: &mut Context<'_>, _: Event) {}
+
+    fn on_command(&mut self, _: &mut Context<'_>, (): ()) {}
+
+    fn methods(&self) -> Vec<Method> {
+        vec![Method::Invite]
+    }
+}
+
+#[test]
+fn what_a_user_for_all_shards_passes_goes_on_where_its_call_is() {
+    for_each_seed(seeds().take(5), |network| async move {
+        let mut one = sharded(&network, (4, true));
+        one.add_user(Shy);
+        let places = Places::default();
+        one.add_users(|shard| Noting {
+            shard,
+            places: Arc::clone(&places),
+        });
+        let one = one.build().await.unwrap();
+        let mut peer = Peer::new(&network).await;
+        for call in 0..16 {
+            for method in ["INVITE", "ACK", "PRACK", "BYE"] {
+                let text = message(method, call, &format!("{method}{call}"));
+                peer.send(call % 12, &text);
+                pass(1).await;
+                if method != "ACK" {
+                    // A copy, over another way.
+                    peer.send((call + 1) % 12, &text);
+                    pass(1).await;
+                }
+            }
+        }
+        peer.answers().await;
+        let places = places.lock().unwrap();
+        assert_eq!(places.len(), 16);
+        for (call_id, places) in places.iter() {
+            let shards: HashSet<usize> = places.iter().map(|(_, shard)| *shard).collect();
+            assert_eq!(
+                (shards.len(), places.len()),
+                (1, 4),
+                "{call_id}: {places:?}"
+            );
+        }
+        let used: HashSet<usize> = places.values().map(|places| places[0].1).collect();
+        assert!(used.len() > 1, "{used:?}");
+        // ACK takes no transaction.
+        assert_eq!(metrics(&one).requests_received, 3 * 16);
     });
 }
 
