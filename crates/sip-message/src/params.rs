@@ -15,7 +15,8 @@ pub struct Params<'a> {
 /// One parameter.
 #[derive(Debug, Clone, Copy)]
 pub struct Param<'a> {
-    name: &'a str,
+    /// A token, so ASCII.
+    name: &'a [u8],
     value: Option<&'a [u8]>,
 }
 
@@ -33,17 +34,13 @@ impl<'a> Params<'a> {
                 .position(|byte| *byte != b';' && !is_lws(*byte))?;
             let (after, (name, value)) = param(rest.get(start..)?).ok()?;
             rest = after;
-            Some(Param {
-                name: scan::text(name).unwrap_or(""),
-                value,
-            })
+            Some(Param { name, value })
         })
     }
 
     /// The first parameter of that name, in any case.
     pub fn find(&self, name: &str) -> Option<Param<'a>> {
-        self.iter()
-            .find(|param| param.name.eq_ignore_ascii_case(name))
+        self.iter().find(|param| param.is(name))
     }
 
     /// The value of a parameter as text, quotes and escapes resolved; `Some("")` where it has none.
@@ -82,7 +79,17 @@ impl std::fmt::Debug for Params<'_> {
 impl<'a> Param<'a> {
     /// The name as written.
     pub fn name(&self) -> &'a str {
-        self.name
+        scan::text(self.name).unwrap_or("")
+    }
+
+    /// Whether the parameter has that name, in any case.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The parameter as written, but for white space around the equals sign: its name and what follows that sign.
+    pub fn as_bytes(&self) -> (&'a [u8], Option<&'a [u8]>) {
+        (self.name, self.value)
     }
 
     /// The value as text, quotes and escapes resolved.

@@ -31,18 +31,18 @@ pub(crate) fn stamped(request: &Request, source: SocketAddr) -> Option<Request> 
     value.extend_from_slice(before);
     let (mut asks_port, mut had_received) = (false, false);
     for param in via.params().iter() {
-        let name = param.name();
-        if name.eq_ignore_ascii_case("received") {
+        if param.is("received") {
             had_received = true;
             continue;
         }
+        let (name, raw) = param.as_bytes();
         value.push(b';');
-        value.extend_from_slice(name.as_bytes());
-        if name.eq_ignore_ascii_case("rport") {
+        value.extend_from_slice(name);
+        if param.is("rport") {
             asks_port = true;
             value.push(b'=');
             push_decimal(&mut value, source.port());
-        } else if let Some(raw) = param.raw_value() {
+        } else if let Some(raw) = raw {
             value.push(b'=');
             value.extend_from_slice(raw);
         }
@@ -113,17 +113,12 @@ fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
                 .and_then(|raw| std::str::from_utf8(raw).ok())
         };
         // The first of each name counts.
-        match param.name() {
-            name if name.eq_ignore_ascii_case("received") => {
-                received = received.or_else(|| Some(value().and_then(literal)));
-            }
-            name if name.eq_ignore_ascii_case("rport") => {
-                rport = rport.or_else(|| Some(value().and_then(decimal)));
-            }
-            name if name.eq_ignore_ascii_case("maddr") => {
-                multicast = multicast.or_else(|| Some(value().and_then(literal)));
-            }
-            _ => {}
+        if param.is("received") {
+            received = received.or_else(|| Some(value().and_then(literal)));
+        } else if param.is("rport") {
+            rport = rport.or_else(|| Some(value().and_then(decimal)));
+        } else if param.is("maddr") {
+            multicast = multicast.or_else(|| Some(value().and_then(literal)));
         }
     }
     let address = |ip: IpAddr, port: u16| Some(SocketAddr::new(ip, port));
