@@ -116,6 +116,7 @@ mod metrics;
 mod network;
 mod now;
 mod observer;
+mod pace;
 mod resolver;
 mod sent_by;
 mod shared;

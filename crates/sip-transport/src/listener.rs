@@ -3,12 +3,13 @@
 use crate::connection::ConnectionTask;
 use crate::handshake;
 use crate::metrics::count;
+use crate::pace::Pace;
 use crate::shared::Shared;
 use crate::table::{Permit, Refusal, Route};
 use crate::{Flow, Stream, StreamListener, Transport};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -21,7 +22,7 @@ pub(crate) async fn accept_loop(
 ) {
     let mut stopping = shared.stopping.subscribe();
     let mut connections = JoinSet::new();
-    let (mut refusals, mut failures) = (Pace::default(), Pace::default());
+    let (refusals, failures) = (Pace::default(), Pace::default());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -31,7 +32,7 @@ pub(crate) async fn accept_loop(
         };
         match accepted {
             Ok(stream) => {
-                if let Some(admitted) = admit(&shared, stream, transport, local, &mut refusals) {
+                if let Some(admitted) = admit(&shared, stream, transport, local, &refusals) {
                     connections.spawn(serve(shared.clone(), admitted));
                 }
             }
@@ -63,7 +64,7 @@ fn admit(
     stream: Box<dyn Stream>,
     transport: Transport,
     listener: SocketAddr,
-    refusals: &mut Pace,
+    refusals: &Pace,
 ) -> Option<Admitted> {
     // A peer that has gone again already has no address.
     let remote = stream.peer_addr().ok()?;
@@ -114,7 +115,13 @@ async fn serve(shared: Arc<Shared>, admitted: Admitted) {
         Ok(established) => established,
         Err(error) => {
             count(&shared.counters.handshakes_failed);
+            if error.kind() == std::io::ErrorKind::TimedOut {
+                count(&shared.counters.handshakes_timed_out);
+            }
             debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %error, "handshake failed");
+            if let Some(held_back) = shared.paces.handshakes.admit(shared.network.now().instant) {
+                warn!(peer = %flow.remote, transport = %flow.transport, %error, held_back, "handshake failed");
+            }
             return;
         }
     };
@@ -124,43 +131,5 @@ async fn serve(shared: Arc<Shared>, admitted: Admitted) {
         .await;
 }
 
-/// Lets one log line of a kind through in a period and counts the others: strangers cause them, as many as they like.
-#[derive(Default)]
-struct Pace {
-    last: Option<Instant>,
-    held_back: u64,
-}
-
-impl Pace {
-    /// Says whether a line may be written now: `None`, or how many were held back since the last one.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        let early = |last: Instant| now.saturating_duration_since(last) < LOG_PERIOD;
-        if self.last.is_some_and(early) {
-            self.held_back = self.held_back.saturating_add(1);
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.held_back))
-    }
-}
-
-/// Time between two log lines of a kind. The counters tell the rest.
-const LOG_PERIOD: Duration = Duration::from_secs(1);
 /// Time between two tries to accept when one has failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flood_writes_a_line_a_second_and_tells_how_many_were_held_back() {
-        let start = Instant::now();
-        let mut pace = Pace::default();
-        assert_eq!(pace.admit(start), Some(0));
-        let written = (1..1000).filter_map(|n| pace.admit(start + Duration::from_millis(n)));
-        assert_eq!(written.count(), 0);
-        assert_eq!(pace.admit(start + LOG_PERIOD), Some(999));
-        assert_eq!(pace.admit(start + 2 * LOG_PERIOD), Some(0));
-    }
-}

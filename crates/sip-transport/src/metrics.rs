@@ -65,6 +65,8 @@ counters! {
     connections_failed,
     /// Connections, of either kind, whose handshake (TLS, WebSocket) failed or took too long.
     handshakes_failed,
+    /// Those of them that took too long, among the connections that we accepted.
+    handshakes_timed_out,
     /// Connections open now (a gauge).
     connections_open,
     /// Connections refused because there are too many in all.

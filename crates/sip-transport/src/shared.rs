@@ -3,6 +3,7 @@
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::stun::Stun;
 use crate::table::{Admission, Resolved, Table};
 use crate::{
@@ -26,8 +27,20 @@ pub(crate) struct Shared {
     pub(crate) addresses: LocalAddresses,
     pub(crate) observer: Observer,
     pub(crate) stun: Stun,
+    pub(crate) paces: Paces,
     /// True once there is to be no new connection.
     pub(crate) stopping: watch::Sender<bool>,
+}
+
+/// Of the log lines about what peers cause.
+#[derive(Debug, Default)]
+pub(crate) struct Paces {
+    pub(crate) handshakes: Pace,
+    pub(crate) slow_readers: Pace,
+    pub(crate) idle: Pace,
+    pub(crate) partial_messages: Pace,
+    pub(crate) framing: Pace,
+    pub(crate) dropped_datagrams: Pace,
 }
 
 impl Shared {

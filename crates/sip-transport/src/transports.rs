@@ -6,7 +6,7 @@ use crate::listener::accept_loop;
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::observer::Observer;
-use crate::shared::Shared;
+use crate::shared::{Paces, Shared};
 use crate::stun::{self, Stun};
 use crate::table::{Joined, Refusal, Resolved, Route, Table};
 use crate::{
@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// Owns every flow: binds, connects, sends. Cheap to clone; the last clone dropped closes everything.
 #[derive(Debug, Clone)]
@@ -99,6 +99,7 @@ impl Transports {
             inbound,
             addresses: LocalAddresses::default(),
             observer,
+            paces: Paces::default(),
             stopping: watch::Sender::new(false),
         });
         let owner = Arc::new(Owner {
@@ -292,6 +293,11 @@ impl Transports {
             // ENOBUFS has no kind of its own, and means the same.
             io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory => {
                 count(&counters.datagrams_dropped);
+                let shared = self.shared();
+                let pace = &shared.paces.dropped_datagrams;
+                if let Some(held_back) = pace.admit(shared.network.now().instant) {
+                    warn!(peer = %flow.remote, %error, held_back, "datagram dropped: the socket has no room");
+                }
                 Ok(())
             }
             _ if is_too_large(&error) => Err(SendError::TooLarge),

@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 /// A connection as the table holds it: what others may do to it.
 #[derive(Debug)]
@@ -194,7 +194,7 @@ impl ConnectionTask {
             Wire::WebSocket(socket) => web_socket::run(&link, *socket, &mut queue).await,
         };
         drop((queue, permit));
-        count_end(&shared, &reason);
+        count_end(&shared, &flow, &reason);
         debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %reason, "connection closed");
         let report = report_end(&shared, flow, reason);
         // A shutdown does not wait for a driver that has stopped to listen.
@@ -372,15 +372,26 @@ fn is_final_response(message: &[u8]) -> bool {
         .is_some_and(|class| *class != b'1')
 }
 
-fn count_end(shared: &Shared, reason: &CloseReason) {
-    let counters = &shared.counters;
+/// Counts an end that a limit brought about, and tells of it.
+fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
+    let (counters, paces) = (&shared.counters, &shared.paces);
+    let (counter, pace) = match reason {
+        CloseReason::SlowReader => (&counters.slow_readers, &paces.slow_readers),
+        CloseReason::Idle => (&counters.idle_closed, &paces.idle),
+        CloseReason::PartialMessage => (&counters.partial_messages, &paces.partial_messages),
+        CloseReason::Framing => (&counters.framing_errors, &paces.framing),
+        CloseReason::NoPong => return count(&counters.pongs_missed),
+        _ => return,
+    };
+    count(counter);
+    let Some(held_back) = pace.admit(shared.network.now().instant) else {
+        return;
+    };
+    let (peer, transport) = (flow.remote, flow.transport);
     match reason {
-        CloseReason::SlowReader => count(&counters.slow_readers),
-        CloseReason::Idle => count(&counters.idle_closed),
-        CloseReason::PartialMessage => count(&counters.partial_messages),
-        CloseReason::Framing => count(&counters.framing_errors),
-        CloseReason::NoPong => count(&counters.pongs_missed),
-        _ => {}
+        // Nobody did anything, so that there is nothing to do about it.
+        CloseReason::Idle => info!(%peer, %transport, %reason, held_back, "connection closed"),
+        _ => warn!(%peer, %transport, %reason, held_back, "connection cut off"),
     }
 }
 

@@ -42,13 +42,14 @@ pub use hep::HepTrace;
 pub use pcap::PcapTrace;
 pub use text::TextTrace;
 
+use crate::pace::Pace;
 use crate::{Direction, Flow, MessageObserver, Now, Observed};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -76,7 +77,7 @@ pub trait TraceSink: Send + 'static {
 pub struct Tracer {
     queue: SyncSender<Job>,
     shared: Arc<Counters>,
-    pace: Mutex<Pace>,
+    pace: Pace,
 }
 
 /// Holds what a tracer has counted. All but the gauge only grow.
@@ -130,7 +131,7 @@ impl Tracer {
         Tracer {
             queue,
             shared,
-            pace: Mutex::default(),
+            pace: Pace::new(LOG_PERIOD),
         }
     }
 
@@ -192,8 +193,7 @@ impl MessageObserver for Tracer {
             return;
         }
         self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held_back) = pace.admit(message.now.instant) {
+        if let Some(held_back) = self.pace.admit(message.now.instant) {
             let messages = held_back.saturating_add(1);
             warn!(
                 messages,
@@ -262,7 +262,7 @@ fn work(sinks: Vec<Box<dyn TraceSink>>, jobs: &Receiver<Job>, counters: &Counter
         .into_iter()
         .map(|sink| Watched {
             sink,
-            pace: Pace::default(),
+            pace: Pace::new(LOG_PERIOD),
         })
         .collect();
     let mut each = |act: &mut dyn FnMut(&mut dyn TraceSink) -> io::Result<()>| {
@@ -300,25 +300,6 @@ fn work(sinks: Vec<Box<dyn TraceSink>>, jobs: &Receiver<Job>, counters: &Counter
                 sink.reopen().and(flushed)
             }),
         }
-    }
-}
-
-/// Lets one log line through in a period and counts the others.
-#[derive(Debug, Default)]
-struct Pace {
-    last: Option<Instant>,
-    held_back: u64,
-}
-
-impl Pace {
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        let early = |last: Instant| now.saturating_duration_since(last) < LOG_PERIOD;
-        if self.last.is_some_and(early) {
-            self.held_back = self.held_back.saturating_add(1);
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.held_back))
     }
 }
 
