@@ -11,7 +11,8 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -19,8 +20,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    PATIENCE, Process, SIPORA, Server, free_port, ok_to, options_request, password_of, sipora,
-    write,
+    PATIENCE, Process, SIPORA, Server, free_port, listener, ok_to, options_request, password_of,
+    sipora, write,
 };
 
 /// Longer than any request lives, on a machine with much else to do.
@@ -100,44 +101,197 @@ fn a_port_that_nobody_listens_at_is_told_at_once_over_udp() {
 
 #[test]
 fn registrations_and_messages_succeed_where_a_fifth_is_lost_and_the_rest_comes_200_ms_late() {
-    let users = ["alice", "bob", "carol", "dave"];
-    let server = Server::start(users);
-    let relay = relay(server.udp, 5, Duration::from_millis(200));
-    let phone = phone();
-    let command = |user: &str, arguments: &[&str]| {
-        let password = write(server.files.path(), user, &password_of(user));
-        let mut command = Command::new(SIPORA);
-        command.args(arguments).arg("--password-file").arg(password);
-        Process::start(&mut command)
+    let server = Server::start(USERS);
+    let here = LOOPBACK;
+    let relay = relay((here, here), server.udp, 5, Duration::from_millis(200));
+    let sites = Sites {
+        client: || Command::new(SIPORA),
+        beside_server: || Command::new(SIPORA),
+        files: server.files.path(),
+        server: server.udp,
+        relay,
+        phone: phone(here),
     };
-    let all = |processes: Vec<Process>| {
-        for process in processes {
-            let outcome = process.wait(LOSSY_PATIENCE);
-            assert_eq!(outcome.code(), 0, "{outcome}");
-        }
-    };
-
-    let register = |user: &str, server: SocketAddr| {
-        let (uri, contact) = (
-            format!("sip:{user}@{server}"),
-            format!("sip:{user}@{phone}"),
-        );
-        command(user, &["register", &uri, "--contact", &contact])
-    };
-    all(users.map(|user| register(user, relay)).into());
-    // Behind the relay somebody is always thought to be there, and the program is not: now the phone is at the contact.
-    all(users.map(|user| register(user, server.udp)).into());
-    let message = |(from, to): (&str, &str)| {
-        let uri = format!("sip:{to}@{relay}");
-        command(from, &["message", &uri, "Are you there?", "--user", from])
-    };
-    let pairs = users.into_iter().zip(users.into_iter().cycle().skip(1));
-    all(pairs.map(message).collect());
+    sites.register_and_write();
 }
 
-/// Stands between clients and a server over UDP: of each direction one datagram in `lost` is lost, the others are late.
-fn relay(server: SocketAddr, lost: u64, delay: Duration) -> SocketAddr {
-    let front = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+#[test]
+fn registrations_and_messages_succeed_between_hosts_where_a_fifth_is_lost_and_the_rest_comes_late()
+{
+    let Some(hosts) = Hosts::start() else {
+        eprintln!("skipped: network namespaces are not permitted here");
+        return;
+    };
+    let files = tempfile::tempdir().unwrap();
+    let lines: String = USERS
+        .iter()
+        .map(|user| format!("{user}:{}\n", password_of(user)))
+        .collect();
+    let mut serve = hosts.server.command();
+    serve.arg("serve").arg("--listen");
+    serve.arg(format!("udp:{}:0", hosts.server.inner));
+    serve.args(["--domain", &hosts.client.outer.to_string()]);
+    serve
+        .arg("--users")
+        .arg(write(files.path(), "users", &lines));
+    let process = Process::start(&mut serve);
+    let server = listener(&process, "udp");
+    let between = (hosts.client.outer.into(), hosts.server.outer.into());
+    let sites = Sites {
+        client: || hosts.client.command(),
+        beside_server: || hosts.server.command(),
+        files: files.path(),
+        server,
+        relay: relay(between, server, 5, Duration::from_millis(200)),
+        phone: phone(hosts.server.outer.into()),
+    };
+    sites.register_and_write();
+}
+
+const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Two hosts besides this one, each a network namespace at a cable of its own to this one.
+struct Hosts {
+    client: Host,
+    server: Host,
+}
+
+struct Host {
+    namespace: String,
+    /// Its own address, and that of this host at the other end of its cable.
+    inner: Ipv4Addr,
+    outer: Ipv4Addr,
+}
+
+impl Hosts {
+    fn start() -> Option<Self> {
+        let net = (std::process::id() % 256) as u8;
+        Some(Self {
+            client: Host::start("c", net, 0)?,
+            server: Host::start("s", net, 4)?,
+        })
+    }
+}
+
+impl Host {
+    fn start(side: &str, net: u8, start: u8) -> Option<Self> {
+        let id = std::process::id();
+        // It is dropped, and with it what there is of it, where something is not permitted.
+        let host = Self {
+            namespace: format!("sipora-{id}-{side}"),
+            outer: Ipv4Addr::new(10, 213, net, start + 1),
+            inner: Ipv4Addr::new(10, 213, net, start + 2),
+        };
+        let (name, near, far) = (
+            &host.namespace,
+            format!("sp{side}{id}"),
+            format!("sq{side}{id}"),
+        );
+        ip(&format!("netns add {name}"))?;
+        ip(&format!("link add {near} type veth peer name {far}"))?;
+        ip(&format!("link set {far} netns {name}"))?;
+        ip(&format!("addr add {}/30 dev {near}", host.outer))?;
+        ip(&format!("link set {near} up"))?;
+        ip(&format!("-n {name} addr add {}/30 dev {far}", host.inner))?;
+        ip(&format!("-n {name} link set {far} up"))?;
+        ip(&format!("-n {name} link set lo up"))?;
+        Some(host)
+    }
+
+    /// The program, on that host.
+    fn command(&self) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace, SIPORA]);
+        command
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Its cable goes with it.
+        ip(&format!("netns del {}", self.namespace));
+    }
+}
+
+fn ip(arguments: &str) -> Option<()> {
+    let outcome = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .ok()?;
+    outcome.status.success().then_some(())
+}
+
+/// Who is where, on a bad network.
+struct Sites<'a, C, S> {
+    /// Starts the program where clients are.
+    client: C,
+    /// Starts it where the server is.
+    beside_server: S,
+    files: &'a Path,
+    server: SocketAddr,
+    /// Where clients reach the server.
+    relay: SocketAddr,
+    phone: SocketAddr,
+}
+
+impl<C: Fn() -> Command, S: Fn() -> Command> Sites<'_, C, S> {
+    fn register_and_write(&self) {
+        let (server, relay, phone) = (self.server, self.relay, self.phone);
+        let run = |mut command: Command, user: &str, arguments: &[&str]| {
+            let password = write(self.files, user, &password_of(user));
+            command.args(arguments).arg("--password-file").arg(password);
+            Process::start(&mut command)
+        };
+        let register = |command: Command, user: &str, server: SocketAddr| {
+            let (uri, contact) = (
+                format!("sip:{user}@{}", relay.ip()),
+                format!("sip:{user}@{phone}"),
+            );
+            let registrar = format!("sip:{server}");
+            let arguments = [
+                "register",
+                &uri,
+                "--registrar",
+                &registrar,
+                "--contact",
+                &contact,
+            ];
+            run(command, user, &arguments)
+        };
+        all(USERS
+            .map(|user| register((self.client)(), user, relay))
+            .into());
+        // Behind the relay somebody is always thought to be there, and the program is not: now the phone is at the contact.
+        all(USERS
+            .map(|user| register((self.beside_server)(), user, server))
+            .into());
+        let message = |(from, to): (&str, &str)| {
+            let uri = format!("sip:{to}@{relay}");
+            let arguments = ["message", &uri, "Are you there?", "--user", from];
+            run((self.client)(), from, &arguments)
+        };
+        let pairs = USERS.into_iter().zip(USERS.into_iter().cycle().skip(1));
+        all(pairs.map(message).collect());
+    }
+}
+
+fn all(processes: Vec<Process>) {
+    for process in processes {
+        let outcome = process.wait(LOSSY_PATIENCE);
+        assert_eq!(outcome.code(), 0, "{outcome}");
+    }
+}
+
+/// Stands between clients and a server over UDP, with an address on each side: of each direction one datagram in `lost` is
+/// lost, the others are late.
+fn relay(
+    (front, back): (IpAddr, IpAddr),
+    server: SocketAddr,
+    lost: u64,
+    delay: Duration,
+) -> SocketAddr {
+    let front = Arc::new(UdpSocket::bind((front, 0)).unwrap());
     let address = front.local_addr().unwrap();
     let chance = Arc::new(Mutex::new(0x5152_4f50_5349_u64));
     // It ends with the test's process.
@@ -147,7 +301,7 @@ fn relay(server: SocketAddr, lost: u64, delay: Duration) -> SocketAddr {
         while let Ok((length, from)) = front.recv_from(&mut buffer) {
             if !clients.iter().any(|(client, _)| *client == from) {
                 // A socket for each client, as a NAT has a port.
-                let back = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+                let back = Arc::new(UdpSocket::bind((back, 0)).unwrap());
                 back.connect(server).unwrap();
                 let out = Arc::clone(&back);
                 let late = late(delay, move |bytes| drop(out.send(bytes)));
@@ -202,8 +356,8 @@ fn is_lost(chance: &Mutex<u64>, lost: u64) -> bool {
 }
 
 /// A socket that answers every request with 200.
-fn phone() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+fn phone(at: IpAddr) -> SocketAddr {
+    let socket = UdpSocket::bind((at, 0)).unwrap();
     let address = socket.local_addr().unwrap();
     thread::spawn(move || {
         let mut buffer = vec![0; 65_535];

@@ -12,11 +12,11 @@ use sipora_transport::{Destination, Flow, FlowId, Now, SentBy, Transport, stamp}
 use std::time::{Duration, Instant, SystemTime};
 
 /// Instructions of 100 exchanges of a REGISTER and its 200, with the alarms that end them.
-const NON_INVITE: u64 = 6_996_095;
+const NON_INVITE: u64 = 4_102_124;
 /// Instructions of 100 exchanges of an INVITE, its 180, its 486 and their ACK, with the alarms that end them.
-const INVITE: u64 = 12_664_666;
+const INVITE: u64 = 7_664_237;
 /// Instructions of the server's part of the first: a REGISTER as bytes comes in, and its 200 goes out as bytes.
-const SERVER: u64 = 4_395_106;
+const SERVER: u64 = 2_069_894;
 
 const EXCHANGES: usize = 100;
 
