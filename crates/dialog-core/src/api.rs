@@ -67,6 +67,10 @@ impl UnifiedDialogApi {
 
     /// Adds the dialog layer with calls (RFC 3261 §13): it takes every INVITE that no user before it has taken, and whatever
     /// stands in the dialogs of its calls.
+    ///
+    /// Where an endpoint has several shards, all calls live in the first. What others receive for it they hand over by method
+    /// ([`User::methods`](sipora_transaction_core::User::methods)), so that INFO, UPDATE and the like are answered 481 there: for
+    /// calls an endpoint has one shard, which is the default.
     pub fn add_with_calls(
         builder: &mut EndpointBuilder,
         config: CallConfig,

@@ -59,14 +59,31 @@ impl CallsApi {
             authorizer,
             reply,
         };
+        let mut opening = Opening { api: self, answer };
         let sent = self.user.send(Command::Invite(Box::new(open))).await;
         sent.map_err(|_| CallError::Closed)?;
-        let offered = answer.await.unwrap_or(Err(CallError::Closed))?;
+        let answered = (&mut opening.answer).await;
+        let offered = answered.unwrap_or(Err(CallError::Closed))?;
         Ok(Call::new(self.clone(), offered))
     }
 
     pub(crate) fn metrics(&self) -> CallMetrics {
         self.published.load()
+    }
+}
+
+/// A call that is being begun: who stops waiting for it gives it up, even if it has begun just now.
+struct Opening<'a> {
+    api: &'a CallsApi,
+    answer: oneshot::Receiver<Result<Offered, CallError>>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(Ok(offered)) = self.answer.try_recv() {
+            drop(Call::new(self.api.clone(), offered));
+        }
     }
 }
 
@@ -85,6 +102,16 @@ impl IncomingCalls {
     pub async fn next(&mut self) -> Option<Call> {
         let offered = self.receiver.recv().await?;
         Some(Call::new(self.api.clone(), offered))
+    }
+}
+
+impl Drop for IncomingCalls {
+    fn drop(&mut self) {
+        self.receiver.close();
+        // Those that nobody has taken are refused.
+        while let Ok(offered) = self.receiver.try_recv() {
+            drop(Call::new(self.api.clone(), offered));
+        }
     }
 }
 

@@ -459,3 +459,22 @@ fn more_calls_than_there_may_be_are_refused() {
         drop(call);
     });
 }
+
+#[test]
+fn calls_that_nobody_has_taken_are_refused_when_nobody_takes_calls_any_more() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let waiting = invite(ALICE).call_id_again("one");
+        phone.send(&waiting, ALICE).await;
+        pass(50).await;
+        drop(alice.incoming);
+        assert_eq!(phone.status_of(&waiting).await, 480);
+        let late = invite(ALICE).call_id_again("two");
+        phone.send(&late, ALICE).await;
+        pass(50).await;
+        assert_eq!(phone.seen.last_response().status().as_u16(), 480);
+        let metrics = alice.dialogs.call_metrics();
+        assert_eq!((metrics.calls, metrics.begun), (0, 2));
+    });
+}

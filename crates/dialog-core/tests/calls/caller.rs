@@ -451,3 +451,31 @@ fn a_call_that_nobody_answers_fails() {
         alice.assert_idle();
     });
 }
+
+#[test]
+fn a_call_whose_future_is_dropped_is_given_up() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let calling = alice
+            .dialogs
+            .invite(alice.asks(BOB).body(sdp("offer")), None);
+        let mut calling = Box::pin(calling);
+        // Its command is on its way, and its answer is not waited for.
+        assert!(futures_poll(calling.as_mut()).is_pending());
+        pass(10).await;
+        drop(calling);
+        pass(10).await;
+        for invite in phone.all(Method::Invite) {
+            phone.answer(&invite, 180, "b").await;
+            phone.first(Method::Cancel).await;
+            phone.answer(&invite, 487, "b").await;
+        }
+        pass(40_000).await;
+        alice.assert_idle();
+    });
+}
+
+fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
