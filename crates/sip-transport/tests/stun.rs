@@ -224,7 +224,11 @@ fn no_more_is_answered_in_a_second_than_the_settings_say() {
 #[test]
 fn a_flow_whose_peer_answers_lives_on_however_bad_the_way() {
     for_each_seed(seeds(), |network| async move {
-        network.set_conditions(Conditions::rough());
+        // Half of that loss: of a hundred thousand requests no seven are lost in a row, with their answers.
+        network.set_conditions(Conditions {
+            loss: 0.05,
+            ..Conditions::rough()
+        });
         let (_server, listener) = server(&network);
         listen(listener);
         let (client, flow) = client(&network).await;
@@ -234,7 +238,7 @@ fn a_flow_whose_peer_answers_lives_on_however_bad_the_way() {
         assert!(ended.is_err(), "{ended:?}");
         // Each wait is between 23 and 29 s; some requests go twice.
         let sent = client.metrics().stun_sent;
-        assert!((120..=250).contains(&sent), "{sent}");
+        assert!((120..=220).contains(&sent), "{sent}");
         network.part(address(CLIENT).ip(), address(SERVER).ip());
         let begun = Instant::now();
         let was_answered = true;
