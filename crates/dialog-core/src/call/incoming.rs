@@ -1,4 +1,4 @@
-//! INVITEs of the peers', and what the application answers to them (RFC 3261 §13.3, §14.2, §9.2).
+//! What comes from the peers: INVITEs, their ACKs, and what stands in the dialogs of calls (RFC 3261 §12.2.2, §14.2, §15.1.2).
 
 use std::time::Instant;
 
@@ -7,408 +7,11 @@ use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
 
 use super::ALLOW;
 use super::core::{Call, CallKey, Calls, Output};
-use super::event::{CallEnd, CallError, CallEvent};
+use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
-use super::server::{InviteServer, PROVISIONAL_INTERVAL, ServerState};
+use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
-use crate::{Body, Dialog, DialogError};
-
-impl Calls {
-    /// Takes a request that begins a call. `tag` is the To tag that its answers have; `contact` is ours.
-    pub(super) fn first_invite(
-        &mut self,
-        now: Instant,
-        incoming: &IncomingRequest,
-        tag: &str,
-        contact: String,
-    ) {
-        let request = &incoming.request;
-        if self.calls.len() >= self.config.max_calls || self.by_tag.contains_key(tag) {
-            self.metrics.refused_for_lack_of_room += 1;
-            let builder = self
-                .begin(request, StatusCode::SERVICE_UNAVAILABLE)
-                .to_tag(tag);
-            let builder = builder.header(HeaderName::RetryAfter, BUSY_SECONDS);
-            return self.respond(incoming.transaction, builder);
-        }
-        let dialog = match Dialog::of_request(request, tag) {
-            Ok(dialog) => dialog,
-            Err(error) => {
-                // §8.1.1.8: an INVITE has one Contact.
-                let builder = self.begin(request, StatusCode::BAD_REQUEST).to_tag(tag);
-                let builder = builder.reason(&format!("Bad Request ({})", reason(&error)));
-                return self.respond(incoming.transaction, builder);
-            }
-        };
-        let headers = request.headers();
-        let has_offer = has_description(headers, request.body());
-        let mut offer = OfferAnswer::default();
-        if has_offer {
-            offer.offer_received();
-        }
-        let key = self.next_call();
-        let mut call = Call::new(false, tag, contact);
-        let comes_directly =
-            headers.vias().count() == 1 && !headers.contains(&HeaderName::RecordRoute);
-        call.flow = Some(incoming.flow).filter(|flow| flow.transport.is_stream() && comes_directly);
-        call.add_server(InviteServer {
-            transaction: incoming.transaction,
-            cseq: headers.cseq().map_or(0, |cseq| cseq.number),
-            request: Some(Box::new(request.clone())),
-            is_first: true,
-            has_offer,
-            state: pending(now, self.config.max_ringing),
-        });
-        call.add_session(Session::new(dialog, offer));
-        self.insert(key, call);
-        self.pending.insert(incoming.transaction, key);
-        self.outputs
-            .push_back(Output::Incoming(key, request.clone()));
-        self.settle(key);
-    }
-
-    /// Takes an INVITE within a dialog. Its CSeq is in order.
-    pub(super) fn reinvited(&mut self, now: Instant, incoming: &IncomingRequest, key: CallKey) {
-        let request = &incoming.request;
-        let has_offer = has_description(request.headers(), request.body());
-        let max_ringing = self.config.max_ringing;
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        // §14.2: a second INVITE before the final answer to the first "MUST" get "a 500 ... with a Retry-After header field with
-        // a randomly chosen value of between 0 and 10 seconds".
-        if call.pending_server().is_some() {
-            let seconds = self.ids.number_in(0, 10);
-            let builder = self.begin(request, StatusCode::SERVER_INTERNAL_ERROR);
-            let builder = builder.header(HeaderName::RetryAfter, seconds);
-            return self.respond(incoming.transaction, builder);
-        }
-        // §14.2: "while an INVITE it had sent on that dialog is in progress MUST return a 491"; RFC 5407 §3.1.5: and while an
-        // offer of ours waits for its answer.
-        let crosses = call.client.is_some() || call.servers.len() >= MAX_UNACKNOWLEDGED;
-        let waits = call
-            .confirmed()
-            .is_some_and(|session| session.offer.is_ours() || session.offer.is_theirs());
-        if crosses || waits {
-            let builder = self.begin(request, StatusCode::REQUEST_PENDING);
-            return self.respond(incoming.transaction, builder);
-        }
-        if let (true, Some(session)) = (has_offer, call.confirmed()) {
-            session.offer.offer_received();
-        }
-        call.add_server(InviteServer {
-            transaction: incoming.transaction,
-            cseq: request.headers().cseq().map_or(0, |cseq| cseq.number),
-            request: Some(Box::new(request.clone())),
-            is_first: false,
-            has_offer,
-            state: pending(now, max_ringing),
-        });
-        self.pending.insert(incoming.transaction, key);
-        self.tell(key, CallEvent::Reinvited(request.clone()));
-    }
-
-    /// Sends a provisional answer to the peer's INVITE, which makes an early dialog.
-    pub(crate) fn progress(
-        &mut self,
-        now: Instant,
-        key: CallKey,
-        status: StatusCode,
-        body: Option<&Body>,
-        headers: &[(HeaderName, String)],
-    ) -> Result<(), CallError> {
-        if !status.is_provisional() || status == StatusCode::TRYING {
-            return Err(CallError::Invalid(format!("{status} is not 101 to 199")));
-        }
-        let (transaction, response) = self.answer(key, status, body, headers)?;
-        let call = self.call(key)?;
-        if let Some(server) = call.pending_server()
-            && let ServerState::Pending {
-                provisional,
-                repeat,
-                ..
-            } = &mut server.state
-        {
-            *provisional = Some(Box::new(response.clone()));
-            *repeat = Some(now + PROVISIONAL_INTERVAL);
-        }
-        self.outputs
-            .push_back(Output::Respond(transaction, response));
-        self.settle(key);
-        Ok(())
-    }
-
-    /// Accepts the peer's INVITE, first or later, with 200.
-    pub(crate) fn accept(
-        &mut self,
-        now: Instant,
-        key: CallKey,
-        body: Option<&Body>,
-        headers: &[(HeaderName, String)],
-    ) -> Result<(), CallError> {
-        let has_offer = match self.call(key)?.pending_server() {
-            Some(server) => server.has_offer,
-            None => return Err(CallError::Gone),
-        };
-        let (transaction, response) = self.answer(key, StatusCode::OK, body, headers)?;
-        // §13.3.1.4: the 2xx answers the offer of the INVITE, or makes one.
-        if !has_description(response.headers(), response.body()) {
-            return Err(CallError::BodyNeeded(match has_offer {
-                true => "the INVITE carries an offer",
-                false => "the 2xx to an INVITE without an offer makes one",
-            }));
-        }
-        let t1 = self.config.t1;
-        let call = self.call(key)?;
-        let Some(server) = call.pending_server() else {
-            return Err(CallError::Gone);
-        };
-        let (is_first, request) = (server.is_first, server.request.take());
-        server.accept(now, response.clone(), !has_offer, t1);
-        let session = match is_first {
-            true => call.sessions.first_mut(),
-            false => call.confirmed(),
-        };
-        if let Some(session) = session {
-            match has_offer {
-                true => session.offer.answer_sent(),
-                false => session.offer.offer_sent(),
-            }
-            match request {
-                // §12.2.2, RFC 6141 §4.8: the target moves with the 2xx; a re-INVITE that is refused changes nothing.
-                Some(request) if !is_first => session.dialog.refresh_target(request.headers()),
-                _ => session.on(SessionInput::Accepted),
-            }
-        }
-        self.pending.remove(&transaction);
-        self.outputs
-            .push_back(Output::Respond(transaction, response));
-        self.settle(key);
-        Ok(())
-    }
-
-    /// Refuses the peer's INVITE, first or later, with 300 to 699.
-    pub(crate) fn reject(
-        &mut self,
-        key: CallKey,
-        status: StatusCode,
-        headers: &[(HeaderName, String)],
-    ) -> Result<(), CallError> {
-        if !status.is_final() || status.is_success() {
-            return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
-        }
-        let (transaction, response) = self.answer(key, status, None, headers)?;
-        self.refused_with(key, transaction, response, CallEnd::Rejected);
-        self.settle(key);
-        Ok(())
-    }
-
-    /// Refuses the peer's INVITE for a reason of ours.
-    pub(super) fn refuse_pending(&mut self, key: CallKey, status: StatusCode) {
-        if let Ok((transaction, response)) = self.answer(key, status, None, &[]) {
-            self.refused_with(key, transaction, response, CallEnd::Cancelled);
-        }
-    }
-
-    fn refused_with(
-        &mut self,
-        key: CallKey,
-        transaction: ServerTransactionId,
-        response: Response,
-        end: CallEnd,
-    ) {
-        self.pending.remove(&transaction);
-        self.outputs
-            .push_back(Output::Respond(transaction, response));
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        let is_first = call.pending_server().is_some_and(|server| server.is_first);
-        call.servers.retain(|server| !server.is_pending());
-        if is_first {
-            call.end.get_or_insert(end);
-            call.sessions.clear();
-        } else if let Some(session) = call.confirmed() {
-            session.offer.withdrawn();
-        }
-    }
-
-    /// Takes a CANCEL for an INVITE without final answer: "the UAS ... SHOULD immediately respond ... with a 487"
-    /// (RFC 3261 §9.2). The CANCEL has its 200 already.
-    pub(crate) fn handle_cancelled(&mut self, transaction: ServerTransactionId) {
-        let Some(&key) = self.pending.get(&transaction) else {
-            return;
-        };
-        let is_first = self
-            .calls
-            .get_mut(&key)
-            .and_then(|call| call.pending_server())
-            .is_some_and(|server| server.is_first);
-        self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
-        if !is_first {
-            self.tell(key, CallEvent::ReinviteCancelled);
-        }
-        self.settle(key);
-    }
-
-    /// Takes the news that a transaction takes no more answers.
-    pub(crate) fn handle_gone(&mut self, transaction: ServerTransactionId) {
-        let Some(key) = self.pending.remove(&transaction) else {
-            return;
-        };
-        if let Some(call) = self.calls.get_mut(&key) {
-            let is_first = call.pending_server().is_some_and(|server| server.is_first);
-            call.servers.retain(|server| !server.is_pending());
-            if is_first {
-                call.end.get_or_insert(CallEnd::NotAnswered);
-                call.sessions.clear();
-            }
-        }
-        self.settle(key);
-    }
-
-    /// Takes an ACK to a 2xx of ours.
-    pub(super) fn acknowledged(&mut self, request: &Request, key: CallKey) {
-        let cseq = request.headers().cseq().map_or(0, |cseq| cseq.number);
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        let matches = |server: &InviteServer| !server.is_pending() && server.cseq == cseq;
-        let Some(at) = call.servers.iter().position(matches) else {
-            // A copy.
-            return;
-        };
-        let server = call.servers.remove(at);
-        let ServerState::Accepted(sent) = server.state else {
-            return;
-        };
-        if let Some(session) = call.confirmed() {
-            session.on(SessionInput::Acknowledged);
-            if sent.has_offer {
-                match has_description(request.headers(), request.body()) {
-                    true => session.offer.answer_received(),
-                    false => session.offer.withdrawn(),
-                }
-            }
-        }
-        let hangs_up = call.hangs_up && !call.unacknowledged();
-        self.tell(key, CallEvent::Acknowledged(request.clone()));
-        if hangs_up {
-            self.bye(key, CallEnd::HungUp);
-        }
-    }
-
-    /// "If the server retransmits the 2xx response for 64*T1 seconds without receiving an ACK, the dialog is confirmed, but the
-    /// session SHOULD be terminated. This is accomplished with a BYE" (RFC 3261 §13.3.1.4, §14.2).
-    pub(super) fn not_acknowledged(&mut self, key: CallKey, at: usize) {
-        if let Some(call) = self.calls.get_mut(&key) {
-            call.servers.remove(at);
-        }
-        self.bye(key, CallEnd::NotAcknowledged);
-    }
-
-    /// Refuses every INVITE that waits for an answer: the endpoint ends.
-    pub(crate) fn refuse_everybody(&mut self) {
-        let waiting: Vec<CallKey> = self.pending.values().copied().collect();
-        for key in waiting {
-            self.refuse_pending(key, StatusCode::TEMPORARILY_UNAVAILABLE);
-            self.settle(key);
-        }
-    }
-
-    pub(super) fn rang_too_long(&mut self, key: CallKey) {
-        if let Ok((transaction, response)) =
-            self.answer(key, StatusCode::TEMPORARILY_UNAVAILABLE, None, &[])
-        {
-            self.refused_with(key, transaction, response, CallEnd::NotAnswered);
-        }
-    }
-
-    /// Takes a BYE within a dialog (RFC 3261 §15.1.2).
-    pub(super) fn ended_by_peer(&mut self, incoming: &IncomingRequest, key: CallKey, tag: &str) {
-        let builder = self.begin(&incoming.request, StatusCode::OK);
-        self.respond(incoming.transaction, builder);
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        let state = call.session(tag).map(|session| session.state);
-        if state == Some(SessionState::Mortal) {
-            // Both sides hung up at once (RFC 5407 §3.2.1): ours is still to be answered.
-            return;
-        }
-        if call.pending_server().is_some() {
-            // "The UAS MUST still respond to any pending requests received for that dialog", "RECOMMENDED" with 487.
-            self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
-        }
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        call.sessions.retain(|session| session.remote_tag() != tag);
-        call.end = Some(CallEnd::PeerHungUp(incoming.request.clone()));
-        if state == Some(SessionState::Early) {
-            self.cancel_if_alone(key);
-            return;
-        }
-        // RFC 5407 §3.1.6: the 2xx whose ACK was lost is not repeated any more.
-        call.servers.clear();
-        call.glare = None;
-        call.client = None;
-    }
-
-    /// Begins an answer to a request within a dialog.
-    pub(super) fn begin(&self, request: &Request, status: StatusCode) -> ResponseBuilder {
-        let builder = Response::for_request(request, status);
-        match &self.config.product {
-            Some(product) => builder.header(HeaderName::Server, product),
-            None => builder,
-        }
-    }
-
-    pub(super) fn respond(&mut self, transaction: ServerTransactionId, builder: ResponseBuilder) {
-        match builder.build() {
-            Ok(response) => self
-                .outputs
-                .push_back(Output::Respond(transaction, response)),
-            Err(error) => tracing::debug!(%error, "no answer can be made to the request"),
-        }
-    }
-
-    /// Makes an answer to the peer's INVITE that has no final one.
-    fn answer(
-        &mut self,
-        key: CallKey,
-        status: StatusCode,
-        body: Option<&Body>,
-        headers: &[(HeaderName, String)],
-    ) -> Result<(ServerTransactionId, Response), CallError> {
-        let product = self.config.product.clone();
-        let call = self.call(key)?;
-        let (contact, tag) = (call.contact.clone(), call.local_tag.clone());
-        let server = call.pending_server().ok_or(CallError::Gone)?;
-        let request = server.request.as_ref().ok_or(CallError::Gone)?;
-        let mut builder = Response::for_request(request, status).to_tag(&tag);
-        // §12.1.1: answers that make a dialog copy Record-Route and have a Contact; that of a redirection is where to go.
-        if status.is_provisional() || status.is_success() {
-            builder = builder.record_route().contact(contact);
-        }
-        if status.is_success() {
-            builder = builder.header(HeaderName::Allow, ALLOW);
-        }
-        if let Some(product) = product {
-            builder = builder.header(HeaderName::Server, product);
-        }
-        for (name, value) in headers {
-            builder = builder.header(name.clone(), value);
-        }
-        if let Some(body) = body {
-            builder = builder.body(&body.content_type, body.bytes.clone());
-        }
-        let response = builder
-            .build()
-            .map_err(|error| CallError::Invalid(error.to_string()))?;
-        Ok((server.transaction, response))
-    }
-}
+use crate::{Dialog, DialogError};
 
 impl Calls {
     /// Takes a request that matches no transaction; says whether it is a call's. `tag` and `contact` are as
@@ -503,6 +106,189 @@ impl Calls {
                     builder.header(HeaderName::Allow, ALLOW),
                 );
             }
+        }
+    }
+
+    /// Takes a request that begins a call. `tag` is the To tag that its answers have; `contact` is ours.
+    pub(super) fn first_invite(
+        &mut self,
+        now: Instant,
+        incoming: &IncomingRequest,
+        tag: &str,
+        contact: String,
+    ) {
+        let request = &incoming.request;
+        if self.calls.len() >= self.config.max_calls || self.by_tag.contains_key(tag) {
+            self.metrics.refused_for_lack_of_room += 1;
+            let builder = self
+                .begin(request, StatusCode::SERVICE_UNAVAILABLE)
+                .to_tag(tag);
+            let builder = builder.header(HeaderName::RetryAfter, BUSY_SECONDS);
+            return self.respond(incoming.transaction, builder);
+        }
+        let dialog = match Dialog::of_request(request, tag) {
+            Ok(dialog) => dialog,
+            Err(error) => {
+                // §8.1.1.8: an INVITE has one Contact.
+                let builder = self.begin(request, StatusCode::BAD_REQUEST).to_tag(tag);
+                let builder = builder.reason(&format!("Bad Request ({})", reason(&error)));
+                return self.respond(incoming.transaction, builder);
+            }
+        };
+        let headers = request.headers();
+        let has_offer = has_description(headers, request.body());
+        let mut offer = OfferAnswer::default();
+        if has_offer {
+            offer.offer_received();
+        }
+        let key = self.next_call();
+        let mut call = Call::new(false, tag, contact);
+        let comes_directly =
+            headers.vias().count() == 1 && !headers.contains(&HeaderName::RecordRoute);
+        call.flow = Some(incoming.flow).filter(|flow| flow.transport.is_stream() && comes_directly);
+        call.add_server(InviteServer {
+            transaction: incoming.transaction,
+            cseq: headers.cseq().map_or(0, |cseq| cseq.number),
+            request: Some(Box::new(request.clone())),
+            is_first: true,
+            has_offer,
+            state: pending(now, self.config.max_ringing),
+        });
+        call.add_session(Session::new(dialog, offer));
+        self.insert(key, call);
+        self.pending.insert(incoming.transaction, key);
+        self.outputs
+            .push_back(Output::Incoming(key, request.clone()));
+        self.settle(key);
+    }
+
+    /// Takes an INVITE within a dialog. Its CSeq is in order.
+    pub(super) fn reinvited(&mut self, now: Instant, incoming: &IncomingRequest, key: CallKey) {
+        let request = &incoming.request;
+        let has_offer = has_description(request.headers(), request.body());
+        let max_ringing = self.config.max_ringing;
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        // §14.2: a second INVITE before the final answer to the first "MUST" get "a 500 ... with a Retry-After header field with
+        // a randomly chosen value of between 0 and 10 seconds".
+        if call.pending_server().is_some() {
+            let seconds = self.ids.number_in(0, 10);
+            let builder = self.begin(request, StatusCode::SERVER_INTERNAL_ERROR);
+            let builder = builder.header(HeaderName::RetryAfter, seconds);
+            return self.respond(incoming.transaction, builder);
+        }
+        // §14.2: "while an INVITE it had sent on that dialog is in progress MUST return a 491"; RFC 5407 §3.1.5: and while an
+        // offer of ours waits for its answer.
+        let crosses = call.client.is_some() || call.servers.len() >= MAX_UNACKNOWLEDGED;
+        let waits = call
+            .confirmed()
+            .is_some_and(|session| session.offer.is_ours() || session.offer.is_theirs());
+        if crosses || waits {
+            let builder = self.begin(request, StatusCode::REQUEST_PENDING);
+            return self.respond(incoming.transaction, builder);
+        }
+        if let (true, Some(session)) = (has_offer, call.confirmed()) {
+            session.offer.offer_received();
+        }
+        call.add_server(InviteServer {
+            transaction: incoming.transaction,
+            cseq: request.headers().cseq().map_or(0, |cseq| cseq.number),
+            request: Some(Box::new(request.clone())),
+            is_first: false,
+            has_offer,
+            state: pending(now, max_ringing),
+        });
+        self.pending.insert(incoming.transaction, key);
+        self.tell(key, CallEvent::Reinvited(request.clone()));
+    }
+
+    /// Takes an ACK to a 2xx of ours.
+    pub(super) fn acknowledged(&mut self, request: &Request, key: CallKey) {
+        let cseq = request.headers().cseq().map_or(0, |cseq| cseq.number);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let matches = |server: &InviteServer| !server.is_pending() && server.cseq == cseq;
+        let Some(at) = call.servers.iter().position(matches) else {
+            // A copy.
+            return;
+        };
+        let server = call.servers.remove(at);
+        let ServerState::Accepted(sent) = server.state else {
+            return;
+        };
+        if let Some(session) = call.confirmed() {
+            session.on(SessionInput::Acknowledged);
+            if sent.has_offer {
+                match has_description(request.headers(), request.body()) {
+                    true => session.offer.answer_received(),
+                    false => session.offer.withdrawn(),
+                }
+            }
+        }
+        let hangs_up = call.hangs_up && !call.unacknowledged();
+        self.tell(key, CallEvent::Acknowledged(request.clone()));
+        if hangs_up {
+            self.bye(key, CallEnd::HungUp);
+        }
+    }
+
+    /// "If the server retransmits the 2xx response for 64*T1 seconds without receiving an ACK, the dialog is confirmed, but the
+    /// session SHOULD be terminated. This is accomplished with a BYE" (RFC 3261 §13.3.1.4, §14.2).
+    pub(super) fn not_acknowledged(&mut self, key: CallKey, at: usize) {
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.servers.remove(at);
+        }
+        self.bye(key, CallEnd::NotAcknowledged);
+    }
+
+    /// Takes a BYE within a dialog (RFC 3261 §15.1.2).
+    pub(super) fn ended_by_peer(&mut self, incoming: &IncomingRequest, key: CallKey, tag: &str) {
+        let builder = self.begin(&incoming.request, StatusCode::OK);
+        self.respond(incoming.transaction, builder);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let state = call.session(tag).map(|session| session.state);
+        if state == Some(SessionState::Mortal) {
+            // Both sides hung up at once (RFC 5407 §3.2.1): ours is still to be answered.
+            return;
+        }
+        if call.pending_server().is_some() {
+            // "The UAS MUST still respond to any pending requests received for that dialog", "RECOMMENDED" with 487.
+            self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
+        }
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        call.sessions.retain(|session| session.remote_tag() != tag);
+        call.end = Some(CallEnd::PeerHungUp(incoming.request.clone()));
+        if state == Some(SessionState::Early) {
+            self.cancel_if_alone(key);
+            return;
+        }
+        // RFC 5407 §3.1.6: the 2xx whose ACK was lost is not repeated any more.
+        call.servers.clear();
+        call.glare = None;
+        call.client = None;
+    }
+
+    /// Begins an answer to a request within a dialog.
+    pub(super) fn begin(&self, request: &Request, status: StatusCode) -> ResponseBuilder {
+        let builder = Response::for_request(request, status);
+        match &self.config.product {
+            Some(product) => builder.header(HeaderName::Server, product),
+            None => builder,
+        }
+    }
+
+    pub(super) fn respond(&mut self, transaction: ServerTransactionId, builder: ResponseBuilder) {
+        match builder.build() {
+            Ok(response) => self
+                .outputs
+                .push_back(Output::Respond(transaction, response)),
+            Err(error) => tracing::debug!(%error, "no answer can be made to the request"),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! an INVITE of ours ([`client`]), one of the peer's ([`server`]), a dialog ([`session`]), offer and answer ([`offer`]).
 //! [`user`] runs it inside an endpoint, [`api`] is what applications see.
 
+mod answered;
+mod answering;
 mod api;
 mod client;
 mod config;
@@ -14,6 +16,7 @@ mod incoming;
 mod metrics;
 mod offer;
 mod outgoing;
+mod refused;
 mod server;
 mod session;
 mod user;

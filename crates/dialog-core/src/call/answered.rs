@@ -1,0 +1,346 @@
+//! What is answered to INVITEs of ours: early dialogs, and every 2xx of a fork (RFC 3261 §13.2.2).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sipora_message::{HeaderName, Method, Request, Response, StatusCode, Uri};
+use sipora_transaction_core::Target;
+use sipora_transport::{Destination, Flow};
+
+use super::client::{Accepted, ClientInput, ClientState, InviteClient};
+use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
+use super::event::{CallEnd, CallEvent};
+use super::offer::{OfferAnswer, has_description};
+use super::outgoing::FIRST_CSEQ;
+use super::session::{Session, SessionInput, SessionState, to_tag};
+use crate::{Authorizer, Body, Dialog};
+
+impl Calls {
+    /// Takes a response to a request of ours.
+    pub(crate) fn handle_response(
+        &mut self,
+        now: Instant,
+        exchange: ExchangeKey,
+        response: Response,
+        flow: Flow,
+        destination: Option<Destination>,
+    ) {
+        let from = match destination {
+            Some(destination) => Target::Destinations(vec![destination]),
+            None => Target::Flow(flow),
+        };
+        let call = match self.exchanges.remove(&exchange) {
+            Some(Exchange::Invite(client)) => {
+                let key = client.call;
+                self.invite_answered(now, exchange, client, response, from);
+                key
+            }
+            Some(Exchange::Within(within)) => {
+                let key = within.call;
+                self.within_answered(exchange, within, response, from);
+                key
+            }
+            None => return,
+        };
+        self.settle(call);
+    }
+
+    /// Takes a 2xx to an INVITE that was given up: a session is there that nobody wants.
+    pub(crate) fn handle_stray(&mut self, response: &Response) {
+        let headers = response.headers();
+        let (Ok(cseq), Ok(Some(contact))) = (headers.cseq(), headers.contact()) else {
+            return;
+        };
+        let uri = contact.uri().to_owned();
+        if let Ok(dialog) = Dialog::of_invite(cseq.number, response, &uri) {
+            self.farewell(CallKey(0), dialog, cseq.number, &[], None);
+        }
+    }
+
+    fn invite_answered(
+        &mut self,
+        now: Instant,
+        exchange: ExchangeKey,
+        mut client: Box<InviteClient>,
+        response: Response,
+        from: Target,
+    ) {
+        let status = response.status();
+        if let (Some(authorizer), Some(request), true) =
+            (&client.authorizer, &client.request, status.is_final())
+        {
+            authorizer.learn(request, &response);
+        }
+        if status.is_provisional() {
+            client.on(ClientInput::Provisional);
+            if status != StatusCode::TRYING && client.within.is_none() {
+                self.rings(&client, response);
+            }
+            self.exchanges.insert(exchange, Exchange::Invite(client));
+            return;
+        }
+        if status.is_success() {
+            self.accepted(&mut client, response);
+            self.exchanges.insert(exchange, Exchange::Invite(client));
+            return;
+        }
+        self.refused(now, exchange, client, response, from);
+    }
+
+    /// A provisional answer: each To tag is an early dialog (RFC 3261 §12.1, §13.2.2.1).
+    fn rings(&mut self, client: &InviteClient, response: Response) {
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            return;
+        };
+        let headers = response.headers();
+        if let Some(tag) = to_tag(headers) {
+            let is_answer = client.has_offer && has_description(headers, response.body());
+            if call.session(&tag).is_none()
+                && call.sessions.len() < MAX_FORKS
+                && let Ok(dialog) = Dialog::of_invite(client.cseq, &response, &client.uri)
+            {
+                let offer = first_offer(client);
+                call.add_session(Session::new(dialog, offer));
+            }
+            if let Some(session) = call.session(&tag) {
+                session.dialog.refresh_target(headers);
+                if is_answer {
+                    session.offer.answer_received();
+                }
+            }
+        }
+        self.tell(client.call, CallEvent::Progress(response));
+    }
+
+    /// A 2xx: "the UAC core MUST generate an ACK request for each 2xx received" (RFC 3261 §13.2.2.4).
+    fn accepted(&mut self, client: &mut InviteClient, response: Response) {
+        let was_cancelled = client.state == ClientState::Cancelling;
+        client.on(ClientInput::Accepted);
+        client.request = None;
+        client.body = None;
+        let tag = to_tag(response.headers()).unwrap_or_default();
+        if let Some(accepted) = client.accepted.iter().find(|known| known.tag == tag) {
+            // §13.2.2.4: "The ACK MUST be passed to the client transport every time a retransmission of the 2xx" comes.
+            if let Some((request, target)) = accepted.ack.clone() {
+                self.outputs.push_back(Output::Send {
+                    exchange: None,
+                    request,
+                    target,
+                    fallback: None,
+                });
+            }
+            return;
+        }
+        if client.accepted.len() >= MAX_FORKS {
+            return;
+        }
+        let ack = match client.within.is_some() {
+            true => self.session_changed(client, &tag, response),
+            false => self.answered(client, &tag, response, was_cancelled),
+        };
+        client.accepted.push(Accepted { tag, ack });
+    }
+
+    /// The INVITE that begins a call was accepted; gives the ACK, if it could be made at once.
+    fn answered(
+        &mut self,
+        client: &InviteClient,
+        tag: &str,
+        response: Response,
+        was_cancelled: bool,
+    ) -> Option<(Request, Target)> {
+        let made = Dialog::of_invite(client.cseq, &response, &client.uri);
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            let dialog = made.ok()?;
+            self.metrics.forks_ended += 1;
+            let authorizer = client.authorizer.clone();
+            return self.farewell(
+                client.call,
+                dialog,
+                client.cseq,
+                &client.credentials,
+                authorizer,
+            );
+        };
+        if call.session(tag).is_none() {
+            let dialog = made.ok()?;
+            let offer = first_offer(client);
+            call.add_session(Session::new(dialog, offer));
+        }
+        let is_taken = call.confirmed().is_some() || call.hangs_up;
+        let session = call.session(tag)?;
+        if is_taken || was_cancelled || session.state == SessionState::Mortal {
+            return self.unwanted(client, tag, &response, was_cancelled);
+        }
+        session.accepted(&response);
+        let has_body = has_description(response.headers(), response.body());
+        let is_offer = has_body && !client.has_offer;
+        if is_offer {
+            session.offer.offer_received();
+        } else if has_body {
+            session.offer.answer_received();
+        }
+        // The other early dialogs end, though their 2xx may still come (§13.2.2.4); those are then made anew.
+        call.sessions
+            .retain(|session| session.remote_tag() == tag || session.state == SessionState::Mortal);
+        self.tell(client.call, CallEvent::Answered(response));
+        if is_offer {
+            return None;
+        }
+        self.ack_at_once(client, tag)
+    }
+
+    /// A 2xx that nobody wants: it comes from another fork, crossed the CANCEL, or its early dialog was ended with BYE. It is
+    /// acknowledged, and ended.
+    fn unwanted(
+        &mut self,
+        client: &InviteClient,
+        tag: &str,
+        response: &Response,
+        was_cancelled: bool,
+    ) -> Option<(Request, Target)> {
+        let call = self.calls.get_mut(&client.call)?;
+        let session = call.session(tag)?;
+        // RFC 5407 §3.1.3: the BYE is on its way already.
+        let has_bye = session.state == SessionState::Mortal;
+        session.dialog.confirm(response);
+        session.on(SessionInput::Accepted);
+        let acknowledged = self.ack_at_once(client, tag);
+        if !has_bye {
+            self.bye_for(client.call, tag);
+        }
+        let call = self.calls.get_mut(&client.call)?;
+        if was_cancelled {
+            call.sessions
+                .retain(|session| session.state != SessionState::Early);
+            call.client = None;
+            call.end.get_or_insert(CallEnd::Cancelled);
+        } else if call.confirmed().is_some() {
+            self.metrics.forks_ended += 1;
+        } else if !call.has_early() {
+            // Its last early dialog was ended with BYE, and was accepted meanwhile.
+            call.client = None;
+            call.end.get_or_insert(CallEnd::HungUp);
+        }
+        acknowledged
+    }
+
+    /// A re-INVITE of ours was accepted.
+    fn session_changed(
+        &mut self,
+        client: &InviteClient,
+        tag: &str,
+        response: Response,
+    ) -> Option<(Request, Target)> {
+        let session = self
+            .calls
+            .get_mut(&client.call)
+            .and_then(|call| call.session(tag));
+        let Some(session) = session.filter(|session| session.is_confirmed()) else {
+            // RFC 5407 §3.2.3: the BYE has been sent, and the 2xx wants its ACK all the same.
+            let dialog = Dialog::of_invite(client.cseq, &response, &client.uri).ok()?;
+            let request = ack(&dialog, client.cseq, &client.credentials, None)?;
+            let target = Target::Uri(dialog.next_hop().clone());
+            return Some(self.send_detached(request, target, None));
+        };
+        session.dialog.refresh_target(response.headers());
+        let has_body = has_description(response.headers(), response.body());
+        let is_offer = has_body && !client.has_offer;
+        if is_offer {
+            session.offer.offer_received();
+        } else if has_body {
+            session.offer.answer_received();
+        } else {
+            session.offer.withdrawn();
+        }
+        self.tell(client.call, CallEvent::ReinviteAccepted(response));
+        if is_offer {
+            return None;
+        }
+        self.ack_at_once(client, tag)
+    }
+
+    fn ack_at_once(&mut self, client: &InviteClient, tag: &str) -> Option<(Request, Target)> {
+        let call = self.calls.get_mut(&client.call)?;
+        let session = call.session(tag)?;
+        let request = ack(&session.dialog, client.cseq, &client.credentials, None)?;
+        session.on(SessionInput::Acknowledged);
+        let next_hop = session.dialog.next_hop().clone();
+        let is_confirmed = session.is_confirmed();
+        let (target, fallback) = call.way(&next_hop);
+        if is_confirmed {
+            call.client = None;
+        }
+        Some(self.send_detached(request, target, fallback))
+    }
+
+    fn send_detached(
+        &mut self,
+        request: Request,
+        target: Target,
+        fallback: Option<Uri>,
+    ) -> (Request, Target) {
+        self.outputs.push_back(Output::Send {
+            exchange: None,
+            request: request.clone(),
+            target: target.clone(),
+            fallback,
+        });
+        (request, target)
+    }
+
+    /// Acknowledges a 2xx of a call that is over, and ends its dialog.
+    fn farewell(
+        &mut self,
+        call: CallKey,
+        mut dialog: Dialog,
+        cseq: u32,
+        credentials: &[(HeaderName, String)],
+        authorizer: Option<Arc<dyn Authorizer>>,
+    ) -> Option<(Request, Target)> {
+        let request = ack(&dialog, cseq, credentials, None)?;
+        let target = Target::Uri(dialog.next_hop().clone());
+        let acknowledged = self.send_detached(request, target.clone(), None);
+        let bye = dialog.request(Method::Bye, FIRST_CSEQ)?.build().ok()?;
+        let within = Within {
+            call,
+            tag: dialog.id().remote_tag.clone(),
+            method: Method::Bye,
+            cseq: dialog.local_cseq().unwrap_or(FIRST_CSEQ),
+            request: bye,
+            retries: 0,
+            authorizer,
+        };
+        self.send_within(within, target, None);
+        Some(acknowledged)
+    }
+}
+
+/// The offer state of a dialog that an INVITE of ours begins.
+fn first_offer(client: &InviteClient) -> OfferAnswer {
+    let mut offer = OfferAnswer::default();
+    if client.has_offer {
+        offer.offer_sent();
+    }
+    offer
+}
+
+/// Makes the ACK to a 2xx; "the ACK MUST contain the same credentials as the INVITE" (RFC 3261 §13.2.2.4).
+pub(super) fn ack(
+    dialog: &Dialog,
+    cseq: u32,
+    credentials: &[(HeaderName, String)],
+    body: Option<&Body>,
+) -> Option<Request> {
+    let mut builder = dialog.ack(cseq);
+    for (name, value) in credentials {
+        builder = builder.header(name.clone(), value);
+    }
+    if let Some(body) = body {
+        builder = builder.body(&body.content_type, body.bytes.clone());
+    }
+    builder.build().ok()
+}
+
+/// Dialogs that one INVITE may make; a 2xx beyond them is not acknowledged. No proxy forks as far.
+const MAX_FORKS: usize = 32;

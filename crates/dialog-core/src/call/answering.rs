@@ -1,0 +1,228 @@
+//! What is answered to the peers' INVITEs, by the application or for reasons of ours (RFC 3261 §13.3, §9.2).
+
+use std::time::Instant;
+
+use sipora_message::{HeaderName, Response, StatusCode};
+use sipora_transaction_core::ServerTransactionId;
+
+use super::ALLOW;
+use super::core::{CallKey, Calls, Output};
+use super::event::{CallEnd, CallError, CallEvent};
+use super::offer::has_description;
+use super::server::{PROVISIONAL_INTERVAL, ServerState};
+use super::session::SessionInput;
+use crate::Body;
+
+impl Calls {
+    /// Sends a provisional answer to the peer's INVITE, which makes an early dialog.
+    pub(crate) fn progress(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        status: StatusCode,
+        body: Option<&Body>,
+        headers: &[(HeaderName, String)],
+    ) -> Result<(), CallError> {
+        if !status.is_provisional() || status == StatusCode::TRYING {
+            return Err(CallError::Invalid(format!("{status} is not 101 to 199")));
+        }
+        let (transaction, response) = self.answer(key, status, body, headers)?;
+        let call = self.call(key)?;
+        if let Some(server) = call.pending_server()
+            && let ServerState::Pending {
+                provisional,
+                repeat,
+                ..
+            } = &mut server.state
+        {
+            *provisional = Some(Box::new(response.clone()));
+            *repeat = Some(now + PROVISIONAL_INTERVAL);
+        }
+        self.outputs
+            .push_back(Output::Respond(transaction, response));
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Accepts the peer's INVITE, first or later, with 200.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        body: Option<&Body>,
+        headers: &[(HeaderName, String)],
+    ) -> Result<(), CallError> {
+        let has_offer = match self.call(key)?.pending_server() {
+            Some(server) => server.has_offer,
+            None => return Err(CallError::Gone),
+        };
+        let (transaction, response) = self.answer(key, StatusCode::OK, body, headers)?;
+        // §13.3.1.4: the 2xx answers the offer of the INVITE, or makes one.
+        if !has_description(response.headers(), response.body()) {
+            return Err(CallError::BodyNeeded(match has_offer {
+                true => "the INVITE carries an offer",
+                false => "the 2xx to an INVITE without an offer makes one",
+            }));
+        }
+        let t1 = self.config.t1;
+        let call = self.call(key)?;
+        let Some(server) = call.pending_server() else {
+            return Err(CallError::Gone);
+        };
+        let (is_first, request) = (server.is_first, server.request.take());
+        server.accept(now, response.clone(), !has_offer, t1);
+        let session = match is_first {
+            true => call.sessions.first_mut(),
+            false => call.confirmed(),
+        };
+        if let Some(session) = session {
+            match has_offer {
+                true => session.offer.answer_sent(),
+                false => session.offer.offer_sent(),
+            }
+            match request {
+                // §12.2.2, RFC 6141 §4.8: the target moves with the 2xx; a re-INVITE that is refused changes nothing.
+                Some(request) if !is_first => session.dialog.refresh_target(request.headers()),
+                _ => session.on(SessionInput::Accepted),
+            }
+        }
+        self.pending.remove(&transaction);
+        self.outputs
+            .push_back(Output::Respond(transaction, response));
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Refuses the peer's INVITE, first or later, with 300 to 699.
+    pub(crate) fn reject(
+        &mut self,
+        key: CallKey,
+        status: StatusCode,
+        headers: &[(HeaderName, String)],
+    ) -> Result<(), CallError> {
+        if !status.is_final() || status.is_success() {
+            return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
+        }
+        let (transaction, response) = self.answer(key, status, None, headers)?;
+        self.refused_with(key, transaction, response, CallEnd::Rejected);
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Refuses the peer's INVITE for a reason of ours.
+    pub(super) fn refuse_pending(&mut self, key: CallKey, status: StatusCode) {
+        if let Ok((transaction, response)) = self.answer(key, status, None, &[]) {
+            self.refused_with(key, transaction, response, CallEnd::Cancelled);
+        }
+    }
+
+    fn refused_with(
+        &mut self,
+        key: CallKey,
+        transaction: ServerTransactionId,
+        response: Response,
+        end: CallEnd,
+    ) {
+        self.pending.remove(&transaction);
+        self.outputs
+            .push_back(Output::Respond(transaction, response));
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let is_first = call.pending_server().is_some_and(|server| server.is_first);
+        call.servers.retain(|server| !server.is_pending());
+        if is_first {
+            call.end.get_or_insert(end);
+            call.sessions.clear();
+        } else if let Some(session) = call.confirmed() {
+            session.offer.withdrawn();
+        }
+    }
+
+    /// Takes a CANCEL for an INVITE without final answer: "the UAS ... SHOULD immediately respond ... with a 487"
+    /// (RFC 3261 §9.2). The CANCEL has its 200 already.
+    pub(crate) fn handle_cancelled(&mut self, transaction: ServerTransactionId) {
+        let Some(&key) = self.pending.get(&transaction) else {
+            return;
+        };
+        let is_first = self
+            .calls
+            .get_mut(&key)
+            .and_then(|call| call.pending_server())
+            .is_some_and(|server| server.is_first);
+        self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
+        if !is_first {
+            self.tell(key, CallEvent::ReinviteCancelled);
+        }
+        self.settle(key);
+    }
+
+    /// Takes the news that a transaction takes no more answers.
+    pub(crate) fn handle_gone(&mut self, transaction: ServerTransactionId) {
+        let Some(key) = self.pending.remove(&transaction) else {
+            return;
+        };
+        if let Some(call) = self.calls.get_mut(&key) {
+            let is_first = call.pending_server().is_some_and(|server| server.is_first);
+            call.servers.retain(|server| !server.is_pending());
+            if is_first {
+                call.end.get_or_insert(CallEnd::NotAnswered);
+                call.sessions.clear();
+            }
+        }
+        self.settle(key);
+    }
+
+    /// Refuses every INVITE that waits for an answer: the endpoint ends.
+    pub(crate) fn refuse_everybody(&mut self) {
+        let waiting: Vec<CallKey> = self.pending.values().copied().collect();
+        for key in waiting {
+            self.refuse_pending(key, StatusCode::TEMPORARILY_UNAVAILABLE);
+            self.settle(key);
+        }
+    }
+
+    pub(super) fn rang_too_long(&mut self, key: CallKey) {
+        if let Ok((transaction, response)) =
+            self.answer(key, StatusCode::TEMPORARILY_UNAVAILABLE, None, &[])
+        {
+            self.refused_with(key, transaction, response, CallEnd::NotAnswered);
+        }
+    }
+
+    /// Makes an answer to the peer's INVITE that has no final one.
+    fn answer(
+        &mut self,
+        key: CallKey,
+        status: StatusCode,
+        body: Option<&Body>,
+        headers: &[(HeaderName, String)],
+    ) -> Result<(ServerTransactionId, Response), CallError> {
+        let product = self.config.product.clone();
+        let call = self.call(key)?;
+        let (contact, tag) = (call.contact.clone(), call.local_tag.clone());
+        let server = call.pending_server().ok_or(CallError::Gone)?;
+        let request = server.request.as_ref().ok_or(CallError::Gone)?;
+        let mut builder = Response::for_request(request, status).to_tag(&tag);
+        // §12.1.1: answers that make a dialog copy Record-Route and have a Contact; that of a redirection is where to go.
+        if status.is_provisional() || status.is_success() {
+            builder = builder.record_route().contact(contact);
+        }
+        if status.is_success() {
+            builder = builder.header(HeaderName::Allow, ALLOW);
+        }
+        if let Some(product) = product {
+            builder = builder.header(HeaderName::Server, product);
+        }
+        for (name, value) in headers {
+            builder = builder.header(name.clone(), value);
+        }
+        if let Some(body) = body {
+            builder = builder.body(&body.content_type, body.bytes.clone());
+        }
+        let response = builder
+            .build()
+            .map_err(|error| CallError::Invalid(error.to_string()))?;
+        Ok((server.transaction, response))
+    }
+}

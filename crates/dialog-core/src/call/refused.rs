@@ -1,0 +1,175 @@
+//! INVITEs of ours that are refused, or get no answer (RFC 3261 §13.2.2.3, §14.1).
+
+use std::time::{Duration, Instant};
+
+use sipora_message::{Response, StatusCode};
+use sipora_transaction_core::Target;
+
+use super::client::{ClientState, InviteClient};
+use super::core::{Calls, Exchange, ExchangeKey, Glare};
+use super::event::{CallEnd, CallEvent};
+use super::is_challenge;
+use super::session::SessionState;
+use crate::ApiError;
+use crate::user::{Retry, retry};
+
+impl Calls {
+    /// Takes the news that no 2xx will come any more for an INVITE that was accepted.
+    pub(crate) fn handle_ended(&mut self, exchange: ExchangeKey) {
+        let Some(Exchange::Invite(client)) = self.exchanges.get(&exchange) else {
+            return;
+        };
+        let key = client.call;
+        self.forget(exchange);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        // What was accepted was ended at once, and no other fork has accepted.
+        if call.client == Some(exchange) && call.confirmed().is_none() {
+            call.client = None;
+            call.sessions
+                .retain(|session| session.state == SessionState::Mortal);
+            call.end.get_or_insert(CallEnd::HungUp);
+            self.settle(key);
+        }
+    }
+
+    /// Takes the news that a request of ours got no answer.
+    pub(crate) fn handle_failed(&mut self, exchange: ExchangeKey, error: ApiError) {
+        let key = match self.exchanges.remove(&exchange) {
+            Some(Exchange::Invite(client)) => {
+                self.invite_failed(exchange, &client, error);
+                client.call
+            }
+            Some(Exchange::Within(within)) => {
+                self.within_failed(&within);
+                within.call
+            }
+            None => return,
+        };
+        self.settle(key);
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        now: Instant,
+        exchange: ExchangeKey,
+        mut client: Box<InviteClient>,
+        response: Response,
+        from: Target,
+    ) {
+        if client.state != ClientState::Cancelling
+            && is_challenge(&response)
+            && self.invite_again(&mut client, &response)
+        {
+            client.target = Some(from);
+            self.send_invite(exchange, *client, None);
+            return;
+        }
+        let is_caller = self
+            .calls
+            .get(&client.call)
+            .is_some_and(|call| call.is_caller);
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            return;
+        };
+        if call.client == Some(exchange) {
+            call.client = None;
+        }
+        let Some(tag) = &client.within else {
+            let end = match client.state {
+                ClientState::Cancelling => CallEnd::Cancelled,
+                _ => CallEnd::Refused(response),
+            };
+            call.end.get_or_insert(end);
+            // §13.2.2.3: "Early dialogs ... are terminated".
+            call.sessions
+                .retain(|session| session.state == SessionState::Mortal);
+            return;
+        };
+        let session = call.session(tag).filter(|session| session.is_confirmed());
+        let Some(session) = session else {
+            return;
+        };
+        session.offer.withdrawn();
+        match response.status() {
+            StatusCode::REQUEST_PENDING if client.glares < MAX_GLARES => {
+                // §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, "in units of 10 ms".
+                let (low, high) = if is_caller { (210, 400) } else { (0, 200) };
+                let wait = Duration::from_millis(10 * self.ids.number_in(low, high));
+                call.glare = Some(Glare {
+                    at: now + wait,
+                    body: client.body,
+                    count: client.glares + 1,
+                });
+            }
+            // §12.2.1.2: "If the response for a request within a dialog is a 481 or a 408 ..., the UAC SHOULD terminate the
+            // dialog."
+            StatusCode::CALL_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT => {
+                self.bye(client.call, CallEnd::Lost);
+            }
+            _ => self.tell(client.call, CallEvent::ReinviteRefused(response)),
+        }
+    }
+
+    /// Makes an INVITE anew with credentials, if there are any for its challenge.
+    fn invite_again(&mut self, client: &mut InviteClient, response: &Response) -> bool {
+        let (Some(authorizer), Some(request)) = (&client.authorizer, &client.request) else {
+            return false;
+        };
+        let session = client.within.as_ref().and_then(|tag| {
+            let call = self.calls.get_mut(&client.call)?;
+            call.session(tag)
+        });
+        let last = session
+            .as_ref()
+            .and_then(|session| session.dialog.local_cseq());
+        let last = last.unwrap_or(client.cseq).max(client.cseq);
+        let cnonce = self.ids.tag();
+        let again = retry(
+            request,
+            last,
+            client.retries,
+            &**authorizer,
+            response,
+            cnonce.as_str(),
+        );
+        let Retry::Send(request) = again else {
+            return false;
+        };
+        if let Some(session) = session {
+            session.dialog.sent(last + 1);
+        }
+        client.request = Some(request);
+        client.cseq = last + 1;
+        client.retries += 1;
+        client.state = ClientState::Calling;
+        true
+    }
+
+    fn invite_failed(&mut self, exchange: ExchangeKey, client: &InviteClient, error: ApiError) {
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            return;
+        };
+        if call.client == Some(exchange) {
+            call.client = None;
+        }
+        if client.within.is_some() {
+            if let Some(session) = call.confirmed() {
+                session.offer.withdrawn();
+                self.bye(client.call, CallEnd::Lost);
+            }
+            return;
+        }
+        let end = match client.state {
+            ClientState::Cancelling => CallEnd::Cancelled,
+            _ => CallEnd::Failed(error),
+        };
+        call.end.get_or_insert(end);
+        call.sessions
+            .retain(|session| session.state == SessionState::Mortal);
+    }
+}
+
+/// Times that a re-INVITE is sent again for 491. Each has one chance in two at least.
+const MAX_GLARES: u8 = 8;
