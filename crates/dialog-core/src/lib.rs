@@ -87,6 +87,7 @@
 //! | RFC 3261 §12, dialogs | [`Dialog`] |
 //! | RFC 3261 §13, §14, §15 and §9, calls; RFC 5407, their races | [`Call`], [`CallEvent`], [`CallEnd`] |
 //! | RFC 3264, RFC 6337 §2, who owes an offer or an answer | [`Call::accept`], [`Call::acknowledge`], [`Call::reinvite`] |
+//! | RFC 6086, INFO; RFC 5057, what a failed request ends | [`Call::request`], [`CallEvent::Info`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`DigestAuthorizer`] |
 //! | RFC 6665 §4.1, subscribers | [`Subscriber`], [`SubscriberApi`] |
 //! | RFC 6665 §4.2, notifiers | [`Notifier`], [`NotifierApi`], [`NotifierRunner`] |
@@ -108,7 +109,8 @@ mod user;
 pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
 pub use call::{
-    Call, CallConfig, CallEnd, CallError, CallEvent, CallMetrics, IncomingCalls, Invite,
+    Call, CallConfig, CallEnd, CallError, CallEvent, CallMetrics, CallRequest, IncomingCalls,
+    Invite,
 };
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};

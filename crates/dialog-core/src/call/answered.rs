@@ -104,6 +104,7 @@ impl Calls {
             }
             if let Some(session) = call.session(&tag) {
                 session.dialog.refresh_target(headers);
+                session.learn_packages(headers);
                 if is_answer {
                     session.offer.answer_received();
                 }
@@ -173,6 +174,7 @@ impl Calls {
             return self.unwanted(client, tag, &response, was_cancelled);
         }
         session.accepted(&response);
+        session.learn_packages(response.headers());
         let has_body = has_description(response.headers(), response.body());
         let is_offer = has_body && !client.has_offer;
         if is_offer {
@@ -244,6 +246,7 @@ impl Calls {
             return Some(self.send_detached(request, target, None));
         };
         session.dialog.refresh_target(response.headers());
+        session.learn_packages(response.headers());
         let has_body = has_description(response.headers(), response.body());
         let is_offer = has_body && !client.has_offer;
         if is_offer {
@@ -310,6 +313,7 @@ impl Calls {
             request: bye,
             retries: 0,
             authorizer,
+            asked: None,
         };
         self.send_within(within, target, None);
         Some(acknowledged)

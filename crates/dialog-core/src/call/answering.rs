@@ -5,10 +5,10 @@ use std::time::Instant;
 use sipora_message::{HeaderName, Response, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
-use super::ALLOW;
 use super::core::{CallKey, Calls, Output};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::offer::has_description;
+use super::packages::{knows_packages, recv_info};
 use super::server::{PROVISIONAL_INTERVAL, ServerState};
 use super::session::SessionInput;
 use crate::Body;
@@ -82,7 +82,11 @@ impl Calls {
             }
             match request {
                 // §12.2.2, RFC 6141 §4.8: the target moves with the 2xx; a re-INVITE that is refused changes nothing.
-                Some(request) if !is_first => session.dialog.refresh_target(request.headers()),
+                Some(request) if !is_first => {
+                    session.dialog.refresh_target(request.headers());
+                    // RFC 6086 §5.2.4: what a refused re-INVITE says of packages does not count.
+                    session.learn_packages(request.headers());
+                }
                 _ => session.on(SessionInput::Accepted),
             }
         }
@@ -199,6 +203,7 @@ impl Calls {
         headers: &[(HeaderName, String)],
     ) -> Result<(ServerTransactionId, Response), CallError> {
         let product = self.config.product.clone();
+        let (allow, packages) = (self.allow.clone(), self.recv_info.clone());
         let call = self.call(key)?;
         let (contact, tag) = (call.contact.clone(), call.local_tag.clone());
         let server = call.pending_server().ok_or(CallError::Gone)?;
@@ -209,7 +214,12 @@ impl Calls {
             builder = builder.record_route().contact(contact);
         }
         if status.is_success() {
-            builder = builder.header(HeaderName::Allow, ALLOW);
+            builder = builder.header(HeaderName::Allow, allow);
+            // RFC 6086 §5.2.3: "MUST include a Recv-Info header field in a reliable 18x/2xx response" to a request that has
+            // one, and "MUST NOT" to others.
+            if knows_packages(request.headers()) {
+                builder = builder.header(recv_info(), packages);
+            }
         }
         if let Some(product) = product {
             builder = builder.header(HeaderName::Server, product);

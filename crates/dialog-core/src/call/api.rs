@@ -14,7 +14,7 @@ use super::event::{CallEnd, CallError, CallEvent, Invite};
 use super::inbox::Inbox;
 use super::metrics::Published;
 use super::user::{Act, CallUser, Command, Offered, Open};
-use super::{CallConfig, CallMetrics};
+use super::{CallConfig, CallMetrics, CallRequest};
 use crate::user::Abandoned;
 use crate::{Authorizer, Body};
 
@@ -127,6 +127,7 @@ impl Drop for IncomingCalls {
 /// | [`reject`](Self::reject), [`redirect`](Self::redirect) | the peer's, first or later | 300 to 699 |
 /// | [`acknowledge`](Self::acknowledge) | ours, without an offer | ACK with the answer |
 /// | [`reinvite`](Self::reinvite) | ours, later | INVITE in the dialog |
+/// | [`request`](Self::request) | either's | INFO, MESSAGE, OPTIONS |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
 ///
 /// Dropped, it is hung up.
@@ -290,6 +291,25 @@ impl Call {
     /// [`CallError::Gone`] where the call is over.
     pub async fn hang_up(&self) -> Result<(), CallError> {
         self.act(Act::HangUp).await
+    }
+
+    /// Sends a request within the call, and gives its final answer, whatever it says. In an early dialog too, so that INFO
+    /// and others can be sent while it rings.
+    ///
+    /// Answers that end the call by the table of RFC 5057 §5.1 end it: 481 and silence, of an INFO, and 404 and the like of any.
+    /// Dropped, the future gives up the answer and not the request.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Failed`] where no final answer came; [`CallError::NotNow`] for a package that the peer does not take, or for
+    /// want of a dialog yet; [`CallError::Gone`] where there is none any more, or several early ones and no
+    /// [`to_tag`](CallRequest::to_tag); [`CallError::Busy`] with 16 under way.
+    pub async fn request(&self, request: CallRequest) -> Result<Response, CallError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Ask(self.key, Box::new(request), reply);
+        let sent = self.api.user.send(command).await;
+        sent.map_err(|_| CallError::Closed)?;
+        outcome.await.unwrap_or(Err(CallError::Closed))
     }
 
     async fn act(&self, act: Act) -> Result<(), CallError> {

@@ -20,6 +20,12 @@ pub struct CallConfig {
     pub max_ringing: Duration,
     /// How long a request within a dialog may take, with every retry. Default 32 s, 64*T1.
     pub request_timeout: Duration,
+    /// The packages of INFO that the application takes (RFC 6086); INFO of others gets 469. None by default. INFO without a
+    /// package is always passed to it.
+    pub info_packages: Vec<String>,
+    /// Whether a MESSAGE within a call is passed to the application, which has to show it. Default no: it gets 405, since its 200
+    /// says that somebody reads it.
+    pub takes_messages: bool,
     /// Value of `User-Agent` and `Server`; none by default.
     pub product: Option<String>,
 }
@@ -33,6 +39,8 @@ impl Default for CallConfig {
             backlog: 256,
             max_ringing: Duration::from_secs(15 * 60),
             request_timeout: Duration::from_secs(32),
+            info_packages: Vec::new(),
+            takes_messages: false,
             product: None,
         }
     }

@@ -12,8 +12,8 @@ use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
 use super::server::{Due, InviteServer};
 use super::session::{Session, SessionState};
-use super::{CallConfig, CallMetrics};
-use crate::{Authorizer, Body};
+use super::{ALLOW, CallConfig, CallMetrics};
+use crate::{ApiError, Authorizer, Body};
 
 /// Names a call. Never used twice by one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,16 @@ pub(crate) enum Output {
     Cancel(ExchangeKey),
     /// Answer a request.
     Respond(ServerTransactionId, Response),
+    /// Tell the application of a request if there is room, and answer it so.
+    Pass {
+        call: CallKey,
+        event: CallEvent,
+        transaction: ServerTransactionId,
+        taken: Response,
+        full: Response,
+    },
+    /// What became of a request that the application has asked for.
+    Outcome(ExchangeKey, Result<Response, ApiError>),
     /// Somebody calls.
     Incoming(CallKey, Request),
     /// Tell the application.
@@ -50,6 +60,10 @@ pub(crate) enum Output {
 pub(crate) struct Calls {
     pub(super) config: CallConfig,
     pub(super) ids: IdSource,
+    /// What we understand in a call.
+    pub(super) allow: Box<str>,
+    /// The packages of INFO that we take.
+    pub(super) recv_info: Box<str>,
     pub(super) calls: HashMap<CallKey, Box<Call>>,
     /// Our tags. The peer's tag, which differs where an INVITE was forked, is looked for in the call.
     pub(super) by_tag: HashMap<Box<str>, CallKey>,
@@ -76,6 +90,8 @@ pub(super) struct Call {
     pub(super) client: Option<ExchangeKey>,
     /// The peer's INVITEs: at most one without final answer, and those whose ACK is still to come.
     pub(super) servers: Vec<InviteServer>,
+    /// Requests of the application's without answer.
+    pub(super) asking: u8,
     /// It is to end as soon as it may: there is no ACK yet (§15).
     pub(super) hangs_up: bool,
     /// A re-INVITE that met the peer's, and when it is sent again.
@@ -108,11 +124,19 @@ pub(super) struct Within {
     pub(super) cseq: u32,
     pub(super) retries: u8,
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
+    /// What the application knows it by.
+    pub(super) asked: Option<ExchangeKey>,
 }
 
 impl Calls {
     pub(crate) fn new(config: CallConfig, ids: IdSource) -> Self {
+        let allow = match config.takes_messages {
+            true => format!("{ALLOW}, MESSAGE"),
+            false => ALLOW.to_owned(),
+        };
         Self {
+            allow: allow.into(),
+            recv_info: config.info_packages.join(", ").into(),
             config,
             ids,
             calls: HashMap::new(),
@@ -246,6 +270,11 @@ impl Calls {
         }
     }
 
+    /// Counts an INFO or MESSAGE that nobody had room for.
+    pub(crate) fn message_refused(&mut self) {
+        self.metrics.messages_refused += 1;
+    }
+
     /// Drops the exchange of a request that is over.
     pub(super) fn forget(&mut self, key: ExchangeKey) {
         self.exchanges.remove(&key);
@@ -272,6 +301,7 @@ impl Call {
             sessions: Vec::new(),
             client: None,
             servers: Vec::new(),
+            asking: 0,
             hangs_up: false,
             glare: None,
             flow: None,
@@ -290,6 +320,22 @@ impl Call {
         self.sessions
             .iter_mut()
             .find(|session| session.is_confirmed())
+    }
+
+    /// The dialog that is confirmed, or the only early one.
+    pub(super) fn only_session(&mut self) -> Option<&mut Session> {
+        let at = self.sessions.iter().position(Session::is_confirmed);
+        match (at, self.sessions.len()) {
+            (Some(at), _) => self.sessions.get_mut(at),
+            (None, 1) => self.sessions.first_mut(),
+            _ => None,
+        }
+    }
+
+    /// The peer has had an answer to its INVITE that makes a dialog.
+    pub(super) fn has_answered(&self) -> bool {
+        let mut servers = self.servers.iter();
+        !servers.any(|server| server.is_first && server.is_silent())
     }
 
     pub(super) fn has_early(&self) -> bool {

@@ -98,6 +98,11 @@ pub enum CallEvent {
     ReinviteAccepted(Response),
     /// Our re-INVITE was refused: the session is as it was.
     ReinviteRefused(Response),
+    /// An INFO came, of a package of [`CallConfig::info_packages`](crate::CallConfig::info_packages) or of none. It has had its
+    /// 200 (RFC 6086 §4.2.2).
+    Info(Request),
+    /// A MESSAGE came, which [`CallConfig::takes_messages`](crate::CallConfig::takes_messages) asked for. It has had its 200.
+    Message(Request),
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),
 }
@@ -122,8 +127,8 @@ pub enum CallEnd {
     PeerHungUp(Request),
     /// Our 2xx was never acknowledged; we sent BYE (RFC 3261 §13.3.1.4).
     NotAcknowledged,
-    /// The peer does not know the dialog any more, or is silent: a request within it got 481, 408 or no answer. We sent BYE
-    /// (RFC 3261 §12.2.1.2).
+    /// The peer does not know the dialog any more, or is silent: a request within it got no answer, or one that ends the call
+    /// by the table of RFC 5057 §5.1, as 408 and 481 do. We sent BYE (RFC 3261 §12.2.1.2).
     Lost,
     /// The endpoint has ended.
     Closed,
@@ -145,6 +150,9 @@ pub enum CallError {
     /// A header field or status is not what it has to be.
     #[error("invalid: {0}")]
     Invalid(String),
+    /// The request got no final answer.
+    #[error(transparent)]
+    Failed(ApiError),
     /// There are as many calls as there may be, or too many requests in flight.
     #[error("too many calls")]
     Busy,

@@ -61,6 +61,15 @@ impl Inbox {
 }
 
 impl Feeder {
+    /// Puts in what the peer may send as often as it likes, if the reader has kept up; says whether it did.
+    pub(super) fn offer(&mut self, event: CallEvent) -> bool {
+        let has_room = self.inbox.lock().waiting.len() < CAPACITY / 2;
+        if has_room {
+            self.push(event);
+        }
+        has_room
+    }
+
     pub(super) fn push(&mut self, event: CallEvent) {
         self.has_ended |= matches!(event, CallEvent::Ended(_));
         let mut queue = self.inbox.lock();

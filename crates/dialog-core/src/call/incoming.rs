@@ -5,7 +5,6 @@ use std::time::Instant;
 use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
 use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
 
-use super::ALLOW;
 use super::core::{Call, CallKey, Calls, Output};
 use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
@@ -87,24 +86,19 @@ impl Calls {
                 self.respond(incoming.transaction, builder);
             }
             Method::Invite => self.reinvited(now, incoming, key),
-            Method::Options => {
-                let builder = self.begin(request, StatusCode::OK);
-                self.respond(
-                    incoming.transaction,
-                    builder.header(HeaderName::Allow, ALLOW),
-                );
-            }
+            Method::Options => self.asked_for_options(incoming),
+            Method::Info => self.informed(incoming, key),
+            Method::Message if self.config.takes_messages => self.written_to(incoming, key),
             method => {
                 // Not 481, which would end the call at the peer.
                 let status = match method {
                     Method::Other(_) => StatusCode::NOT_IMPLEMENTED,
                     _ => StatusCode::METHOD_NOT_ALLOWED,
                 };
-                let builder = self.begin(request, status);
-                self.respond(
-                    incoming.transaction,
-                    builder.header(HeaderName::Allow, ALLOW),
-                );
+                let builder = self
+                    .begin(request, status)
+                    .header(HeaderName::Allow, &self.allow);
+                self.respond(incoming.transaction, builder);
             }
         }
     }
@@ -154,7 +148,9 @@ impl Calls {
             has_offer,
             state: pending(now, self.config.max_ringing),
         });
-        call.add_session(Session::new(dialog, offer));
+        let mut session = Session::new(dialog, offer);
+        session.learn_packages(headers);
+        call.add_session(session);
         self.insert(key, call);
         self.pending.insert(incoming.transaction, key);
         self.outputs

@@ -18,12 +18,14 @@ pub struct CallMetrics {
     pub refused_for_lack_of_room: u64,
     /// Further 2xx to a forked INVITE, which were acknowledged and ended with BYE.
     pub forks_ended: u64,
+    /// INFO and MESSAGE that were refused since the application had not read those before.
+    pub messages_refused: u64,
 }
 
 /// Shows metrics to other tasks.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    counts: [AtomicU64; 6],
+    counts: [AtomicU64; 7],
 }
 
 impl Published {
@@ -35,6 +37,7 @@ impl Published {
             metrics.ended,
             metrics.refused_for_lack_of_room,
             metrics.forks_ended,
+            metrics.messages_refused,
         ];
         for (count, value) in self.counts.iter().zip(values) {
             count.store(value, Ordering::Relaxed);
@@ -49,6 +52,7 @@ impl Published {
             ended,
             refused_for_lack_of_room,
             forks_ended,
+            messages_refused,
         ] = self
             .counts
             .each_ref()
@@ -60,6 +64,7 @@ impl Published {
             ended,
             refused_for_lack_of_room,
             forks_ended,
+            messages_refused,
         }
     }
 }

@@ -7,16 +7,21 @@
 mod answered;
 mod answering;
 mod api;
+mod asking;
 mod client;
 mod config;
 mod core;
+mod effect;
 mod event;
 mod inbox;
 mod incoming;
+mod messages;
 mod metrics;
 mod offer;
 mod outgoing;
+mod packages;
 mod refused;
+mod request;
 mod server;
 mod session;
 mod user;
@@ -30,9 +35,10 @@ pub use config::CallConfig;
 pub(crate) use core::CallKey;
 pub use event::{CallEnd, CallError, CallEvent, Invite};
 pub use metrics::CallMetrics;
+pub use request::CallRequest;
 
 /// What we understand in a call.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
 
 fn is_challenge(response: &Response) -> bool {
     matches!(

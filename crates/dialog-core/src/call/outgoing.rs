@@ -6,12 +6,12 @@ use std::time::Duration;
 use sipora_message::{HeaderName, Method, Request, RequestBuilder, Uri};
 use sipora_transaction_core::Target;
 
-use super::ALLOW;
 use super::answered::ack;
 use super::client::{Accepted, ClientInput, ClientState, InviteClient, credentials};
 use super::core::{Call, CallKey, Calls, Exchange, ExchangeKey, Glare, Output};
 use super::event::{CallError, Invite};
 use super::offer::has_description;
+use super::packages::recv_info;
 use super::session::SessionInput;
 use crate::user::with_credentials;
 use crate::{Authorizer, Body};
@@ -215,7 +215,12 @@ impl Calls {
         contact: &str,
         body: Option<&Body>,
     ) -> Result<Request, CallError> {
-        builder = builder.contact(contact).header(HeaderName::Allow, ALLOW);
+        // RFC 6086 §5.2.3: "MUST include a Recv-Info header field in the initial INVITE request, even if the sender is not
+        // willing to receive INFO requests associated with any Info Package".
+        builder = builder
+            .contact(contact)
+            .header(HeaderName::Allow, &self.allow)
+            .header(recv_info(), &self.recv_info);
         if let Some(product) = &self.config.product {
             builder = builder.header(HeaderName::UserAgent, product);
         }

@@ -42,8 +42,9 @@ impl Calls {
                 client.call
             }
             Some(Exchange::Within(within)) => {
-                self.within_failed(&within);
-                within.call
+                let key = within.call;
+                self.within_ended(*within, Err(error));
+                key
             }
             None => return,
         };

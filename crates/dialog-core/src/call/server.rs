@@ -69,6 +69,17 @@ impl InviteServer {
         matches!(self.state, ServerState::Pending { .. })
     }
 
+    /// It has had no answer but 100.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(
+            self.state,
+            ServerState::Pending {
+                provisional: None,
+                ..
+            }
+        )
+    }
+
     /// Takes the 2xx, whose repetition begins.
     pub(super) fn accept(
         &mut self,

@@ -3,6 +3,7 @@
 use sipora_message::{Headers, Response};
 
 use super::offer::OfferAnswer;
+use super::packages::Packages;
 use crate::Dialog;
 
 /// Where a dialog stands between its first provisional answer and its end, by the names of RFC 5407 §2.
@@ -58,6 +59,14 @@ pub(super) struct Session {
     pub(super) dialog: Dialog,
     pub(super) state: SessionState,
     pub(super) offer: OfferAnswer,
+    extras: Option<Box<Extras>>,
+}
+
+/// What most dialogs do without.
+#[derive(Debug, Default)]
+struct Extras {
+    /// The packages of INFO that the peer takes.
+    packages: Option<Packages>,
 }
 
 impl Session {
@@ -66,6 +75,7 @@ impl Session {
             dialog,
             state: SessionState::Early,
             offer,
+            extras: None,
         }
     }
 
@@ -82,6 +92,20 @@ impl Session {
 
     pub(super) fn remote_tag(&self) -> &str {
         &self.dialog.id().remote_tag
+    }
+
+    /// Reads which packages of INFO the peer takes from now on, if the message says so. "The set is valid until the UA sends a new
+    /// Recv-Info header field" (RFC 6086 §5.2.2).
+    pub(super) fn learn_packages(&mut self, headers: Headers<'_>) {
+        if let Some(packages) = Packages::read(headers) {
+            self.extras.get_or_insert_default().packages = Some(packages);
+        }
+    }
+
+    /// Says whether the peer takes this package of INFO.
+    pub(super) fn takes_package(&self, package: &str) -> bool {
+        let packages = self.extras.as_ref().and_then(|it| it.packages.as_ref());
+        packages.is_some_and(|packages| packages.contain(package))
     }
 
     /// Takes a 2xx to the INVITE that made the dialog.

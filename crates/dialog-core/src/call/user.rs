@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipora_message::{HeaderName, Host, Method, Request, Scheme, StatusCode, Uri};
+use sipora_message::{HeaderName, Host, Method, Request, Response, Scheme, StatusCode, Uri};
 use sipora_transaction_core::{
     Claim, Context, Event, IncomingRequest, RequestId, RequestOptions, Target, User,
 };
@@ -16,6 +16,7 @@ use super::core::{CallKey, Calls, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
 use super::inbox::{Feeder, Inbox};
 use super::metrics::Published;
+use super::request::CallRequest;
 use crate::user::Abandoned;
 use crate::{ApiError, Authorizer, Body};
 
@@ -26,6 +27,8 @@ pub(super) struct CallUser {
     /// INVITEs that may be cancelled.
     invites: HashMap<ExchangeKey, RequestId>,
     links: HashMap<CallKey, Feeder>,
+    /// Who waits for the answers to requests within calls.
+    asked: HashMap<ExchangeKey, oneshot::Sender<Result<Response, CallError>>>,
     incoming: mpsc::Sender<Offered>,
     abandoned: Arc<Abandoned>,
     published: Arc<Published>,
@@ -49,6 +52,11 @@ pub(super) struct Offered {
 pub(super) enum Command {
     Invite(Box<Open>),
     Act(CallKey, Act, oneshot::Sender<Result<(), CallError>>),
+    Ask(
+        CallKey,
+        Box<CallRequest>,
+        oneshot::Sender<Result<Response, CallError>>,
+    ),
     /// Looks at what was abandoned.
     Reap,
 }
@@ -82,6 +90,7 @@ impl CallUser {
             requests: HashMap::new(),
             invites: HashMap::new(),
             links: HashMap::new(),
+            asked: HashMap::new(),
             incoming,
             abandoned,
             published,
@@ -159,6 +168,27 @@ impl CallUser {
                 Output::Respond(transaction, response) => {
                     if context.respond(transaction, response).is_err() {
                         self.core.handle_gone(transaction);
+                    }
+                }
+                Output::Pass {
+                    call,
+                    event,
+                    transaction,
+                    taken,
+                    full,
+                } => {
+                    let link = self.links.get_mut(&call);
+                    let is_taken = link.is_some_and(|feeder| feeder.offer(event));
+                    if !is_taken {
+                        self.core.message_refused();
+                    }
+                    let answer = if is_taken { taken } else { full };
+                    // It waits for its answer since just now.
+                    let _ = context.respond(transaction, answer);
+                }
+                Output::Outcome(asked, outcome) => {
+                    if let Some(reply) = self.asked.remove(&asked) {
+                        let _ = reply.send(outcome.map_err(CallError::Failed));
                     }
                 }
                 Output::Incoming(key, request) => self.offer(key, request),
@@ -321,6 +351,10 @@ impl User for CallUser {
                 // Who does not wait for the outcome does not want it.
                 let _ = reply.send(result);
             }
+            Command::Ask(key, request, reply) => match self.core.ask(key, *request) {
+                Ok(asked) => drop(self.asked.insert(asked, reply)),
+                Err(error) => drop(reply.send(Err(error))),
+            },
             Command::Reap => {}
         }
         self.drain(context);
@@ -341,7 +375,13 @@ impl User for CallUser {
     }
 
     fn methods(&self) -> Vec<Method> {
-        vec![Method::Invite, Method::Ack, Method::Cancel, Method::Bye]
+        vec![
+            Method::Invite,
+            Method::Ack,
+            Method::Cancel,
+            Method::Bye,
+            Method::Info,
+        ]
     }
 }
 

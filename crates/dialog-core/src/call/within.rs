@@ -1,12 +1,11 @@
 //! Requests of ours within dialogs, other than INVITE; how calls are ended.
 
-use sipora_message::{HeaderName, Method, Response, StatusCode, Uri};
+use sipora_message::{Method, Response, StatusCode, Uri};
 use sipora_transaction_core::Target;
 
 use super::client::ClientState;
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
 use super::event::{CallEnd, CallError};
-use super::outgoing::FIRST_CSEQ;
 use super::session::{SessionInput, SessionState};
 use crate::user::{Retry, retry, with_credentials};
 
@@ -91,35 +90,20 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        let authorizer = call.authorizer.clone();
         let Some(session) = call.session(tag) else {
             return;
         };
         session.on(SessionInput::ByeSent);
-        let next_hop = session.dialog.next_hop().clone();
-        let bye = session.dialog.request(Method::Bye, FIRST_CSEQ);
-        let cseq = session.dialog.local_cseq().unwrap_or(FIRST_CSEQ);
-        let request = bye.and_then(|mut builder| {
-            if let Some(product) = &self.config.product {
-                builder = builder.header(HeaderName::UserAgent, product);
-            }
-            builder.build().ok()
-        });
-        let Some(request) = request else {
+        let bye = self.begin_within(key, tag, Method::Bye);
+        match bye.and_then(|builder| builder.build().ok()) {
+            Some(bye) => self.send_in_dialog(key, tag, bye, None),
             // Its numbers are used up: nothing can be said in it any more.
-            return call.sessions.retain(|session| session.remote_tag() != tag);
-        };
-        let (target, fallback) = call.way(&next_hop);
-        let within = Within {
-            call: key,
-            tag: tag.into(),
-            method: Method::Bye,
-            request,
-            cseq,
-            retries: 0,
-            authorizer,
-        };
-        self.send_within(within, target, fallback);
+            None => {
+                if let Some(call) = self.calls.get_mut(&key) {
+                    call.sessions.retain(|session| session.remote_tag() != tag);
+                }
+            }
+        }
     }
 
     pub(super) fn send_within(
@@ -188,19 +172,7 @@ impl Calls {
                 return self.send_within(*within, from, None);
             }
         }
-        self.within_failed(&within);
-    }
-
-    /// Takes the end of a request within a dialog. Whatever is answered to a BYE, "the UAC MUST consider the session and the
-    /// dialog terminated" (RFC 3261 §15.1.1).
-    pub(super) fn within_failed(&mut self, within: &Within) {
-        if within.method != Method::Bye {
-            return;
-        }
-        if let Some(call) = self.calls.get_mut(&within.call) {
-            call.sessions
-                .retain(|session| session.remote_tag() != &*within.tag);
-        }
+        self.within_ended(*within, Ok(response));
     }
 
     /// Gives up our INVITE since the peer has ended its last early dialog.

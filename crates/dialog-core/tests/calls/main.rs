@@ -6,6 +6,7 @@
 mod callee;
 mod caller;
 mod flows_3665;
+mod messages;
 mod proxy;
 mod races_5407;
 mod rough;

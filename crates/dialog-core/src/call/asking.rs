@@ -1,0 +1,149 @@
+//! Requests of an application's within a call, and what becomes of every request of ours that is no INVITE.
+
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response};
+
+use super::core::{CallKey, Calls, ExchangeKey, Output, Within};
+use super::effect::{Effect, of_error, of_status};
+use super::event::{CallEnd, CallError};
+use super::outgoing::FIRST_CSEQ;
+use super::packages::info_package;
+use super::request::CallRequest;
+use super::session::SessionState;
+use crate::ApiError;
+
+impl Calls {
+    /// Sends a request of the application's; its outcome is an [`Output::Outcome`] of the name that is given.
+    pub(crate) fn ask(
+        &mut self,
+        key: CallKey,
+        asked: CallRequest,
+    ) -> Result<ExchangeKey, CallError> {
+        let call = self.call(key)?;
+        if call.asking >= MOST_ASKED {
+            return Err(CallError::Busy);
+        }
+        let is_heard = call.is_caller || call.has_answered();
+        let session = match &asked.to_tag {
+            Some(tag) => call.session(tag),
+            None => call.only_session(),
+        };
+        let session = session.ok_or(CallError::Gone)?;
+        if session.state == SessionState::Mortal {
+            return Err(CallError::Gone);
+        }
+        if session.state == SessionState::Early && !is_heard {
+            return Err(CallError::NotNow("the peer knows of no dialog yet"));
+        }
+        // RFC 6086 §4.2.1: "MUST NOT send an INFO request for an Info Package inside an invite dialog usage if the remote UA has
+        // not indicated willingness to receive that Info Package within that dialog".
+        if let Some(package) = &asked.package
+            && !session.takes_package(package)
+        {
+            return Err(CallError::NotNow("the peer does not take this package"));
+        }
+        let tag: Box<str> = session.remote_tag().into();
+        let builder = self.begin_within(key, &tag, asked.method.clone());
+        let mut builder = builder.ok_or(CallError::Gone)?;
+        if let Some(package) = &asked.package {
+            builder = builder.header(info_package(), package);
+            if asked.body.is_some() {
+                builder = builder.header(HeaderName::ContentDisposition, "Info-Package");
+            }
+        }
+        for (name, value) in &asked.headers {
+            builder = builder.header(name.clone(), value);
+        }
+        if let Some(body) = &asked.body {
+            builder = builder.body(&body.content_type, body.bytes.clone());
+        }
+        let request = builder
+            .build()
+            .map_err(|error| CallError::Invalid(error.to_string()))?;
+        let name = self.next_exchange();
+        self.call(key)?.asking += 1;
+        self.send_in_dialog(key, &tag, request, Some(name));
+        Ok(name)
+    }
+
+    /// Begins a request within a dialog, with its next number; none where there is no such dialog, or no number left.
+    pub(super) fn begin_within(
+        &mut self,
+        key: CallKey,
+        tag: &str,
+        method: Method,
+    ) -> Option<RequestBuilder> {
+        let session = self.calls.get_mut(&key)?.session(tag)?;
+        let builder = session.dialog.request(method, FIRST_CSEQ)?;
+        Some(match &self.config.product {
+            Some(product) => builder.header(HeaderName::UserAgent, product),
+            None => builder,
+        })
+    }
+
+    /// Sends a request that [`begin_within`](Self::begin_within) began. `asked` names it for the application.
+    pub(super) fn send_in_dialog(
+        &mut self,
+        key: CallKey,
+        tag: &str,
+        request: Request,
+        asked: Option<ExchangeKey>,
+    ) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let authorizer = call.authorizer.clone();
+        let Some(session) = call.session(tag) else {
+            return;
+        };
+        let next_hop = session.dialog.next_hop().clone();
+        let (target, fallback) = call.way(&next_hop);
+        let within = Within {
+            call: key,
+            tag: tag.into(),
+            method: request.method().clone(),
+            cseq: request.headers().cseq().map_or(0, |cseq| cseq.number),
+            request,
+            retries: 0,
+            authorizer,
+            asked,
+        };
+        self.send_within(within, target, fallback);
+    }
+
+    /// Takes the outcome of a request within a dialog: its final answer, or why there is none.
+    pub(super) fn within_ended(&mut self, within: Within, outcome: Result<Response, ApiError>) {
+        let (key, method) = (within.call, within.method);
+        if let Some(call) = self.calls.get_mut(&key) {
+            if within.asked.is_some() {
+                call.asking = call.asking.saturating_sub(1);
+            }
+            // Whatever is answered to a BYE, "the UAC MUST consider the session and the dialog terminated" (RFC 3261 §15.1.1).
+            if method == Method::Bye {
+                call.sessions
+                    .retain(|session| session.remote_tag() != &*within.tag);
+            }
+        }
+        let effect = match &outcome {
+            Ok(response) => of_status(&method, response.status()),
+            Err(error) => of_error(&method, error),
+        };
+        if let Some(name) = within.asked {
+            self.outputs.push_back(Output::Outcome(name, outcome));
+        }
+        if method != Method::Bye && effect != Effect::Transaction {
+            self.lost(key, &within.tag);
+        }
+    }
+
+    /// The peer has lost its side of a dialog: "the UAC SHOULD terminate the dialog" with BYE (RFC 3261 §12.2.1.2). An early
+    /// dialog ends with its INVITE; a request in it may have overtaken the answer that made it (RFC 6086 §4.2.1).
+    fn lost(&mut self, key: CallKey, tag: &str) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        if session.is_some_and(|session| session.is_confirmed()) {
+            self.bye(key, CallEnd::Lost);
+        }
+    }
+}
+
+/// Requests of an application's at once in one call. Who sends more has not waited for the answers.
+const MOST_ASKED: u8 = 16;
