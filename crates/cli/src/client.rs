@@ -2,12 +2,11 @@
 
 use std::env;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sipora_session_core::message::{HeaderName, Host, Uri};
+use sipora_session_core::message::{HeaderName, Uri};
 use sipora_session_core::trace::Tracer;
 use sipora_session_core::{
     Credentials, Error, SessionCoordinator, SessionManagerBuilder, SipResponse,
@@ -31,8 +30,8 @@ pub(crate) struct Client {
 impl Client {
     /// Starts a client on a free port.
     ///
-    /// `peer` is where requests will go, which decides between IPv4 and IPv6; `identity` is who sends them, whose user
-    /// part is the user name where `--user` gives none.
+    /// `peer` is where requests will go; `identity` is who sends them, whose user part is the user name where `--user` gives
+    /// none.
     pub(crate) async fn start(
         arguments: &ClientArguments,
         peer: Uri,
@@ -47,7 +46,6 @@ impl Client {
         let has_credentials = credentials.is_some();
 
         let mut builder = SessionManagerBuilder::new()
-            .with_bind_address(any_address(proxy.as_ref().unwrap_or(&peer)))
             .with_request_timeout(arguments.timeout)
             .with_user_agent(USER_AGENT)
             .enable_sip_client();
@@ -300,14 +298,6 @@ fn read_password(path: &Path) -> Result<String, Failure> {
     }
 }
 
-/// Gives the wildcard address of the family that leads to `next_hop`; IPv4 for names.
-fn any_address(next_hop: &Uri) -> IpAddr {
-    match next_hop.host() {
-        Host::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        Host::V4(_) | Host::Name(_) => Ipv4Addr::UNSPECIFIED.into(),
-    }
-}
-
 const ABSTRACT_SCHEMES: [&str; 2] = ["pres:", "im:"];
 const SCHEMES: [&str; 2] = ["sip:", "sips:"];
 const PASSWORD_VARIABLE: &str = "SIPORA_PASSWORD";
@@ -391,14 +381,6 @@ mod tests {
             assert!(!line.contains("secret"), "{line}");
             assert!(line.contains(":***@"), "{line}");
         }
-    }
-
-    #[test]
-    fn the_address_family_follows_the_next_hop() {
-        let address = |text| any_address(&Uri::parse(text).unwrap());
-        assert!(address("sip:[::1]:5060").is_ipv6());
-        assert!(address("sip:127.0.0.1").is_ipv4());
-        assert!(address("sip:example.com").is_ipv4());
     }
 
     #[test]

@@ -176,6 +176,82 @@ fn the_server_finds_a_contact_by_its_srv_records() {
     assert_eq!(outcome.code(), 0, "{outcome}\n{}", names.printed());
 }
 
+/// A name that has an AAAA record and no other.
+#[test]
+fn a_server_with_an_ipv6_address_alone_is_reached_by_name() {
+    if !peer_is_installed("dnsmasq") {
+        return;
+    }
+    let server = Server::start_with(
+        [""; 0],
+        "",
+        &[
+            "--no-auth",
+            "--domain",
+            NAME,
+            "--domain",
+            &format!("six.{NAME}"),
+            "--listen",
+            "udp:[::1]:0",
+            "--listen",
+            "tcp:[::1]:0",
+        ],
+    );
+    let v6 = |transport: &str| -> SocketAddr {
+        let prefix = format!("listening on {transport} ");
+        server.process.wait_for(&prefix, PATIENCE, |line| {
+            let address = line.strip_prefix(&prefix)?.parse().ok();
+            address.filter(SocketAddr::is_ipv6)
+        })
+    };
+    let (udp, tcp) = (v6("udp"), v6("tcp"));
+    let names = NameServer::start(&[
+        format!("srv-host=_sip._udp.{NAME},six.{NAME},{},1,0", udp.port()),
+        format!("srv-host=_sip._tcp.{NAME},six.{NAME},{},1,0", tcp.port()),
+        format!("host-record=six.{NAME},::1"),
+    ]);
+    for target in [
+        format!("sip:{NAME}"),
+        format!("sip:{NAME};transport=tcp"),
+        format!("sip:six.{NAME}:{}", udp.port()),
+    ] {
+        let outcome = names.sipora(&["options", &target, "-v"]);
+        assert_eq!(outcome.code(), 0, "{outcome}\n{}", names.printed());
+        assert!(outcome.stderr.contains("[::1]"), "{outcome}");
+    }
+    let outcome = names.sipora(&["register", &format!("sip:alice@{NAME}")]);
+    assert_eq!(outcome.code(), 0, "{outcome}\n{}", names.printed());
+    assert!(outcome.stdout.contains("sip:alice@[::1]:"), "{outcome}");
+}
+
+#[test]
+fn the_server_reaches_a_contact_with_an_ipv6_address_alone_by_name() {
+    if !peer_is_installed("dnsmasq") {
+        return;
+    }
+    let phone = Phone::start_at("[::1]:0");
+    let names = NameServer::start(&[
+        format!(
+            "srv-host=_sip._udp.bob.{NAME},six.{NAME},{},1,0",
+            phone.address.port()
+        ),
+        format!("host-record=six.{NAME},::1"),
+    ]);
+    // It listens on IPv4 alone.
+    let server = Server::start_with([""; 0], "", &["--no-auth", "--dns-server", &names.address]);
+    let bob = format!("sip:bob@{}", server.udp);
+    let contact = format!("sip:bob@bob.{NAME}");
+    let outcome = sipora(["register", &bob, "--contact", &contact]);
+    assert_eq!(outcome.code(), 0, "{outcome}");
+    let outcome = sipora(["message", &bob, "Hello", "--from", "sip:alice@127.0.0.1"]);
+    assert_eq!(outcome.code(), 0, "{outcome}\n{}", names.printed());
+    assert!(
+        names.printed().contains(&format!("query[AAAA] six.{NAME}")),
+        "{}",
+        names.printed()
+    );
+}
+
 #[test]
 fn a_name_that_nobody_knows_is_status_3_and_names_itself() {
     if !peer_is_installed("dnsmasq") {
@@ -249,7 +325,11 @@ struct Phone {
 
 impl Phone {
     fn start() -> Phone {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Phone::start_at("127.0.0.1:0")
+    }
+
+    fn start_at(address: &str) -> Phone {
+        let socket = UdpSocket::bind(address).unwrap();
         let address = socket.local_addr().unwrap();
         // It ends with the test's process.
         std::thread::spawn(move || {

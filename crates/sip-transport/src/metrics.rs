@@ -39,6 +39,8 @@ counters! {
     stun_failures,
     /// Reports that a datagram did not arrive.
     unreachable,
+    /// Datagrams dropped because they were no answers, at a socket that is there for answers alone.
+    requests_unwanted,
     /// Errors of UDP sockets that concern no peer.
     socket_errors,
     /// Messages received over connections.

@@ -9,6 +9,7 @@ use crate::observer::Observer;
 use crate::shared::{Paces, Shared};
 use crate::stun::{self, Stun};
 use crate::table::{Joined, Refusal, Resolved, Route, Table};
+use crate::udp::Serves;
 use crate::{
     BindError, CloseReason, Destination, Direction, Flow, FlowId, Inbound, InboundReceiver,
     MessageObserver, Metrics, Network, Now, OpenError, SendError, SentBy, StunFailure, Transport,
@@ -17,7 +18,7 @@ use crate::{
 use bytes::Bytes;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -142,9 +143,34 @@ impl Transports {
             .into_iter()
             .map(|socket| {
                 let local = socket.sender.local_addr().map_err(failed)?;
-                Ok(UdpListener::new(shared, socket, local))
+                Ok(UdpListener::new(shared, socket, local, Serves::Everybody))
             })
             .collect()
+    }
+
+    /// Binds a UDP socket of the family of `remote`, on every address and a free port, for requests of ours and their answers:
+    /// where no socket of that family is bound, and a host is found that has no other address. It is no listener, and what
+    /// comes in without having been asked for is dropped.
+    ///
+    /// Has to be called inside a tokio runtime.
+    pub fn bind_udp_for_answers(&self, remote: SocketAddr) -> Result<UdpListener, BindError> {
+        let ip: IpAddr = match remote {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let address = SocketAddr::new(ip, 0);
+        let failed = |source| BindError {
+            transport: Transport::Udp,
+            address,
+            source,
+        };
+        let shared = self.shared();
+        let bound = shared.network.bind_datagram(address, 1).map_err(failed)?;
+        let socket = bound.into_iter().next();
+        let socket = socket.ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))?;
+        let local = socket.sender.local_addr().map_err(failed)?;
+        debug!(%local, "bound a socket for answers");
+        Ok(UdpListener::new(shared, socket, local, Serves::Answers))
     }
 
     /// Listens for TCP connections and returns the address with its real port.

@@ -24,6 +24,7 @@ use tracing::{debug, trace, warn};
 pub struct UdpListener {
     id: FlowId,
     local: SocketAddr,
+    serves: Serves,
     receiver: Box<dyn DatagramReceiver>,
     shared: Arc<Shared>,
     /// Filled and emptied within one call; a message is copied out at its exact size.
@@ -39,6 +40,7 @@ impl UdpListener {
         shared: &Arc<Shared>,
         socket: DatagramSocket,
         local: SocketAddr,
+        serves: Serves,
     ) -> UdpListener {
         let id = shared.table.next_id();
         shared.table.add_socket(Socket {
@@ -46,10 +48,13 @@ impl UdpListener {
             local,
             sender: socket.sender,
         });
-        shared.table.add_listener(Transport::Udp, local);
+        if serves == Serves::Everybody {
+            shared.table.add_listener(Transport::Udp, local);
+        }
         UdpListener {
             id,
             local,
+            serves,
             receiver: socket.receiver,
             shared: shared.clone(),
             buffer: vec![0; LARGEST_DATAGRAM].into_boxed_slice(),
@@ -152,6 +157,10 @@ impl UdpListener {
             self.shared.stun.take(&self.shared, self.id, source, bytes);
             return None;
         }
+        if self.serves == Serves::Answers && !is_answer(bytes) {
+            count(&counters.requests_unwanted);
+            return None;
+        }
         let flow = self.flow(source);
         self.shared.observe(Direction::In, &flow, self.local, bytes);
         match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
@@ -169,9 +178,11 @@ impl UdpListener {
 impl Drop for UdpListener {
     fn drop(&mut self) {
         self.shared.table.remove_socket(self.id);
-        self.shared
-            .table
-            .remove_listener(Transport::Udp, self.local);
+        if self.serves == Serves::Everybody {
+            self.shared
+                .table
+                .remove_listener(Transport::Udp, self.local);
+        }
     }
 }
 
@@ -182,6 +193,22 @@ impl fmt::Debug for UdpListener {
             .field("local", &self.local)
             .finish_non_exhaustive()
     }
+}
+
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// Whoever sends to it.
+    Everybody,
+    /// Those whom we have asked something.
+    Answers,
+}
+
+/// RFC 3261 §7.2: a Status-Line begins with the version, a Request-Line with a method.
+fn is_answer(bytes: &[u8]) -> bool {
+    bytes
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
 }
 
 /// Tells keep-alives from messages: nothing, line ends (RFC 5626 §4.4.1 sends them on streams, and devices on UDP too), or the
@@ -211,5 +238,13 @@ mod tests {
             assert!(is_keep_alive(keep_alive), "{keep_alive:?}");
         }
         assert!(!is_keep_alive(b"\r\nOPTIONS sip:a SIP/2.0\r\n"));
+    }
+
+    #[test]
+    fn answers_begin_with_the_version() {
+        assert!(is_answer(b"SIP/2.0 200 OK\r\n"));
+        assert!(is_answer(b"sip/2.0 200 OK\r\n"));
+        assert!(!is_answer(b"OPTIONS sip:a SIP/2.0\r\n"));
+        assert!(!is_answer(b"SIP"));
     }
 }

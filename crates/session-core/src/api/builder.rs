@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -39,7 +39,7 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 /// | setting | default | why |
 /// | --- | --- | --- |
 /// | [`with_sip_port`](Self::with_sip_port) | 0: a free port, the same for UDP and TCP | clients need no known port, and several run on one host |
-/// | [`with_bind_address`](Self::with_bind_address) | 0.0.0.0 | reachable from every network that the host has |
+/// | [`with_bind_address`](Self::with_bind_address) | 0.0.0.0, and `::` where the host has IPv6 | reachable from every network that the host has |
 /// | [`with_advertised_address`](Self::with_advertised_address) | the local address that leads to the peer | Via and Contact never carry 0.0.0.0 |
 /// | [`with_outbound_proxy`](Self::with_outbound_proxy) | none | the target is located by its own URI |
 /// | [`with_user_agent`](Self::with_user_agent) | `Sipora/<version>` | RFC 3261 §20.41 |
@@ -76,7 +76,8 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 #[must_use = "a builder does nothing until it is built"]
 pub struct SessionManagerBuilder {
     port: u16,
-    bind_address: IpAddr,
+    /// None: every address of both families.
+    bind_address: Option<IpAddr>,
     advertised: Option<String>,
     proxy: Option<String>,
     user_agent: String,
@@ -103,7 +104,7 @@ impl SessionManagerBuilder {
     pub fn new() -> Self {
         Self {
             port: 0,
-            bind_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            bind_address: None,
             advertised: None,
             proxy: None,
             user_agent: concat!("Sipora/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -126,15 +127,16 @@ impl SessionManagerBuilder {
         }
     }
 
-    /// Takes this port, for UDP and TCP alike; 0 takes a free one. An occupied port is [`Error::Listen`].
+    /// Takes this port, for UDP and TCP alike, IPv4 and IPv6; 0 takes a free one. An occupied port is [`Error::Listen`].
     pub fn with_sip_port(mut self, port: u16) -> Self {
         self.port = port;
         self
     }
 
-    /// Listens on this address of the host, IPv4 or IPv6.
+    /// Listens on this address of the host, IPv4 or IPv6, and no other: `::` is IPv6 alone. Hosts of the other family are
+    /// still reached, and answer; they cannot send requests here.
     pub fn with_bind_address(mut self, address: IpAddr) -> Self {
-        self.bind_address = address;
+        self.bind_address = Some(address);
         self
     }
 
@@ -389,16 +391,22 @@ impl SessionManagerBuilder {
             KeepAlive::Every(interval) => Some(interval),
             KeepAlive::Never | KeepAlive::Sensible => None,
         };
-        let address = SocketAddr::new(self.bind_address, self.port);
         let mut builder = EndpointBuilder::new()
             .config(config)
             .network(network.clone())
             .resolver(resolver.clone())
-            .ids(ids)
-            .listen(Transport::Udp, address)
-            .listen(Transport::Tcp, address);
-        if let Some(port) = self.tls_port {
-            builder = builder.listen(Transport::Tls, SocketAddr::new(self.bind_address, port));
+            .ids(ids);
+        let ports = [
+            (Transport::Udp, Some(self.port)),
+            (Transport::Tcp, Some(self.port)),
+            (Transport::Tls, self.tls_port),
+        ];
+        for (transport, port) in ports {
+            builder = match (port, self.bind_address) {
+                (Some(port), Some(ip)) => builder.listen(transport, SocketAddr::new(ip, port)),
+                (Some(port), None) => builder.listen_everywhere(transport, port),
+                (None, _) => builder,
+            };
         }
         if let Some(observer) = &self.observer {
             builder = builder.observer(observer.clone());

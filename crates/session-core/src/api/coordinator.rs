@@ -73,7 +73,8 @@ impl fmt::Display for ListenerAddress {
 }
 
 impl SessionCoordinator {
-    /// The address that UDP and TCP are bound to. Bound to every address of the host, it says so: 0.0.0.0.
+    /// The address that UDP and TCP are bound to. Bound to every address of the host, it says so: 0.0.0.0, beside which there
+    /// is `::` among the [`listeners`](Self::listeners) where the host has IPv6.
     pub fn local_address(&self) -> SocketAddr {
         let listeners = &self.inner.listeners;
         listeners

@@ -183,7 +183,13 @@ impl World {
         bound: impl Fn(&World) -> &BTreeMap<Bound, T>,
     ) -> io::Result<SocketAddr> {
         let ip = local.ip();
-        if !ip.is_unspecified() && !ip.is_loopback() && !self.hosts[host].contains(&ip) {
+        let own = &self.hosts[host];
+        let has_family = own.iter().any(|other| other.is_ipv4() == ip.is_ipv4());
+        let is_there = match ip.is_unspecified() {
+            true => has_family,
+            false => ip.is_loopback() || own.contains(&ip),
+        };
+        if !is_there {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
         let is_taken = |world: &World, port: u16| {

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::handle::{Flows, Shared};
+use super::listeners::{Listener, bind};
 use super::router::Router;
 use super::shard::Shard;
 use super::user::Chair;
@@ -63,7 +64,7 @@ impl Default for EndpointConfig {
 ///
 /// Users are added in the order in which they are asked about requests.
 pub struct EndpointBuilder {
-    listeners: Vec<(Transport, SocketAddr)>,
+    listeners: Vec<Listener>,
     config: EndpointConfig,
     network: Option<Arc<dyn Network>>,
     resolver: Arc<dyn Resolver>,
@@ -97,7 +98,15 @@ impl EndpointBuilder {
     /// Listens on an address, of which an endpoint needs at least one. Port 0 lets the system choose; UDP and TCP on the
     /// same address, port 0 or not, get the same port. TLS needs a certificate in [`TransportConfig::tls`].
     pub fn listen(mut self, transport: Transport, address: SocketAddr) -> Self {
-        self.listeners.push((transport, address));
+        self.listeners.push(Listener::At(transport, address));
+        self
+    }
+
+    /// Listens on every address of the host, IPv4 and IPv6, on one port for both, UDP and TCP alike. A family that the host
+    /// does not have is left out, if it has one; an occupied port is an error. Where the system chooses the port and the same
+    /// cannot be had for both families, they have two.
+    pub fn listen_everywhere(mut self, transport: Transport, port: u16) -> Self {
+        self.listeners.push(Listener::Everywhere(transport, port));
         self
     }
 
@@ -393,27 +402,4 @@ impl Drop for Endpoint {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// Binds every listener, UDP with a socket for each shard. UDP and TCP on one address share a port.
-fn bind(
-    transports: &Transports,
-    listeners: &[(Transport, SocketAddr)],
-    shards: usize,
-) -> Result<Vec<Vec<UdpListener>>, EndpointError> {
-    let mut sockets = Vec::new();
-    for &(transport, address) in listeners {
-        let has_both = |other| listeners.contains(&(other, address));
-        match transport {
-            Transport::Udp if has_both(Transport::Tcp) => {
-                sockets.push(transports.bind_udp_and_tcp(address, shards)?)
-            }
-            Transport::Udp => sockets.push(transports.bind_udp(address, shards)?),
-            Transport::Tcp if has_both(Transport::Udp) => {}
-            stream => {
-                transports.listen(stream, address)?;
-            }
-        }
-    }
-    Ok(sockets)
 }

@@ -6,8 +6,8 @@ use crate::{AttemptId, Open, Purpose, RequestId, TransactionLayer, Transmit, Tra
 use bytes::Bytes;
 use sipora_message::{Limits, Response, Uri};
 use sipora_transport::{
-    Destination, Direction, Flow, Now, OpenError, Resolver, SendError, Transports,
-    response_destination,
+    Destination, Direction, Flow, Now, OpenError, Resolver, SendError, Transport, Transports,
+    UdpListener, response_destination,
 };
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -22,6 +22,8 @@ pub(super) struct Core {
     pub(super) transports: Transports,
     pub(super) router: Router,
     pub(super) resolver: Arc<dyn Resolver>,
+    /// Sockets that were bound on the way, for the shard to take over: one for each family of addresses at most.
+    pub(super) bound: Vec<UdpListener>,
     slow: JoinSet<Done>,
     slow_limit: usize,
     /// Jobs for which there was no room. Each belongs to a request, whose own cap bounds this queue.
@@ -71,6 +73,7 @@ impl Core {
             transports,
             router,
             resolver,
+            bound: Vec::new(),
             slow: JoinSet::new(),
             slow_limit: slow_limit.max(1),
             waiting: VecDeque::new(),
@@ -145,8 +148,7 @@ impl Core {
 
     fn open(&mut self, open: Open) {
         match open {
-            Open::Destination(attempt, destination) => match self.transports.existing(&destination)
-            {
+            Open::Destination(attempt, destination) => match self.existing(&destination) {
                 Some(flow) => {
                     let id = self.router.own(flow.id);
                     self.flow_ready(attempt, Flow { id, ..flow });
@@ -159,6 +161,25 @@ impl Core {
             Open::Flow(attempt, _) => {
                 self.layer
                     .flow_failed(self.now, attempt, TransportFailure::Closed)
+            }
+        }
+    }
+
+    /// A flow that needs no waiting. A host that has addresses of one family alone is reached by that, whatever we listen on:
+    /// over UDP that takes a socket of the family, as connections have one of their own.
+    fn existing(&mut self, destination: &Destination) -> Option<Flow> {
+        let found = self.transports.existing(destination);
+        if found.is_some() || destination.transport != Transport::Udp {
+            return found;
+        }
+        match self.transports.bind_udp_for_answers(destination.address) {
+            Ok(socket) => {
+                self.bound.push(socket);
+                self.transports.existing(destination)
+            }
+            Err(error) => {
+                tracing::debug!(peer = %destination.address, %error, "no socket of the family");
+                None
             }
         }
     }

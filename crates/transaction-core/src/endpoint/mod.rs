@@ -4,6 +4,7 @@ mod builder;
 mod context;
 mod core;
 mod handle;
+mod listeners;
 mod observer;
 mod router;
 mod shard;

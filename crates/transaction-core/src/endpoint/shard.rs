@@ -150,6 +150,7 @@ impl Shard {
 
     fn poll_sockets(&mut self, cx: &mut Waker<'_>) -> bool {
         let mut progress = false;
+        self.sockets.append(&mut self.core.bound);
         for index in 0..self.sockets.len() {
             let Some(socket) = self.sockets.get_mut(index) else {
                 break;

@@ -4,9 +4,14 @@ use crate::stage::{
     Client, Order, Server, address, builder, final_of, ip, pass, request, request_with, send,
 };
 use sipora_message::{Method, Uri};
-use sipora_testkit::{Conditions, for_each_seed, seeds};
-use sipora_transaction_core::{Endpoint, Event, RequestError, Target};
-use sipora_transport::Transport;
+use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
+use sipora_transaction_core::{
+    Endpoint, EndpointConfig, EndpointError, Event, IdSource, RequestError, Target,
+};
+use sipora_transport::{Network, StaticResolver, Transport};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 fn assert_empty(endpoint: &Endpoint) {
     let metrics = endpoint.handle().metrics();
@@ -373,4 +378,125 @@ fn an_answer_whose_connection_is_gone_comes_over_a_new_one() {
         // It came to the listener that our Via names; its request is over by then.
         assert_eq!(other.handle().metrics().responses_unmatched, 1);
     });
+}
+
+/// A resolver that knows addresses of IPv6 alone, for endpoints that listen on IPv4 alone.
+#[test]
+fn a_host_of_the_other_family_alone_is_reached_and_answers() {
+    for_each_seed(seeds(), |network| async move {
+        let v6 = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+        let (server, seen) = Server::new(&[Method::Register, Method::Invite]);
+        let mut one = Endpoint::builder()
+            .network(Arc::new(network.host(v6(1))))
+            .ids(IdSource::from_number(network.seed()))
+            .listen_everywhere(Transport::Udp, 5060)
+            .listen_everywhere(Transport::Tcp, 5060);
+        one.add_user(Server {
+            invite: Some(486),
+            ..server
+        });
+        let one = one.build().await.unwrap();
+        let listens = one.local_addresses();
+        let everywhere: SocketAddr = "[::]:5060".parse().unwrap();
+        assert_eq!(
+            listens,
+            [(Transport::Udp, everywhere), (Transport::Tcp, everywhere)],
+            "the family that it has"
+        );
+        let mut other = Endpoint::builder()
+            .network(Arc::new(network.host_with(&[ip(2), v6(2)])))
+            .resolver(Arc::new(
+                StaticResolver::new().with("server.example.com", v6(1)),
+            ))
+            .ids(IdSource::from_number(network.seed() + 1))
+            .config(EndpointConfig {
+                shards: [1, 4][usize::from(network.seed() % 2 == 1)],
+                ..EndpointConfig::default()
+            })
+            .listen(Transport::Udp, address(2))
+            .listen(Transport::Tcp, address(2));
+        let (unasked, uninvited) = Server::new(&[Method::Options]);
+        other.add_user(unasked);
+        let client = other.add_user(Client::default());
+        let other = other.build().await.unwrap();
+
+        network.set_conditions(Conditions::rough());
+        for transport in ["udp", "tcp"] {
+            let uri = format!("sip:server.example.com;transport={transport}");
+            let target = || Target::Uri(Uri::parse(&uri).unwrap());
+            for (method, owed) in [(Method::Register, 200), (Method::Invite, 486)] {
+                let number = u32::from(transport == "tcp");
+                let (_, mut events) = send(&client, request(method, number), target()).await;
+                assert_eq!(final_of(&mut events).await.status().as_u16(), owed);
+            }
+        }
+        pass(70).await;
+        assert_eq!(other.local_addresses().len(), 2, "it listens where it did");
+        // Whoever sends to the socket without having been asked gets no answer.
+        network.set_conditions(Conditions::perfect());
+        let packets = network.packets();
+        let datagrams = packets
+            .iter()
+            .filter(|packet| packet.transport == Transport::Udp);
+        let mut sources = datagrams.map(|packet| packet.source);
+        let socket = sources.find(|source| source.ip() == v6(2)).unwrap();
+        let stranger = network.host(v6(3));
+        let mut stranger = stranger
+            .bind_datagram((v6(3), 5060).into(), 1)
+            .unwrap()
+            .remove(0);
+        let via = "Via: SIP/2.0/UDP [2001:db8::3];branch=z9hG4bKunasked\r\n";
+        let options = String::from_utf8(request(Method::Options, 9).as_bytes().to_vec()).unwrap();
+        let options = options.replacen("\r\n", &format!("\r\n{via}"), 1);
+        stranger
+            .sender
+            .try_send_to(options.as_bytes(), socket)
+            .unwrap();
+        let mut buffer = [0; 2048];
+        let answer = std::future::poll_fn(|cx| stranger.receiver.poll_recv(cx, &mut buffer));
+        let answer = tokio::time::timeout(Duration::from_secs(40), answer).await;
+        assert!(answer.is_err(), "{answer:?}");
+        assert!(uninvited.lock().unwrap().offered.is_empty());
+        assert!(other.handle().transport_metrics().requests_unwanted >= 1);
+        assert!(!seen.lock().unwrap().offered.is_empty());
+        assert_empty(&one);
+        assert_empty(&other);
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_of_every_address_is_one_for_both_families() {
+    let network = SimNetwork::new(1);
+    let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
+    let host = Arc::new(network.host_with(&[ip(1), v6]));
+    let everywhere = |port| {
+        Endpoint::builder()
+            .network(host.clone())
+            .listen_everywhere(Transport::Udp, port)
+            .listen_everywhere(Transport::Tcp, port)
+            .build()
+    };
+    let first = everywhere(0).await.unwrap();
+    let addresses = first.local_addresses();
+    let port = addresses[0].1.port();
+    let listens: Vec<String> = addresses
+        .iter()
+        .map(|(transport, address)| format!("{transport} {}", address.ip()))
+        .collect();
+    assert_eq!(listens, ["UDP 0.0.0.0", "TCP 0.0.0.0", "UDP ::", "TCP ::"]);
+    assert!(addresses.iter().all(|(_, address)| address.port() == port));
+    first.shutdown().await;
+    // Occupied for one family alone.
+    let other = Endpoint::builder()
+        .network(host.clone())
+        .listen(Transport::Udp, (v6, port).into())
+        .build()
+        .await
+        .unwrap();
+    let error = everywhere(port).await.unwrap_err();
+    assert!(
+        matches!(&error, EndpointError::Bind(error) if error.is_in_use()),
+        "{error}"
+    );
+    other.shutdown().await;
 }
