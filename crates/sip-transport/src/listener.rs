@@ -22,7 +22,7 @@ pub(crate) async fn accept_loop(
 ) {
     let mut stopping = shared.stopping.subscribe();
     let mut connections = JoinSet::new();
-    let (refusals, failures) = (Pace::default(), Pace::default());
+    let failures = Pace::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -32,7 +32,7 @@ pub(crate) async fn accept_loop(
         };
         match accepted {
             Ok(stream) => {
-                if let Some(admitted) = admit(&shared, stream, transport, local, &refusals) {
+                if let Some(admitted) = admit(&shared, stream, transport, local) {
                     connections.spawn(serve(shared.clone(), admitted));
                 }
             }
@@ -64,7 +64,6 @@ fn admit(
     stream: Box<dyn Stream>,
     transport: Transport,
     listener: SocketAddr,
-    refusals: &Pace,
 ) -> Option<Admitted> {
     // A peer that has gone again already has no address.
     let remote = stream.peer_addr().ok()?;
@@ -72,11 +71,13 @@ fn admit(
     let permit = match shared.table.admit(Some(remote.ip()), shared.admission()) {
         Ok(permit) => permit,
         Err(refusal) => {
-            count(match refusal {
-                Refusal::Total => &shared.counters.refused_total,
-                Refusal::PerSource => &shared.counters.refused_per_source,
-            });
-            if let Some(held_back) = refusals.admit(shared.network.now().instant) {
+            let (counters, paces) = (&shared.counters, &shared.paces);
+            let (counter, pace) = match refusal {
+                Refusal::Total => (&counters.refused_total, &paces.refused_total),
+                Refusal::PerSource => (&counters.refused_per_source, &paces.refused_per_source),
+            };
+            count(counter);
+            if let Some(held_back) = pace.admit(shared.network.now().instant) {
                 warn!(peer = %remote, %transport, ?refusal, held_back, "connection refused: too many");
             }
             return None;

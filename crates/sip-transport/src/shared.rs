@@ -35,11 +35,15 @@ pub(crate) struct Shared {
 /// Of the log lines about what peers cause.
 #[derive(Debug, Default)]
 pub(crate) struct Paces {
+    /// Apart from those of one source, whose flood would hide that the table is full.
+    pub(crate) refused_total: Pace,
+    pub(crate) refused_per_source: Pace,
     pub(crate) handshakes: Pace,
     pub(crate) slow_readers: Pace,
     pub(crate) idle: Pace,
     pub(crate) partial_messages: Pace,
     pub(crate) framing: Pace,
+    pub(crate) pongs: Pace,
     pub(crate) dropped_datagrams: Pace,
 }
 

@@ -489,6 +489,13 @@ async fn connect(
         .map_err(|refusal| {
             debug_assert_eq!(refusal, Refusal::Total);
             count(&shared.counters.refused_total);
+            if let Some(held_back) = shared
+                .paces
+                .refused_total
+                .admit(shared.network.now().instant)
+            {
+                warn!(peer = %address, %transport, held_back, "connection not opened: too many");
+            }
             OpenError::TooManyConnections
         })?;
     let failed = |error: io::Error| OpenError::Io {

@@ -380,7 +380,7 @@ fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
         CloseReason::Idle => (&counters.idle_closed, &paces.idle),
         CloseReason::PartialMessage => (&counters.partial_messages, &paces.partial_messages),
         CloseReason::Framing => (&counters.framing_errors, &paces.framing),
-        CloseReason::NoPong => return count(&counters.pongs_missed),
+        CloseReason::NoPong => (&counters.pongs_missed, &paces.pongs),
         _ => return,
     };
     count(counter);
@@ -390,7 +390,9 @@ fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
     let (peer, transport) = (flow.remote, flow.transport);
     match reason {
         // Nobody did anything, so that there is nothing to do about it.
-        CloseReason::Idle => info!(%peer, %transport, %reason, held_back, "connection closed"),
+        CloseReason::Idle | CloseReason::NoPong => {
+            info!(%peer, %transport, %reason, held_back, "connection closed");
+        }
         _ => warn!(%peer, %transport, %reason, held_back, "connection cut off"),
     }
 }
