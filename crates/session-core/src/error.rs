@@ -105,6 +105,15 @@ pub enum Error {
     /// Too many requests are in flight; later there may be room.
     #[error("too many requests in flight")]
     Busy,
+    /// The call is over, or what was to be answered in it: the peer was faster.
+    #[error("it is too late for that")]
+    TooLate,
+    /// Something else in the call comes first: an INVITE in either direction, or an offer that has no answer yet.
+    #[error("{reason}")]
+    NotNow {
+        /// What is under way.
+        reason: &'static str,
+    },
     /// The registration has ended by itself, for good: [`RegistrationState::Failed`](crate::RegistrationState::Failed).
     #[error("the registration has ended: {cause}")]
     RegistrationEnded {

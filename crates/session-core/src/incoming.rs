@@ -33,6 +33,8 @@ pub(crate) struct Abilities {
     pub(crate) has_handler: bool,
     /// The client is enabled: NOTIFY is taken by its subscriptions.
     pub(crate) is_client: bool,
+    /// Calls are made and taken.
+    pub(crate) has_calls: bool,
     /// The events that are served, as Allow-Events lists them.
     pub(crate) events: String,
 }
@@ -347,10 +349,14 @@ fn finished(result: Result<(Id, Said), JoinError>) -> (Id, Said) {
 }
 
 impl Abilities {
-    /// Lists what is taken: MESSAGE and NOTIFY by an application, NOTIFY by the client's subscriptions too, SUBSCRIBE where
+    /// Lists what is taken: what calls are made of, MESSAGE and NOTIFY by an application, NOTIFY by the client's subscriptions too, SUBSCRIBE where
     /// events are served.
     fn allow(&self, except: Option<&Method>) -> String {
         let methods = [
+            (Method::Invite, self.has_calls),
+            (Method::Ack, self.has_calls),
+            (Method::Cancel, self.has_calls),
+            (Method::Bye, self.has_calls),
             (Method::Options, true),
             (Method::Message, self.has_handler),
             (Method::Notify, self.has_handler || self.is_client),

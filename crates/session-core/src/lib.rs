@@ -1,5 +1,5 @@
-//! A SIP client: registration, instant messages, subscriptions, presence and other published state, OPTIONS and raw
-//! requests, with digest authentication.
+//! A SIP client: registration, instant messages, calls (signalling), subscriptions, presence and other published state, OPTIONS
+//! and raw requests, with digest authentication.
 //!
 //! The two main types are [`SessionManagerBuilder`], which opens the sockets, and [`SessionCoordinator`], which is the
 //! running client; what it does is the trait [`SipClient`]. A registration lives as long as its [`RegistrationHandle`].
@@ -56,6 +56,9 @@
 //! | RFC 3261 §11, OPTIONS again and again | [`SipClient::watch_reachability`], [`ReachabilityHandle`] |
 //! | RFC 3428, MESSAGE, both ways | [`SipClient::send_message`], [`SessionHandler::on_message`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
+//! | RFC 3261 §13 to §15 and §9, calls, both ways | [`SipClient::call`], [`IncomingCalls`], [`CallHandle`] |
+//! | RFC 3261 §8.1.3.4, redirections of calls | [`CallOptions::follow_redirects`], [`CallHandle::redirect`] |
+//! | RFC 3264 §8.4, hold | [`CallHandle::hold`], [`CallHandle::resume`], [`MediaDirection`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
 //! | RFC 6665 §4.2, being subscribed to | [`SessionManagerBuilder::with_event_package`], [`SessionHandler::on_subscribe`], [`Watcher`] |
 //! | RFC 6665 §4.1.3, NOTIFY that nobody asked for | [`SessionHandler::on_notify`] |
@@ -69,6 +72,8 @@
 
 mod api;
 mod bodies;
+mod calls;
+mod contacts;
 mod error;
 mod flows;
 mod handler;
@@ -88,6 +93,7 @@ pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipCli
 #[cfg(feature = "pidf")]
 pub use bodies::{Basic, Extension, Presence, Tuple};
 pub use bodies::{BodyError, MessageCount, MessageSummary};
+pub use calls::{CallEnd, CallEvent, CallHandle, CallOptions, IncomingCalls, MediaDirection};
 pub use error::{Error, Result};
 pub use flows::UdpKeepAlive;
 pub use handler::{Answer, Incoming, SessionHandler};
@@ -103,9 +109,9 @@ pub use watcher::{SubscribeAnswer, Watcher, WatcherEnd};
 
 pub use sipora_auth::{AuthError, Credentials};
 pub use sipora_dialog_core::{
-    ApiError, BodyRefusal, CustomPackage, EventPackage, Forking, MessageSummaryPackage,
-    PresencePackage, Resubscribe, SubscriptionEnd, SubscriptionState, TerminationReason,
-    TransactionId,
+    ApiError, BodyRefusal, CallMetrics, CustomPackage, EventPackage, Forking,
+    MessageSummaryPackage, PresencePackage, Resubscribe, SubscriptionEnd, SubscriptionState,
+    TerminationReason, TransactionId,
 };
 pub use sipora_message as message;
 pub use sipora_message::{

@@ -8,9 +8,10 @@ use sipora_dialog_core::{
     ApiError, ApiResult, Authorizer, DigestAuthorizer, Exchange, SubscriberApi, Target,
     UnifiedDialogApi, next_hop,
 };
-use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Uri};
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Scheme, Uri};
 use sipora_transaction_core::{CallId, IdSource, Tag};
 
+use crate::contacts::Contacts;
 use crate::flows::Flows;
 use crate::registration::{Backoff, Jitter};
 use crate::turns::Turns;
@@ -35,6 +36,7 @@ pub(crate) struct Outbound {
     /// One MESSAGE at a time to each target.
     pub(crate) turns: Turns,
     pub(crate) flows: Flows,
+    pub(crate) contacts: Contacts,
 }
 
 /// From, To and Call-ID of a request, and its place in their order.
@@ -89,6 +91,18 @@ impl Outbound {
     /// Refuses targets that this version cannot reach, before anything is sent.
     pub(crate) fn check_next_hop(&self, target: &Uri) -> Result<()> {
         uri::supported_transport(self.proxy.as_ref().unwrap_or(target), self.has_tls)
+    }
+
+    /// Makes the contact by which `target` can reach `user` here.
+    pub(crate) async fn contact(&self, user: &str, target: &Uri) -> Result<Uri> {
+        self.check_next_hop(target)?;
+        let next = self.proxy.as_ref().unwrap_or(target);
+        let is_secure = next.scheme() == Scheme::Sips || target.scheme() == Scheme::Sips;
+        let made = self.contacts.leading_to(user, next, is_secure);
+        let made = tokio::time::timeout(self.timeout, made).await;
+        made.map_err(|_| Error::Timeout {
+            after: self.timeout,
+        })?
     }
 
     /// Begins a request of our own identity, with a Call-ID of its own.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sipora_auth::Credentials;
 use sipora_dialog_core::{
-    Authorizer, EventPackage, SubscriberApi, SubscriberConfig, UnifiedDialogApi,
+    Authorizer, CallConfig, EventPackage, SubscriberApi, SubscriberConfig, UnifiedDialogApi,
 };
 use sipora_message::Uri;
 use sipora_transaction_core::{
@@ -24,13 +24,14 @@ use tokio::task::JoinSet;
 
 use super::coordinator::{Inner, Running};
 use super::{ListenerAddress, SessionCoordinator};
+use crate::contacts::Contacts;
 use crate::flows::{self, Flows, KeepAlive, UdpKeepAlive};
 use crate::incoming::{self, Abilities, Desk, SessionUser, WAITING};
 use crate::outgoing::{Outbound, authorizer};
 use crate::registration::Backoff;
 use crate::turns::Turns;
 use crate::watcher::{Board, Command, WatcherUser};
-use crate::{Error, Result, SessionHandler, subscription, uri};
+use crate::{Error, IncomingCalls, Result, SessionHandler, subscription, uri};
 
 /// Builds a [`SessionCoordinator`]: sockets, timers, identity, credentials.
 ///
@@ -58,6 +59,7 @@ use crate::{Error, Result, SessionHandler, subscription, uri};
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
+/// | [`build_with_calls`](Self::build_with_calls) | [`build`](Self::build): INVITE is answered with 405 | who takes calls has to answer them |
 /// | [`enable_sip_client`](Self::enable_sip_client) | off | a process that only answers needs no client |
 ///
 /// ```
@@ -283,7 +285,56 @@ impl SessionManagerBuilder {
     ///
     /// [`Error::InvalidConfiguration`] and [`Error::InvalidUri`] name the setting; [`Error::Listen`] names the transport
     /// and the address that cannot be had.
-    pub async fn build(mut self) -> Result<Arc<SessionCoordinator>> {
+    pub async fn build(self) -> Result<Arc<SessionCoordinator>> {
+        let (coordinator, _) = self.build_either(false).await?;
+        Ok(coordinator)
+    }
+
+    /// Does what [`build`](Self::build) does, for calls: [`SipClient::call`](crate::SipClient::call) makes them where
+    /// [`enable_sip_client`](Self::enable_sip_client) was called, and [`IncomingCalls`] gives those that others make. Dropped, it
+    /// refuses them with 480; a coordinator of [`build`](Self::build) refuses every INVITE with 405.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::{CallEnd, SessionManagerBuilder, SipClient};
+    ///
+    /// // A session without media: the first port that nobody listens on.
+    /// const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
+    ///
+    /// let here = || SessionManagerBuilder::new().with_bind_address([127, 0, 0, 1].into());
+    /// let (bob, mut calls) = here().build_with_calls().await?;
+    /// let bob_answers = tokio::spawn(async move {
+    ///     let mut call = calls.next().await?;
+    ///     println!("{} calls", call.remote_uri());
+    ///     call.ring().await.ok()?;
+    ///     call.accept(SDP).await.ok()?;
+    ///     Some(call.ended().await)
+    /// });
+    ///
+    /// let (alice, _) = here().enable_sip_client().build_with_calls().await?;
+    /// let mut call = alice.call(&format!("sip:bob@{}", bob.local_address()), Some(SDP)).await?;
+    /// let answer = call.answered().await?;
+    /// println!("{} {}", answer.status(), answer.reason());
+    /// call.hang_up().await?;
+    /// assert!(matches!(call.ended().await, CallEnd::HungUp));
+    /// assert!(matches!(bob_answers.await, Ok(Some(CallEnd::PeerHungUp(_)))));
+    /// # alice.shutdown().await;
+    /// # bob.shutdown().await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub async fn build_with_calls(self) -> Result<(Arc<SessionCoordinator>, IncomingCalls)> {
+        let (coordinator, calls) = self.build_either(true).await?;
+        calls.map(|calls| (coordinator, calls)).ok_or(Error::Closed)
+    }
+
+    async fn build_either(
+        mut self,
+        has_calls: bool,
+    ) -> Result<(Arc<SessionCoordinator>, Option<IncomingCalls>)> {
         let identity = uri::address_of_record("with_identity", &self.identity)?;
         let proxy = self.proxy()?;
         let advertised = self.advertised()?;
@@ -302,11 +353,19 @@ impl SessionManagerBuilder {
         let mut ids = self.ids.take().unwrap_or_else(IdSource::unpredictable);
         let authorizer = authorizer(self.credentials.iter().cloned());
         let started = self
-            .start(&network, &resolver, &advertised, ids.split(), &authorizer)
+            .start(
+                &network,
+                &resolver,
+                &advertised,
+                ids.split(),
+                &authorizer,
+                has_calls.then_some(timeout),
+            )
             .await?;
         let Started {
             owner,
             dialogs,
+            calls,
             subscriber,
             desk,
             watchers,
@@ -338,11 +397,18 @@ impl SessionManagerBuilder {
             };
             tasks.spawn(desk.serve());
         }
-        let listeners = owner
+        let listeners: Vec<ListenerAddress> = owner
             .local_addresses()
             .into_iter()
             .map(|(transport, address)| ListenerAddress { transport, address })
             .collect();
+        let contacts = Contacts {
+            network,
+            resolver,
+            advertised,
+            listeners: listeners.clone(),
+            nowhere,
+        };
         let outbound = Outbound {
             dialogs,
             subscriber,
@@ -357,22 +423,21 @@ impl SessionManagerBuilder {
             ids: Mutex::new(ids),
             turns: Turns::default(),
             flows,
+            contacts,
         };
-        Ok(Arc::new(SessionCoordinator {
+        let coordinator = SessionCoordinator {
             inner: Inner {
                 outbound: Arc::new(outbound),
                 endpoint,
-                network,
-                resolver,
-                advertised,
                 listeners,
-                nowhere,
                 watchers,
                 is_client: self.is_client,
+                has_calls,
                 running: Mutex::new(Some(Running { owner, tasks })),
                 ended: watch::Sender::new(false),
             },
-        }))
+        };
+        Ok((Arc::new(coordinator), calls))
     }
 
     async fn start(
@@ -382,6 +447,7 @@ impl SessionManagerBuilder {
         advertised: &Option<Advertised>,
         ids: IdSource,
         authorizer: &Arc<dyn Authorizer>,
+        calls: Option<Duration>,
     ) -> Result<Started> {
         let mut config = EndpointConfig::default();
         config.transactions.timers = self.timers.clone();
@@ -411,7 +477,15 @@ impl SessionManagerBuilder {
         if let Some(observer) = &self.observer {
             builder = builder.observer(observer.clone());
         }
-        let dialogs = UnifiedDialogApi::add_to(&mut builder);
+        let has_calls = calls.is_some();
+        let (dialogs, calls) = match calls {
+            None => (UnifiedDialogApi::add_to(&mut builder), None),
+            Some(timeout) => {
+                let config = self.call_config(timeout);
+                let (dialogs, calls) = UnifiedDialogApi::add_with_calls(&mut builder, config);
+                (dialogs, Some(IncomingCalls::new(calls)))
+            }
+        };
         let subscriber = self.is_client.then(|| {
             let config = SubscriberConfig {
                 timer_n: self.timers.transaction_timeout(),
@@ -425,6 +499,7 @@ impl SessionManagerBuilder {
             server: self.user_agent.clone(),
             has_handler: self.handler.is_some(),
             is_client: self.is_client,
+            has_calls,
             events: names.join(", "),
         });
         let watchers = Arc::<AtomicUsize>::default();
@@ -455,11 +530,21 @@ impl SessionManagerBuilder {
         Ok(Started {
             owner,
             dialogs,
+            calls,
             subscriber,
             desk,
             watchers,
             board: flows,
         })
+    }
+
+    fn call_config(&self, timeout: Duration) -> CallConfig {
+        let mut config = CallConfig::default();
+        config.t1 = self.timers.t1;
+        config.t2 = self.timers.t2;
+        config.request_timeout = timeout;
+        config.product = Some(self.user_agent.clone());
+        config
     }
 
     fn check_tls_listener(&self) -> Result<()> {
@@ -582,6 +667,7 @@ impl fmt::Debug for SessionManagerBuilder {
 struct Started {
     owner: Endpoint,
     dialogs: UnifiedDialogApi,
+    calls: Option<IncomingCalls>,
     subscriber: Option<SubscriberApi>,
     desk: Option<Waiting>,
     watchers: Arc<AtomicUsize>,

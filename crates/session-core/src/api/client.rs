@@ -1,4 +1,4 @@
-//! The trait [`SipClient`]: what a SIP client does outside calls.
+//! The trait [`SipClient`]: what a SIP client does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use sipora_message::Request;
 
 use crate::{
-    Credentials, Error, PublicationHandle, ReachabilityHandle, RegistrationHandle, Result,
-    SipResponse, SubscriptionHandle,
+    CallHandle, CallOptions, Credentials, Error, PublicationHandle, ReachabilityHandle,
+    RegistrationHandle, Result, SipResponse, SubscriptionHandle,
 };
 
-/// Does what a SIP client does outside calls: it registers, asks for capabilities, subscribes, publishes, and sends messages
-/// and requests of its own making.
+/// Does what a SIP client does: it registers, asks for capabilities, subscribes, publishes, calls, and sends messages and
+/// requests of its own making.
 ///
 /// Implemented for [`SessionCoordinator`](crate::SessionCoordinator) and for an `Arc` of whatever implements it, so that
 /// `Arc<SessionCoordinator>` and `Arc<dyn SipClient>` are clients too. On a coordinator that was built without
@@ -270,6 +270,57 @@ pub trait SipClient: Send + Sync {
         Err(Error::NotImplemented { what })
     }
 
+    /// Calls `target_uri` with INVITE (RFC 3261 §13), and returns when that is on its way; signalling only.
+    ///
+    /// - `sdp`: the offer, sent as it is; with `None` the peer makes it, and [`CallHandle::acknowledge`] answers it.
+    ///
+    /// ```no_run
+    /// # async fn example(coordinator: &sipora_session_core::SessionCoordinator) -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::{CallEvent, SipClient};
+    ///
+    /// let mut call = coordinator.call("sip:bob@example.com", Some("v=0\r\n...")).await?;
+    /// while let Some(event) = call.next().await {
+    ///     match &event {
+    ///         CallEvent::Progress(answer) => println!("{} {}", answer.status(), answer.reason()),
+    ///         CallEvent::Answered(_) => println!("{:?}", event.sdp()),
+    ///         CallEvent::ChangeRequested(_) => call.accept("v=0\r\n...").await?,
+    ///         CallEvent::Ended(end) => println!("over: {end:?}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// From is the builder's identity ([`with_identity`](crate::SessionManagerBuilder::with_identity)), Contact leads to this
+    /// coordinator, an outbound proxy comes first; [`call_with`](SipClient::call_with) says more. Challenges are answered with the
+    /// builder's credentials. What becomes of the call, a refusal and a silent peer too, are its events: dropped, the handle hangs
+    /// up. The coordinator is one that [`build_with_calls`](crate::SessionManagerBuilder::build_with_calls) has made.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSupported`](crate::Error::NotSupported), [`InvalidUri`](crate::Error::InvalidUri),
+    /// [`NotImplemented`](crate::Error::NotImplemented) and [`Transport`](crate::Error::Transport) for the target,
+    /// [`Busy`](crate::Error::Busy), [`Closed`](crate::Error::Closed). The default body gives
+    /// [`NotImplemented`](crate::Error::NotImplemented).
+    async fn call(&self, target_uri: &str, sdp: Option<&str>) -> Result<CallHandle> {
+        let _ = (target_uri, sdp);
+        let what = "call".to_owned();
+        Err(Error::NotImplemented { what })
+    }
+
+    /// Does what [`call`](SipClient::call) does, with another From, credentials of its own, further header fields, or places to
+    /// follow a redirection to.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](SipClient::call); [`InvalidRequest`](crate::Error::InvalidRequest) where the INVITE cannot be written with these
+    /// options.
+    async fn call_with(&self, target_uri: &str, options: CallOptions) -> Result<CallHandle> {
+        let _ = (target_uri, options);
+        let what = "call_with".to_owned();
+        Err(Error::NotImplemented { what })
+    }
+
     /// Asks `target_uri` with OPTIONS every `interval`, and tells whether it answers, until the handle is dropped.
     ///
     /// It returns at once; [`ReachabilityHandle`] says what counts as an answer, and when the next request goes out.
@@ -380,5 +431,13 @@ impl<T: SipClient + ?Sized> SipClient for Arc<T> {
         interval: Duration,
     ) -> Result<ReachabilityHandle> {
         (**self).watch_reachability(target_uri, interval).await
+    }
+
+    async fn call(&self, target_uri: &str, sdp: Option<&str>) -> Result<CallHandle> {
+        (**self).call(target_uri, sdp).await
+    }
+
+    async fn call_with(&self, target_uri: &str, options: CallOptions) -> Result<CallHandle> {
+        (**self).call_with(target_uri, options).await
     }
 }

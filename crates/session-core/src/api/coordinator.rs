@@ -1,20 +1,22 @@
 //! [`SessionCoordinator`]: a running client.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sipora_auth::Credentials;
-use sipora_message::{Method, Request, RequestBuilder, Scheme, Uri};
-use sipora_transaction_core::{Endpoint, EndpointHandle, Metrics, TransportFailure};
-use sipora_transport::{Advertised, Destination, Network, Resolver, Transport};
+use sipora_dialog_core::CallMetrics;
+use sipora_message::{Method, Request, RequestBuilder, Uri};
+use sipora_transaction_core::{Endpoint, EndpointHandle, Metrics};
+use sipora_transport::Transport;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::SipClient;
+use crate::calls::{self, CallHandle, CallOptions};
 use crate::outgoing::Outbound;
 use crate::publication::{self, Document};
 use crate::registration::{self, Wish};
@@ -34,16 +36,13 @@ pub struct SessionCoordinator {
 pub(super) struct Inner {
     pub(super) outbound: Arc<Outbound>,
     pub(super) endpoint: EndpointHandle,
-    pub(super) network: Arc<dyn Network>,
-    pub(super) resolver: Arc<dyn Resolver>,
-    pub(super) advertised: Option<Advertised>,
     pub(super) listeners: Vec<ListenerAddress>,
-    /// The host of Contacts that no connection can be opened to: a name that is found nowhere (RFC 7118).
-    pub(super) nowhere: String,
     /// Subscriptions of others to what the application tells.
     pub(super) watchers: Arc<AtomicUsize>,
     /// Whether `enable_sip_client` was called.
     pub(super) is_client: bool,
+    /// Whether `build_with_calls` was.
+    pub(super) has_calls: bool,
     pub(super) running: Mutex<Option<Running>>,
     /// True once everything has ended.
     pub(super) ended: watch::Sender<bool>,
@@ -106,20 +105,8 @@ impl SessionCoordinator {
     /// or no local address leads to it, [`Error::Timeout`] when its resolution takes longer than a request may.
     pub async fn contact_uri(&self, user: &str, target_uri: &str) -> Result<String> {
         let target = uri::target("target_uri", target_uri)?;
-        self.inner.outbound.check_next_hop(&target)?;
-        let next = self.inner.outbound.proxy.as_ref().unwrap_or(&target);
-        let timeout = self.inner.outbound.timeout;
-        let destinations = tokio::time::timeout(timeout, self.inner.resolver.resolve(next))
-            .await
-            .map_err(|_| Error::Timeout { after: timeout })?
-            .map_err(|error| unreachable(TransportFailure::Resolve(error.to_string().into())))?;
-        let (transport, local) = self.inner.way_to(&destinations).ok_or_else(|| {
-            unreachable(TransportFailure::Other(
-                "no local address leads to it".into(),
-            ))
-        })?;
-        let is_secure = next.scheme() == Scheme::Sips || target.scheme() == Scheme::Sips;
-        self.inner.contact(user, transport, local, is_secure)
+        let contact = self.inner.outbound.contact(user, &target).await?;
+        Ok(contact.as_str().to_owned())
     }
 
     /// Begins a request outside any dialog with what RFC 3261 §8.1.1 requires: To (the target), From (the identity, with a
@@ -128,6 +115,12 @@ impl SessionCoordinator {
     /// whole with [`Request::builder`].
     pub fn request(&self, method: Method, target: &Uri) -> RequestBuilder {
         self.inner.outbound.begin_new(method, target)
+    }
+
+    /// Counts calls: what there is of them now, and what has been; zero without
+    /// [`build_with_calls`](crate::SessionManagerBuilder::build_with_calls).
+    pub fn call_metrics(&self) -> CallMetrics {
+        self.inner.outbound.dialogs.call_metrics()
     }
 
     /// Counts what the transaction layer did and holds.
@@ -145,7 +138,8 @@ impl SessionCoordinator {
     ///
     /// Registrations stop being refreshed and expire by themselves; [`unregister`](RegistrationHandle::unregister) before,
     /// to have them removed. Who has subscribed to this application hears nothing of the end;
-    /// [`terminate`](crate::Watcher::terminate) before, to tell them. Requests in flight, those of registrations and those that the handler is answering among
+    /// [`terminate`](crate::Watcher::terminate) before, to tell them. Calls that ring are refused, those that are up left without a
+    /// word: [`hang_up`](CallHandle::hang_up) before. Requests in flight, those of registrations and those that the handler is answering among
     /// them, get up to 5 s to finish; then their callers are told [`Error::Closed`], as everybody who calls later, and as a
     /// `register` that is granted in the meantime: nobody would refresh it. Calling it again waits for the same end.
     pub async fn shutdown(&self) {
@@ -195,78 +189,6 @@ impl Inner {
         while tasks.try_join_next().is_some() {}
         Ok(tasks.spawn(task))
     }
-
-    /// Finds the first destination that a listener of ours leads to, and our address on that way. Over WebSocket, and over TLS
-    /// without a listener, requests come back over the connection, and the address is that of TCP.
-    fn way_to(&self, destinations: &[Destination]) -> Option<(Transport, SocketAddr)> {
-        destinations.iter().find_map(|destination| {
-            let listener = self.listeners.iter().find(|listener| {
-                let like = match self.listens_for(destination.transport) {
-                    true => destination.transport,
-                    false => Transport::Tcp,
-                };
-                listener.transport == like
-                    && listener.address.is_ipv4() == destination.address.is_ipv4()
-            })?;
-            let mut local = listener.address;
-            if local.ip().is_unspecified() {
-                local.set_ip(self.network.local_ip_for(destination.address).ok()?);
-            }
-            Some((destination.transport, local))
-        })
-    }
-
-    fn listens_for(&self, transport: Transport) -> bool {
-        self.listeners.iter().any(|one| one.transport == transport)
-    }
-
-    /// RFC 3261 §8.1.1.8: what goes to a `sips` URI MUST carry a `sips` Contact.
-    fn contact(
-        &self,
-        user: &str,
-        transport: Transport,
-        local: SocketAddr,
-        is_secure: bool,
-    ) -> Result<String> {
-        let user = (!user.is_empty()).then_some(user);
-        let is_web_socket = matches!(transport, Transport::Ws | Transport::Wss);
-        let (host, port) = match &self.advertised {
-            _ if is_web_socket => (self.nowhere.clone(), None),
-            Some(advertised) => (
-                advertised.host.to_string(),
-                Some(advertised.port.unwrap_or(local.port())),
-            ),
-            None => (host(local.ip()), Some(local.port())),
-        };
-        let mut contact = Uri::builder(&host);
-        if let Some(port) = port {
-            contact = contact.port(port);
-        }
-        if is_secure {
-            contact = contact.secure();
-        }
-        if let Some(user) = user {
-            contact = contact.user(user);
-        }
-        if transport == Transport::Tls && !self.listens_for(transport) {
-            contact = contact.param("ob", None);
-        }
-        // RFC 7118 §5.2 has `ws` for both kinds; `sips` alone says TLS (RFC 3261 §26.2.2).
-        let contact = match (transport, is_secure) {
-            (Transport::Udp, _) | (Transport::Tls, true) => contact,
-            (Transport::Wss, _) => contact.param("transport", Some("ws")),
-            (other, _) => contact.param("transport", Some(other.parameter())),
-        };
-        let contact = contact.build();
-        contact.map(|uri| uri.to_string()).map_err(|error| {
-            Error::uri(
-                "user",
-                user.unwrap_or_default(),
-                error.offset(),
-                error.reason(),
-            )
-        })
-    }
 }
 
 /// Sets the mark that a shutdown has ended.
@@ -275,17 +197,6 @@ struct Ended<'a>(&'a watch::Sender<bool>);
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
         self.0.send_replace(true);
-    }
-}
-
-fn unreachable(source: TransportFailure) -> Error {
-    Error::Transport { source }
-}
-
-fn host(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
     }
 }
 
@@ -361,8 +272,7 @@ impl SipClient for SessionCoordinator {
         let target = uri::target("target_uri", target_uri)?;
         let user = outbound.identity.user_decoded();
         let user = user.unwrap_or_default().into_owned();
-        let contact = self.contact_uri(&user, target_uri).await?;
-        let contact = uri::contact("with_identity", &contact)?;
+        let contact = outbound.contact(&user, &target).await?;
         subscription::subscribe(outbound, target, contact, event, expires).await
     }
 
@@ -385,6 +295,24 @@ impl SipClient for SessionCoordinator {
             self.inner.spawn(owner.run())
         })
         .await
+    }
+
+    async fn call(&self, target_uri: &str, sdp: Option<&str>) -> Result<CallHandle> {
+        let options = match sdp {
+            Some(sdp) => CallOptions::new().with_sdp(sdp),
+            None => CallOptions::new(),
+        };
+        self.call_with(target_uri, options).await
+    }
+
+    async fn call_with(&self, target_uri: &str, options: CallOptions) -> Result<CallHandle> {
+        let outbound = self.client("call")?;
+        if !self.inner.has_calls {
+            let (operation, how) = ("call", calls::WITH_CALLS);
+            return Err(Error::NotSupported { operation, how });
+        }
+        let target = uri::target("target_uri", target_uri)?;
+        calls::call(outbound, target, options).await
     }
 
     async fn watch_reachability(

@@ -1,0 +1,59 @@
+//! How calls end.
+
+use sipora_dialog_core::CallEnd as End;
+use sipora_message::Request;
+
+use crate::{Error, SipResponse};
+
+/// Says how a call ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CallEnd {
+    /// Our INVITE came to nothing: [`Error::Rejected`] with what the peer said, a redirection too where it is not followed;
+    /// [`Error::AuthenticationFailed`], [`Error::Timeout`], [`Error::Transport`].
+    Failed(Error),
+    /// The INVITE was cancelled before it was accepted, by whoever had sent it; or was accepted too late, and ended with BYE.
+    Cancelled,
+    /// We refused the peer's INVITE, or sent the peer elsewhere.
+    Rejected,
+    /// The peer's INVITE rang for 15 minutes.
+    NotAnswered,
+    /// We sent BYE.
+    HungUp,
+    /// The peer sent BYE, which may say why: header field Reason (RFC 3326).
+    PeerHungUp(Request),
+    /// What we accepted was never acknowledged; we sent BYE (RFC 3261 §13.3.1.4).
+    NotAcknowledged,
+    /// The peer does not know the call any more, or is silent.
+    Lost,
+    /// The coordinator was shut down.
+    Closed,
+}
+
+impl CallEnd {
+    pub(super) fn of(end: End, has_credentials: bool) -> Self {
+        match end {
+            End::Refused(response) => {
+                Self::Failed(refusal(SipResponse::from(response), has_credentials))
+            }
+            End::Failed(error) => Self::Failed(error.into()),
+            End::Cancelled => Self::Cancelled,
+            End::Rejected => Self::Rejected,
+            End::NotAnswered => Self::NotAnswered,
+            End::HungUp => Self::HungUp,
+            End::PeerHungUp(bye) => Self::PeerHungUp(bye),
+            End::NotAcknowledged => Self::NotAcknowledged,
+            End::Lost => Self::Lost,
+            _ => Self::Closed,
+        }
+    }
+}
+
+fn refusal(response: SipResponse, has_credentials: bool) -> Error {
+    let is_challenge = matches!(response.status().as_u16(), 401 | 407);
+    if !is_challenge || !has_credentials {
+        return Error::Rejected(response);
+    }
+    let reason = "the peer keeps asking for credentials".to_owned();
+    Error::AuthenticationFailed { reason, response }
+}

@@ -1,0 +1,78 @@
+//! What happens in a call.
+
+use sipora_dialog_core::CallEvent as Event;
+use sipora_message::{Headers, Request, Uri};
+
+use super::CallEnd;
+use crate::SipResponse;
+
+/// Tells what happened in a call.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CallEvent {
+    /// A provisional answer to our INVITE, 100 excepted: 180 says that it rings there. With a session description it is early
+    /// media. Where the INVITE was forked, each To tag is another user agent.
+    Progress(SipResponse),
+    /// Our INVITE was redirected, and has gone to this place now: see
+    /// [`CallOptions::follow_redirects`](crate::CallOptions::follow_redirects).
+    Redirected(Uri),
+    /// Our INVITE was accepted. Where it had no offer, this answer has one, which
+    /// [`acknowledge`](crate::CallHandle::acknowledge) wants to answer; else it is acknowledged.
+    Answered(SipResponse),
+    /// The ACK to what we accepted came: the call is up. It has the answer where the offer was ours.
+    Acknowledged(Request),
+    /// The peer wants to change the session, as to hold it: [`accept`](crate::CallHandle::accept) or
+    /// [`reject`](crate::CallHandle::reject) says what becomes of it. Without a description it asks for an offer.
+    ChangeRequested(Request),
+    /// The peer has withdrawn that wish.
+    ChangeWithdrawn,
+    /// The peer has accepted what [`change`](crate::CallHandle::change) asked for. Where that was an offer of the peer's, this
+    /// answer has it, and [`acknowledge`](crate::CallHandle::acknowledge) answers it.
+    Changed(SipResponse),
+    /// The peer has refused it: the session is as it was.
+    ChangeRefused(SipResponse),
+    /// The call is over. It is the last event, and is never lost.
+    Ended(CallEnd),
+}
+
+impl CallEvent {
+    /// The session description that came with it, where it is text.
+    pub fn sdp(&self) -> Option<&str> {
+        match self {
+            Self::Progress(response)
+            | Self::Answered(response)
+            | Self::Changed(response)
+            | Self::ChangeRefused(response) => {
+                description(&response.message().headers(), response.body())
+            }
+            Self::Acknowledged(request) | Self::ChangeRequested(request) => {
+                description(&request.headers(), request.body())
+            }
+            _ => None,
+        }
+    }
+
+    /// `None` for what this crate has no word for.
+    pub(super) fn of(event: Event, has_credentials: bool) -> Option<Self> {
+        Some(match event {
+            Event::Progress(response) => Self::Progress(response.into()),
+            Event::Answered(response) => Self::Answered(response.into()),
+            Event::Acknowledged(ack) => Self::Acknowledged(ack),
+            Event::Reinvited(request) => Self::ChangeRequested(request),
+            Event::ReinviteCancelled => Self::ChangeWithdrawn,
+            Event::ReinviteAccepted(response) => Self::Changed(response.into()),
+            Event::ReinviteRefused(response) => Self::ChangeRefused(response.into()),
+            Event::Ended(end) => Self::Ended(CallEnd::of(end, has_credentials)),
+            _ => return None,
+        })
+    }
+}
+
+/// The body of a message, if it is a session description.
+pub(super) fn description<'a>(headers: &Headers<'_>, body: &'a [u8]) -> Option<&'a str> {
+    let content_type = headers.content_type().ok()??;
+    let is_sdp = content_type.is("application", "sdp");
+    (is_sdp && !body.is_empty())
+        .then(|| std::str::from_utf8(body).ok())
+        .flatten()
+}

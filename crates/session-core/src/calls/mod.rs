@@ -1,0 +1,141 @@
+//! Calls, signalling only: made, taken, followed by their events, and ended (RFC 3261 §13 to §15).
+
+mod described;
+mod direction;
+mod end;
+mod event;
+mod handle;
+mod incoming;
+mod options;
+mod redirects;
+
+use std::sync::Arc;
+
+use sipora_dialog_core::{Authorizer, Body, Call, CallError, Invite};
+use sipora_message::{HeaderName, Uri};
+
+pub use direction::MediaDirection;
+pub use end::CallEnd;
+pub use event::CallEvent;
+pub use handle::CallHandle;
+pub use incoming::IncomingCalls;
+pub use options::CallOptions;
+
+use crate::outgoing::Outbound;
+use crate::{Error, Result, uri};
+use redirects::Redirects;
+
+/// Begins a call, and waits for no answer.
+pub(crate) async fn call(
+    outbound: &Arc<Outbound>,
+    target: Uri,
+    options: CallOptions,
+) -> Result<CallHandle> {
+    let outgoing = Outgoing::new(outbound.clone(), &target, options)?;
+    let call = outgoing.call(&target).await?;
+    Ok(CallHandle::outgoing(call, outgoing, target))
+}
+
+/// What all INVITEs of one call that we make have in common, wherever they are redirected to.
+struct Outgoing {
+    outbound: Arc<Outbound>,
+    from: Uri,
+    display: Option<String>,
+    to: String,
+    sdp: Option<String>,
+    headers: Vec<(HeaderName, String)>,
+    authorizer: Arc<dyn Authorizer>,
+    has_credentials: bool,
+    redirects: Redirects,
+}
+
+impl Outgoing {
+    fn new(outbound: Arc<Outbound>, target: &Uri, options: CallOptions) -> Result<Self> {
+        let from = match &options.from {
+            Some(from) => uri::address_of_record("from_uri", from)?,
+            None => outbound.identity.clone(),
+        };
+        let (authorizer, has_credentials) = match options.credentials {
+            Some(own) => outbound.authorizer_for(Some(own)),
+            None => (
+                outbound.authorizer.clone(),
+                !outbound.credentials.is_empty(),
+            ),
+        };
+        Ok(Self {
+            from,
+            display: options.display,
+            to: format!("<{target}>"),
+            sdp: options.sdp,
+            headers: options.headers,
+            authorizer,
+            has_credentials,
+            redirects: Redirects::new(options.redirects, target),
+            outbound,
+        })
+    }
+
+    /// Sends the INVITE to `target`, as it is or as somebody has redirected it: "the UAC SHOULD reuse the same To, From"
+    /// (RFC 3261 §8.1.3.4).
+    async fn call(&self, target: &Uri) -> Result<Call> {
+        let user = self.from.user_decoded().unwrap_or_default();
+        let contact = self.outbound.contact(&user, target).await?;
+        let mut invite = Invite::new(target.clone(), self.from.clone(), contact).to(&self.to);
+        if let Some(display) = &self.display {
+            invite = invite.from(format!("{} <{}>", quoted(display), self.from));
+        }
+        if let Some(proxy) = &self.outbound.proxy {
+            invite = invite.header(HeaderName::Route, format!("<{proxy}>"));
+        }
+        for (name, value) in &self.headers {
+            invite = invite.header(name.clone(), value);
+        }
+        if let Some(sdp) = &self.sdp {
+            invite = invite.body(body(sdp));
+        }
+        let authorizer = Some(self.authorizer.clone());
+        let call = self.outbound.dialogs.invite(invite, authorizer).await;
+        call.map_err(Error::from)
+    }
+}
+
+/// A session description as a body.
+fn body(sdp: &str) -> Body {
+    Body::new(SDP, sdp.as_bytes().to_vec())
+}
+
+/// RFC 3261 §25.1: quoted-string.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    quoted
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Gone => Error::TooLate,
+            CallError::NotNow(reason) => Error::NotNow { reason },
+            CallError::BodyNeeded(reason) => Error::request("body", reason),
+            CallError::Invalid(reason) => Error::request("call", reason),
+            CallError::Busy => Error::Busy,
+            CallError::NotEnabled => Error::NotSupported {
+                operation: "call",
+                how: WITH_CALLS,
+            },
+            _ => Error::Closed,
+        }
+    }
+}
+
+pub(crate) const WITH_CALLS: &str = "build the SessionManagerBuilder with build_with_calls()";
+
+/// The type of session descriptions (RFC 3261 §13.1).
+const SDP: &str = "application/sdp";

@@ -1,0 +1,103 @@
+//! Where a call goes that is redirected (RFC 3261 §8.1.3.4).
+
+use std::collections::VecDeque;
+
+use sipora_message::{Q, Response, Scheme, StatusCode, Uri};
+
+use crate::Error;
+
+/// The places that a call may still go to.
+pub(super) struct Redirects {
+    /// Places that may be called beside the first.
+    left: usize,
+    is_secure: bool,
+    waiting: VecDeque<Uri>,
+    /// "the client MUST NOT add any given URI to the target set more than once".
+    known: Vec<Uri>,
+    /// How the last place refused; none while one is being called.
+    refused: Option<Error>,
+}
+
+impl Redirects {
+    pub(super) fn new(places: usize, first: &Uri) -> Self {
+        Self {
+            left: places.min(MAX_PLACES),
+            is_secure: first.scheme() == Scheme::Sips,
+            waiting: VecDeque::new(),
+            known: vec![first.clone()],
+            refused: None,
+        }
+    }
+
+    /// Takes how a place refused; gives it back where there is nowhere left to go.
+    pub(super) fn refused(&mut self, error: Error) -> Option<Error> {
+        if let Error::Rejected(response) = &error {
+            let status = response.status();
+            if FOLLOWED.contains(&status) {
+                self.add(response.message());
+            }
+            if status.as_u16() >= 600 {
+                // "the UAC SHOULD NOT" go on: it speaks for everybody (§21.6).
+                self.waiting.clear();
+            }
+        }
+        match self.waiting.is_empty() {
+            true => Some(error),
+            false => {
+                self.refused = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Says whether redirections are followed at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.left > 0 || self.known.len() > 1
+    }
+
+    /// Says whether the next place is due.
+    pub(super) fn is_due(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// The next place, which stays the next until it is [called](Self::called).
+    pub(super) fn next(&self) -> Option<&Uri> {
+        self.waiting.front()
+    }
+
+    pub(super) fn called(&mut self) -> Option<Uri> {
+        self.refused = None;
+        self.waiting.pop_front()
+    }
+
+    fn add(&mut self, response: &Response) {
+        let Ok(contacts) = response.headers().contacts() else {
+            return;
+        };
+        let mut places: Vec<_> = contacts.as_slice().iter().collect();
+        // Best first; "Contact values without q-values are considered 1.0" (§16.6). The sort keeps the order of equals.
+        places.sort_by_key(|contact| std::cmp::Reverse(contact.q().unwrap_or(Q::ONE)));
+        for contact in places {
+            let uri = contact.uri();
+            let may_be = uri.is_sip()
+                && !uri.has_headers()
+                && (!self.is_secure || uri.scheme() == Scheme::Sips)
+                && !self.known.iter().any(|known| uri.equivalent(known));
+            if may_be && self.left > 0 {
+                self.left -= 1;
+                self.known.push(uri.to_owned());
+                self.waiting.push_back(uri.to_owned());
+            }
+        }
+    }
+}
+
+/// 305 names a proxy, and 380 says in its body what else there is.
+const FOLLOWED: [StatusCode; 3] = [
+    StatusCode::MULTIPLE_CHOICES,
+    StatusCode::MOVED_PERMANENTLY,
+    StatusCode::MOVED_TEMPORARILY,
+];
+
+/// Places that one call goes to: nobody waits for more to ring.
+const MAX_PLACES: usize = 32;

@@ -1,0 +1,199 @@
+//! Calls that are held and resumed (RFC 3264 §8.4, RFC 6337 §5.3), and otherwise changed.
+
+use crate::phone::*;
+use sipora_session_core::{CallEnd, CallEvent, CallHandle, Error, MediaDirection, StatusCode};
+use sipora_testkit::{Conditions, for_each_seed, seeds};
+
+const HERS: &str = "v=0\r\no=- 5 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+const HIS: &str = "v=0\r\no=- 6 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio 4002 RTP/AVP 0\r\n";
+
+async fn talking(alice: &Phone, bob: &mut Phone) -> (CallHandle, CallHandle) {
+    use sipora_session_core::SipClient;
+    let mut hers = alice.client.call(&uri(BOB), Some(HERS)).await.unwrap();
+    let mut his = bob.is_called().await;
+    his.accept(HIS).await.unwrap();
+    hers.answered().await.unwrap();
+    assert!(matches!(his.next().await, Some(CallEvent::Acknowledged(_))));
+    (hers, his)
+}
+
+/// Takes the other's wish as it is: the direction offered, and that answered.
+async fn takes(call: &mut CallHandle, own: &str) -> MediaDirection {
+    let event = call.next().await.unwrap();
+    assert!(matches!(event, CallEvent::ChangeRequested(_)), "{event:?}");
+    let offered = MediaDirection::of(event.sdp().unwrap());
+    call.accept(&offered.reversed().in_sdp(own)).await.unwrap();
+    assert!(matches!(
+        call.next().await,
+        Some(CallEvent::Acknowledged(_))
+    ));
+    offered
+}
+
+async fn is_changed(call: &mut CallHandle) -> MediaDirection {
+    let event = call.next().await.unwrap();
+    assert!(matches!(event, CallEvent::Changed(_)), "{event:?}");
+    MediaDirection::of(event.sdp().unwrap())
+}
+
+async fn hold_and_resume(call: &mut CallHandle, other: &mut CallHandle, own: &str) {
+    call.hold().await.unwrap();
+    let (offered, answered) = tokio::join!(takes(other, own), is_changed(call));
+    assert_eq!(offered, MediaDirection::SendOnly);
+    assert_eq!(answered, MediaDirection::RecvOnly);
+    call.resume().await.unwrap();
+    let (offered, answered) = tokio::join!(takes(other, own), is_changed(call));
+    assert_eq!(offered, MediaDirection::SendRecv);
+    assert_eq!(answered, MediaDirection::SendRecv);
+}
+
+#[test]
+fn either_holds_and_resumes() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        hold_and_resume(&mut hers, &mut his, HIS).await;
+        hold_and_resume(&mut his, &mut hers, HERS).await;
+        hers.hang_up().await.unwrap();
+        assert!(matches!(hers.ended().await, CallEnd::HungUp));
+        assert!(matches!(his.ended().await, CallEnd::PeerHungUp(_)));
+        settle().await;
+        alice.assert_idle();
+        bob.assert_idle();
+    });
+}
+
+#[test]
+fn both_hold_and_each_takes_back_its_own() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        hers.hold().await.unwrap();
+        tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+        // His last description only receives: held, it does neither.
+        his.hold().await.unwrap();
+        let (offered, _) = tokio::join!(takes(&mut hers, HERS), is_changed(&mut his));
+        assert_eq!(offered, MediaDirection::Inactive);
+        hers.resume().await.unwrap();
+        let (offered, _) = tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+        assert_eq!(offered, MediaDirection::RecvOnly);
+        his.resume().await.unwrap();
+        let (offered, _) = tokio::join!(takes(&mut hers, HERS), is_changed(&mut his));
+        assert_eq!(offered, MediaDirection::SendRecv);
+    });
+}
+
+/// RFC 3264 §8: a description that differs has a version of its own, also after one that was refused.
+#[test]
+fn a_hold_that_is_refused_changes_nothing_and_its_version_is_not_used_again() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let mut origins = Vec::new();
+        for _ in 0..2 {
+            hers.hold().await.unwrap();
+            let event = his.next().await.unwrap();
+            let sdp = event.sdp().unwrap();
+            assert_eq!(MediaDirection::of(sdp), MediaDirection::SendOnly);
+            origins.push(sdp.lines().nth(1).unwrap().to_owned());
+            his.reject(StatusCode::NOT_ACCEPTABLE_HERE).await.unwrap();
+            match hers.next().await.unwrap() {
+                CallEvent::ChangeRefused(answer) => assert_eq!(answer.status().as_u16(), 488),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(
+            origins,
+            ["o=- 5 2 IN IP4 192.0.2.1", "o=- 5 3 IN IP4 192.0.2.1"]
+        );
+        hers.hang_up().await.unwrap();
+        assert!(matches!(his.ended().await, CallEnd::PeerHungUp(_)));
+    });
+}
+
+#[test]
+fn who_only_waits_for_the_end_lets_nothing_be_changed() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let waiting = tokio::spawn(async move { his.ended().await });
+        hers.change(Some(HERS)).await.unwrap();
+        assert!(matches!(
+            hers.next().await,
+            Some(CallEvent::ChangeRefused(_))
+        ));
+        hers.hang_up().await.unwrap();
+        assert!(matches!(waiting.await.unwrap(), CallEnd::PeerHungUp(_)));
+    });
+}
+
+#[test]
+fn an_offer_can_be_asked_for_and_is_answered() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        hers.change(None).await.unwrap();
+        let asked = his.next().await.unwrap();
+        assert!(matches!(asked, CallEvent::ChangeRequested(_)) && asked.sdp().is_none());
+        his.accept(HIS).await.unwrap();
+        assert_eq!(hers.next().await.unwrap().sdp(), Some(HIS));
+        hers.acknowledge(HERS).await.unwrap();
+        assert_eq!(his.next().await.unwrap().sdp(), Some(HERS));
+    });
+}
+
+#[test]
+fn there_is_nothing_to_hold_before_the_call_is_up_or_when_it_is_over() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let mut hers = alice.calls(BOB).await;
+        let mut his = bob.is_called().await;
+        assert!(matches!(hers.hold().await, Err(Error::NotNow { .. })));
+        assert!(matches!(his.hold().await, Err(Error::NotNow { .. })));
+        his.accept(HIS).await.unwrap();
+        hers.answered().await.unwrap();
+        hers.hang_up().await.unwrap();
+        hers.ended().await;
+        his.ended().await;
+        assert!(matches!(his.resume().await, Err(Error::TooLate)));
+    });
+}
+
+/// Both hold at once, again and again: one of them waits (491), and both come through.
+#[test]
+fn both_hold_at_once_on_bad_networks() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        network.set_conditions(Conditions::rough());
+        let holds = async |call: &mut CallHandle, own: &str| {
+            let (mut is_asked, mut is_held) = (false, false);
+            // The peer may be faster; then it is held after that.
+            let mut is_under_way = call.hold().await.is_ok();
+            while !(is_asked && is_held) {
+                match call.next().await.unwrap() {
+                    CallEvent::ChangeRequested(_) => call.accept(own).await.unwrap(),
+                    CallEvent::Acknowledged(_) => {
+                        is_asked = true;
+                        if !is_under_way {
+                            call.hold().await.unwrap();
+                            is_under_way = true;
+                        }
+                    }
+                    CallEvent::Changed(_) => is_held = true,
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        let both = async { tokio::join!(holds(&mut hers, HERS), holds(&mut his, HIS)) };
+        let both = tokio::time::timeout(std::time::Duration::from_secs(300), both);
+        assert!(both.await.is_ok());
+        hers.hang_up().await.unwrap();
+        assert!(matches!(hers.ended().await, CallEnd::HungUp));
+        let end = his.ended().await;
+        assert!(matches!(end, CallEnd::PeerHungUp(_)), "{end:?}");
+        settle().await;
+        alice.assert_idle();
+        bob.assert_idle();
+    });
+}

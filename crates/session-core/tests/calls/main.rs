@@ -1,0 +1,20 @@
+//! Calls between user agents of this crate, and with peers that do as a test tells them, on the simulated network.
+//!
+//! `SIPORA_SEEDS=1000` runs more seeds of what is tested on bad networks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod calling;
+mod exchange;
+mod held;
+mod phone;
+mod redirected;
+mod rough;
+#[path = "../support/mod.rs"]
+mod support;
+mod taking;
