@@ -37,7 +37,7 @@ impl Calls {
             }
             Some(Exchange::Within(within)) => {
                 let key = within.call;
-                self.within_answered(exchange, within, response, from);
+                self.within_answered(now, exchange, within, response, from);
                 key
             }
             None => return,
@@ -314,6 +314,7 @@ impl Calls {
             retries: 0,
             authorizer,
             asked: None,
+            refer: None,
         };
         self.send_within(within, target, None);
         Some(acknowledged)

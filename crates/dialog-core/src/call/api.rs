@@ -14,7 +14,7 @@ use super::event::{CallEnd, CallError, CallEvent, Invite};
 use super::inbox::Inbox;
 use super::metrics::Published;
 use super::user::{Act, CallUser, Command, Offered, Open};
-use super::{CallConfig, CallMetrics, CallRequest};
+use super::{CallConfig, CallMetrics, CallRequest, Refer, ReferAnswer, ReferId};
 use crate::user::Abandoned;
 use crate::{Authorizer, Body};
 
@@ -128,6 +128,9 @@ impl Drop for IncomingCalls {
 /// | [`acknowledge`](Self::acknowledge) | ours, without an offer | ACK with the answer |
 /// | [`reinvite`](Self::reinvite) | ours, later | INVITE in the dialog |
 /// | [`request`](Self::request) | either's | INFO, MESSAGE, OPTIONS |
+/// | [`refer`](Self::refer) | either's | REFER |
+/// | [`accept_refer`](Self::accept_refer), [`reject_refer`](Self::reject_refer) | either's | the answer to a REFER |
+/// | [`report_refer`](Self::report_refer) | either's | NOTIFY |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
 ///
 /// Dropped, it is hung up.
@@ -186,7 +189,8 @@ impl Call {
         }
     }
 
-    /// Waits until the call is over. Every change of the session that the peer wants meanwhile is refused with 488.
+    /// Waits until the call is over. Every change of the session that the peer wants meanwhile is refused with 488, every REFER
+    /// with 603.
     pub async fn ended(&mut self) -> CallEnd {
         loop {
             match self.next().await {
@@ -194,6 +198,9 @@ impl Call {
                 Some(CallEvent::Reinvited(_)) => {
                     // Where it was cancelled meanwhile it is over all the same.
                     let _ = self.reject(StatusCode::NOT_ACCEPTABLE_HERE).await;
+                }
+                Some(CallEvent::Referred(referral)) => {
+                    let _ = self.reject_refer(referral.id, StatusCode::DECLINE).await;
                 }
                 Some(_) => {}
                 None => return CallEnd::Closed,
@@ -310,6 +317,51 @@ impl Call {
         let sent = self.api.user.send(command).await;
         sent.map_err(|_| CallError::Closed)?;
         outcome.await.unwrap_or(Err(CallError::Closed))
+    }
+
+    /// Refers the peer to somebody else, and gives its final answer: a blind transfer (RFC 3515, RFC 5589 §6). What comes of it
+    /// are [`CallEvent::ReferReport`]s, which may come even before the answer, and go on after the call has been hung up:
+    /// [`CallEvent::SessionEnded`] comes then, and [`CallEvent::Ended`] when all is told.
+    ///
+    /// RFC 7647 §4 wants REFER outside of dialogs to peers whose Contact is a GRUU; this one stands within the call.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request); [`CallError::Busy`] with four REFERs that are still told of.
+    pub async fn refer(&self, refer: Refer) -> Result<ReferAnswer, CallError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Refer(self.key, Box::new(refer), reply);
+        let sent = self.api.user.send(command).await;
+        sent.map_err(|_| CallError::Closed)?;
+        outcome.await.unwrap_or(Err(CallError::Closed))
+    }
+
+    /// Accepts a REFER of the peer's, which [`CallEvent::Referred`] told of: whom it names is called now, by the application.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where it is accepted or refused already.
+    pub async fn accept_refer(&self, id: ReferId) -> Result<(), CallError> {
+        self.act(Act::AcceptRefer(id)).await
+    }
+
+    /// Refuses a REFER of the peer's, with 300 to 699; 603 is what RFC 5057 §5.6 advises.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept_refer`](Self::accept_refer); [`CallError::Invalid`] for any other status.
+    pub async fn reject_refer(&self, id: ReferId, status: StatusCode) -> Result<(), CallError> {
+        self.act(Act::RejectRefer(id, status)).await
+    }
+
+    /// Tells the peer what came of the REFER that was accepted: the status that was answered to the request. The first final one
+    /// is the last that is told. It can be told after the call has been hung up.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NotNow`] where the REFER is not accepted yet; [`CallError::Gone`] where nobody listens any more.
+    pub async fn report_refer(&self, id: ReferId, status: StatusCode) -> Result<(), CallError> {
+        self.act(Act::ReportRefer(id, status)).await
     }
 
     async fn act(&self, act: Act) -> Result<(), CallError> {

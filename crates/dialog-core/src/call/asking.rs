@@ -1,14 +1,17 @@
 //! Requests of an application's within a call, and what becomes of every request of ours that is no INVITE.
 
-use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response};
+use std::time::Instant;
+
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, StatusCode};
 
 use super::core::{CallKey, Calls, ExchangeKey, Output, Within};
 use super::effect::{Effect, of_error, of_status};
-use super::event::{CallEnd, CallError};
+use super::event::{CallEnd, CallError, CallEvent};
 use super::outgoing::FIRST_CSEQ;
 use super::packages::info_package;
+use super::refer::ReferId;
 use super::request::CallRequest;
-use super::session::SessionState;
+use super::session::{Session, SessionState};
 use crate::ApiError;
 
 impl Calls {
@@ -28,7 +31,7 @@ impl Calls {
             None => call.only_session(),
         };
         let session = session.ok_or(CallError::Gone)?;
-        if session.state == SessionState::Mortal {
+        if !session.is_up() {
             return Err(CallError::Gone);
         }
         if session.state == SessionState::Early && !is_heard {
@@ -61,7 +64,7 @@ impl Calls {
             .map_err(|error| CallError::Invalid(error.to_string()))?;
         let name = self.next_exchange();
         self.call(key)?.asking += 1;
-        self.send_in_dialog(key, &tag, request, Some(name));
+        self.send_for_refer(key, &tag, request, Some(name), None);
         Ok(name)
     }
 
@@ -80,13 +83,19 @@ impl Calls {
         })
     }
 
-    /// Sends a request that [`begin_within`](Self::begin_within) began. `asked` names it for the application.
-    pub(super) fn send_in_dialog(
+    /// Sends a request that [`begin_within`](Self::begin_within) began.
+    pub(super) fn send_in_dialog(&mut self, key: CallKey, tag: &str, request: Request) {
+        self.send_for_refer(key, tag, request, None, None);
+    }
+
+    /// Does so; `asked` names it for the application, and `refer` is the REFER that it is or tells of.
+    pub(super) fn send_for_refer(
         &mut self,
         key: CallKey,
         tag: &str,
         request: Request,
         asked: Option<ExchangeKey>,
+        refer: Option<ReferId>,
     ) {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
@@ -106,33 +115,110 @@ impl Calls {
             retries: 0,
             authorizer,
             asked,
+            refer,
         };
         self.send_within(within, target, fallback);
     }
 
     /// Takes the outcome of a request within a dialog: its final answer, or why there is none.
-    pub(super) fn within_ended(&mut self, within: Within, outcome: Result<Response, ApiError>) {
-        let (key, method) = (within.call, within.method);
-        if let Some(call) = self.calls.get_mut(&key) {
-            if within.asked.is_some() {
-                call.asking = call.asking.saturating_sub(1);
-            }
-            // Whatever is answered to a BYE, "the UAC MUST consider the session and the dialog terminated" (RFC 3261 §15.1.1).
-            if method == Method::Bye {
-                call.sessions
-                    .retain(|session| session.remote_tag() != &*within.tag);
-            }
+    pub(super) fn within_ended(
+        &mut self,
+        now: Instant,
+        within: Within,
+        outcome: Result<Response, ApiError>,
+    ) {
+        let (key, method, tag) = (within.call, within.method, within.tag);
+        if let (Some(call), Some(_)) = (self.calls.get_mut(&key), within.asked) {
+            call.asking = call.asking.saturating_sub(1);
         }
         let effect = match &outcome {
             Ok(response) => of_status(&method, response.status()),
             Err(error) => of_error(&method, error),
         };
+        match (&method, within.refer) {
+            // Whatever is answered to a BYE, "the UAC MUST consider the session and the dialog terminated" (RFC 3261 §15.1.1).
+            (Method::Bye, _) => self.leave(now, key, &tag),
+            (Method::Refer, Some(id)) => {
+                self.refer_answered(key, &tag, id, outcome.as_ref().ok());
+            }
+            (Method::Notify, Some(id)) => {
+                let is_overtaken = self.is_overtaken(key, &tag, within.cseq, &outcome);
+                self.told(now, (key, &tag), id, effect, is_overtaken);
+            }
+            _ => {}
+        }
         if let Some(name) = within.asked {
             self.outputs.push_back(Output::Outcome(name, outcome));
         }
-        if method != Method::Bye && effect != Effect::Transaction {
-            self.lost(key, &within.tag);
+        let is_calls = !matches!(method, Method::Bye | Method::Notify);
+        if effect == Effect::Dialog {
+            self.forget_refers(key, &tag);
         }
+        if effect == Effect::Dialog || (is_calls && effect == Effect::Usage) {
+            self.lost(key, &tag);
+        }
+    }
+
+    /// A request of ours with a higher number has come before this one.
+    fn is_overtaken(
+        &mut self,
+        key: CallKey,
+        tag: &str,
+        cseq: u32,
+        outcome: &Result<Response, ApiError>,
+    ) -> bool {
+        let is_refused =
+            |response: &Response| response.status() == StatusCode::SERVER_INTERNAL_ERROR;
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let last = session.and_then(|session| session.dialog.local_cseq());
+        outcome.as_ref().is_ok_and(is_refused) && last.is_some_and(|last| last > cseq)
+    }
+
+    /// The call in a dialog is over. The dialog stays as long as a REFER is told of in it.
+    pub(super) fn leave(&mut self, now: Instant, key: CallKey, tag: &str) {
+        self.drop_refers(None, key, tag);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        match call.session(tag) {
+            Some(session) if session.has_refers() => {
+                session.state = SessionState::Lingering;
+                self.tell(key, CallEvent::SessionEnded);
+                self.tell_what_waits(now, key, tag);
+            }
+            _ => call.sessions.retain(|session| session.remote_tag() != tag),
+        }
+    }
+
+    /// Lets go of a dialog that was kept for a REFER.
+    pub(super) fn leave_if_done(&mut self, key: CallKey, tag: &str) {
+        if let Some(call) = self.calls.get_mut(&key) {
+            let is_done = |it: &Session| it.state == SessionState::Lingering && !it.has_refers();
+            call.sessions
+                .retain(|session| session.remote_tag() != tag || !is_done(session));
+        }
+    }
+
+    fn forget_refers(&mut self, key: CallKey, tag: &str) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        if let Some(session) = session.filter(|session| session.has_extras()) {
+            session.extras().referred.clear();
+            session.extras().referring.clear();
+            self.leave_if_done(key, tag);
+        }
+    }
+
+    /// The application has gone: nobody will tell of REFERs any more, or hear of them.
+    pub(crate) fn abandon(&mut self, now: Instant, key: CallKey) -> Result<(), CallError> {
+        let call = self.call(key)?;
+        let tags = call.sessions.iter().filter(|it| it.has_extras());
+        let tags: Vec<Box<str>> = tags.map(|it| it.remote_tag().into()).collect();
+        for tag in tags {
+            self.drop_refers(Some(now), key, &tag);
+            self.forget_refers(key, &tag);
+        }
+        self.settle(key);
+        self.hang_up(key)
     }
 
     /// The peer has lost its side of a dialog: "the UAC SHOULD terminate the dialog" with BYE (RFC 3261 §12.2.1.2). An early

@@ -26,6 +26,12 @@ pub struct CallConfig {
     /// Whether a MESSAGE within a call is passed to the application, which has to show it. Default no: it gets 405, since its 200
     /// says that somebody reads it.
     pub takes_messages: bool,
+    /// Whether a REFER within a call is offered to the application ([`CallEvent::Referred`](crate::CallEvent::Referred)), which
+    /// has to follow or refuse it. Default no: it gets 405, since who refers us has us call strangers (RFC 3515 §5).
+    pub takes_refers: bool,
+    /// How long the peer is told of a REFER that it sent, unless it subscribes for longer. Default 5 minutes: a call that rings
+    /// for longer is given up as a rule.
+    pub refer_expires: Duration,
     /// Value of `User-Agent` and `Server`; none by default.
     pub product: Option<String>,
 }
@@ -41,6 +47,8 @@ impl Default for CallConfig {
             request_timeout: Duration::from_secs(32),
             info_packages: Vec::new(),
             takes_messages: false,
+            takes_refers: false,
+            refer_expires: Duration::from_secs(5 * 60),
             product: None,
         }
     }

@@ -10,6 +10,7 @@ use sipora_transport::Flow;
 
 use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
+use super::refer::ReferId;
 use super::server::{Due, InviteServer};
 use super::session::{Session, SessionState};
 use super::{ALLOW, CallConfig, CallMetrics};
@@ -126,14 +127,19 @@ pub(super) struct Within {
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
     /// What the application knows it by.
     pub(super) asked: Option<ExchangeKey>,
+    /// The REFER that it is, or tells of.
+    pub(super) refer: Option<ReferId>,
 }
 
 impl Calls {
     pub(crate) fn new(config: CallConfig, ids: IdSource) -> Self {
-        let allow = match config.takes_messages {
-            true => format!("{ALLOW}, MESSAGE"),
-            false => ALLOW.to_owned(),
-        };
+        let mut allow = ALLOW.to_owned();
+        if config.takes_messages {
+            allow += ", MESSAGE";
+        }
+        if config.takes_refers {
+            allow += ", REFER, SUBSCRIBE";
+        }
         Self {
             allow: allow.into(),
             recv_info: config.info_packages.join(", ").into(),
@@ -205,6 +211,16 @@ impl Calls {
                 Due::NotAcknowledged => return self.not_acknowledged(key, at - 1),
             }
         }
+        let due = |session: &&Session| session.refer_deadline().is_some_and(|at| at <= now);
+        let due = call.sessions.iter().filter(due);
+        let due: Vec<Box<str>> = due.map(|session| session.remote_tag().into()).collect();
+        for tag in due {
+            self.referring_timeout(now, key, &tag);
+            self.referred_timeout(now, key, &tag);
+        }
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
         if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
             self.again_after_glare(key, glare);
         }
@@ -389,6 +405,7 @@ impl Call {
     fn deadline(&self) -> Option<Instant> {
         let servers = self.servers.iter().map(InviteServer::deadline);
         let glare = self.glare.as_ref().map(|glare| glare.at);
-        servers.chain(glare).min()
+        let refers = self.sessions.iter().filter_map(Session::refer_deadline);
+        servers.chain(glare).chain(refers).min()
     }
 }

@@ -28,7 +28,9 @@ pub(super) fn of_status(method: &Method, status: StatusCode) -> Effect {
         // (12): "only valid in the context of SUBSCRIBE and NOTIFY".
         489 if matches!(method, Method::Subscribe | Method::Notify) => Effect::Usage,
         // (4): 408 is a timeout; RFC 3261 §12.2.1.2 for 481.
-        408 | 480 | 481 => Effect::Usage,
+        408 | 481 => Effect::Usage,
+        // (7): "affects only the usage in which the request occurs". A REFER stands in none yet: it would make one.
+        480 if *method != Method::Refer => Effect::Usage,
         _ => Effect::Transaction,
     };
     match has_usage(method) {
@@ -88,6 +90,8 @@ mod tests {
         assert_eq!(effect(Method::Info, 469), Transaction);
         assert_eq!(effect(Method::Info, 481), Usage);
         assert_eq!(effect(Method::Invite, 489), Transaction);
+        assert_eq!(effect(Method::Refer, 480), Transaction);
+        assert_eq!(effect(Method::Refer, 481), Usage);
         for method in [Method::Options, Method::Message] {
             assert_eq!(effect(method.clone(), 481), Transaction);
             assert_eq!(effect(method, 404), Dialog);

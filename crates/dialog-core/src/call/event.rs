@@ -3,6 +3,7 @@
 use sipora_message::{HeaderName, Request, Response, Uri};
 use sipora_transaction_core::Target;
 
+use super::refer::{ReferReport, Referral};
 use crate::{ApiError, Body};
 
 /// Asks for a call: what its INVITE says (RFC 3261 §13.2.1).
@@ -103,6 +104,14 @@ pub enum CallEvent {
     Info(Request),
     /// A MESSAGE came, which [`CallConfig::takes_messages`](crate::CallConfig::takes_messages) asked for. It has had its 200.
     Message(Request),
+    /// The peer wants us to call somebody else, which [`CallConfig::takes_refers`](crate::CallConfig::takes_refers) asked for:
+    /// a transfer (RFC 3515). Who does not answer within 32*T1 has it accepted, and may still decide.
+    Referred(Box<Referral>),
+    /// The peer tells what came of a REFER of ours.
+    ReferReport(Box<ReferReport>),
+    /// The session has ended, by BYE from either side, but the outcome of a REFER is still told in its dialog:
+    /// [`Ended`](Self::Ended) follows after that. Where nothing is told any more, `Ended` comes at once, and not this.
+    SessionEnded,
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),
 }

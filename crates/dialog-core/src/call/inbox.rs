@@ -75,7 +75,7 @@ impl Feeder {
         let mut queue = self.inbox.lock();
         if queue.waiting.len() >= CAPACITY {
             let mut waiting = queue.waiting.iter();
-            let place = waiting.position(|event| matches!(**event, CallEvent::Progress(_)));
+            let place = waiting.position(|event| is_passing(event));
             let place = place.unwrap_or(0);
             queue.waiting.remove(place);
         }
@@ -95,6 +95,15 @@ impl Drop for Feeder {
         let mut queue = self.inbox.lock();
         queue.is_closed = true;
         wake(queue);
+    }
+}
+
+/// What the next of its kind makes good.
+fn is_passing(event: &CallEvent) -> bool {
+    match event {
+        CallEvent::Progress(_) => true,
+        CallEvent::ReferReport(report) => !report.is_over,
+        _ => false,
     }
 }
 

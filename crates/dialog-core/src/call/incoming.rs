@@ -8,6 +8,7 @@ use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
 use super::core::{Call, CallKey, Calls, Output};
 use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
+use super::refer::REFER;
 use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
 use crate::{Dialog, DialogError};
@@ -27,7 +28,8 @@ impl Calls {
         let method = request.method();
         // Extensions that are required get the endpoint's 420; ACK is never refused (§8.2.2.3).
         let is_ack = *method == Method::Ack;
-        if *method == Method::Cancel || (!is_ack && headers.require().next().is_some()) {
+        let is_unknown = |tag: &str| !self.understands(method, tag);
+        if *method == Method::Cancel || (!is_ack && headers.require().any(is_unknown)) {
             return false;
         }
         let Some(our_tag) = headers.to().ok().and_then(|to| to.tag()) else {
@@ -42,7 +44,7 @@ impl Calls {
         };
         if is_ack {
             self.acknowledged(request, key);
-        } else if matches!(method, Method::Subscribe | Method::Notify) {
+        } else if matches!(method, Method::Subscribe | Method::Notify) && !is_of_refer(request) {
             // Another usage of the dialog (RFC 5057), another user's.
             return false;
         } else {
@@ -50,6 +52,16 @@ impl Calls {
         }
         self.settle(key);
         true
+    }
+
+    /// Says whether we do what an option tag in Require asks for.
+    fn understands(&self, method: &Method, tag: &str) -> bool {
+        let is = |known: &str| tag.eq_ignore_ascii_case(known);
+        match method {
+            // RFC 4488 §4, RFC 7614 §5.
+            Method::Refer => self.config.takes_refers && (is("norefersub") || is("nosub")),
+            _ => false,
+        }
     }
 
     /// The call, and its dialog by the peer's tag, that a request stands in.
@@ -79,15 +91,26 @@ impl Calls {
             return self.respond(incoming.transaction, builder);
         }
         match request.method() {
-            Method::Bye => self.ended_by_peer(incoming, key, tag),
+            // The call in it is over already.
+            Method::Bye if state == SessionState::Lingering => {
+                let builder = self.begin(request, StatusCode::CALL_DOES_NOT_EXIST);
+                self.respond(incoming.transaction, builder);
+            }
+            Method::Bye => self.ended_by_peer(now, incoming, key, tag),
             // RFC 5407 §2: in Mortal "BYE can be accepted, and the other messages ... are responded to with an error".
-            _ if state == SessionState::Mortal => {
+            // They belong to another usage, which goes on (RFC 5057 §5.5).
+            Method::Notify => self.notified(now, incoming, key, tag),
+            Method::Subscribe => self.refer_subscribed(now, incoming, key, tag),
+            _ if matches!(state, SessionState::Mortal | SessionState::Lingering) => {
                 let builder = self.begin(request, StatusCode::CALL_DOES_NOT_EXIST);
                 self.respond(incoming.transaction, builder);
             }
             Method::Invite => self.reinvited(now, incoming, key),
             Method::Options => self.asked_for_options(incoming),
             Method::Info => self.informed(incoming, key),
+            Method::Refer if self.config.takes_refers => {
+                self.asked_to_refer(now, incoming, key, tag);
+            }
             Method::Message if self.config.takes_messages => self.written_to(incoming, key),
             method => {
                 // Not 481, which would end the call at the peer.
@@ -240,7 +263,13 @@ impl Calls {
     }
 
     /// Takes a BYE within a dialog (RFC 3261 §15.1.2).
-    pub(super) fn ended_by_peer(&mut self, incoming: &IncomingRequest, key: CallKey, tag: &str) {
+    pub(super) fn ended_by_peer(
+        &mut self,
+        now: Instant,
+        incoming: &IncomingRequest,
+        key: CallKey,
+        tag: &str,
+    ) {
         let builder = self.begin(&incoming.request, StatusCode::OK);
         self.respond(incoming.transaction, builder);
         let Some(call) = self.calls.get_mut(&key) else {
@@ -258,8 +287,11 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        call.sessions.retain(|session| session.remote_tag() != tag);
         call.end = Some(CallEnd::PeerHungUp(incoming.request.clone()));
+        self.leave(now, key, tag);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
         if state == Some(SessionState::Early) {
             self.cancel_if_alone(key);
             return;
@@ -287,6 +319,12 @@ impl Calls {
             Err(error) => tracing::debug!(%error, "no answer can be made to the request"),
         }
     }
+}
+
+/// Says whether SUBSCRIBE or NOTIFY are about the subscription that a REFER makes.
+fn is_of_refer(request: &Request) -> bool {
+    let event = request.headers().event();
+    event.is_ok_and(|event| event.is_some_and(|it| it.package().eq_ignore_ascii_case(REFER)))
 }
 
 fn pending(now: Instant, max_ringing: std::time::Duration) -> ServerState {

@@ -20,6 +20,9 @@ mod metrics;
 mod offer;
 mod outgoing;
 mod packages;
+mod refer;
+mod referred;
+mod referring;
 mod refused;
 mod request;
 mod server;
@@ -35,10 +38,11 @@ pub use config::CallConfig;
 pub(crate) use core::CallKey;
 pub use event::{CallEnd, CallError, CallEvent, Invite};
 pub use metrics::CallMetrics;
+pub use refer::{Refer, ReferAnswer, ReferId, ReferReport, Referral};
 pub use request::CallRequest;
 
 /// What we understand in a call.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY";
 
 fn is_challenge(response: &Response) -> bool {
     matches!(

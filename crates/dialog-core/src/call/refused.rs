@@ -35,7 +35,7 @@ impl Calls {
     }
 
     /// Takes the news that a request of ours got no answer.
-    pub(crate) fn handle_failed(&mut self, exchange: ExchangeKey, error: ApiError) {
+    pub(crate) fn handle_failed(&mut self, now: Instant, exchange: ExchangeKey, error: ApiError) {
         let key = match self.exchanges.remove(&exchange) {
             Some(Exchange::Invite(client)) => {
                 self.invite_failed(exchange, &client, error);
@@ -43,7 +43,7 @@ impl Calls {
             }
             Some(Exchange::Within(within)) => {
                 let key = within.call;
-                self.within_ended(*within, Err(error));
+                self.within_ended(now, *within, Err(error));
                 key
             }
             None => return,

@@ -1,9 +1,13 @@
 //! One dialog of a call, and what it is worth (RFC 5407 §2).
 
+use std::time::Instant;
+
 use sipora_message::{Headers, Response};
 
 use super::offer::OfferAnswer;
 use super::packages::Packages;
+use super::referred::Referred;
+use super::referring::Referring;
 use crate::Dialog;
 
 /// Where a dialog stands between its first provisional answer and its end, by the names of RFC 5407 §2.
@@ -16,7 +20,9 @@ use crate::Dialog;
 ///                 BYE         │                ▼                   │
 ///                             │             Mortal ◀───────────────┘
 ///                             ▼                │ BYE answered, or BYE received
-///                           (gone) ◀───────────┘   (in any state)
+///                           (gone) ◀───────────┤   (in any state)
+///                             ▲                ▼ a REFER is still told of
+///                             └────────── Lingering
 /// ```
 ///
 /// A dialog begins in Moratorium where the 2xx is the first answer with its tag.
@@ -28,6 +34,9 @@ pub(super) enum SessionState {
     Moratorium,
     /// The ACK was sent or received.
     Established,
+    /// The call in it is over, and the subscription of a REFER is not: "ending an invite usage with a BYE does not terminate any
+    /// active Event: refer subscriptions established on that dialog" (RFC 5057 §5.5).
+    Lingering,
     /// A BYE of ours has no answer yet. "The UA MUST NOT send any new requests" (RFC 5407 §2).
     Mortal,
 }
@@ -42,6 +51,7 @@ pub(super) enum SessionInput {
 impl SessionState {
     fn on(self, input: SessionInput) -> Self {
         match (self, input) {
+            (Self::Lingering, _) => Self::Lingering,
             (Self::Mortal, _) | (_, SessionInput::ByeSent) => Self::Mortal,
             // A 2xx is repeated after its ACK, which was lost (RFC 3261 §13.3.1.4).
             (Self::Established, _) | (Self::Moratorium, SessionInput::Acknowledged) => {
@@ -64,9 +74,15 @@ pub(super) struct Session {
 
 /// What most dialogs do without.
 #[derive(Debug, Default)]
-struct Extras {
+pub(super) struct Extras {
     /// The packages of INFO that the peer takes.
     packages: Option<Packages>,
+    /// REFERs of ours that the peer tells of.
+    pub(super) referring: Vec<Referring>,
+    /// REFERs of the peer's.
+    pub(super) referred: Vec<Referred>,
+    /// There was one.
+    pub(super) was_referred: bool,
 }
 
 impl Session {
@@ -92,6 +108,46 @@ impl Session {
 
     pub(super) fn remote_tag(&self) -> &str {
         &self.dialog.id().remote_tag
+    }
+
+    /// What most dialogs do without, made now if it was not there.
+    pub(super) fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    pub(super) fn has_extras(&self) -> bool {
+        self.extras.is_some()
+    }
+
+    pub(super) fn referring_and_dialog(&mut self) -> (&mut Vec<Referring>, &mut Dialog) {
+        let extras = self.extras.get_or_insert_default();
+        (&mut extras.referring, &mut self.dialog)
+    }
+
+    pub(super) fn referred_and_dialog(&mut self) -> (&mut Vec<Referred>, &mut Dialog) {
+        let extras = self.extras.get_or_insert_default();
+        (&mut extras.referred, &mut self.dialog)
+    }
+
+    /// The subscription of a REFER lives in the dialog.
+    pub(super) fn has_refers(&self) -> bool {
+        let Some(extras) = &self.extras else {
+            return false;
+        };
+        !extras.referring.is_empty() || extras.referred.iter().any(Referred::is_live)
+    }
+
+    /// When a REFER wants something to be done.
+    pub(super) fn refer_deadline(&self) -> Option<Instant> {
+        let extras = self.extras.as_ref()?;
+        let ours = extras.referring.iter().map(|referring| referring.ends);
+        let theirs = extras.referred.iter().map(|referred| referred.ends);
+        ours.chain(theirs).min()
+    }
+
+    /// The call in it goes on: nothing has ended it, and no BYE is on its way.
+    pub(super) fn is_up(&self) -> bool {
+        !matches!(self.state, SessionState::Mortal | SessionState::Lingering)
     }
 
     /// Reads which packages of INFO the peer takes from now on, if the message says so. "The set is valid until the UA sends a new
@@ -126,7 +182,7 @@ mod tests {
     use super::SessionState::*;
     use super::*;
 
-    const STATES: [SessionState; 4] = [Early, Moratorium, Established, Mortal];
+    const STATES: [SessionState; 5] = [Early, Moratorium, Established, Mortal, Lingering];
 
     #[test]
     fn a_dialog_is_accepted_then_acknowledged_and_ends_with_a_bye() {
@@ -138,7 +194,15 @@ mod tests {
     #[test]
     fn nothing_brings_a_dialog_back() {
         for state in STATES {
-            assert_eq!(state.on(ByeSent), Mortal);
+            let gone = if state == Lingering {
+                Lingering
+            } else {
+                Mortal
+            };
+            assert_eq!(state.on(ByeSent), gone);
+        }
+        for input in [Accepted, Acknowledged, ByeSent] {
+            assert_eq!(Lingering.on(input), Lingering);
         }
         assert_eq!(Mortal.on(Accepted), Mortal);
         assert_eq!(Mortal.on(Acknowledged), Mortal);

@@ -16,6 +16,8 @@ use super::core::{CallKey, Calls, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
 use super::inbox::{Feeder, Inbox};
 use super::metrics::Published;
+use super::refer::{Refer, ReferAnswer, ReferId};
+use super::referring::is_granted;
 use super::request::CallRequest;
 use crate::user::Abandoned;
 use crate::{ApiError, Authorizer, Body};
@@ -28,7 +30,7 @@ pub(super) struct CallUser {
     invites: HashMap<ExchangeKey, RequestId>,
     links: HashMap<CallKey, Feeder>,
     /// Who waits for the answers to requests within calls.
-    asked: HashMap<ExchangeKey, oneshot::Sender<Result<Response, CallError>>>,
+    asked: HashMap<ExchangeKey, Reply>,
     incoming: mpsc::Sender<Offered>,
     abandoned: Arc<Abandoned>,
     published: Arc<Published>,
@@ -40,6 +42,25 @@ struct Sent {
     exchange: ExchangeKey,
     cseq: u32,
     at: Instant,
+}
+
+/// Who waits for the answer to a request.
+enum Reply {
+    Request(oneshot::Sender<Result<Response, CallError>>),
+    Refer(ReferId, oneshot::Sender<Result<ReferAnswer, CallError>>),
+}
+
+impl Reply {
+    fn send(self, outcome: Result<Response, CallError>) {
+        // Who does not wait any more does not want it.
+        match self {
+            Self::Request(reply) => drop(reply.send(outcome)),
+            Self::Refer(id, reply) => drop(reply.send(outcome.map(|response| ReferAnswer {
+                id: is_granted(&response).then_some(id),
+                response,
+            }))),
+        }
+    }
 }
 
 /// A call on its way to an application.
@@ -56,6 +77,11 @@ pub(super) enum Command {
         CallKey,
         Box<CallRequest>,
         oneshot::Sender<Result<Response, CallError>>,
+    ),
+    Refer(
+        CallKey,
+        Box<Refer>,
+        oneshot::Sender<Result<ReferAnswer, CallError>>,
     ),
     /// Looks at what was abandoned.
     Reap,
@@ -75,6 +101,9 @@ pub(super) enum Act {
     Acknowledge(Body),
     Reinvite(Option<Body>),
     EndEarly(Box<str>),
+    AcceptRefer(ReferId),
+    RejectRefer(ReferId, StatusCode),
+    ReportRefer(ReferId, StatusCode),
     HangUp,
 }
 
@@ -139,14 +168,17 @@ impl CallUser {
             Act::Acknowledge(body) => self.core.acknowledge(key, body),
             Act::Reinvite(body) => self.core.reinvite(key, body),
             Act::EndEarly(tag) => self.core.end_early(key, &tag),
+            Act::AcceptRefer(id) => self.core.accept_refer(now, key, id),
+            Act::RejectRefer(id, status) => self.core.reject_refer(now, key, id, status),
+            Act::ReportRefer(id, status) => self.core.report_refer(now, key, id, status),
             Act::HangUp => self.core.hang_up(key),
         }
     }
 
-    fn reap(&mut self) {
+    fn reap(&mut self, now: Instant) {
         for key in self.abandoned.take() {
             // Where it is over already there is nothing to end.
-            let _ = self.core.hang_up(CallKey(key));
+            let _ = self.core.abandon(now, CallKey(key));
         }
     }
 
@@ -188,7 +220,7 @@ impl CallUser {
                 }
                 Output::Outcome(asked, outcome) => {
                     if let Some(reply) = self.asked.remove(&asked) {
-                        let _ = reply.send(outcome.map_err(CallError::Failed));
+                        reply.send(outcome.map_err(CallError::Failed));
                     }
                 }
                 Output::Incoming(key, request) => self.offer(key, request),
@@ -227,7 +259,8 @@ impl CallUser {
             }
             (Err(error), Some(exchange)) => {
                 let error = ApiError::from_send(error, None);
-                self.core.handle_failed(exchange, error);
+                let now = context.now().instant;
+                self.core.handle_failed(now, exchange, error);
             }
             (Err(error), None) => tracing::debug!(%error, "an ACK could not be sent"),
             (Ok(_), None) => {}
@@ -328,7 +361,7 @@ impl User for CallUser {
                     let waited = now.saturating_duration_since(sent.at);
                     let waited = Duration::from_secs(waited.as_secs());
                     let error = ApiError::from_request(error, waited, sent.cseq);
-                    self.core.handle_failed(sent.exchange, error);
+                    self.core.handle_failed(now, sent.exchange, error);
                 }
             }
             Event::Ended { request } => {
@@ -343,7 +376,7 @@ impl User for CallUser {
     }
 
     fn on_command(&mut self, context: &mut Context<'_>, command: Command) {
-        self.reap();
+        self.reap(context.now().instant);
         match command {
             Command::Invite(open) => self.open(*open),
             Command::Act(key, act, reply) => {
@@ -352,9 +385,18 @@ impl User for CallUser {
                 let _ = reply.send(result);
             }
             Command::Ask(key, request, reply) => match self.core.ask(key, *request) {
-                Ok(asked) => drop(self.asked.insert(asked, reply)),
+                Ok(asked) => drop(self.asked.insert(asked, Reply::Request(reply))),
                 Err(error) => drop(reply.send(Err(error))),
             },
+            Command::Refer(key, refer, reply) => {
+                let now = context.now().instant;
+                match self.core.refer(now, key, *refer) {
+                    Ok((id, asked)) => {
+                        self.asked.insert(asked, Reply::Refer(id, reply));
+                    }
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
             Command::Reap => {}
         }
         self.drain(context);
@@ -381,6 +423,8 @@ impl User for CallUser {
             Method::Cancel,
             Method::Bye,
             Method::Info,
+            Method::Refer,
+            Method::Notify,
         ]
     }
 }

@@ -1,5 +1,7 @@
 //! Requests of ours within dialogs, other than INVITE; how calls are ended.
 
+use std::time::Instant;
+
 use sipora_message::{Method, Response, StatusCode, Uri};
 use sipora_transaction_core::Target;
 
@@ -96,7 +98,7 @@ impl Calls {
         session.on(SessionInput::ByeSent);
         let bye = self.begin_within(key, tag, Method::Bye);
         match bye.and_then(|builder| builder.build().ok()) {
-            Some(bye) => self.send_in_dialog(key, tag, bye, None),
+            Some(bye) => self.send_in_dialog(key, tag, bye),
             // Its numbers are used up: nothing can be said in it any more.
             None => {
                 if let Some(call) = self.calls.get_mut(&key) {
@@ -134,6 +136,7 @@ impl Calls {
     /// Takes an answer to a request within a dialog.
     pub(super) fn within_answered(
         &mut self,
+        now: Instant,
         exchange: ExchangeKey,
         mut within: Box<Within>,
         response: Response,
@@ -169,10 +172,13 @@ impl Calls {
                 within.request = *request;
                 within.cseq = last + 1;
                 within.retries += 1;
+                if let (Method::Refer, Some(id)) = (&within.method, within.refer) {
+                    self.refer_renumbered(within.call, &within.tag, id, within.cseq);
+                }
                 return self.send_within(*within, from, None);
             }
         }
-        self.within_ended(*within, Ok(response));
+        self.within_ended(now, *within, Ok(response));
     }
 
     /// Gives up our INVITE since the peer has ended its last early dialog.

@@ -9,5 +9,6 @@ mod flows_3665;
 mod messages;
 mod proxy;
 mod races_5407;
+mod refer;
 mod rough;
 mod support;

@@ -1,0 +1,137 @@
+//! What applications say and hear of REFER (RFC 3515).
+
+use sipora_message::{Fragment, HeaderName, Headers, Limits, Request, Response, StatusCode, Uri};
+
+/// Names a REFER of a call's, ours or the peer's. Never used twice by one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReferId(pub(super) u64);
+
+/// Asks the peer of a call to call somebody else: a blind transfer (RFC 5589 §6), for [`Call::refer`](crate::Call::refer).
+///
+/// ```
+/// use sipora_dialog_core::Refer;
+/// use sipora_message::Uri;
+///
+/// let carol = Uri::parse("sip:carol@chicago.example.com")?;
+/// let refer = Refer::to(carol).referred_by("<sip:alice@atlanta.example.com>");
+/// # let _ = refer;
+/// # Ok::<(), sipora_message::UriError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Refer {
+    pub(super) to: String,
+    pub(super) subscribes: bool,
+    pub(super) headers: Vec<(HeaderName, String)>,
+}
+
+impl Refer {
+    /// Refers the peer to a URI. Its `method` parameter is what is wanted, INVITE without one, and its headers go into that
+    /// request (RFC 3515 §2.1).
+    pub fn to(uri: Uri) -> Self {
+        Self {
+            to: format!("<{uri}>"),
+            subscribes: true,
+            headers: Vec::new(),
+        }
+    }
+
+    /// Says who refers (RFC 3892 §3), as an address: `<sip:alice@atlanta.example.com>`.
+    pub fn referred_by(self, address: impl Into<String>) -> Self {
+        self.header(HeaderName::ReferredBy, address)
+    }
+
+    /// Does not want to hear what comes of it (RFC 4488): `Refer-Sub: false`. A peer that does not know that tells all the same.
+    pub fn without_subscription(mut self) -> Self {
+        self.subscribes = false;
+        self
+    }
+
+    /// Adds a header field.
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// What was answered to a REFER of ours.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ReferAnswer {
+    /// What its [`ReferReport`]s are named by; none where it was refused, or where nothing will be told of it (RFC 4488).
+    pub id: Option<ReferId>,
+    /// The final answer.
+    pub response: Response,
+}
+
+/// The peer wants us to call somebody else: [`Call::accept_refer`](crate::Call::accept_refer) or
+/// [`Call::reject_refer`](crate::Call::reject_refer) it, and then tell what came of it:
+/// [`Call::report_refer`](crate::Call::report_refer).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Referral {
+    /// What to answer by.
+    pub id: ReferId,
+    /// The REFER. It has one Refer-To that can be read.
+    pub request: Request,
+}
+
+impl Referral {
+    /// Whom to call, as the peer has written it: the parameter `method` and the headers of the URI are still there.
+    pub fn refer_to(&self) -> Option<Uri> {
+        let address = self.request.headers().refer_to().ok().flatten()?;
+        Some(address.uri().to_owned())
+    }
+
+    /// Who refers, as it says itself (RFC 3892 §3). It is to be copied into the request that is sent.
+    pub fn referred_by(&self) -> Option<String> {
+        let headers = self.request.headers();
+        Some(headers.text(&HeaderName::ReferredBy)?.into_owned())
+    }
+}
+
+/// What came of a REFER of ours, as the peer tells it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ReferReport {
+    /// Which REFER.
+    pub id: ReferId,
+    /// How the request stands that the peer has sent: the status of its newest answer. None where the peer did not say, or has
+    /// fallen silent.
+    pub status: Option<StatusCode>,
+    /// The NOTIFY, whose body has more, perhaps; none where the peer has fallen silent.
+    pub notify: Option<Request>,
+    /// Nothing more will be told.
+    pub is_over: bool,
+}
+
+impl ReferReport {
+    /// Says whether the peer has reached whom we referred it to.
+    pub fn has_succeeded(&self) -> bool {
+        self.status.is_some_and(StatusCode::is_success)
+    }
+}
+
+/// The status in a NOTIFY: "the body of a NOTIFY MUST begin with a SIP Response Status-Line" (RFC 3515 §2.4.5).
+pub(super) fn reported(body: &[u8]) -> Option<StatusCode> {
+    let fragment = Fragment::parse(body.to_vec(), &Limits::default());
+    fragment.ok()?.status()
+}
+
+/// Says whether an answer or request asks for no subscription (RFC 4488 §4).
+pub(super) fn without_subscription(headers: Headers<'_>) -> bool {
+    let value = headers.text(&refer_sub());
+    value.is_some_and(|value| {
+        let word = value.split(';').next().unwrap_or_default().trim();
+        word.eq_ignore_ascii_case("false")
+    })
+}
+
+pub(super) fn refer_sub() -> HeaderName {
+    HeaderName::Other("Refer-Sub".into())
+}
+
+/// The event package of REFER.
+pub(super) const REFER: &str = "refer";
+
+/// REFERs at once in a dialog, each way, whose outcome is still told. A transfer is one, a second attempt another.
+pub(super) const MOST_REFERS: usize = 4;

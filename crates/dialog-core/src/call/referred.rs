@@ -1,0 +1,500 @@
+//! REFERs of the peer's, and what we tell of them (RFC 3515 §2.4.2, RFC 6665 §4.2).
+
+use std::time::Instant;
+
+use sipora_message::{HeaderName, Headers, Method, Request, StatusCode, SubscriptionState};
+use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
+
+use super::core::{CallKey, Calls};
+use super::effect::Effect;
+use super::event::{CallError, CallEvent};
+use super::refer::{MOST_REFERS, REFER, ReferId, Referral, refer_sub, without_subscription};
+use super::session::SessionState;
+
+/// A REFER of the peer's, and the subscription that it makes, as a notifier sees it.
+///
+/// ```text
+///              nobody decides                 accepted
+///   REFER ──▶ Asked ────────▶ Pending ──────────────────▶ Active ──┐ NOTIFY with each
+///               │ accepted        │                  ▲      │ ▲────┘ provisional answer
+///               │─────────────────│──────────────────┘      │
+///               │ refused         │ refused                 │ final answer, or its time is over
+///               ▼                 ▼                         ▼
+///            (refused)       Over: NOTIFY 603          Over: the last NOTIFY
+/// ```
+///
+/// One NOTIFY is on its way at a time; what changes meanwhile is told in the next, since each is "a complete statement of the
+/// status of the referred action" (RFC 3515 §2.4.5).
+#[derive(Debug)]
+pub(super) struct Referred {
+    pub(super) id: ReferId,
+    /// The number of the REFER.
+    cseq: u32,
+    /// NOTIFYs name it by that number: "for the second and subsequent REFER requests a UA receives in a given dialog" (§2.4.6).
+    is_named: bool,
+    stage: Stage,
+    status: StatusCode,
+    /// When it is decided without the application, and when the subscription ends.
+    pub(super) ends: Instant,
+    /// A NOTIFY has no answer yet.
+    is_telling: bool,
+    /// What it says has changed since.
+    is_stale: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The REFER has no answer yet.
+    Asked(ServerTransactionId, Box<Request>),
+    Pending,
+    Active,
+    /// One NOTIFY more is to be answered, with this reason.
+    Over(&'static str),
+    /// Nobody wants to hear of it (RFC 4488); kept for nothing but its name.
+    Silent,
+}
+
+impl Referred {
+    /// It keeps the dialog alive, or wants an answer.
+    pub(super) fn is_live(&self) -> bool {
+        !matches!(self.stage, Stage::Silent)
+    }
+}
+
+impl Calls {
+    /// Takes a REFER within a dialog. Its CSeq is in order.
+    pub(super) fn asked_to_refer(
+        &mut self,
+        now: Instant,
+        incoming: &IncomingRequest,
+        key: CallKey,
+        tag: &str,
+    ) {
+        let request = &incoming.request;
+        // "MUST return a 400 (Bad Request) if the request contained zero or more than one Refer-To header field values"
+        // (RFC 3515 §2.4.2).
+        if !matches!(request.headers().refer_to(), Ok(Some(_))) {
+            let builder = self.begin(request, StatusCode::BAD_REQUEST);
+            let builder = builder.reason("Bad Request (Refer-To)");
+            return self.respond(incoming.transaction, builder);
+        }
+        let id = ReferId(self.next_exchange().0);
+        let patience = self.config.t1 * PATIENCE;
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let Some(session) = session else {
+            return;
+        };
+        let extras = session.extras();
+        extras.referred.retain(Referred::is_live);
+        if extras.referred.len() >= MOST_REFERS {
+            // RFC 5057 §5.6: "returning a 603 Decline is the safest way to refuse a new usage".
+            let builder = self.begin(request, StatusCode::DECLINE);
+            return self.respond(incoming.transaction, builder);
+        }
+        let is_named = std::mem::replace(&mut extras.was_referred, true);
+        extras.referred.push(Referred {
+            id,
+            cseq: request.headers().cseq().map_or(0, |cseq| cseq.number),
+            is_named,
+            stage: Stage::Asked(incoming.transaction, Box::new(request.clone())),
+            status: StatusCode::TRYING,
+            ends: now + patience,
+            is_telling: false,
+            is_stale: false,
+        });
+        let request = request.clone();
+        self.tell(key, CallEvent::Referred(Box::new(Referral { id, request })));
+    }
+
+    /// Accepts a REFER of the peer's: the reference is followed from now on.
+    pub(crate) fn accept_refer(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        id: ReferId,
+    ) -> Result<(), CallError> {
+        let (tag, referred) = self.referred(key, id)?;
+        match &referred.stage {
+            Stage::Asked(..) => self.grant(now, key, &tag, id, true),
+            Stage::Pending => {
+                referred.stage = Stage::Active;
+                self.tell_of(now, key, &tag, id);
+            }
+            _ => return Err(CallError::Gone),
+        }
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Refuses a REFER of the peer's. One that has its answer already, since nobody decided in time, is told 603.
+    pub(crate) fn reject_refer(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        id: ReferId,
+        status: StatusCode,
+    ) -> Result<(), CallError> {
+        if !status.is_final() || status.is_success() {
+            return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
+        }
+        let patience = self.config.request_timeout * 2;
+        let (tag, referred) = self.referred(key, id)?;
+        match &referred.stage {
+            Stage::Asked(..) => self.refuse_refer(key, &tag, id, status),
+            Stage::Pending => {
+                referred.status = StatusCode::DECLINE;
+                referred.stage = Stage::Over("rejected");
+                referred.ends = now + patience;
+                self.tell_of(now, key, &tag, id);
+            }
+            _ => return Err(CallError::Gone),
+        }
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Tells the peer how the request stands that its REFER asked for. A final status is the last.
+    pub(crate) fn report_refer(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        id: ReferId,
+        status: StatusCode,
+    ) -> Result<(), CallError> {
+        let patience = self.config.request_timeout * 2;
+        let (tag, referred) = self.referred(key, id)?;
+        match referred.stage {
+            Stage::Active => {}
+            Stage::Silent => return Ok(()),
+            Stage::Asked(..) | Stage::Pending => {
+                return Err(CallError::NotNow("the REFER is not accepted yet"));
+            }
+            Stage::Over(_) => return Err(CallError::Gone),
+        }
+        if referred.status == status && !status.is_final() {
+            return Ok(());
+        }
+        referred.status = status;
+        if status.is_final() {
+            // §2.4.7: "MUST indicate the subscription has been "terminated" with a reason of "noresource"".
+            referred.stage = Stage::Over("noresource");
+            referred.ends = now + patience;
+        }
+        self.tell_of(now, key, &tag, id);
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Takes a SUBSCRIBE that refreshes or ends the subscription of a REFER (RFC 3515 §2.4.4). Its CSeq is in order.
+    pub(super) fn refer_subscribed(
+        &mut self,
+        now: Instant,
+        incoming: &IncomingRequest,
+        key: CallKey,
+        tag: &str,
+    ) {
+        let request = &incoming.request;
+        let headers = request.headers();
+        let longest = u32::try_from(self.config.refer_expires.as_secs()).unwrap_or(u32::MAX);
+        let patience = self.config.request_timeout * 2;
+        let contact = match self.calls.get(&key) {
+            Some(call) => call.contact.clone(),
+            None => return,
+        };
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let found = session.and_then(|session| {
+            session.dialog.refresh_target(headers);
+            find(&mut session.extras().referred, headers)
+        });
+        let Some(referred) = found else {
+            // "If a SUBSCRIBE request for event refer is received for a subscription that does not already exist, it MUST be
+            // rejected with a 403."
+            let builder = self.begin(request, StatusCode::FORBIDDEN);
+            return self.respond(incoming.transaction, builder);
+        };
+        let wanted = headers.expires().ok().flatten().unwrap_or(longest);
+        let expires = wanted.min(longest);
+        let id = referred.id;
+        referred.ends = now + std::time::Duration::from_secs(u64::from(expires));
+        if expires == 0 {
+            referred.stage = Stage::Over("timeout");
+            referred.ends = now + patience;
+        }
+        let builder = self
+            .begin(request, StatusCode::OK)
+            .contact(contact)
+            .header(HeaderName::Expires, expires);
+        self.respond(incoming.transaction, builder);
+        self.tell_of(now, key, tag, id);
+    }
+
+    /// Takes the answer to a NOTIFY of ours, or that there is none. One that another request has overtaken was refused with 500
+    /// (RFC 3261 §12.2.2), and is sent again.
+    pub(super) fn told(
+        &mut self,
+        now: Instant,
+        (key, tag): (CallKey, &str),
+        id: ReferId,
+        effect: Effect,
+        is_overtaken: bool,
+    ) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let Some(session) = session else {
+            return;
+        };
+        let referred = &mut session.extras().referred;
+        let Some(at) = referred.iter().position(|referred| referred.id == id) else {
+            return self.leave_if_done(key, tag);
+        };
+        if effect != Effect::Transaction {
+            // RFC 6665 §4.2.2, RFC 5057 §5.1: the subscription is gone, and the call is not.
+            referred.remove(at);
+            return self.leave_if_done(key, tag);
+        }
+        let Some(referred) = referred.get_mut(at) else {
+            return;
+        };
+        referred.is_telling = false;
+        referred.is_stale |= is_overtaken;
+        let is_over = matches!(referred.stage, Stage::Over(_));
+        if referred.is_stale {
+            self.tell_of(now, key, tag, id);
+        } else if is_over {
+            self.drop_referred(key, tag, id);
+        }
+    }
+
+    /// Decides what nobody has decided, and ends subscriptions whose time is over.
+    pub(super) fn referred_timeout(&mut self, now: Instant, key: CallKey, tag: &str) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let Some(session) = session else {
+            return;
+        };
+        let due = |referred: &&Referred| referred.ends <= now;
+        let due = session.extras().referred.iter().filter(due);
+        let due: Vec<ReferId> = due.map(|referred| referred.id).collect();
+        let patience = self.config.request_timeout * 2;
+        for id in due {
+            let Ok((_, referred)) = self.referred(key, id) else {
+                continue;
+            };
+            match &referred.stage {
+                // "If no final response has been generated according to the rules above, the UA MUST return a 202 Accepted
+                // response before the REFER transaction expires" (RFC 3515 §2.4.2), which is 200 now (RFC 7647 §5).
+                Stage::Asked(..) => self.grant(now, key, tag, id, false),
+                Stage::Silent => {
+                    self.drop_referred(key, tag, id);
+                }
+                // The last NOTIFY has no answer, after all its time.
+                Stage::Over(_) => self.drop_referred(key, tag, id),
+                Stage::Pending | Stage::Active => {
+                    referred.stage = Stage::Over("timeout");
+                    referred.ends = now + patience;
+                    self.tell_of(now, key, tag, id);
+                }
+            }
+        }
+    }
+
+    /// The dialog ends, or the application has gone: REFERs without answer are refused, and the rest is told for the last time.
+    pub(super) fn drop_refers(&mut self, now: Option<Instant>, key: CallKey, tag: &str) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let Some(session) = session.filter(|session| session.has_extras()) else {
+            return;
+        };
+        let referred = session.extras().referred.iter();
+        let all: Vec<ReferId> = referred.map(|referred| referred.id).collect();
+        for id in all {
+            let Ok((_, referred)) = self.referred(key, id) else {
+                continue;
+            };
+            match (&referred.stage, now) {
+                (Stage::Asked(..), _) => {
+                    self.refuse_refer(key, tag, id, StatusCode::DECLINE);
+                }
+                (Stage::Pending | Stage::Active, Some(now)) => {
+                    referred.stage = Stage::Over("giveup");
+                    // A NOTIFY without answer is overtaken: there will be nobody to wait for it.
+                    referred.is_telling = false;
+                    self.tell_of(now, key, tag, id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Answers a REFER with 200: there is a subscription now, unless nobody wants one.
+    fn grant(&mut self, now: Instant, key: CallKey, tag: &str, id: ReferId, is_active: bool) {
+        let expires = self.config.refer_expires;
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let contact = call.contact.clone();
+        let Some(session) = call.session(tag) else {
+            return;
+        };
+        let (referred, dialog) = session.referred_and_dialog();
+        let Some(referred) = referred.iter_mut().find(|referred| referred.id == id) else {
+            return;
+        };
+        let stage = if is_active {
+            Stage::Active
+        } else {
+            Stage::Pending
+        };
+        let Stage::Asked(transaction, request) = std::mem::replace(&mut referred.stage, stage)
+        else {
+            return;
+        };
+        // RFC 5057 §5.4: a REFER moves the target.
+        dialog.refresh_target(request.headers());
+        referred.ends = now + expires;
+        let is_silent = asks_for_silence(request.headers());
+        if is_silent {
+            referred.stage = Stage::Silent;
+        }
+        let mut builder = self.begin(&request, StatusCode::OK).contact(contact);
+        if is_silent {
+            // RFC 4488 §4: "it MUST insert the "Refer-Sub" header field set to "false" in the 2xx".
+            builder = builder.header(refer_sub(), "false");
+        }
+        self.respond(transaction, builder);
+        if !is_silent {
+            // "The creation of a subscription ... always results in an immediate NOTIFY" (RFC 3515 §2.4.4).
+            self.tell_of(now, key, tag, id);
+        }
+    }
+
+    fn refuse_refer(&mut self, key: CallKey, tag: &str, id: ReferId, status: StatusCode) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let Some(session) = session else {
+            return;
+        };
+        let all = &mut session.extras().referred;
+        let Some(at) = all.iter().position(|referred| referred.id == id) else {
+            return;
+        };
+        if let Stage::Asked(transaction, request) = all.remove(at).stage {
+            let builder = self.begin(&request, status);
+            self.respond(transaction, builder);
+        }
+        self.leave_if_done(key, tag);
+    }
+
+    /// Sends a NOTIFY with what is known, now or after the one that is on its way.
+    fn tell_of(&mut self, now: Instant, key: CallKey, tag: &str, id: ReferId) {
+        let contact = match self.calls.get(&key) {
+            Some(call) => call.contact.clone(),
+            None => return,
+        };
+        // RFC 5407 §2: in Mortal, "the UA MUST NOT send any new requests". One that overtook the BYE would have it refused with 500.
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let is_mortal = session.is_some_and(|it| it.state == SessionState::Mortal);
+        let Ok((_, referred)) = self.referred(key, id) else {
+            return;
+        };
+        if referred.is_telling || is_mortal {
+            referred.is_stale = true;
+            return;
+        }
+        let left = referred.ends.saturating_duration_since(now).as_secs();
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let state = match referred.stage {
+            Stage::Pending => SubscriptionState::pending(left).to_string(),
+            Stage::Active => SubscriptionState::active(left).to_string(),
+            Stage::Over(reason) => format!("terminated;reason={reason}"),
+            Stage::Asked(..) | Stage::Silent => return,
+        };
+        let event = match referred.is_named {
+            true => format!("{REFER};id={}", referred.cseq),
+            false => REFER.to_owned(),
+        };
+        let status = referred.status;
+        referred.is_telling = true;
+        referred.is_stale = false;
+        let builder = self.begin_within(key, tag, Method::Notify);
+        let request = builder.and_then(|builder| {
+            let line = format!(
+                "SIP/2.0 {} {}\r\n",
+                status.as_u16(),
+                status.default_reason()
+            );
+            builder
+                .contact(contact)
+                .header(HeaderName::Event, event)
+                .header(HeaderName::SubscriptionState, state)
+                .body("message/sipfrag;version=2.0", line)
+                .build()
+                .ok()
+        });
+        if let Some(request) = request {
+            self.send_for_refer(key, tag, request, None, Some(id));
+        }
+    }
+
+    /// Sends what waited for the answer to a BYE.
+    pub(super) fn tell_what_waits(&mut self, now: Instant, key: CallKey, tag: &str) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let Some(session) = session.filter(|session| session.has_extras()) else {
+            return;
+        };
+        let referred = session.extras().referred.iter();
+        let waits = referred.filter(|it| !it.is_telling && it.is_stale);
+        let waits: Vec<ReferId> = waits.map(|referred| referred.id).collect();
+        for id in waits {
+            self.tell_of(now, key, tag, id);
+        }
+    }
+
+    fn drop_referred(&mut self, key: CallKey, tag: &str, id: ReferId) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        if let Some(session) = session {
+            session
+                .extras()
+                .referred
+                .retain(|referred| referred.id != id);
+        }
+        self.leave_if_done(key, tag);
+    }
+
+    fn referred(
+        &mut self,
+        key: CallKey,
+        id: ReferId,
+    ) -> Result<(Box<str>, &mut Referred), CallError> {
+        let call = self.call(key)?;
+        for session in call.sessions.iter_mut().filter(|it| it.has_extras()) {
+            let tag: Box<str> = session.remote_tag().into();
+            let mut referred = session.extras().referred.iter_mut();
+            if let Some(referred) = referred.find(|referred| referred.id == id) {
+                return Ok((tag, referred));
+            }
+        }
+        Err(CallError::Gone)
+    }
+}
+
+/// The subscription that a SUBSCRIBE is about.
+fn find<'a>(referred: &'a mut [Referred], headers: Headers<'_>) -> Option<&'a mut Referred> {
+    let event = headers.event().ok().flatten()?;
+    let cseq: Option<u32> = match event.id() {
+        Some(id) => Some(id.parse().ok()?),
+        None => None,
+    };
+    referred
+        .iter_mut()
+        .filter(|referred| matches!(referred.stage, Stage::Pending | Stage::Active))
+        .find(|referred| match cseq {
+            Some(cseq) => referred.cseq == cseq,
+            None => !referred.is_named,
+        })
+}
+
+/// RFC 4488 §4, RFC 7614 §5: the REFER asks for no subscription, or requires that there is none.
+fn asks_for_silence(headers: Headers<'_>) -> bool {
+    let mut required = headers.require();
+    without_subscription(headers) || required.any(|tag| tag.eq_ignore_ascii_case("nosub"))
+}
+
+/// Says that an answer is on its way to who referred: a REFER is decided within half of the time that its client waits, in T1.
+const PATIENCE: u32 = 32;
