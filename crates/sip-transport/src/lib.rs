@@ -107,6 +107,7 @@ mod destination;
 #[cfg(feature = "dns")]
 mod dns;
 mod error;
+mod failures;
 mod flow;
 mod handshake;
 mod inbound;

@@ -3,13 +3,14 @@
 //! Here is the part of RFC 3263 that needs no NAPTR or SRV record: numeric hosts, explicit ports, the transport parameter,
 //! and for all else the addresses of the host with the transport's default port (§4.2). The rest is in `dns`.
 
+use crate::failures::{Failures, NOBODY_KNOWS};
 use crate::{Destination, Transport};
 use async_trait::async_trait;
 use sipora_message::{Host, Scheme, Uri};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Finds the destinations of a URI, best first (RFC 3263).
@@ -54,9 +55,12 @@ pub enum ResolveError {
 }
 
 /// Resolves names by the operating system: its hosts file, its DNS servers, its cache.
+///
+/// A name whose lookup fails or takes too long is not looked up again for 5 s. Clones share what they remember.
 #[derive(Debug, Clone)]
 pub struct SystemResolver {
     timeout: Duration,
+    failures: Failures,
 }
 
 impl SystemResolver {
@@ -64,12 +68,13 @@ impl SystemResolver {
     pub fn new() -> SystemResolver {
         SystemResolver {
             timeout: Duration::from_secs(10),
+            failures: Failures::default(),
         }
     }
 
     /// Gives a lookup another time.
     pub fn with_timeout(self, timeout: Duration) -> SystemResolver {
-        SystemResolver { timeout }
+        SystemResolver { timeout, ..self }
     }
 }
 
@@ -86,16 +91,26 @@ impl Resolver for SystemResolver {
         let Wanted::Name(name) = &plan.host else {
             return Ok(plan.destinations(&[]));
         };
-        let found = timeout(
-            self.timeout,
-            tokio::net::lookup_host((name.as_str(), plan.port)),
-        )
-        .await
-        .map_err(|_| ResolveError::Timeout(name.clone()))?
-        .map_err(|error| ResolveError::Lookup {
-            host: name.clone(),
-            message: error.to_string(),
-        })?;
+        if let Some(error) = self.failures.recent(Instant::now(), name) {
+            return Err(error);
+        }
+        let lookup = tokio::net::lookup_host((name.as_str(), plan.port));
+        let found = match timeout(self.timeout, lookup).await {
+            Ok(Ok(found)) => found,
+            failed => {
+                let host = name.clone();
+                let error = match failed {
+                    Ok(Err(error)) => ResolveError::Lookup {
+                        host,
+                        message: error.to_string(),
+                    },
+                    _ => ResolveError::Timeout(host),
+                };
+                self.failures
+                    .remember(Instant::now(), name.clone(), error.clone(), NOBODY_KNOWS);
+                return Err(error);
+            }
+        };
         let addresses: Vec<IpAddr> = found.map(|address| address.ip()).collect();
         plan.found(&addresses)
     }

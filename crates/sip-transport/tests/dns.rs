@@ -10,7 +10,7 @@ use sipora_transport::{
     Transports,
 };
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UdpSocket};
 
 async fn resolver(zone: Zone) -> (DnsResolver, NameServer) {
@@ -248,6 +248,71 @@ async fn a_name_server_that_is_silent_is_not_waited_for() {
         .with_timeout(Duration::from_millis(100));
     let error = error(&resolver, "sip:bob@example.com").await;
     assert_eq!(error, ResolveError::Timeout("example.com".into()));
+}
+
+#[tokio::test]
+async fn a_dead_name_server_among_others_costs_nothing() {
+    let dead = [
+        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+    ];
+    let server = NameServer::of(example()).await;
+    let addresses = [
+        dead[0].local_addr().unwrap(),
+        dead[1].local_addr().unwrap(),
+        server.address,
+    ];
+    let patience = Duration::from_millis(1_400);
+    let resolver = DnsResolver::with_servers(&addresses)
+        .unwrap()
+        .with_timeout(patience);
+    assert_eq!(
+        found(&resolver, "sip:bob@example.com").await,
+        ["TCP 192.0.2.1:5060", "TCP 192.0.2.2:5070"],
+        "in less time than one question may take"
+    );
+}
+
+#[tokio::test]
+async fn name_servers_that_are_all_dead_cost_seconds_once() {
+    let dead = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    dead.set_nonblocking(true).unwrap();
+    let resolver = DnsResolver::with_servers(&[dead.local_addr().unwrap()]).unwrap();
+    let started = Instant::now();
+    let first = error(&resolver, "sip:bob@example.com").await;
+    assert!(
+        started.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        started.elapsed()
+    );
+    let mut buffer = [0; 512];
+    while dead.recv(&mut buffer).is_ok() {}
+    let again = error(&resolver.clone(), "sip:alice@example.com").await;
+    assert_eq!(again, first);
+    assert!(dead.recv(&mut buffer).is_err(), "nobody was asked");
+}
+
+#[tokio::test]
+async fn a_failure_is_not_asked_for_again_at_once() {
+    let zone = Zone::new()
+        .srv("_sip._udp.example.com", 0, 0, 5060, "a.example.com")
+        .address("example.com", "192.0.2.1")
+        .failing_srv()
+        .without_naptr();
+    let (resolver, server) = resolver(zone).await;
+    let first = error(&resolver, "sip:bob@example.com").await;
+    assert!(matches!(first, ResolveError::Lookup { .. }), "{first:?}");
+    assert!(!server.asked().is_empty());
+    assert_eq!(error(&resolver, "sip:bob@example.com").await, first);
+    assert_eq!(server.asked(), Vec::<String>::new());
+    let direct = found(&resolver, "sip:bob@example.com:5070").await;
+    assert_eq!(direct, ["UDP 192.0.2.1:5070"], "another question");
+    // The type that this server does not know is not asked for at every name, but only other services.
+    let error = error(&resolver, "sips:bob@example.com").await;
+    assert!(matches!(error, ResolveError::Lookup { .. }), "{error:?}");
+    let asked = server.asked();
+    assert!(asked.contains(&"SRV _sips._tcp.example.com".into()));
+    assert!(!asked.contains(&"NAPTR example.com".into()), "{asked:?}");
 }
 
 #[tokio::test]

@@ -3,17 +3,18 @@
 mod order;
 mod records;
 
+use crate::failures::{Failures, NOBODY_KNOWS};
 use crate::resolver::{MOST_DESTINATIONS, Plan, Wanted};
 use crate::{Destination, ResolveError, Resolver, Transport};
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use order::{Service, Srv};
+use order::{Naptr, Service, Srv};
 use records::Records;
 use sipora_message::Uri;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Resolves names as RFC 3263 §4 has it: NAPTR records tell the transport, SRV records the servers, A and AAAA records their
@@ -25,6 +26,8 @@ use tokio::time::timeout;
 /// - A domain without any of these records is asked at its own address: UDP, or TLS for `sips`, at the default port.
 /// - The certificate has to carry the host of the URI, whatever names DNS leads to (RFC 5922 §7.3).
 /// - Answers are remembered for as long as they say, and that something is not there as well; 8,192 of them at most.
+/// - Up to three name servers are asked at once, so that a dead one among them costs nothing. Where nobody answers, that is told
+///   after 5 s at the latest, and for 5 s from then on at once.
 ///
 /// Clones share what they remember. It has to be used inside a tokio runtime.
 ///
@@ -40,6 +43,7 @@ use tokio::time::timeout;
 #[derive(Debug, Clone)]
 pub struct DnsResolver {
     records: Records,
+    failures: Failures,
     transports: Vec<Transport>,
     timeout: Duration,
 }
@@ -58,8 +62,9 @@ impl DnsResolver {
     fn over(records: Records) -> DnsResolver {
         DnsResolver {
             records,
+            failures: Failures::default(),
             transports: vec![Transport::Udp, Transport::Tcp],
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
         }
     }
 
@@ -70,8 +75,8 @@ impl DnsResolver {
         self
     }
 
-    /// Gives all lookups for a URI together another time. Default 10 s: two tries for each of the two steps that mostly
-    /// answer at once.
+    /// Gives all lookups for a URI together another time. Default 5 s: what one question may take with its second try, and 2 s
+    /// for another.
     pub fn with_timeout(mut self, timeout: Duration) -> DnsResolver {
         self.timeout = timeout;
         self
@@ -159,9 +164,7 @@ impl DnsResolver {
             true => transport == Transport::Tls,
             false => self.transports.contains(&transport),
         };
-        // Name servers that do not know the type are common at home: that nobody answers counts as that nothing is there.
-        let naptr = self.records.naptr(name).await.unwrap_or_default();
-        let services = order::services(naptr, speaks);
+        let services = order::services(self.naptr(name).await, speaks);
         if !services.is_empty() {
             return services;
         }
@@ -173,6 +176,24 @@ impl DnsResolver {
             .iter()
             .filter_map(|transport| Service::of(*transport, name))
             .collect()
+    }
+
+    /// Name servers that do not know the type, and drop the question, are common at home: that nobody answers counts as that
+    /// nothing is there, is not waited for as long as other answers, and is remembered.
+    async fn naptr(&self, name: &str) -> Vec<Naptr> {
+        let question = format!("NAPTR {name}");
+        if self.failures.recent(Instant::now(), &question).is_some() {
+            return Vec::new();
+        }
+        match timeout(NAPTR_TIME, self.records.naptr(name)).await {
+            Ok(Ok(found)) => found,
+            _ => {
+                let error = ResolveError::Timeout(name.into());
+                let now = Instant::now();
+                self.failures.remember(now, question, error, WITHOUT_NAPTR);
+                Vec::new()
+            }
+        }
     }
 
     /// RFC 3263 §4.2: without SRV records, or where they are not asked for, the addresses of the name itself.
@@ -198,9 +219,28 @@ impl Resolver for DnsResolver {
             return Ok(plan.destinations(&[]));
         };
         let name = name.strip_suffix('.').unwrap_or(name);
-        timeout(self.timeout, self.locate(&plan, name))
-            .await
-            .map_err(|_| ResolveError::Timeout(name.into()))?
+        let question = question(&plan, name);
+        if let Some(error) = self.failures.recent(Instant::now(), &question) {
+            return Err(error);
+        }
+        let found = timeout(self.timeout, self.locate(&plan, name)).await;
+        let found = found.unwrap_or_else(|_| Err(ResolveError::Timeout(name.into())));
+        if let Err(error @ (ResolveError::Timeout(_) | ResolveError::Lookup { .. })) = &found {
+            let now = Instant::now();
+            self.failures
+                .remember(now, question, error.clone(), NOBODY_KNOWS);
+        }
+        found
+    }
+}
+
+/// What is asked for a plan, of all that may be asked for a name.
+fn question(plan: &Plan, name: &str) -> String {
+    match (plan.names_port, plan.names_transport, plan.is_secure) {
+        (true, _, _) => format!("A {name}"),
+        (false, true, _) => format!("{} {name}", plan.transport),
+        (false, false, true) => format!("sips {name}"),
+        (false, false, false) => format!("sip {name}"),
     }
 }
 
@@ -227,6 +267,12 @@ fn has_way(ip: IpAddr) -> bool {
 fn below(limit: u64) -> u64 {
     RandomState::new().hash_one(()) % limit.max(1)
 }
+
+/// Time for the answer to the question that not every name server knows.
+const NAPTR_TIME: Duration = Duration::from_secs(2);
+
+/// How long it is believed that a name server does not know NAPTR records.
+const WITHOUT_NAPTR: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

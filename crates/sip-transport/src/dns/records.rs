@@ -158,7 +158,9 @@ fn limit(options: &mut ResolverOpts) {
     options.positive_max_ttl = Some(LONGEST);
     options.negative_max_ttl = Some(LONGEST_NEGATIVE);
     options.timeout = QUERY;
-    options.attempts = 2;
+    // A second time, that is. Within each, lost datagrams are sent again.
+    options.attempts = 1;
+    options.num_concurrent_reqs = AT_ONCE;
     // We read it ourselves, once, and before any record is asked for.
     options.use_hosts_file = ResolveHosts::Never;
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
@@ -180,5 +182,7 @@ const CACHE: u64 = 8_192;
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// The longest that it is believed that something is not there: a name that has just been entered is found soon.
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(300);
-/// Time for one query, of which there are two, so that a dead name server leaves time for another.
-const QUERY: Duration = Duration::from_secs(2);
+/// Time for one query, of which there are two: who asks others has the answer by the second.
+const QUERY: Duration = Duration::from_millis(1_500);
+/// Name servers that are asked at once: as many as a resolv.conf has.
+const AT_ONCE: usize = 3;
