@@ -6,9 +6,10 @@ use sipora_testkit::audit::Auditor;
 use sipora_transaction_core::{
     Endpoint, EndpointConfig, EndpointError, Event, RequestError, Target,
 };
-use sipora_transport::Transport;
+use sipora_transport::{Destination, Transport};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
@@ -106,6 +107,46 @@ async fn an_invite_is_refused_and_acknowledged_and_another_one_cancelled() {
         assert_eq!(final_of(&mut events).await.status().as_u16(), 487);
     }
     watch.assert_clean();
+}
+
+/// That nobody listens is told by the kernel (ICMP port unreachable), and nothing else moves these requests on: silence does
+/// not, and timers B and F take 32 s.
+#[tokio::test]
+async fn ports_that_nobody_listens_at_give_way_to_the_next_target_at_once() {
+    for (ip, number) in [("127.0.0.1", 1), ("127.0.0.1", 4), ("::1", 1), ("::1", 4)] {
+        let any = SocketAddr::new(ip.parse().unwrap(), 0);
+        let mut alive = Endpoint::builder().listen(Transport::Udp, any);
+        let (mut user, seen) = Server::new(&[Method::Options, Method::Invite]);
+        user.invite = Some(486);
+        alive.add_user(user);
+        let alive = alive.build().await.unwrap();
+        let nobody = async || {
+            let free = UdpSocket::bind(any).await.unwrap();
+            free.local_addr().unwrap()
+        };
+        let mut config = shards(number);
+        config.transactions.silence = None;
+        let mut builder = Endpoint::builder()
+            .config(config)
+            .listen(Transport::Udp, any);
+        let clients = builder.add_users(|_| Client::default());
+        let other = builder.build().await.unwrap();
+        let begun = std::time::Instant::now();
+        for (client, number) in clients.iter().zip(1..) {
+            for (method, owed) in [(Method::Options, 200), (Method::Invite, 486)] {
+                // Others each time: those that have failed are tried last.
+                let targets = [nobody().await, nobody().await, alive.local_addresses()[0].1];
+                let target = Target::Destinations(targets.map(Destination::udp).into());
+                let (_, mut events) = send(client, request(method, number), target).await;
+                assert_eq!(final_of(&mut events).await.status().as_u16(), owed);
+            }
+        }
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(16), "{ip}: {took:?}");
+        assert_eq!(seen.lock().unwrap().offered.len(), 2 * clients.len());
+        other.shutdown().await;
+        alive.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
