@@ -25,6 +25,7 @@ async fn server(tls: Tls) -> Arc<CallCenterEngine> {
     let config = CallCenterConfig::new()
         .with_tls_listener("127.0.0.1:0")
         .with_ws_listener("127.0.0.1:0")
+        .with_wss_listener("127.0.0.1:0")
         .with_domain("example.com")
         .with_tls(tls)
         .without_authentication();
@@ -38,12 +39,16 @@ fn port(engine: &CallCenterEngine, transport: Transport) -> u16 {
 }
 
 async fn client(tls: Tls, messages: mpsc::UnboundedSender<String>) -> Arc<SessionCoordinator> {
+    client_with(tls, Inbox(messages)).await
+}
+
+async fn client_with(tls: Tls, handler: impl SessionHandler) -> Arc<SessionCoordinator> {
     let names = StaticResolver::new().with("example.com", [127, 0, 0, 1].into());
     SessionManagerBuilder::new()
         .with_bind_address([127, 0, 0, 1].into())
         .with_resolver(Arc::new(names))
         .with_tls(tls)
-        .with_handler(Arc::new(Inbox(messages)))
+        .with_handler(Arc::new(handler))
         .enable_sip_client()
         .build()
         .await
@@ -133,6 +138,75 @@ async fn sips_goes_over_the_tls_connections_of_sips_contacts_and_to_nobody_else(
     let message = answer.message();
     let warning = message.headers().text(&"Warning".into()).unwrap();
     assert!(warning.starts_with("380 "), "{warning}");
+    assert!(messages.try_recv().is_err());
+}
+
+/// Tells of every MESSAGE its Request-URI, and the transports of its Vias.
+struct Hops(mpsc::UnboundedSender<(String, Vec<String>)>);
+
+#[async_trait]
+impl SessionHandler for Hops {
+    async fn on_message(&self, message: &Incoming<'_>) -> Answer {
+        let request = message.request();
+        let vias = request.headers().vias().filter_map(Result::ok);
+        let vias = vias.map(|via| via.transport().to_owned()).collect();
+        self.0.send((request.uri_text().to_owned(), vias)).unwrap();
+        Answer::ok()
+    }
+}
+
+#[tokio::test]
+async fn sips_over_websocket_is_tls_on_every_hop() {
+    let authority = Authority::new();
+    let engine = server(authority.config(&["example.com"]).build().unwrap()).await;
+    let [tls_port, ws, wss] =
+        [Transport::Tls, Transport::Ws, Transport::Wss].map(|transport| port(&engine, transport));
+    let tls = authority.config(&[]).build().unwrap();
+    let (hops, mut messages) = mpsc::unbounded_channel();
+    let bob = client_with(tls.clone(), Hops(hops.clone())).await;
+    let registrar = format!("sips:example.com:{wss};transport=ws");
+    let contact = bob.contact_uri("bob", &registrar).await.unwrap();
+    assert!(contact.starts_with("sips:bob@"), "{contact}");
+    assert!(contact.ends_with(".invalid;transport=ws"), "{contact}");
+    let _bob = bob
+        .register(&registrar, "sips:bob@example.com", &contact, 600)
+        .await
+        .unwrap();
+    let bound = engine.bindings("sip:bob@example.com").await.unwrap();
+    assert_eq!(bound[0].transport(), Transport::Wss);
+
+    let alice = client_with(tls.clone(), Hops(hops.clone())).await;
+    for (target, first) in [
+        (format!("sips:bob@example.com:{wss};transport=ws"), "WSS"),
+        (format!("sips:bob@example.com:{tls_port}"), "TLS"),
+    ] {
+        let answer = alice.send_message(&target, "hello", None).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{target}");
+        let (uri, vias) = messages.recv().await.unwrap();
+        assert_eq!(uri, contact, "RFC 5630 §5.3: SIPS stays SIPS");
+        assert_eq!(vias, ["WSS", first]);
+    }
+
+    // Who has registered without TLS is not reached by it, RFC 5630 §5.3.
+    let carol = client_with(tls.clone(), Hops(hops)).await;
+    let registrar = format!("sip:example.com:{ws};transport=ws");
+    let contact = carol.contact_uri("carol", &registrar).await.unwrap();
+    let _carol = carol
+        .register(&registrar, "sip:carol@example.com", &contact, 600)
+        .await
+        .unwrap();
+    let target = format!("sips:carol@example.com:{wss};transport=ws");
+    let answer = alice.send_message(&target, "no", None).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::TEMPORARILY_UNAVAILABLE);
+    let warning = answer.message().headers().text(&"Warning".into()).unwrap();
+    assert!(warning.starts_with("380 "), "{warning}");
+    // And nothing of a SIPS request is sent to a port that speaks no TLS.
+    let target = format!("sips:bob@example.com:{ws};transport=ws");
+    let refused = alice.send_message(&target, "no", None).await;
+    assert!(
+        matches!(refused, Err(Error::Transport { .. })),
+        "{refused:?}"
+    );
     assert!(messages.try_recv().is_err());
 }
 
