@@ -243,9 +243,13 @@ impl Watch<'_> {
             SubscriptionEnd::NoNotify => Err(Failure::NoAnswer(format!(
                 "{target} accepted the subscription and sent no NOTIFY"
             ))),
-            SubscriptionEnd::Expired => Err(Failure::NoAnswer(format!(
-                "{target}: the subscription could not be refreshed in time"
-            ))),
+            SubscriptionEnd::Expired { cause } => {
+                let cause = cause.as_ref().map(|cause| format!(": {}", chain(&**cause)));
+                Err(Failure::NoAnswer(format!(
+                    "{target}: the subscription could not be refreshed in time{}",
+                    cause.unwrap_or_default()
+                )))
+            }
             _ => Err(Failure::Local("the subscription was given up".to_owned())),
         }
     }

@@ -121,6 +121,18 @@ fn a_watcher_hears_who_registers_and_what_is_published() {
 }
 
 #[test]
+fn a_subscription_that_cannot_be_refreshed_ends_and_says_why() {
+    let mut users = Users::start();
+    let watcher = users.watch("udp", &["--expires", "2"]);
+    wait(&watcher, "    registration closed at sip:bob@127.0.0.1");
+    users.server.process.signal("KILL");
+    let ended = watcher.wait(PATIENCE);
+    assert_eq!(ended.code(), 3, "{ended}");
+    let words = "could not be refreshed in time: cannot reach the target: connection refused";
+    assert!(ended.stderr.contains(words), "{ended}");
+}
+
+#[test]
 fn a_subscription_and_a_publication_outlive_the_seconds_that_they_were_granted() {
     let users = Users::start();
     let arguments = ["--status", "open", "--expires", "2"];

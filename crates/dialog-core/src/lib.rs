@@ -122,9 +122,10 @@ pub use subscription::{
     Body, BodyRefusal, CustomPackage, Decision, EventPackage, EventSource, Forking,
     MessageSummaryPackage, Notification, Notifier, NotifierApi, NotifierConfig, NotifierEnd,
     NotifierError, NotifierRequest, NotifierRunner, NotifierSubscription, NotifyAnswer, Offer,
-    PresencePackage, Resubscribe, Subscribe, SubscribeError, Subscribed, Subscriber, SubscriberApi,
-    SubscriberConfig, SubscriberEvent, SubscriberRequest, Subscription, SubscriptionEnd,
-    SubscriptionId, SubscriptionKey, SubscriptionState, TerminationReason, refresh_after,
+    PresencePackage, RefreshFailure, Resubscribe, Subscribe, SubscribeError, Subscribed,
+    Subscriber, SubscriberApi, SubscriberConfig, SubscriberEvent, SubscriberRequest, Subscription,
+    SubscriptionEnd, SubscriptionId, SubscriptionKey, SubscriptionState, TerminationReason,
+    refresh_after,
 };
 
 /// The program of this crate's README.

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use sipora_auth::AuthError;
 use sipora_dialog_core::{
-    ApiError, Authorizer, PresencePackage, Resubscribe, Subscribe, Subscriber, SubscriberApi,
-    SubscriberConfig, SubscriberEvent, Subscription, SubscriptionEnd, SubscriptionState,
-    TerminationReason,
+    ApiError, Authorizer, PresencePackage, RefreshFailure, Resubscribe, Subscribe, Subscriber,
+    SubscriberApi, SubscriberConfig, SubscriberEvent, Subscription, SubscriptionEnd,
+    SubscriptionState, TerminationReason,
 };
 use sipora_message::{HeaderName, Request, Response, StatusCode};
 use sipora_testkit::SimNetwork;
@@ -426,7 +426,13 @@ async fn what_cannot_be_refreshed_expires() {
     pass(599_000).await;
     assert!(is_active(&subscription));
     pass(2000).await;
-    assert!(matches!(end(&subscription), SubscriptionEnd::Expired));
+    let SubscriptionEnd::Expired { cause: Some(cause) } = end(&subscription) else {
+        panic!("{:?}", end(&subscription));
+    };
+    assert!(
+        matches!(&*cause, RefreshFailure::Refused { status, .. } if status.as_u16() == 500),
+        "{cause}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

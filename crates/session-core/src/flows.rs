@@ -124,6 +124,13 @@ pub(crate) enum KeepAlive {
     Every(Duration),
 }
 
+impl KeepAlive {
+    /// How often connections are pinged because subscriptions live on them: those of every kind are, where that is configured.
+    pub(crate) fn of_subscriptions(self) -> Option<Duration> {
+        (self == KeepAlive::Sensible).then_some(SENSIBLE)
+    }
+}
+
 impl Flows {
     /// Watches the flow over which a registrar granted a binding, and keeps it alive. `None` for one over UDP that is not kept
     /// alive, and whose end nobody would notice.

@@ -110,8 +110,8 @@ pub use watcher::{SubscribeAnswer, Watcher, WatcherEnd};
 pub use sipora_auth::{AuthError, Credentials};
 pub use sipora_dialog_core::{
     ApiError, BodyRefusal, CallMetrics, CustomPackage, EventPackage, Forking,
-    MessageSummaryPackage, PresencePackage, Resubscribe, SubscriptionEnd, SubscriptionState,
-    TerminationReason, TransactionId,
+    MessageSummaryPackage, PresencePackage, RefreshFailure, Resubscribe, SubscriptionEnd,
+    SubscriptionState, TerminationReason, TransactionId,
 };
 pub use sipora_message as message;
 pub use sipora_message::{

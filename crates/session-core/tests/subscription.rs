@@ -12,10 +12,10 @@ use sipora_dialog_core::{
 };
 use sipora_message::{HeaderName, StatusCode, Uri};
 use sipora_session_core::{
-    Basic, Error, IdSource, SessionCoordinator, SipClient, SubscriptionEnd, SubscriptionHandle,
-    SubscriptionState, TerminationReason, Transport,
+    Basic, Error, IdSource, SessionCoordinator, SessionManagerBuilder, SipClient, SubscriptionEnd,
+    SubscriptionHandle, SubscriptionState, TerminationReason, Transport,
 };
-use sipora_testkit::SimNetwork;
+use sipora_testkit::{SimNetwork, for_each_seed, seeds};
 use sipora_transaction_core::Endpoint;
 use support::*;
 
@@ -51,6 +51,11 @@ impl EventSource for Board {
     }
 }
 
+/// Bob, over a connection.
+const BOB_BY_TCP: &str = "sip:bob@192.0.2.10;transport=tcp";
+const CLOSED: &str = "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='pres:bob@example.com'>\
+    <tuple id='1'><status><basic>closed</basic></status></tuple></presence>";
+
 struct Scene {
     client: Arc<SessionCoordinator>,
     notifier: NotifierApi,
@@ -61,7 +66,14 @@ struct Scene {
 
 impl Scene {
     async fn new(decision: Decision) -> Self {
-        let network = SimNetwork::new(1);
+        Self::with(SimNetwork::new(1), decision, |builder| builder).await
+    }
+
+    async fn with(
+        network: SimNetwork,
+        decision: Decision,
+        settings: impl FnOnce(SessionManagerBuilder) -> SessionManagerBuilder,
+    ) -> Self {
         let address = "192.0.2.10:5060".parse().unwrap();
         let mut builder = Endpoint::builder()
             .network(Arc::new(network.host("192.0.2.10".parse().unwrap())))
@@ -79,7 +91,7 @@ impl Scene {
         let config = NotifierConfig::default();
         let notifier = NotifierApi::add_to(&mut builder, config, packages, board.clone(), None);
         Scene {
-            client: support::builder(network.host("192.0.2.1".parse().unwrap()))
+            client: settings(support::builder(network.host("192.0.2.1".parse().unwrap())))
                 .with_identity("sip:alice@example.com")
                 .with_sip_port(5070)
                 .build()
@@ -94,6 +106,29 @@ impl Scene {
 
     async fn subscribe(&self) -> SubscriptionHandle {
         self.client.subscribe(BOB, "presence", 600).await.unwrap()
+    }
+
+    async fn subscribe_by_tcp(&self) -> SubscriptionHandle {
+        let subscribed = self.client.subscribe(BOB_BY_TCP, "presence", 3600).await;
+        subscribed.unwrap()
+    }
+
+    /// SUBSCRIBEs that the client has sent over connections.
+    fn subscribes(&self) -> usize {
+        let packets = self.network.packets();
+        let sent = packets
+            .iter()
+            .filter(|packet| packet.bytes.starts_with(b"SUBSCRIBE "));
+        sent.count()
+    }
+
+    fn ends() -> [std::net::IpAddr; 2] {
+        ["192.0.2.1", "192.0.2.10"].map(|ip| ip.parse().unwrap())
+    }
+
+    fn reset(&self) -> usize {
+        let [client, server] = Self::ends();
+        self.network.reset(client, server)
     }
 
     async fn changed(&self) {
@@ -293,4 +328,96 @@ async fn a_shutdown_ends_it() {
     assert!(matches!(bob.terminate().await, Err(Error::Closed)));
     let late = scene.client.subscribe(BOB, "presence", 600).await;
     assert!(matches!(late, Err(Error::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_whose_connection_ends_is_refreshed_over_another_at_once() {
+    let scene = Scene::new(Decision::Active).await;
+    let mut bob = scene.subscribe_by_tcp().await;
+    assert_eq!(
+        bob.presence().next().await.unwrap().unwrap().basic(),
+        Some(Basic::Open)
+    );
+    for round in 1..4 {
+        pass(seconds(60)).await;
+        assert!(scene.reset() > 0);
+        // It could be told over a connection that the notifier opens; over a NAT it could not.
+        *scene.board.text.lock().unwrap() = [OPEN, CLOSED][round % 2];
+        let begun = now();
+        let told = bob.presence().next().await.unwrap().unwrap();
+        assert_eq!(told.basic(), Some([Basic::Open, Basic::Closed][round % 2]));
+        assert!(now() - begun < seconds(7), "{:?}", now() - begun);
+        assert_eq!(scene.subscribes(), round + 1);
+        assert!(matches!(bob.state(), SubscriptionState::Active { .. }));
+    }
+    bob.terminate().await.unwrap();
+    scene.reset();
+    pass(seconds(100)).await;
+    assert_eq!(scene.subscribes(), 5, "who has left does not come back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notifier_that_closes_every_connection_is_not_subscribed_to_in_a_loop() {
+    let scene = Scene::new(Decision::Active).await;
+    let bob = scene.subscribe_by_tcp().await;
+    for _ in 0..50 {
+        pass(seconds(2)).await;
+        scene.reset();
+    }
+    let subscribes = scene.subscribes();
+    assert!((3..=5).contains(&subscribes), "{subscribes}");
+    assert!(matches!(bob.state(), SubscriptionState::Active { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_leads_nowhere_is_found_out_by_a_ping_and_replaced() {
+    for (pings, owed) in [(true, 2), (false, 1)] {
+        let network = SimNetwork::new(1);
+        let scene = Scene::with(network, Decision::Active, |builder| match pings {
+            true => builder,
+            false => builder.without_keep_alive(),
+        })
+        .await;
+        let bob = scene.subscribe_by_tcp().await;
+        pass(seconds(10)).await;
+        let [client, server] = Scene::ends();
+        scene.network.part(client, server);
+        pass(seconds(150)).await;
+        scene.network.join(client, server);
+        pass(seconds(120)).await;
+        assert!(scene.subscribes() >= owed, "{}", scene.subscribes());
+        assert_eq!(scene.subscribes() == 1, !pings);
+        assert!(matches!(bob.state(), SubscriptionState::Active { .. }));
+    }
+}
+
+#[test]
+fn what_has_changed_is_heard_whenever_connections_are_reset() {
+    for_each_seed(seeds(), |network| async move {
+        let scene = Scene::with(network, Decision::Active, |builder| builder).await;
+        let mut bob = scene.subscribe_by_tcp().await;
+        let mut basic = bob.presence().next().await.unwrap().unwrap().basic();
+        for round in 1..12 {
+            let pause = scene.network.random(0..=40_000);
+            pass(std::time::Duration::from_millis(pause)).await;
+            *scene.board.text.lock().unwrap() = [OPEN, CLOSED][round % 2];
+            let owed = Some([Basic::Open, Basic::Closed][round % 2]);
+            let reset_first = scene.network.random(0..=1) == 1;
+            if reset_first {
+                scene.reset();
+            }
+            scene.changed().await;
+            if !reset_first {
+                scene.reset();
+            }
+            // With back-off, where connections have ended soon after each other.
+            let heard = tokio::time::timeout(seconds(1_900), async {
+                while basic != owed {
+                    basic = bob.presence().next().await.unwrap().unwrap().basic();
+                }
+            });
+            heard.await.expect("it is told in the end");
+            assert!(matches!(bob.state(), SubscriptionState::Active { .. }));
+        }
+    });
 }

@@ -18,8 +18,8 @@ pub use package::{
 };
 pub use reason::{Resubscribe, TerminationReason};
 pub use subscriber::{
-    Notification, NotifyAnswer, Subscribe, SubscribeError, Subscriber, SubscriberApi,
-    SubscriberConfig, SubscriberEvent, SubscriberRequest, Subscription, SubscriptionEnd,
-    SubscriptionId, SubscriptionState,
+    Notification, NotifyAnswer, RefreshFailure, Subscribe, SubscribeError, Subscriber,
+    SubscriberApi, SubscriberConfig, SubscriberEvent, SubscriberRequest, Subscription,
+    SubscriptionEnd, SubscriptionId, SubscriptionState,
 };
 pub use timing::refresh_after;

@@ -54,7 +54,7 @@ use crate::{Error, IncomingCalls, Result, SessionHandler, subscription, uri};
 /// | [`with_resolver`](Self::with_resolver) | the operating system's | |
 /// | [`with_tls`](Self::with_tls) | none: no `sips` | whom to believe is for the application to say |
 /// | [`with_tls_listener`](Self::with_tls_listener) | none: requests come over the connections that are there | a client has no certificate |
-/// | [`with_keep_alive`](Self::with_keep_alive) | connections of registrations: what Flow-Timer says, else 120 s | RFC 5626 §4.4 |
+/// | [`with_keep_alive`](Self::with_keep_alive) | connections of registrations: what Flow-Timer says, else 120 s; of subscriptions: 120 s | RFC 5626 §4.4 |
 /// | [`with_udp_keep_alive`](Self::with_udp_keep_alive) | none, unless the registrar says that it answers STUN | RFC 5626 §8 |
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
@@ -234,9 +234,9 @@ impl SessionManagerBuilder {
     /// Pings over every connection this often, each time after a random 80 to 100 % of it (RFC 5626 §4.4.1); one without an
     /// answer within 10 s is closed. For servers that are known to answer: RFC 5626 recommends 120 s.
     ///
-    /// Without it, connections that registrations live on are pinged alone: as often as the registrar's Flow-Timer says, else
-    /// every 120 s, and then a ping without an answer ends only a connection over which one was answered before. See
-    /// [`RegistrationHandle`](crate::RegistrationHandle) for what follows.
+    /// Without it, connections that registrations and subscriptions live on are pinged alone: as often as the registrar's
+    /// Flow-Timer says, else every 120 s, and then a ping without an answer ends only a connection over which one was answered
+    /// before. See [`RegistrationHandle`](crate::RegistrationHandle) for what follows.
     pub fn with_keep_alive(mut self, interval: Duration) -> Self {
         self.keep_alive = KeepAlive::Every(interval);
         self
@@ -489,6 +489,7 @@ impl SessionManagerBuilder {
         let subscriber = self.is_client.then(|| {
             let config = SubscriberConfig {
                 timer_n: self.timers.transaction_timeout(),
+                keep_alive: self.keep_alive.of_subscriptions(),
                 leaves_unsolicited: self.handler.is_some(),
                 ..SubscriberConfig::default()
             };

@@ -22,6 +22,9 @@ pub type SubscriptionStates = States<SubscriptionState>;
 /// It is refreshed before it expires: at half the granted time when that is below 120 s, 60 s before its end when it is below
 /// 600 s, else a tenth before its end; up to a tenth sooner, at random. What the newest NOTIFY says about the time counts. A
 /// refresh that fails is tried again after 30 s, 60 s and so on, or as Retry-After says, as long as the subscription lasts.
+/// Where the connection that it was last refreshed over ends, it is refreshed over another within a second, with back-off where
+/// connections end soon after each other (RFC 5626 §4.5); the notifier then sends its present state. The connection is pinged
+/// every 120 s unless [`without_keep_alive`](crate::SessionManagerBuilder::without_keep_alive) was called.
 ///
 /// It ends when [`terminate`](Self::terminate) is called, when the notifier says so, when a refresh is refused in a way that
 /// ends it (404, 405, 410, 416, 480 to 485, 489, 501, 604; RFC 6665 §4.1.2.2), when no NOTIFY follows a SUBSCRIBE within

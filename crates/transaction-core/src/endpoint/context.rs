@@ -7,6 +7,7 @@ use crate::{
 };
 use sipora_message::{Request, Response, ResponseBuilder, StatusCode};
 use sipora_transport::{Flow, FlowId, Now, SentBy};
+use std::time::Duration;
 
 /// Gives a [`User`](super::User) the endpoint for the time of one call.
 pub struct Context<'a> {
@@ -112,6 +113,12 @@ impl<'a> Context<'a> {
     /// Says whether a flow can still be sent on.
     pub fn is_open(&self, flow: FlowId) -> bool {
         self.core.transports.is_open(flow)
+    }
+
+    /// Pings the peer of a connection this often from now on, without knowing whether it answers: see
+    /// [`Transports::try_keep_alive`](sipora_transport::Transports::try_keep_alive).
+    pub fn try_keep_alive(&mut self, flow: FlowId, interval: Duration) {
+        self.core.transports.try_keep_alive(flow, interval);
     }
 
     /// Closes a connection once what is queued on it has been written.

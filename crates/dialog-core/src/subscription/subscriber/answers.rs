@@ -1,12 +1,12 @@
 //! What the answers to SUBSCRIBEs do (RFC 6665 §4.1.2).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sipora_auth::AuthError;
 use sipora_message::{Headers, Response, StatusCode};
 
 use super::usage::{Leaving, Sending};
-use super::{Subscriber, SubscriberEvent, SubscriptionEnd, SubscriptionId};
+use super::{RefreshFailure, Subscriber, SubscriberEvent, SubscriptionEnd, SubscriptionId};
 use crate::subscription::timing::{later, retry_after};
 use crate::{ApiError, Dialog};
 
@@ -58,7 +58,9 @@ impl Subscriber {
             return self.end(id, SubscriptionEnd::Refused { response, refusal });
         }
         let wait = headers.retry_after().ok().flatten();
-        self.failed(now, id, wait.map(|wait| wait.seconds));
+        let reason = response.reason().chars().take(LONGEST_REASON).collect();
+        let failure = RefreshFailure::Refused { status, reason };
+        self.failed(now, id, failure, wait.map(|wait| wait.seconds));
     }
 
     /// Takes the news that a SUBSCRIBE got no answer.
@@ -94,7 +96,7 @@ impl Subscriber {
             }
             (true, false) => self.end(id, SubscriptionEnd::NoAnswer(error)),
             _ if is_last => self.end(id, SubscriptionEnd::NoAnswer(error)),
-            _ => self.failed(now, id, None),
+            _ => self.failed(now, id, RefreshFailure::NoAnswer(error), None),
         }
     }
 
@@ -171,10 +173,51 @@ impl Subscriber {
         self.reschedule(id);
     }
 
+    /// Takes the news that the flow of the last SUBSCRIBE, over which NOTIFYs come through a NAT and from who has no other way
+    /// to us, has ended after this time. The subscription goes on at the notifier, and is refreshed over another flow: within
+    /// a second, but with back-off where flows end one soon after the other (RFC 5626 §4.5).
+    ///
+    /// A notifier that has asked for patience gets it.
+    pub fn handle_flow_lost(&mut self, now: Instant, id: SubscriptionId, served: Duration) {
+        let spread = SPREAD / 1_000 * u32::from(self.jitter());
+        let Some(usage) = self.usage(id) else {
+            return;
+        };
+        let was_refused = matches!(
+            usage.failure.as_deref(),
+            Some(RefreshFailure::Refused { .. })
+        );
+        // One that is under way takes another flow by itself, or fails.
+        let is_quiet = usage.leaving == Leaving::No && usage.sending.is_none();
+        if usage.dialog.is_none() || !is_quiet || was_refused {
+            return;
+        }
+        usage.brief_flows = match served < BRIEF {
+            true => usage.brief_flows.saturating_add(1),
+            false => 0,
+        };
+        let wait = match usage.brief_flows {
+            0 | 1 => spread,
+            brief => retry_after(brief - 1, None),
+        };
+        let at = later(now, wait);
+        // Never later than planned, unless what was planned is to try again what failed because the flow was ending.
+        let planned = usage.refresh_at.filter(|_| usage.failures == 0);
+        usage.refresh_at = Some(planned.map_or(at, |planned| planned.min(at)));
+        self.reschedule(id);
+    }
+
     /// A refresh failed; RFC 6665 §4.1.2.2: the subscription is "still considered valid for the duration of the most
     /// recently known Expires value".
-    fn failed(&mut self, now: Instant, id: SubscriptionId, asked: Option<u32>) {
+    fn failed(
+        &mut self,
+        now: Instant,
+        id: SubscriptionId,
+        failure: RefreshFailure,
+        asked: Option<u32>,
+    ) {
         if let Some(usage) = self.usage(id) {
+            usage.failure = Some(Box::new(failure));
             usage.failures = usage.failures.saturating_add(1);
             usage.notify_by = None;
             usage.refresh_at = Some(later(now, retry_after(usage.failures, asked)));
@@ -198,5 +241,11 @@ fn ends_the_usage(status: StatusCode) -> bool {
     )
 }
 
+/// Of a peer's words as many as a person reads.
+const LONGEST_REASON: usize = 200;
+/// What those whose connections a notifier took along when it ended spread over.
+const SPREAD: Duration = Duration::from_secs(1);
+/// A flow that ends sooner has not served: who closes every connection is not to be subscribed to in a loop.
+const BRIEF: Duration = Duration::from_secs(30);
 /// A month: a notifier that wants more has made a mistake.
 const MAX_MIN_EXPIRES: u32 = 30 * 86_400;

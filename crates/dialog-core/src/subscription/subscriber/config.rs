@@ -15,6 +15,9 @@ pub struct SubscriberConfig {
     pub max_subscriptions: usize,
     /// Subscriptions of one SUBSCRIBE. Default 8; NOTIFYs of further notifiers get 481.
     pub max_forks: u8,
+    /// How often connections that subscriptions live on are pinged (RFC 5626 §4.4), so that one that is dead is found out and
+    /// replaced before the next refresh. None by default: what ends without a word is noticed then.
+    pub keep_alive: Option<Duration>,
     /// Whether NOTIFYs whose To has no tag, which no SUBSCRIBE of ours can have asked for, are left to other users of the
     /// endpoint. Default no: they get 481 (RFC 6665 §4.1.3). Voice mail systems send message summaries like that.
     pub leaves_unsolicited: bool,
@@ -26,6 +29,7 @@ impl Default for SubscriberConfig {
             timer_n: Duration::from_secs(32),
             max_subscriptions: 10_000,
             max_forks: 8,
+            keep_alive: None,
             leaves_unsolicited: false,
         }
     }

@@ -11,8 +11,8 @@ use sipora_transaction_core::IdSource;
 use super::set::{Place, Set};
 use super::usage::{Leaving, Sending, Usage};
 use super::{
-    Subscribe, SubscribeError, SubscriberConfig, SubscriberEvent, SubscriberRequest,
-    SubscriptionEnd, SubscriptionId, SubscriptionState,
+    RefreshFailure, Subscribe, SubscribeError, SubscriberConfig, SubscriberEvent,
+    SubscriberRequest, SubscriptionEnd, SubscriptionId, SubscriptionState,
 };
 use crate::next_hop;
 use crate::subscription::EventPackage;
@@ -22,7 +22,7 @@ use crate::subscription::package::Undescribed;
 ///
 /// In: [`subscribe`](Self::subscribe), [`refresh`](Self::refresh), [`terminate`](Self::terminate) and
 /// [`forget`](Self::forget); every NOTIFY, to be answered as [`handle_notify`](Self::handle_notify) says; the final answer
-/// to each request, or why there was none; the time. Out: [`poll_request`](Self::poll_request),
+/// to each request, or why there was none; the end of the flow that it came by; the time. Out: [`poll_request`](Self::poll_request),
 /// [`poll_event`](Self::poll_event) and [`poll_timeout`](Self::poll_timeout). [`SubscriberApi`](crate::SubscriberApi) runs
 /// one inside an endpoint.
 ///
@@ -214,7 +214,8 @@ impl Subscriber {
                 };
                 self.end(id, end);
             } else if due(usage.expires_at) {
-                self.end(id, SubscriptionEnd::Expired);
+                let cause = usage.failure.take();
+                self.end(id, SubscriptionEnd::Expired { cause });
             } else if due(usage.refresh_at) {
                 self.send(now, id, None, false);
             }
@@ -254,8 +255,12 @@ impl Subscriber {
                 Ok((request, hop))
             }),
         };
-        let Ok((request, next_hop)) = built else {
-            return self.end(id, SubscriptionEnd::Expired);
+        let (request, next_hop) = match built {
+            Ok(built) => built,
+            Err(problem) => {
+                let cause = Some(Box::new(RefreshFailure::Invalid(problem)));
+                return self.end(id, SubscriptionEnd::Expired { cause });
+            }
         };
         if let Some(usage) = self.usage(id) {
             usage.refresh_at = None;

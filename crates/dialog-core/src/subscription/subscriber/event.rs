@@ -62,9 +62,32 @@ pub enum SubscriptionEnd {
     /// No NOTIFY followed an accepted SUBSCRIBE (timer N, RFC 6665 §4.1.2.4).
     NoNotify,
     /// It could not be refreshed in time.
-    Expired,
+    Expired {
+        /// What became of the last refresh; none where there was none to come.
+        cause: Option<Box<RefreshFailure>>,
+    },
     /// It was given up here: dropped, or the endpoint ended.
     Stopped,
+}
+
+/// What became of a refresh that did not succeed, and did not end the subscription by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefreshFailure {
+    /// It was refused.
+    #[error("{status} {reason}")]
+    Refused {
+        /// The status.
+        status: StatusCode,
+        /// The reason phrase, as much of it as a person reads.
+        reason: String,
+    },
+    /// It got no answer.
+    #[error(transparent)]
+    NoAnswer(ApiError),
+    /// It could not be made.
+    #[error("the SUBSCRIBE cannot be sent: {0}")]
+    Invalid(String),
 }
 
 impl SubscriptionState {

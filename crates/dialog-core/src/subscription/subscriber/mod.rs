@@ -15,6 +15,6 @@ pub use api::{SubscriberApi, Subscription};
 pub use config::{Subscribe, SubscribeError, SubscriberConfig};
 pub use core::Subscriber;
 pub use event::{
-    Notification, NotifyAnswer, SubscriberEvent, SubscriberRequest, SubscriptionEnd,
-    SubscriptionId, SubscriptionState,
+    Notification, NotifyAnswer, RefreshFailure, SubscriberEvent, SubscriberRequest,
+    SubscriptionEnd, SubscriptionId, SubscriptionState,
 };

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sipora_message::{SubscriptionPhase, SubscriptionStateRef};
 
-use super::SubscriptionState;
+use super::{RefreshFailure, SubscriptionState};
 use crate::Dialog;
 use crate::subscription::refresh_after;
 use crate::subscription::timing::later;
@@ -40,6 +40,10 @@ pub(super) struct Usage {
     pub(super) scheduled: Option<Instant>,
     /// Refreshes that failed in a row.
     pub(super) failures: u32,
+    /// What became of the last one that failed.
+    pub(super) failure: Option<Box<RefreshFailure>>,
+    /// Flows that ended one after the other, none of which served for long.
+    pub(super) brief_flows: u32,
     pub(super) leaving: Leaving,
     /// Whether the first SUBSCRIBE has been accepted.
     pub(super) is_accepted: bool,
@@ -88,6 +92,8 @@ impl Usage {
             notify_by: None,
             scheduled: None,
             failures: 0,
+            failure: None,
+            brief_flows: 0,
             leaving: Leaving::No,
             is_accepted: false,
         }
@@ -108,6 +114,7 @@ impl Usage {
     pub(super) fn granted(&mut self, sending: Sending, seconds: u32, jitter: u16) {
         self.is_accepted = true;
         self.failures = 0;
+        self.failure = None;
         if seconds > 0 && !sending.is_timed {
             self.lasts(sending.at, seconds, jitter);
         }

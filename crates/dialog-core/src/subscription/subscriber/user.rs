@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sipora_message::{Method, Request, Response};
 use sipora_transaction_core::{Claim, Context, Event, IncomingRequest, Target, User};
+use sipora_transport::{Flow, FlowId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::inbox::{Feeder, Inbox};
@@ -64,6 +65,9 @@ struct Link {
     opening: Option<Opening>,
     refreshing: Vec<oneshot::Sender<Result<Response, ApiError>>>,
     forks: Option<mpsc::Sender<Opened>>,
+    /// The connection that the last SUBSCRIBE was accepted over, and since when that one serves. None once its end was heard
+    /// of.
+    flow: Option<(FlowId, Instant)>,
 }
 
 struct Opening {
@@ -139,22 +143,58 @@ impl SubscriberUser {
                 timeout: link.timeout,
             };
             if let Some(outcome) = self.outbox.send(context, outgoing) {
-                self.settle(context.now().instant, outcome);
+                self.settle(context, outcome);
             }
         }
     }
 
-    fn settle(&mut self, now: Instant, outcome: Outcome<SubscriptionId>) {
-        let id = outcome.key;
+    fn settle(&mut self, context: &mut Context<'_>, outcome: Outcome<SubscriptionId>) {
+        let (id, now) = (outcome.key, context.now().instant);
         match outcome.result {
-            Ok(exchange) => self.core.handle_response(
-                now,
-                id,
-                exchange.cseq,
-                &exchange.response,
-                exchange.refusal,
-            ),
+            Ok(exchange) => {
+                let (cseq, response) = (exchange.cseq, &exchange.response);
+                if response.status().is_success() {
+                    self.lives_on(context, id, exchange.flow);
+                }
+                self.core
+                    .handle_response(now, id, cseq, response, exchange.refusal);
+                // Its end may have been told before the answer was taken.
+                if !context.is_open(exchange.flow.id) {
+                    self.flow_closed(now, exchange.flow.id);
+                }
+            }
             Err(error) => self.core.handle_failure(now, id, error),
+        }
+    }
+
+    fn lives_on(&mut self, context: &mut Context<'_>, id: SubscriptionId, flow: Flow) {
+        let now = context.now().instant;
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        if !flow.transport.is_stream() {
+            link.flow = None;
+            return;
+        }
+        let before = link.flow.filter(|(before, _)| *before == flow.id);
+        link.flow = before.or(Some((flow.id, now)));
+        if let Some(interval) = self.core.config.keep_alive {
+            context.try_keep_alive(flow.id, interval);
+        }
+    }
+
+    /// A connection has ended; whatever lives on it needs another.
+    fn flow_closed(&mut self, now: Instant, flow: FlowId) {
+        let mut lost = Vec::new();
+        for (id, link) in &mut self.links {
+            if let Some((_, since)) = link.flow.take_if(|(id, _)| *id == flow) {
+                lost.push((*id, now.saturating_duration_since(since)));
+            }
+        }
+        // In an order that does not depend on the map's.
+        lost.sort_unstable();
+        for (id, served) in lost {
+            self.core.handle_flow_lost(now, id, served);
         }
     }
 
@@ -268,6 +308,7 @@ fn link(
         opening: None,
         refreshing: Vec::new(),
         forks: None,
+        flow: None,
     };
     let opened = Opened {
         key,
@@ -328,8 +369,10 @@ impl User for SubscriberUser {
     }
 
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
-        if let Some(outcome) = self.outbox.on_event(context, event) {
-            self.settle(context.now().instant, outcome);
+        if let Event::FlowClosed { flow } = event {
+            self.flow_closed(context.now().instant, flow);
+        } else if let Some(outcome) = self.outbox.on_event(context, event) {
+            self.settle(context, outcome);
         }
         self.drain(context);
     }
