@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use common::watcher::Watcher;
 use common::*;
 use sipora_call_engine::{CallCenterConfig, CallCenterEngine, Network};
 use sipora_message::{HeaderName, Limits, Request, Response, StatusCode};
 use sipora_session_core::{
-    Answer, IdSource, Incoming, RegistrationState, SessionHandler, SessionManagerBuilder, SipClient,
+    Answer, Basic, IdSource, Incoming, RegistrationState, SessionHandler, SessionManagerBuilder,
+    SipClient,
 };
 use sipora_testkit::{SimHost, SimNetwork, for_each_seed, seeds};
 use sipora_transport::Stream;
@@ -187,6 +189,91 @@ async fn when_nobody_is_left_to_be_reached_the_sender_hears_so_at_once() {
         assert!(waited < AT_ONCE, "{contact}: {waited:?}");
         assert_eq!(lab.engine.metrics().relay.unavailable, 1);
     }
+}
+
+/// Somebody who watches bob.
+async fn watcher_of_bob(lab: &Lab) -> Watcher {
+    let mut watcher = Watcher::new(&lab.network, "192.0.2.22:5060");
+    watcher.ask = watcher.ask.uri(BOB).to(BOB).from("sip:carol@example.com");
+    assert_eq!(status(&watcher.watch().await), 200);
+    watcher
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_see_who_has_lost_the_only_connection_close_and_come_back() {
+    for shards in [1, 4] {
+        let settings = |config: CallCenterConfig| {
+            let config = config.with_domain("example.com").without_authentication();
+            config.with_shards(shards)
+        };
+        let lab = lab(settings).await;
+        let host = lab.network.host(ip(MOBILE));
+        let contact = "<sip:bob@a8f3.invalid;transport=tcp>";
+        let mut mobile = Connected::new(&host).await;
+        mobile.register("mobile", 1, contact).await;
+        let mut watcher = watcher_of_bob(&lab).await;
+        assert_eq!(watcher.basic().await, Some(Basic::Open));
+        after(60).await;
+
+        break_connections(&lab);
+        let told = watcher.told(9).await;
+        assert!(told.is_none(), "it may be back in a moment: {told:?}");
+        assert_eq!(watcher.basic().await, Some(Basic::Closed));
+        let mut late = Watcher::new(&lab.network, "192.0.2.24:5060");
+        late.ask = late.ask.uri(BOB).to(BOB).from("sip:dave@example.com");
+        assert_eq!(status(&late.watch().await), 200);
+        assert_eq!(late.basic().await, Some(Basic::Closed), "who asks now");
+        assert_eq!(lab.engine.bindings(BOB).await.unwrap().len(), 1, "it stays");
+
+        after(60).await;
+        let mut mobile = Connected::new(&host).await;
+        mobile.register("mobile", 2, contact).await;
+        assert_eq!(watcher.basic().await, Some(Basic::Open));
+        assert_eq!(late.basic().await, Some(Basic::Open));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_do_not_hear_of_a_phone_that_is_back_at_once_or_has_another_way() {
+    let lab = open_lab().await;
+    let host = lab.network.host(ip(MOBILE));
+    let contact = "<sip:bob@a8f3.invalid;transport=tcp>";
+    let mut mobile = Connected::new(&host).await;
+    mobile.register("mobile", 1, contact).await;
+    let mut watcher = watcher_of_bob(&lab).await;
+    assert_eq!(watcher.basic().await, Some(Basic::Open));
+    after(60).await;
+    // Back within the time that it has.
+    break_connections(&lab);
+    after(5).await;
+    let mut mobile = Connected::new(&host).await;
+    mobile.register("mobile", 2, contact).await;
+    assert!(watcher.told(60).await.is_none());
+    // A second phone, which anybody reaches.
+    let mut desk = Phone::new(&lab.network, DESK);
+    let bound = register(1).to(BOB).from(BOB).call_id("desk");
+    let bound = bound.contact("<sip:bob@192.0.2.21>;expires=600");
+    assert_eq!(status(&desk.ask(&bound).await), 200);
+    break_connections(&lab);
+    assert!(watcher.told(400).await.is_none());
+    // When that one's time is over, nobody is left.
+    let told = watcher.told(300).await.expect("a NOTIFY");
+    assert_eq!(told.basic(), Some(Basic::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn watchers_see_who_listens_for_connections_open_without_one() {
+    let lab = open_lab().await;
+    let host = lab.network.host(ip(MOBILE));
+    let mut mobile = Connected::new(&host).await;
+    mobile
+        .register("mobile", 1, "<sip:bob@192.0.2.23;transport=tcp>")
+        .await;
+    let mut watcher = watcher_of_bob(&lab).await;
+    assert_eq!(watcher.basic().await, Some(Basic::Open));
+    after(60).await;
+    break_connections(&lab);
+    assert!(watcher.told(60).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use crate::AddressOfRecord;
 ///
 /// - `entity` is "the 'pres' URL of the PRESENTITY" (RFC 3863 §4.1.1), with user and domain of the address-of-record (RFC
 ///   3859 §2), whatever the published documents call it.
-/// - The tuple `registration` is open while anything is bound, and its contact is the address-of-record: "Using an
+/// - The tuple `registration` is open while anything is bound that can be reached, and its contact is the address-of-record: "Using an
 ///   address-of-record instead allows subsequent communications from a watcher to pass through proxies" (RFC 3856 §7.2),
 ///   and tells nobody where somebody's devices are.
 /// - Every published tuple follows, as it was published, under an `id` of ours: two devices may both call theirs `phone`,

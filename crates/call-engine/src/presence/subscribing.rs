@@ -1,15 +1,16 @@
 //! SUBSCRIBE (RFC 6665 §4.2.1, RFC 3856 §6.6).
 
 use sipora_dialog_core::{Offer, Subscribed, TerminationReason};
-use sipora_message::{Request, ResponseBuilder, StatusCode, Uri};
+use sipora_message::{Request, ResponseBuilder, Scheme, StatusCode, Uri, UriRef};
 use sipora_transaction_core::{Context, IncomingRequest};
-use sipora_transport::{Flow, Transport};
+use sipora_transport::{Flow, FlowId, Transport};
 
 use super::watches::{Registration, dialog_key};
 use super::{Agent, WatcherDecision};
 use crate::lookup::{self, Found, in_time};
 use crate::pending::Outcome;
 use crate::refusal::Refusal;
+use crate::relay::way;
 use crate::{AddressOfRecord, Answer, Binding};
 
 impl Agent {
@@ -106,6 +107,7 @@ impl Agent {
         let registration = self.registration(context, bindings);
         self.watches
             .begin(key, address.clone(), watcher, dialog, registration);
+        self.watches.lives_on(address, flows(bindings));
         self.shared.changes.watch(address);
         // Before the NOTIFY, which `settle` sends.
         self.shared.answers.send(context, incoming, answer);
@@ -185,18 +187,39 @@ impl Agent {
         }
     }
 
+    /// Who is bound where nobody can reach him any more is not registered, as far as watchers are concerned: a phone whose
+    /// connection has died does not ring. The binding is there all the same, until it expires or the phone comes back.
     pub(super) fn registration(&self, context: &Context<'_>, bindings: &[Binding]) -> Registration {
         let now = context.now();
         let timestamp = self.shared.clock.timestamp(now);
+        let is_reachable = |binding: &&Binding| {
+            let schemes = [Scheme::Sip, Scheme::Sips];
+            let is_open = |flow: &Flow| context.is_open(flow.id);
+            let is_way = |scheme| way(binding, scheme, is_open).is_ok();
+            // Where it came to another process, that one knows; what is no SIP URI leads elsewhere, and not over a flow.
+            binding.flow().is_none() || !leads_by_sip(binding) || schemes.into_iter().any(is_way)
+        };
         let live = bindings
             .iter()
-            .filter(|binding| !binding.is_expired(timestamp));
+            .filter(|binding| !binding.is_expired(timestamp))
+            .filter(is_reachable);
         let last = live.map(Binding::expires_at).max();
         Registration {
             is_open: last.is_some(),
             until: last.and_then(|last| now.instant.checked_add(timestamp.until(last))),
         }
     }
+}
+
+/// The connections that bindings were made over.
+pub(super) fn flows(bindings: &[Binding]) -> impl Iterator<Item = FlowId> {
+    let flows = bindings.iter().filter_map(Binding::flow);
+    let streams = flows.filter(|flow| flow.transport.is_stream());
+    streams.map(|flow| flow.id)
+}
+
+fn leads_by_sip(binding: &Binding) -> bool {
+    UriRef::parse(binding.uri()).is_ok_and(|uri| uri.is_sip())
 }
 
 fn canonical(request: &Request, address: &AddressOfRecord) -> Option<Request> {

@@ -7,8 +7,10 @@ use sipora_message::{Request, Response, Uri};
 use sipora_transaction_core::{
     Context, Event, RequestError, RequestId, RequestOptions, SendError, Target,
 };
+use sipora_transport::FlowId;
 
 use super::compose::compose;
+use super::subscribing::flows;
 use super::{Agent, PIDF, Subject};
 use crate::lookup::{self, Found};
 use crate::metrics::count;
@@ -124,6 +126,7 @@ impl Agent {
                 request, response, ..
             } if response.status().is_final() => self.answered(context, request, &response),
             Event::Failed { request, error } => self.failed(context, request, error),
+            Event::FlowClosed { flow } => self.flow_closed(context, flow),
             _ => {}
         }
     }
@@ -208,6 +211,7 @@ impl Agent {
         match found {
             Ok(Some(bindings)) => {
                 let registration = self.registration(context, &bindings);
+                self.watches.lives_on(address, flows(&bindings));
                 if self.watches.seen(address, registration) {
                     self.changed(context, address);
                 }
@@ -225,6 +229,15 @@ impl Agent {
         }
     }
 
+    /// A connection has ended. Whose binding was made over it is looked at in a while: most phones are back by then, and
+    /// their watchers need not hear of it.
+    pub(super) fn flow_closed(&mut self, context: &Context<'_>, flow: FlowId) {
+        let at = context.now().instant.checked_add(BACK_BY_THEN);
+        for address in self.watches.those_on(flow) {
+            self.watches.look_before(&address, at);
+        }
+    }
+
     /// Tells those who watch a user that there is no such user any more.
     fn gone(&mut self, context: &Context<'_>, address: &AddressOfRecord) {
         let now = context.now().instant;
@@ -236,6 +249,9 @@ impl Agent {
         }
     }
 }
+
+/// Time that a phone has to come back: RFC 5626 §4.5 has it try at once, and the next time after half a minute.
+const BACK_BY_THEN: Duration = Duration::from_secs(10);
 
 /// Time that a store has to recover.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);

@@ -1,10 +1,12 @@
 //! Who watches whom, and what is known of whom they watch: without I/O and without a clock.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use sipora_dialog_core::SubscriptionKey;
 use sipora_message::Request;
+use sipora_transport::FlowId;
 
 use crate::AddressOfRecord;
 
@@ -15,15 +17,17 @@ pub(crate) struct Watches {
     watchers: HashMap<SubscriptionKey, Watcher>,
     dialogs: HashMap<DialogKey, SubscriptionKey>,
     timers: BTreeSet<(Instant, AddressOfRecord)>,
+    /// The connections that watched addresses are bound over: no more for each than it may have contacts.
+    flows: HashMap<FlowId, BTreeSet<AddressOfRecord>>,
     looks: u64,
 }
 
 /// What is known of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Registration {
-    /// Whether anything is bound.
+    /// Whether anything is bound that can be reached.
     pub(crate) is_open: bool,
-    /// When the last of the bindings ends. Those that end before change nothing that watchers see.
+    /// When the last of these bindings ends. Those that end before change nothing that watchers see.
     pub(crate) until: Option<Instant>,
 }
 
@@ -33,6 +37,8 @@ pub(crate) type DialogKey = (Box<str>, Box<str>);
 struct Watched {
     subscriptions: HashSet<SubscriptionKey>,
     registration: Registration,
+    /// Those of its connections that have not ended.
+    flows: Vec<FlowId>,
     /// When the store is asked again.
     next_look: Option<Instant>,
     look: Option<Look>,
@@ -71,6 +77,7 @@ impl Watches {
         let watched = watched.or_insert_with(|| Watched {
             subscriptions: HashSet::new(),
             registration,
+            flows: Vec::new(),
             next_look: None,
             look: None,
         });
@@ -98,6 +105,7 @@ impl Watches {
             return None;
         }
         self.look_at(&gone.address, None);
+        self.lives_on(&gone.address, std::iter::empty());
         self.addresses.remove(&gone.address);
         Some(gone.address)
     }
@@ -183,6 +191,41 @@ impl Watches {
         if let Some(at) = at {
             self.timers.insert((at, address.clone()));
         }
+    }
+
+    /// As [`look_at`](Self::look_at), but no later than is planned.
+    pub(crate) fn look_before(&mut self, address: &AddressOfRecord, at: Option<Instant>) {
+        let planned = self.addresses.get(address).and_then(|one| one.next_look);
+        let earlier = [planned, at].into_iter().flatten().min();
+        self.look_at(address, earlier);
+    }
+
+    /// Remembers the connections that an address is bound over, in the place of those known before.
+    pub(crate) fn lives_on(
+        &mut self,
+        address: &AddressOfRecord,
+        flows: impl Iterator<Item = FlowId>,
+    ) {
+        let Some(watched) = self.addresses.get_mut(address) else {
+            return;
+        };
+        let after: Vec<FlowId> = flows.collect();
+        for before in std::mem::replace(&mut watched.flows, after) {
+            if let Entry::Occupied(mut those) = self.flows.entry(before) {
+                those.get_mut().remove(address);
+                if those.get().is_empty() {
+                    those.remove();
+                }
+            }
+        }
+        for flow in &watched.flows {
+            self.flows.entry(*flow).or_default().insert(address.clone());
+        }
+    }
+
+    /// Names the addresses that are bound over a connection, which has ended.
+    pub(crate) fn those_on(&mut self, flow: FlowId) -> Vec<AddressOfRecord> {
+        self.flows.remove(&flow).into_iter().flatten().collect()
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
