@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sipora_auth::Algorithm;
 use sipora_transaction_core::{IdSource, MessageObserver, Timers};
+use sipora_transport::trace::Tracer;
 use sipora_transport::{Network, Resolver, Tls, Transport, TransportConfig};
 
 use crate::policy::Expiry;
@@ -60,6 +61,7 @@ pub struct CallCenterConfig {
     pub(crate) ids: Option<IdSource>,
     pub(crate) network: Option<Arc<dyn Network>>,
     pub(crate) observer: Option<Arc<dyn MessageObserver>>,
+    pub(crate) tracer: Option<Arc<Tracer>>,
     pub(crate) resolver: Option<Arc<dyn Resolver>>,
 }
 
@@ -91,6 +93,7 @@ impl CallCenterConfig {
             ids: None,
             network: None,
             observer: None,
+            tracer: None,
             resolver: None,
         }
     }
@@ -293,6 +296,14 @@ impl CallCenterConfig {
     /// Shows every message to this observer.
     pub fn with_observer(mut self, observer: Arc<dyn MessageObserver>) -> Self {
         self.observer = Some(observer);
+        self
+    }
+
+    /// Shows every message to this tracer, in the place of another observer, and what it has counted in
+    /// [`EngineMetrics::trace`](crate::EngineMetrics::trace).
+    pub fn with_tracer(mut self, tracer: Arc<Tracer>) -> Self {
+        self.observer = Some(tracer.clone());
+        self.tracer = Some(tracer);
         self
     }
 

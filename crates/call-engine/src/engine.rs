@@ -10,6 +10,7 @@ use sipora_message::Scheme;
 use sipora_transaction_core::{
     Endpoint, EndpointConfig, EndpointError, EndpointHandle, IdSource, UserHandle,
 };
+use sipora_transport::trace::{TraceMetrics, Tracer};
 use sipora_transport::{Advertised, BindError, Flow, Network, TokioNetwork, Transport};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -54,6 +55,7 @@ pub struct CallCenterEngine {
     users: Option<Arc<Users>>,
     network: Arc<dyn Network>,
     handle: EndpointHandle,
+    tracer: Option<Arc<Tracer>>,
     /// The presence agent, if there is one.
     agent: Option<UserHandle<Command>>,
     listeners: Vec<ListenerAddress>,
@@ -180,6 +182,7 @@ impl CallCenterEngine {
             users,
             network,
             handle: endpoint.handle(),
+            tracer: config.tracer.take(),
             agent,
             listeners,
             running: Mutex::new(Some(Running {
@@ -328,6 +331,7 @@ impl CallCenterEngine {
             },
             transactions: self.handle.metrics(),
             transport: self.handle.transport_metrics(),
+            trace: self.tracer.as_deref().map(Tracer::metrics),
         }
     }
 
@@ -425,6 +429,8 @@ pub struct EngineMetrics {
     pub transactions: sipora_transaction_core::Metrics,
     /// Sockets and connections; zeros once the engine has ended.
     pub transport: sipora_transport::Metrics,
+    /// The trace; `None` where there is none that [`with_tracer`](CallCenterConfig::with_tracer) names.
+    pub trace: Option<TraceMetrics>,
 }
 
 /// A task that does not outlive its owner.

@@ -4,9 +4,11 @@
 mod common;
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
+use sipora_call_engine::trace::{TextTrace, Tracer};
 use sipora_call_engine::{CallCenterConfig, CallCenterEngine, Error, Transport, Users};
 use sipora_message::HeaderName;
 
@@ -155,6 +157,21 @@ async fn listeners_tell_the_ports_that_they_got_and_free_them_at_the_end() {
         .with_tcp_listener(listeners[1].address.to_string())
         .without_authentication();
     CallCenterEngine::new(again).await.unwrap().shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_trace_has_counted_is_among_the_metrics() {
+    let tracer = Arc::new(Tracer::new(vec![Box::new(TextTrace::to(std::io::sink()))]));
+    let traced = |config: CallCenterConfig| {
+        let config = config.with_domain("example.com").without_authentication();
+        config.with_tracer(tracer.clone())
+    };
+    let mut lab = lab(traced).await;
+    assert_eq!(lab.engine.metrics().trace.unwrap().messages, 0);
+    lab.phone.ask(&options("sip:example.com")).await;
+    let metrics = lab.engine.metrics().trace.unwrap();
+    assert_eq!((metrics.messages, metrics.dropped), (2, 0));
+    assert!(open_lab().await.engine.metrics().trace.is_none());
 }
 
 #[tokio::test(start_paused = true)]

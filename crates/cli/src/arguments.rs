@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sipora_session_core::UdpKeepAlive;
 
 use crate::message::MessageArguments;
 use crate::names;
@@ -66,6 +67,10 @@ pub(crate) struct ClientArguments {
     #[arg(long, value_name = "HOST:PORT", value_parser = names::name_server)]
     pub(crate) dns_server: Vec<SocketAddr>,
 
+    /// Ping over connections this often, 0 for never [default: where a registration or subscription lives, every 120 s]
+    #[arg(long, value_name = "SECONDS", value_parser = pings)]
+    pub(crate) keep_alive: Option<Duration>,
+
     /// Seconds to wait for the final answer, all attempts and retries included
     #[arg(long, value_name = "SECONDS", default_value = "32", value_parser = seconds)]
     pub(crate) timeout: Duration,
@@ -112,6 +117,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
         return Err(wrong());
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// Reads seconds between pings, of which 0 are none.
+fn pings(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        _ => seconds(text),
+    }
+}
+
+/// Reads how a way over UDP is kept open: SECONDS between line ends, or stun:SECONDS.
+pub(crate) fn udp_keep_alive(text: &str) -> Result<UdpKeepAlive, String> {
+    let wrong = |_| "expected a number of seconds, or stun: before it, as in stun:29".to_owned();
+    match text.strip_prefix("stun:") {
+        Some(text) => seconds(text).map(UdpKeepAlive::Stun).map_err(wrong),
+        None => seconds(text).map(UdpKeepAlive::LineEnds).map_err(wrong),
+    }
 }
 
 /// Reads a token (RFC 3261 §25.1), which names of events and entity tags are.
@@ -189,6 +211,18 @@ mod tests {
     }
 
     #[test]
+    fn ways_are_kept_open_by_line_ends_or_by_stun() {
+        let (half, stun) = (Duration::from_millis(500), Duration::from_secs(29));
+        assert_eq!(udp_keep_alive("0.5"), Ok(UdpKeepAlive::LineEnds(half)));
+        assert_eq!(udp_keep_alive("stun:29"), Ok(UdpKeepAlive::Stun(stun)));
+        for text in ["", "0", "stun:", "stun:0", "ice:29", "stun:stun:1"] {
+            assert!(udp_keep_alive(text).is_err(), "{text}");
+        }
+        assert_eq!(pings("0"), Ok(Duration::ZERO));
+        assert!(pings("-1").is_err());
+    }
+
+    #[test]
     fn a_token_has_no_room_for_other_header_fields() {
         for text in [
             "presence",
@@ -216,6 +250,8 @@ mod tests {
             "sip:p.example",
             "--dns-server",
             "192.0.2.53",
+            "--keep-alive",
+            "30",
             "--timeout",
             "5",
             "--json",

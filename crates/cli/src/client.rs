@@ -37,6 +37,16 @@ impl Client {
         peer: Uri,
         identity: Option<&Uri>,
     ) -> Result<Client, Failure> {
+        Client::start_with(arguments, peer, identity, |builder| builder).await
+    }
+
+    /// As [`Client::start`], with further settings.
+    pub(crate) async fn start_with(
+        arguments: &ClientArguments,
+        peer: Uri,
+        identity: Option<&Uri>,
+        settings: impl FnOnce(SessionManagerBuilder) -> SessionManagerBuilder,
+    ) -> Result<Client, Failure> {
         let proxy = match &arguments.proxy {
             Some(proxy) => Some(parse_uri("--proxy", proxy)?),
             None => None,
@@ -49,6 +59,12 @@ impl Client {
             .with_request_timeout(arguments.timeout)
             .with_user_agent(USER_AGENT)
             .enable_sip_client();
+        builder = match arguments.keep_alive {
+            Some(Duration::ZERO) => builder.without_keep_alive(),
+            Some(interval) => builder.with_keep_alive(interval),
+            None => builder,
+        };
+        builder = settings(builder);
         let next = [proxy.as_ref(), Some(&peer)];
         let next: Vec<&Uri> = next.into_iter().flatten().collect();
         let tls = tls::for_client(arguments.tls_ca.as_deref(), &next)?;

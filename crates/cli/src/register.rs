@@ -5,10 +5,12 @@ use std::time::SystemTime;
 
 use clap::Args;
 use sipora_session_core::message::{ContactRef, HeaderName, Method};
-use sipora_session_core::{Error, RegistrationHandle, RegistrationState, SipClient, SipResponse};
+use sipora_session_core::{
+    Error, RegistrationHandle, RegistrationState, SipClient, SipResponse, UdpKeepAlive,
+};
 
 use crate::addresses::Addresses;
-use crate::arguments::{ClientArguments, EXIT_STATUSES};
+use crate::arguments::{ClientArguments, EXIT_STATUSES, udp_keep_alive};
 use crate::client::Client;
 use crate::exit::{Failure, chain};
 use crate::output::{BindingRow, Report};
@@ -51,6 +53,11 @@ pub(crate) struct RegisterArguments {
     #[arg(long)]
     keep: bool,
 
+    /// Keep the way of a registration over UDP open through a NAT, by a line end this often; stun:SECONDS asks, for servers that
+    /// answer STUN
+    #[arg(long, value_name = "SECONDS", value_parser = udp_keep_alive, requires = "keep")]
+    udp_keep_alive: Option<UdpKeepAlive>,
+
     #[command(flatten)]
     pub(crate) client: ClientArguments,
 }
@@ -60,10 +67,14 @@ pub(crate) async fn run(arguments: RegisterArguments) -> Result<(), Failure> {
     let addresses = Addresses::from_arguments(&arguments)?;
     // Before anything is bound: with --keep, a signal from here on means to unregister.
     let mut signals = Signals::listen()?;
-    let client = Client::start(
+    let client = Client::start_with(
         &arguments.client,
         addresses.registrar.clone(),
         Some(&addresses.record),
+        |builder| match arguments.udp_keep_alive {
+            Some(how) => builder.with_udp_keep_alive(how),
+            None => builder,
+        },
     )
     .await?;
     let session = Session {

@@ -89,7 +89,7 @@ pub(crate) async fn run(settings: Settings) -> Result<(), Failure> {
     let tracer = settings.trace.start(false)?;
     let mut config = settings.into_config(tls.clone()).with_resolver(names);
     if let Some(tracer) = &tracer {
-        config = config.with_observer(tracer.clone());
+        config = config.with_tracer(tracer.clone());
     }
     let engine = CallCenterEngine::new(config)
         .await

@@ -13,7 +13,9 @@ use std::net::UdpSocket;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{DOMAIN, Outcome, PATIENCE, Process, SIPORA, Server, password_of, run, sipora, write};
+use common::{
+    DOMAIN, Outcome, PATIENCE, Process, SIPORA, Server, ok_to, password_of, run, sipora, write,
+};
 use serde_json::{Value, json};
 
 /// A server whose one user is alice, and what the program needs to be her.
@@ -392,4 +394,57 @@ fn a_removal_that_gets_no_answer_is_status_3_and_ends_soon() {
         outcome.error_lines()[0].contains("not unregistered"),
         "{outcome}"
     );
+}
+
+/// A registrar that a program stays registered at, and what comes to it beside REGISTERs.
+fn keeps_open(how: &str, is_it: impl Fn(&[u8]) -> bool) {
+    let registrar = UdpSocket::bind("127.0.0.1:0").unwrap();
+    registrar.set_read_timeout(Some(PATIENCE)).unwrap();
+    let alice = format!("sip:alice@{}", registrar.local_addr().unwrap());
+    let _phone = Process::start(Command::new(SIPORA).args([
+        "register",
+        &alice,
+        "--keep",
+        "--udp-keep-alive",
+        how,
+    ]));
+    let mut buffer = vec![0; 65_535];
+    loop {
+        let (length, from) = registrar.recv_from(&mut buffer).expect(how);
+        let datagram = &buffer[..length];
+        if is_it(datagram) {
+            return;
+        }
+        let register = String::from_utf8_lossy(datagram).into_owned();
+        assert!(register.starts_with("REGISTER "), "{register}");
+        let contact = register.lines().find(|line| line.starts_with("Contact: "));
+        let granted = format!("{};expires=600\r\nContent-Length: 0", contact.unwrap());
+        let answer = ok_to(&register).replace("Content-Length: 0", &granted);
+        registrar.send_to(answer.as_bytes(), from).unwrap();
+    }
+}
+
+#[test]
+fn a_way_over_udp_is_kept_open_by_line_ends() {
+    keeps_open("1", |datagram| datagram == b"\r\n\r\n");
+}
+
+#[test]
+fn a_way_over_udp_is_kept_open_by_stun() {
+    // A Binding request with the magic cookie (RFC 5389 §6).
+    keeps_open("stun:1", |datagram| {
+        datagram.starts_with(&[0, 1]) && datagram.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42])
+    });
+}
+
+#[test]
+fn keep_alives_that_are_none_are_wrong_usage() {
+    for flags in [
+        &["--keep", "--udp-keep-alive", "ice:1"][..],
+        &["--udp-keep-alive", "29"],
+        &["--keep-alive", "often"],
+    ] {
+        let outcome = sipora(["register", "sip:alice@127.0.0.1"].iter().chain(flags));
+        assert_eq!(outcome.code(), 2, "{outcome}");
+    }
 }
