@@ -96,6 +96,7 @@ mod merged;
 mod metrics;
 mod packed;
 mod server;
+mod shelf;
 mod slab;
 mod timers;
 

@@ -4,6 +4,7 @@ use crate::key::Key;
 use crate::machine::{Reaction, server_invite, server_non_invite};
 use crate::merged::Origin;
 use crate::packed::PackedFlow;
+use crate::shelf::{Kept, Shelf};
 use crate::timers::{Entry, Tick, earlier};
 use crate::{Owner, Timers};
 use bytes::Bytes;
@@ -16,8 +17,8 @@ pub(crate) struct Server {
     /// Where answers go (§18.2.2).
     pub(crate) route: PackedFlow,
     pub(crate) machine: Machine,
-    /// The latest answer, at its exact size; empty before the first.
-    pub(crate) answer: Box<[u8]>,
+    /// The final answer, unless [`Live`] has it.
+    pub(crate) answer: Option<Kept>,
     pub(crate) end: Option<Tick>,
     pub(crate) queued: Option<Entry>,
     pub(crate) owner: Option<Owner>,
@@ -26,11 +27,14 @@ pub(crate) struct Server {
     pub(crate) live: Option<Box<Live>>,
 }
 
-/// What only a transaction without a final answer needs, and an INVITE until its end.
-#[derive(Debug)]
+/// What only a transaction without a final answer needs, and an INVITE until its end. Or one whose final answer is very long.
+#[derive(Debug, Default)]
 pub(crate) struct Live {
     /// Taken when the final answer is there.
     pub(crate) request: Option<Request>,
+    /// The latest provisional answer, which may have to wait for long, or a final one that is too long for the shelf. Empty
+    /// where there is none.
+    pub(crate) answer: Box<[u8]>,
     pub(crate) repeat: Option<Tick>,
     /// For RFC 2543 peers, whose INVITE and ACK differ in nothing but the To tag.
     pub(crate) legacy: bool,
@@ -84,13 +88,14 @@ impl Server {
     /// Keeps a new answer and returns what has to go on the wire, if anything.
     pub(crate) fn bytes_to_send(
         &mut self,
+        shelf: &mut Shelf,
         reaction: Reaction,
         input: Input,
         answer: Option<Bytes>,
     ) -> Option<Bytes> {
         if !self.is_invite() && matches!(input, Input::Answer(StatusCode::REQUEST_TIMEOUT)) {
             // RFC 4320 §4.2: "MUST NOT send a response with a Status-Code of 408 to a non-INVITE request".
-            self.answer = Box::default();
+            self.drop_answer(shelf);
             return None;
         }
         if reaction.send_trying {
@@ -98,7 +103,7 @@ impl Server {
             let trying = Response::for_request(request, StatusCode::TRYING)
                 .build()
                 .ok()?;
-            self.answer = trying.as_bytes().into();
+            self.keep(shelf, trying.as_bytes());
             return Some(trying.to_bytes());
         }
         if !reaction.send {
@@ -107,17 +112,49 @@ impl Server {
         match answer {
             Some(bytes) => {
                 if !self.is_terminated() {
-                    self.answer = bytes.as_ref().into();
+                    self.keep(shelf, &bytes);
                 }
                 Some(bytes)
             }
-            None => (!self.answer.is_empty()).then(|| Bytes::copy_from_slice(&self.answer)),
+            None => {
+                let answer = self.answer(shelf);
+                (!answer.is_empty()).then(|| Bytes::copy_from_slice(answer))
+            }
+        }
+    }
+
+    /// The latest answer; empty before the first.
+    pub(crate) fn answer<'a>(&'a self, shelf: &'a Shelf) -> &'a [u8] {
+        match (&self.answer, &self.live) {
+            (Some(kept), _) => shelf.get(*kept),
+            (None, Some(live)) => &live.answer,
+            (None, None) => &[],
+        }
+    }
+
+    /// Keeps an answer in the place of the one before, at its exact size.
+    fn keep(&mut self, shelf: &mut Shelf, bytes: &[u8]) {
+        self.drop_answer(shelf);
+        if !self.is_unanswered() {
+            self.answer = shelf.insert(bytes);
+        }
+        if self.answer.is_none() {
+            self.live.get_or_insert_default().answer = bytes.into();
+        }
+    }
+
+    pub(crate) fn drop_answer(&mut self, shelf: &mut Shelf) {
+        if let Some(kept) = self.answer.take() {
+            shelf.remove(kept);
+        }
+        if let Some(live) = &mut self.live {
+            live.answer = Box::default();
         }
     }
 
     /// Lets go of what a final answer has made needless.
     pub(crate) fn shrink(&mut self) {
-        if !self.is_invite() {
+        if !self.is_invite() && self.live.as_ref().is_none_or(|live| live.answer.is_empty()) {
             self.live = None;
         } else if let Some(live) = self.live.as_mut() {
             live.request = None;

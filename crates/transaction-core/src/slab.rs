@@ -100,12 +100,14 @@ impl<T> Slab<T> {
         is_ours.then_some(((key >> 32) as u32, index as usize))
     }
 
-    /// Gives back what a burst took: the free slots at the end, when they are most of all. Looks once in as many removals as
-    /// there are slots, and says whether it looked.
-    pub(crate) fn trim(&mut self) -> bool {
+    /// Gives back what a burst took: the free slots at the end, when they are most of all. Looks for them when the last slot is
+    /// free, and not so often that the looking costs.
+    pub(crate) fn trim(&mut self) {
         self.removed += 1;
-        if self.slots.len() <= 1024 || self.removed < self.slots.len() {
-            return false;
+        let (all, live) = (self.slots.len(), self.len());
+        let may_end = self.slots.last().is_some_and(|slot| slot.value.is_none());
+        if all <= 1024 || live > all / 4 || !may_end || live > 0 && self.removed < all / 64 {
+            return;
         }
         self.removed = 0;
         let kept = self
@@ -113,8 +115,8 @@ impl<T> Slab<T> {
             .iter()
             .rposition(|slot| slot.value.is_some())
             .map_or(0, |last| last + 1);
-        if kept * 2 > self.slots.len() {
-            return true;
+        if kept * 2 > all {
+            return;
         }
         // The keys of dropped slots must find nothing when their places are used again.
         let dropped = self.slots.drain(kept..).map(|slot| slot.generation).max();
@@ -122,7 +124,6 @@ impl<T> Slab<T> {
         self.free.retain(|&index| (index as usize) < kept);
         self.slots.shrink_to(kept * 2);
         self.free.shrink_to(kept * 2);
-        true
     }
 }
 
@@ -190,17 +191,31 @@ mod tests {
     }
 
     #[test]
+    fn the_last_value_of_a_burst_takes_all_slots_along() {
+        let mut slab = Slab::of_shard(0);
+        for round in 1..5 {
+            // However many have come and gone before.
+            for _ in 0..round * 700 {
+                let key = slab.insert(0);
+                slab.remove(key);
+                slab.trim();
+            }
+            let keys: Vec<u64> = (0..10_000).map(|number| slab.insert(number)).collect();
+            for key in keys {
+                slab.remove(key);
+                slab.trim();
+            }
+            assert_eq!((slab.slots.capacity(), slab.free.capacity()), (0, 0));
+        }
+    }
+
+    #[test]
     fn a_burst_gives_its_memory_back_and_old_keys_find_nothing() {
         let mut slab = Slab::of_shard(0);
         let first = slab.insert(0);
         let keys: Vec<u64> = (1..10_000).map(|number| slab.insert(number)).collect();
         for key in &keys {
             slab.remove(*key);
-            slab.trim();
-        }
-        for _ in 0..10_000 {
-            let key = slab.insert(1);
-            slab.remove(key);
             slab.trim();
         }
         assert!(slab.slots.capacity() < 1_000, "{}", slab.slots.capacity());

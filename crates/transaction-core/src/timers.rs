@@ -430,17 +430,19 @@ impl TimerQueue {
         self.trim();
     }
 
-    /// Gives back what a burst took: the free nodes at the end, when they are most of all. Looks once in as many removals as
-    /// there are nodes.
+    /// Gives back what a burst took: the free nodes at the end, when they are most of all. Looks for them when the last node is
+    /// free, and not so often that the looking costs.
     fn trim(&mut self) {
         self.removed += 1;
-        if self.nodes.len() <= 1024 || self.removed < self.nodes.len() - 1 {
+        let (all, live) = (self.nodes.len(), self.len);
+        let may_end = self.nodes.last().is_some_and(|node| node.tick.is_none());
+        if all <= 1024 || live > all / 4 || !may_end || live > 0 && self.removed < all / 64 {
             return;
         }
         self.removed = 0;
         let last = self.nodes.iter().rposition(|node| node.tick.is_some());
         let kept = last.map_or(1, |last| last + 1);
-        if kept * 2 > self.nodes.len() {
+        if kept * 2 > all {
             return;
         }
         self.nodes.truncate(kept);

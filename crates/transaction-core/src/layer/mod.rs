@@ -10,6 +10,7 @@ use crate::key::{KeyMaker, KeyMap};
 use crate::machine::Alarm;
 use crate::merged::{Origin, Origins};
 use crate::server::Server;
+use crate::shelf::Shelf;
 use crate::slab::{MOST_VALUES, Slab, is_mostly_empty};
 use crate::timers::{Clock, Entry, Holder, Tick, TimerQueue, Whose};
 use crate::{
@@ -40,6 +41,8 @@ pub struct TransactionLayer {
     avoided: Avoided,
     servers: Slab<Server>,
     server_keys: KeyMap,
+    /// The final answers of [`servers`](Self::servers).
+    shelf: Shelf,
     origins: Origins,
     /// Of the request that a user was asked about last: who takes it is known by the same.
     last_origin: Option<(ServerTransactionId, Owner, Option<Origin>)>,
@@ -100,6 +103,7 @@ impl TransactionLayer {
             clients_on: BTreeSet::new(),
             servers: Slab::of_shard(shard),
             server_keys: KeyMap::default(),
+            shelf: Shelf::default(),
             origins: Origins::default(),
             last_origin: None,
             timers: TimerQueue::default(),
@@ -351,7 +355,8 @@ fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
 
 /// Gives memory back that a burst took, now and then.
 fn trim<T>(slab: &mut Slab<T>, keys: &mut KeyMap) {
-    if slab.trim() && is_mostly_empty(keys.len(), keys.capacity()) {
+    slab.trim();
+    if is_mostly_empty(keys.len(), keys.capacity()) {
         keys.shrink_to(keys.len() * 2);
     }
 }

@@ -287,7 +287,7 @@ impl TransactionLayer {
         self.metrics.never_answered += 1;
         let server = self.servers.get(id);
         let request = server.and_then(|server| server.live.as_ref()?.request.clone());
-        let tag = server.and_then(|server| tag_of(&server.answer));
+        let tag = server.and_then(|server| tag_of(server.answer(&self.shelf)));
         let response = request.and_then(|request| {
             let builder = Response::for_request(&request, StatusCode::REQUEST_TIMEOUT);
             let tag = tag.unwrap_or_else(|| self.keyed_tag(&request).as_str().to_owned());
@@ -386,10 +386,9 @@ impl TransactionLayer {
         };
         let mut live = Live {
             request: Some(request.clone()),
-            repeat: None,
             legacy: found.legacy,
             request_tag,
-            answer_tag: None,
+            ..Live::default()
         };
         set(&mut live.repeat, reaction.repeat, &mut self.clock, now);
         let mut end = None;
@@ -398,7 +397,7 @@ impl TransactionLayer {
             key: found.key,
             route: response_route(&request, &flow).flow.into(),
             machine,
-            answer: Box::default(),
+            answer: None,
             end,
             queued: None,
             owner: None,
@@ -447,7 +446,7 @@ impl TransactionLayer {
     /// same": the keyed tag leaves out the method, and an answer that is there already is asked for its own.
     fn answer_to_cancel(&self, cancel: &Request, cancelled: u64) -> ResponseBuilder {
         let server = self.servers.get(cancelled);
-        match server.and_then(|server| tag_of(&server.answer)) {
+        match server.and_then(|server| tag_of(server.answer(&self.shelf))) {
             Some(tag) => Response::for_request(cancel, StatusCode::OK).to_tag(&tag),
             None => self.answer(cancel, StatusCode::OK),
         }
@@ -488,7 +487,7 @@ impl TransactionLayer {
         if let Some(live) = server.live.as_mut() {
             set(&mut live.repeat, reaction.repeat, &mut self.clock, now);
         }
-        let bytes = server.bytes_to_send(reaction, input, answer);
+        let bytes = server.bytes_to_send(&mut self.shelf, reaction, input, answer);
         if was_unanswered && !server.is_unanswered() {
             server.shrink();
             self.metrics.unanswered = self.metrics.unanswered.saturating_sub(1);
@@ -527,9 +526,10 @@ impl TransactionLayer {
     }
 
     fn remove_server(&mut self, id: u64) {
-        let Some(server) = self.servers.remove(id) else {
+        let Some(mut server) = self.servers.remove(id) else {
             return;
         };
+        server.drop_answer(&mut self.shelf);
         self.disarm(server.queued);
         self.server_keys.remove(&server.key);
         if let Some(origin) = server.origin {

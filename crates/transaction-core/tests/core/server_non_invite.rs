@@ -33,6 +33,28 @@ fn copies_are_discarded_before_the_answer_and_get_the_answer_after_it_for_64_t1(
 }
 
 #[test]
+fn an_answer_too_long_to_be_kept_beside_others_is_repeated_as_well() {
+    let mut bench = Bench::new();
+    let request = bench.receive_request(&register(), udp_flow(9)).unwrap();
+    let response = Response::for_request(&request.request, StatusCode::OK)
+        .to_tag("a")
+        .body("text/plain", "x".repeat(5_000))
+        .build()
+        .unwrap();
+    let bytes = response.to_bytes();
+    bench
+        .layer
+        .respond(bench.now, request.transaction, response)
+        .unwrap();
+    bench.settle();
+    bench.take_sent();
+    assert!(bench.receive_request(&register(), udp_flow(9)).is_none());
+    assert_eq!(bench.one_sent().message.as_bytes(), bytes);
+    bench.pass_ms(32_000);
+    bench.assert_empty();
+}
+
+#[test]
 fn over_tcp_nothing_is_kept_after_the_answer() {
     let mut bench = Bench::new();
     let request = bench.receive_request(&register(), tcp_flow(9)).unwrap();
