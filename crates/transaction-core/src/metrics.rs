@@ -62,6 +62,11 @@ pub struct Metrics {
     pub passed_on: u64,
     /// Messages that were not, because that shard's queue was full: dropped, or over a connection refused with 503.
     pub not_passed_on: u64,
+    /// Answers and ACKs over a connection that waited until that queue had room; nothing was read from connections meanwhile.
+    pub held_back: u64,
+    /// Reports of the network that a datagram did not arrive which another shard was not told, because its queue was nearly
+    /// full: its requests to that peer fail later.
+    pub reports_not_passed_on: u64,
 }
 
 impl Metrics {
@@ -97,6 +102,8 @@ impl Metrics {
             gone,
             passed_on,
             not_passed_on,
+            held_back,
+            reports_not_passed_on,
         } = other;
         for (sum, part) in [
             (&mut self.server_transactions, server_transactions),
@@ -127,6 +134,8 @@ impl Metrics {
             (&mut self.gone, gone),
             (&mut self.passed_on, passed_on),
             (&mut self.not_passed_on, not_passed_on),
+            (&mut self.held_back, held_back),
+            (&mut self.reports_not_passed_on, reports_not_passed_on),
         ] {
             *sum = sum.saturating_add(*part);
         }

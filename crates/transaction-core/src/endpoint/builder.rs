@@ -27,17 +27,19 @@ pub struct EndpointConfig {
     /// Settings of the flows.
     pub transport: TransportConfig,
     /// Shards: tasks that divide the work among them, each with UDP sockets and transactions of its own. At most 128. Default
-    /// 1, which serves some ten thousand requests a second and is all that a client needs. What is counted by
-    /// [`Config::max_server_transactions`] and the other caps of [`Config`] is divided evenly among them.
+    /// 1, which serves some ten thousand requests a second and is all that a client needs. Each gets an equal part of the caps
+    /// of [`Config`] (`max_server_transactions`, `max_requests`, `max_client_transactions`, `max_avoided`) and of
+    /// [`slow_tasks`](Self::slow_tasks), rounded up, and is full when that is used up.
     pub shards: usize,
     /// Messages that one shard may have waiting from all the others, a quarter of them for answers only. Those past it are
-    /// dropped, or over a connection refused with 503. Default 1024: some ten milliseconds of a shard's work.
+    /// dropped, or over a connection refused with 503; an answer or an ACK that came over a connection waits for room, and
+    /// nothing else is read from connections in its shard meanwhile. Default 1024: some ten milliseconds of a shard's work.
     pub shard_queue: usize,
     /// Inputs taken from one source before the others get their turn. Default 64: some hundred microseconds of work.
     pub batch: usize,
-    /// Commands that wait for one user before [`CommandError::Full`](crate::CommandError::Full). Default 1024.
+    /// Commands that wait for one user, in each shard, before [`CommandError::Full`](crate::CommandError::Full). Default 1024.
     pub command_queue: usize,
-    /// Names being resolved and connections being opened at once; more wait their turn. Default 10,000, as many as
+    /// Names being resolved and connections being opened at once by all shards; more wait their turn. Default 10,000, as many as
     /// connections: each is a small task, and some hundred requests to a peer that does not answer must not keep others
     /// waiting.
     pub slow_tasks: usize,
@@ -235,7 +237,7 @@ impl EndpointBuilder {
                     transports.clone(),
                     router,
                     Arc::clone(&self.resolver),
-                    self.config.slow_tasks,
+                    self.config.slow_tasks.div_ceil(shards),
                 ),
                 users,
                 sockets,

@@ -5,7 +5,9 @@ use sipora_message::{Message, Method};
 use sipora_transport::{Flow, FlowId, UdpListener};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::ErrorKind;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 /// Names the shard, of `shards`, that a message belongs to; `None` leaves it where it was received.
@@ -71,9 +73,21 @@ pub(super) struct Router {
     siblings: Vec<Arc<[FlowId]>>,
     /// Sockets of which each is there for every shard.
     lone: Vec<FlowId>,
+    /// What waits for room in another shard's queue, because nobody would send it again.
+    held: Option<Held>,
     pub(super) passed_on: u64,
     pub(super) not_passed_on: u64,
+    pub(super) held_back: u64,
+    pub(super) reports_not_passed_on: u64,
 }
+
+/// A message and its turn in the queue of the shard that it is for.
+struct Held {
+    passed: Passed,
+    turn: Pin<Box<dyn Future<Output = Turn> + Send>>,
+}
+
+type Turn = Result<mpsc::OwnedPermit<Passed>, mpsc::error::SendError<()>>;
 
 impl Router {
     pub(super) fn new(
@@ -95,8 +109,11 @@ impl Router {
                 .map(UdpListener::id)
                 .collect(),
             shards,
+            held: None,
             passed_on: 0,
             not_passed_on: 0,
+            held_back: 0,
+            reports_not_passed_on: 0,
         }
     }
 
@@ -134,6 +151,9 @@ impl Router {
 
     /// Hands something to another shard, or gives it back when that has no room. Requests leave some room to answers, which
     /// end what others began.
+    ///
+    /// An answer or an ACK that came over a connection will not be sent again. One of them is held until there is room, and
+    /// nothing is to be read from connections as long as it [is](Self::is_holding), so that they keep their order.
     pub(super) fn pass_on(&mut self, shard: usize, passed: Passed) -> Option<Passed> {
         let Some(way) = self.shards.get(shard) else {
             return Some(passed);
@@ -153,26 +173,75 @@ impl Router {
         };
         match left {
             None => self.passed_on += 1,
-            Some(_) => self.not_passed_on += 1,
+            Some(passed) if self.held.is_none() && is_sent_once(&passed) => {
+                let turn = Box::pin(way.clone().reserve_owned());
+                self.held = Some(Held { passed, turn });
+                self.held_back += 1;
+            }
+            Some(passed) => {
+                self.not_passed_on += 1;
+                return Some(passed);
+            }
         }
-        left
+        None
+    }
+
+    /// Says whether a message waits for room.
+    pub(super) fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Hands over what waits for room, if there is some. Says whether it did.
+    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(held) = &mut self.held else {
+            return false;
+        };
+        let Poll::Ready(turn) = held.turn.as_mut().poll(cx) else {
+            return false;
+        };
+        if let Some(Held { passed, .. }) = self.held.take() {
+            match turn {
+                Ok(room) => {
+                    room.send(passed);
+                    self.passed_on += 1;
+                }
+                // The other shard has ended.
+                Err(_) => self.not_passed_on += 1,
+            }
+        }
+        true
     }
 
     /// Tells every other shard that a datagram did not arrive. One that has no room, with what is kept for answers set aside,
-    /// finds out by its timers: a stranger can make as many reports as he likes.
+    /// finds out by its timers, and it is counted: a stranger can make as many reports as he likes.
     pub(super) fn unreachable(&mut self, sockets: &Arc<[FlowId]>, flow: Flow, kind: ErrorKind) {
         for shard in (0..self.shards.len()).filter(|shard| *shard != self.shard) {
             let way = self.shards.get(shard);
-            if let Some(way) = way.filter(|way| has_room(way)) {
+            let told = way.filter(|way| has_room(way)).is_some_and(|way| {
                 let sockets = Arc::clone(sockets);
-                let _ = way.try_send(Passed::Unreachable {
+                let report = Passed::Unreachable {
                     sockets,
                     flow,
                     kind,
-                });
-            }
+                };
+                way.try_send(report).is_ok()
+            });
+            self.reports_not_passed_on += u64::from(!told);
         }
     }
+}
+
+/// Whether its sender takes it for delivered: what comes over a connection is not sent again, and neither an answer nor an ACK
+/// can be refused.
+fn is_sent_once(passed: &Passed) -> bool {
+    let Passed::Message { message, flow, .. } = passed else {
+        return false;
+    };
+    let is_refusable = match message {
+        Message::Request(request) => *request.method() != Method::Ack,
+        Message::Response(_) => false,
+    };
+    flow.transport.is_reliable() && !is_refusable
 }
 
 /// Whether a queue has room for more than answers.

@@ -137,8 +137,11 @@ impl Shard {
     }
 
     fn poll_streams(&mut self, cx: &mut Waker<'_>) -> bool {
-        let mut progress = false;
+        let mut progress = self.core.router.poll_held(cx);
         for _ in 0..self.batch {
+            if self.core.router.is_holding() {
+                break;
+            }
             let Poll::Ready(Some(inbound)) = self.inbound.poll_recv(cx) else {
                 break;
             };
@@ -309,7 +312,7 @@ impl Shard {
     }
 
     /// Hands a message to the shard that it belongs to. When there is no room, UDP may send it again, and who sent a request
-    /// over a connection, where nobody does, is told.
+    /// over a connection, where nobody does, is told; an answer or an ACK that came over one waits.
     fn pass_on(&mut self, shard: usize, message: Message, flow: Flow, place: usize, home: usize) {
         let message = Passed::Message {
             message,
@@ -454,6 +457,8 @@ impl Shard {
         let metrics = Metrics {
             passed_on: self.core.router.passed_on,
             not_passed_on: self.core.router.not_passed_on,
+            held_back: self.core.router.held_back,
+            reports_not_passed_on: self.core.router.reports_not_passed_on,
             ..self.core.layer.metrics()
         };
         self.shared.publish(self.core.router.shard, metrics);

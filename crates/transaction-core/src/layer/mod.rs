@@ -74,6 +74,7 @@ impl TransactionLayer {
             max_server_transactions: share(config.max_server_transactions),
             max_requests: share(config.max_requests),
             max_client_transactions: share(config.max_client_transactions),
+            max_avoided: share(config.max_avoided),
             ..config
         };
         (0..shards)

@@ -1,13 +1,14 @@
 //! Several shards, beside one: whatever comes, over whatever socket or connection, finds those that it is for.
 
+use crate::slow::Slow;
 use crate::stage::{
     Client, Order, Seen, Server, Shared, address, builder, final_of, ip, pass, request, send,
 };
 use async_trait::async_trait;
-use sipora_message::{Message, Method, StatusCode};
+use sipora_message::{Message, Method, StatusCode, Uri};
 use sipora_testkit::{Conditions, SimHost, SimNetwork, for_each_seed, seeds};
 use sipora_transaction_core::{
-    Claim, Context, Endpoint, EndpointBuilder, EndpointConfig, EndpointError, Event,
+    Claim, Config, Context, Endpoint, EndpointBuilder, EndpointConfig, EndpointError, Event,
     IncomingRequest, Metrics, Target, User,
 };
 use sipora_transport::{
@@ -18,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -554,6 +556,117 @@ fn an_answer_is_not_overtaken_by_the_end_of_its_connection() {
         for events in &mut all {
             assert_eq!(final_of(events).await.status().as_u16(), 200);
         }
+    });
+}
+
+/// Waits for so many requests over connections, and answers them together, each with these statuses one after the other.
+async fn answer_together(network: &SimNetwork, many: usize, statuses: &'static [u16]) {
+    let host = Arc::new(network.host(ip(2)));
+    let (transports, mut inbound) = Transports::new(host, Default::default());
+    transports.listen_tcp(address(2)).unwrap();
+    tokio::spawn(async move {
+        let mut requests = Vec::new();
+        while requests.len() < many {
+            let inbound = inbound.recv().await.unwrap();
+            if let Payload::Message(Message::Request(request)) = inbound.payload {
+                requests.push((request, inbound.flow));
+            }
+        }
+        for &status in statuses {
+            let status = StatusCode::new(status).unwrap();
+            for (request, flow) in &requests {
+                let answer = sipora_message::Response::for_request(request, status);
+                let answer = answer.to_tag("1").build().unwrap();
+                transports.try_send(flow, answer.to_bytes()).unwrap();
+            }
+        }
+        if requests
+            .iter()
+            .all(|(request, _)| *request.method() != Method::Invite)
+        {
+            transports.close(requests[0].1.id);
+        }
+        while inbound.recv().await.is_some() {}
+    });
+}
+
+#[test]
+fn answers_over_a_connection_wait_for_room_in_their_shard_and_keep_their_order() {
+    const MANY: u32 = 64;
+    for (method, statuses) in [
+        (Method::Invite, &[180, 183, 486][..]),
+        // The connection ends behind these.
+        (Method::Options, &[200]),
+    ] {
+        for_each_seed(seeds().take(5), |network| {
+            let method = method.clone();
+            async move {
+                network.auditor().turn_off();
+                let mut one = sharded(&network, (4, true)).config(EndpointConfig {
+                    shards: 4,
+                    shard_queue: 1,
+                    ..EndpointConfig::default()
+                });
+                let clients = one.add_users(|_| Client::default());
+                let one = one.build().await.unwrap();
+                answer_together(&network, MANY as usize, statuses).await;
+                let mut all = Vec::new();
+                for number in 0..MANY {
+                    let client = &clients[number as usize % clients.len()];
+                    let request = request(method.clone(), number);
+                    all.push(send(client, request, Target::tcp(address(2))).await.1);
+                }
+                for events in &mut all {
+                    for &status in statuses {
+                        let Some(Event::Response { response, .. }) = events.recv().await else {
+                            panic!("no {status}");
+                        };
+                        assert_eq!(response.status().as_u16(), status);
+                    }
+                }
+                pass(1).await;
+                let metrics = metrics(&one);
+                assert!(metrics.held_back > 0);
+                assert_eq!(metrics.not_passed_on, 0);
+            }
+        });
+    }
+}
+
+#[test]
+fn what_shards_remember_and_begin_is_limited_for_all_of_them_together() {
+    for_each_seed(seeds().take(1), |network| async move {
+        let resolver = Slow::default();
+        let asked = Arc::clone(&resolver.asked);
+        let mut one = sharded(&network, (4, true)).resolver(Arc::new(resolver));
+        one = one.config(EndpointConfig {
+            shards: 4,
+            slow_tasks: 8,
+            transactions: Config {
+                max_avoided: 8,
+                ..Config::default()
+            },
+            ..EndpointConfig::default()
+        });
+        let clients = one.add_users(|_| Client::default());
+        let one = one.build().await.unwrap();
+        let mut all = Vec::new();
+        for number in 0..40 {
+            let options = request(Method::Options, number);
+            let nobody = Target::tcp(address(100 + number as u8));
+            all.push(send(&clients[number as usize % 4], options, nobody).await.1);
+        }
+        for events in &mut all {
+            assert!(matches!(events.recv().await, Some(Event::Failed { .. })));
+        }
+        assert_eq!(metrics(&one).targets_avoided, 8);
+        for number in 40..80 {
+            let options = request(Method::Options, number);
+            let slow = Target::Uri(Uri::parse("sip:b@slow.example.com").unwrap());
+            all.push(send(&clients[number as usize % 4], options, slow).await.1);
+        }
+        pass(1).await;
+        assert_eq!(asked.load(Ordering::Relaxed), 8);
     });
 }
 

@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout};
 
 /// Knows `server.example.com` at once, and of all others nothing for an hour.
 #[derive(Debug, Default)]
-struct Slow {
-    asked: Arc<AtomicUsize>,
+pub struct Slow {
+    pub asked: Arc<AtomicUsize>,
 }
 
 impl Resolver for Slow {
