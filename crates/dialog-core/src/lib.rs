@@ -89,6 +89,7 @@
 //! | RFC 3264, RFC 6337 §2, who owes an offer or an answer | [`Call::accept`], [`Call::acknowledge`], [`Call::reinvite`] |
 //! | RFC 6086, INFO; RFC 5057, what a failed request ends | [`Call::request`], [`CallEvent::Info`] |
 //! | RFC 3515, RFC 4488, REFER; RFC 5057 §5.5, a dialog that it shares with a call | [`Call::refer`], [`CallEvent::Referred`] |
+//! | RFC 3891, Replaces; RFC 4538, Target-Dialog | [`Call::replaces`], [`Refer::to_call`], [`Call::target_dialog`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`DigestAuthorizer`] |
 //! | RFC 6665 §4.1, subscribers | [`Subscriber`], [`SubscriberApi`] |
 //! | RFC 6665 §4.2, notifiers | [`Notifier`], [`NotifierApi`], [`NotifierRunner`] |
@@ -110,8 +111,8 @@ mod user;
 pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
 pub use call::{
-    Call, CallConfig, CallEnd, CallError, CallEvent, CallMetrics, CallRequest, IncomingCalls,
-    Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral,
+    Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest,
+    IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral,
 };
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};

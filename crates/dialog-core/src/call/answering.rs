@@ -52,6 +52,7 @@ impl Calls {
         body: Option<&Body>,
         headers: &[(HeaderName, String)],
     ) -> Result<(), CallError> {
+        self.check_replaced(key)?;
         let has_offer = match self.call(key)?.pending_server() {
             Some(server) => server.has_offer,
             None => return Err(CallError::Gone),
@@ -93,6 +94,7 @@ impl Calls {
         self.pending.remove(&transaction);
         self.outputs
             .push_back(Output::Respond(transaction, response));
+        self.take_place(key);
         self.settle(key);
         Ok(())
     }
@@ -204,6 +206,7 @@ impl Calls {
     ) -> Result<(ServerTransactionId, Response), CallError> {
         let product = self.config.product.clone();
         let (allow, packages) = (self.allow.clone(), self.recv_info.clone());
+        let supported = self.supported.clone();
         let call = self.call(key)?;
         let (contact, tag) = (call.contact.clone(), call.local_tag.clone());
         let server = call.pending_server().ok_or(CallError::Gone)?;
@@ -214,7 +217,9 @@ impl Calls {
             builder = builder.record_route().contact(contact);
         }
         if status.is_success() {
-            builder = builder.header(HeaderName::Allow, allow);
+            builder = builder
+                .header(HeaderName::Allow, allow)
+                .header(HeaderName::Supported, supported);
             // RFC 6086 §5.2.3: "MUST include a Recv-Info header field in a reliable 18x/2xx response" to a request that has
             // one, and "MUST NOT" to others.
             if knows_packages(request.headers()) {

@@ -13,10 +13,11 @@ use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError, CallEvent, Invite};
 use super::inbox::Inbox;
 use super::metrics::Published;
+use super::replacing::Related;
 use super::user::{Act, CallUser, Command, Offered, Open};
 use super::{CallConfig, CallMetrics, CallRequest, Refer, ReferAnswer, ReferId};
 use crate::user::Abandoned;
-use crate::{Authorizer, Body};
+use crate::{Authorizer, Body, DialogId};
 
 /// The part of [`UnifiedDialogApi`](crate::UnifiedDialogApi) that makes calls.
 #[derive(Debug, Clone)]
@@ -138,6 +139,7 @@ pub struct Call {
     key: CallKey,
     api: CallsApi,
     invite: Option<Request>,
+    related: Related,
     inbox: Inbox,
 }
 
@@ -147,8 +149,40 @@ impl Call {
             key: offered.key,
             api,
             invite: offered.invite,
+            related: offered.related,
             inbox: offered.inbox,
         }
+    }
+
+    /// Names the call; no other of the endpoint has the name, ever.
+    pub fn key(&self) -> CallKey {
+        self.key
+    }
+
+    /// The call of ours whose place this one takes when it is accepted (RFC 3891): that one then ends with
+    /// [`CallEnd::Replaced`]. Whether the peer may do that is the application's to find out, before it accepts: the peer has proved
+    /// to be who the other call is with, or the Referred-By of its INVITE names that user. To refuse it leaves the other call as
+    /// it is. Only with [`CallConfig::takes_replaces`].
+    pub fn replaces(&self) -> Option<CallKey> {
+        self.related.replaces
+    }
+
+    /// The call of ours that the peer names in Target-Dialog (RFC 4538): it is in that call itself, or was told of it by somebody
+    /// who is, and the application may let it in for that.
+    pub fn target_dialog(&self) -> Option<CallKey> {
+        self.related.target
+    }
+
+    /// Names its dialog: the one that is confirmed, or the only early one.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where there is none.
+    pub async fn dialog(&self) -> Result<DialogId, CallError> {
+        let (reply, dialog) = oneshot::channel();
+        let sent = self.api.user.send(Command::Dialog(self.key, reply)).await;
+        sent.map_err(|_| CallError::Closed)?;
+        dialog.await.unwrap_or(Err(CallError::Closed))
     }
 
     /// The INVITE that the peer began the call with; none where we did, or once [`take_invite`](Self::take_invite) has it.
@@ -229,6 +263,9 @@ impl Call {
 
     /// Accepts the peer's INVITE, the first or the one that [`CallEvent::Reinvited`] told of. `body` is the answer to its
     /// offer, or the offer where it has none; [`CallEvent::Acknowledged`] follows, or the end of the call after 64*T1.
+    ///
+    /// A call that [`replaces`](Self::replaces) another ends that one; where it may not any more, since the other has ended, it is
+    /// refused with 603.
     ///
     /// # Errors
     ///

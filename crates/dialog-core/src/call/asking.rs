@@ -177,6 +177,7 @@ impl Calls {
     /// The call in a dialog is over. The dialog stays as long as a REFER is told of in it.
     pub(super) fn leave(&mut self, now: Instant, key: CallKey, tag: &str) {
         self.drop_refers(None, key, tag);
+        self.remember_ended(key, tag);
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };

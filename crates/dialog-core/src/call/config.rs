@@ -32,6 +32,10 @@ pub struct CallConfig {
     /// How long the peer is told of a REFER that it sent, unless it subscribes for longer. Default 5 minutes: a call that rings
     /// for longer is given up as a rule.
     pub refer_expires: Duration,
+    /// Whether an INVITE with Replaces (RFC 3891) is offered as what it is ([`Call::replaces`](crate::Call::replaces)); to accept
+    /// it ends the call that it names. Default no, since the application "MUST verify that the initiator of the new INVITE is
+    /// authorized to replace the matched dialog": such INVITEs are calls like others, and get 420 where they require it.
+    pub takes_replaces: bool,
     /// Value of `User-Agent` and `Server`; none by default.
     pub product: Option<String>,
 }
@@ -49,6 +53,7 @@ impl Default for CallConfig {
             takes_messages: false,
             takes_refers: false,
             refer_expires: Duration::from_secs(5 * 60),
+            takes_replaces: false,
             product: None,
         }
     }

@@ -11,6 +11,7 @@ use sipora_transport::Flow;
 use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
 use super::refer::ReferId;
+use super::replacing::{Related, Replacing};
 use super::server::{Due, InviteServer};
 use super::session::{Session, SessionState};
 use super::{ALLOW, CallConfig, CallMetrics};
@@ -18,7 +19,7 @@ use crate::{ApiError, Authorizer, Body};
 
 /// Names a call. Never used twice by one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct CallKey(pub(super) u64);
+pub struct CallKey(pub(super) u64);
 
 /// Names a request of a call's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,7 +50,7 @@ pub(crate) enum Output {
     /// What became of a request that the application has asked for.
     Outcome(ExchangeKey, Result<Response, ApiError>),
     /// Somebody calls.
-    Incoming(CallKey, Request),
+    Incoming(CallKey, Request, Related),
     /// Tell the application.
     Event(CallKey, CallEvent),
 }
@@ -65,6 +66,10 @@ pub(crate) struct Calls {
     pub(super) allow: Box<str>,
     /// The packages of INFO that we take.
     pub(super) recv_info: Box<str>,
+    /// The extensions that we understand.
+    pub(super) supported: Box<str>,
+    /// Dialogs whose calls have ended, the newest last.
+    pub(super) ended: VecDeque<u64>,
     pub(super) calls: HashMap<CallKey, Box<Call>>,
     /// Our tags. The peer's tag, which differs where an INVITE was forked, is looked for in the call.
     pub(super) by_tag: HashMap<Box<str>, CallKey>,
@@ -99,6 +104,8 @@ pub(super) struct Call {
     pub(super) glare: Option<Glare>,
     /// The connection that the peer came by, with nobody between.
     pub(super) flow: Option<Flow>,
+    /// What it takes the place of once it is accepted.
+    pub(super) replaces: Option<Box<Replacing>>,
     /// How it ends, where that is decided before it is over.
     pub(super) end: Option<CallEnd>,
     alarm: Option<Instant>,
@@ -142,6 +149,11 @@ impl Calls {
         }
         Self {
             allow: allow.into(),
+            supported: match config.takes_replaces {
+                true => "tdialog, replaces".into(),
+                false => "tdialog".into(),
+            },
+            ended: VecDeque::new(),
             recv_info: config.info_packages.join(", ").into(),
             config,
             ids,
@@ -321,6 +333,7 @@ impl Call {
             hangs_up: false,
             glare: None,
             flow: None,
+            replaces: None,
             end: None,
             alarm: None,
         }

@@ -3,6 +3,7 @@
 use sipora_message::{HeaderName, Request, Response, Uri};
 use sipora_transaction_core::Target;
 
+use super::core::CallKey;
 use super::refer::{ReferReport, Referral};
 use crate::{ApiError, Body};
 
@@ -69,6 +70,18 @@ impl Invite {
         self
     }
 
+    /// Replaces a call of whom is called (RFC 3891), which must understand it; [`DialogId::replaces`](crate::DialogId::replaces)
+    /// names a call of ours.
+    pub fn replaces(self, dialog: &sipora_message::DialogId) -> Self {
+        self.header(HeaderName::Replaces, dialog.to_string())
+            .header(HeaderName::Require, "replaces")
+    }
+
+    /// Says that who is called knows us from another dialog, and may let us in for that (RFC 4538).
+    pub fn target_dialog(self, dialog: &sipora_message::TargetDialog) -> Self {
+        self.header(HeaderName::TargetDialog, dialog.to_string())
+    }
+
     /// Sends the INVITE there, and not where its Route or Request-URI leads: through an outbound proxy. What follows in the
     /// call goes by its route set.
     pub fn via(mut self, target: Target) -> Self {
@@ -130,6 +143,8 @@ pub enum CallEnd {
     Rejected,
     /// The peer's INVITE rang for too long ([`CallConfig::max_ringing`](crate::CallConfig::max_ringing)).
     NotAnswered,
+    /// Another call, which the application accepted, has taken its place (RFC 3891): we sent BYE or CANCEL.
+    Replaced(CallKey),
     /// We sent BYE.
     HungUp,
     /// The peer sent BYE; the request tells why, where it has a Reason.

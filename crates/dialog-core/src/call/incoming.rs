@@ -9,6 +9,7 @@ use super::core::{Call, CallKey, Calls, Output};
 use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
 use super::refer::REFER;
+use super::replacing::Related;
 use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
 use crate::{Dialog, DialogError};
@@ -60,6 +61,8 @@ impl Calls {
         match method {
             // RFC 4488 §4, RFC 7614 §5.
             Method::Refer => self.config.takes_refers && (is("norefersub") || is("nosub")),
+            // RFC 3891 §6.2, RFC 4538 §4.
+            Method::Invite => is("tdialog") || (self.config.takes_replaces && is("replaces")),
             _ => false,
         }
     }
@@ -89,6 +92,15 @@ impl Calls {
             };
             let builder = self.begin(request, status);
             return self.respond(incoming.transaction, builder);
+        }
+        // RFC 3891 §3: "if a Replaces header field is present in a request other than INVITE, the UAS MUST reject the request with
+        // a 400"; in one that begins no call there is nothing to replace with.
+        if self.config.takes_replaces && request.headers().contains(&HeaderName::Replaces) {
+            let builder = self.begin(request, StatusCode::BAD_REQUEST);
+            return self.respond(
+                incoming.transaction,
+                builder.reason("Bad Request (Replaces)"),
+            );
         }
         match request.method() {
             // The call in it is over already.
@@ -143,6 +155,17 @@ impl Calls {
             let builder = builder.header(HeaderName::RetryAfter, BUSY_SECONDS);
             return self.respond(incoming.transaction, builder);
         }
+        let replacing = match self.replaced_by(request.headers()) {
+            Ok(replacing) => replacing.map(Box::new),
+            Err(status) => {
+                let builder = self.begin(request, status).to_tag(tag);
+                return self.respond(incoming.transaction, builder);
+            }
+        };
+        let related = Related {
+            replaces: replacing.as_ref().map(|replacing| replacing.old),
+            target: self.targeted_by(request.headers()),
+        };
         let dialog = match Dialog::of_request(request, tag) {
             Ok(dialog) => dialog,
             Err(error) => {
@@ -160,6 +183,7 @@ impl Calls {
         }
         let key = self.next_call();
         let mut call = Call::new(false, tag, contact);
+        call.replaces = replacing;
         let comes_directly =
             headers.vias().count() == 1 && !headers.contains(&HeaderName::RecordRoute);
         call.flow = Some(incoming.flow).filter(|flow| flow.transport.is_stream() && comes_directly);
@@ -177,7 +201,7 @@ impl Calls {
         self.insert(key, call);
         self.pending.insert(incoming.transaction, key);
         self.outputs
-            .push_back(Output::Incoming(key, request.clone()));
+            .push_back(Output::Incoming(key, request.clone(), related));
         self.settle(key);
     }
 

@@ -220,6 +220,7 @@ impl Calls {
         builder = builder
             .contact(contact)
             .header(HeaderName::Allow, &self.allow)
+            .header(HeaderName::Supported, &self.supported)
             .header(recv_info(), &self.recv_info);
         if let Some(product) = &self.config.product {
             builder = builder.header(HeaderName::UserAgent, product);

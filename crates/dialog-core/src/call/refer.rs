@@ -1,6 +1,12 @@
 //! What applications say and hear of REFER (RFC 3515).
 
-use sipora_message::{Fragment, HeaderName, Headers, Limits, Request, Response, StatusCode, Uri};
+use sipora_message::{
+    DialogId, Fragment, HeaderName, Headers, Limits, Request, Response, StatusCode, Uri,
+};
+
+use super::api::Call;
+use super::core::CallKey;
+use super::event::Invite;
 
 /// Names a REFER of a call's, ours or the peer's. Never used twice by one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,7 +25,7 @@ pub struct ReferId(pub(super) u64);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Refer {
-    pub(super) to: String,
+    pub(super) to: ReferTo,
     pub(super) subscribes: bool,
     pub(super) headers: Vec<(HeaderName, String)>,
 }
@@ -28,8 +34,18 @@ impl Refer {
     /// Refers the peer to a URI. Its `method` parameter is what is wanted, INVITE without one, and its headers go into that
     /// request (RFC 3515 §2.1).
     pub fn to(uri: Uri) -> Self {
+        Self::new(ReferTo::Uri(format!("<{uri}>")))
+    }
+
+    /// Refers the peer to whom we are in another call with, which its call there is to replace: an attended transfer
+    /// (RFC 5589 §7). Both are calls of the same endpoint, and the other is up when the REFER is sent.
+    pub fn to_call(other: &Call) -> Self {
+        Self::new(ReferTo::Call(other.key()))
+    }
+
+    fn new(to: ReferTo) -> Self {
         Self {
-            to: format!("<{uri}>"),
+            to,
             subscribes: true,
             headers: Vec::new(),
         }
@@ -51,6 +67,13 @@ impl Refer {
         self.headers.push((name, value.into()));
         self
     }
+}
+
+/// Whom a REFER names.
+#[derive(Debug, Clone)]
+pub(super) enum ReferTo {
+    Uri(String),
+    Call(CallKey),
 }
 
 /// What was answered to a REFER of ours.
@@ -82,6 +105,26 @@ impl Referral {
         Some(address.uri().to_owned())
     }
 
+    /// Makes the INVITE that the REFER asks for, from `from`, to be reached at `contact`: to Refer-To, with its Replaces, where it
+    /// has one, and with the Referred-By of the REFER (RFC 3892 §2.2). Other headers of the URI are left out: "not all of them
+    /// should be honored" (RFC 3261 §19.1.5). None where Refer-To asks for another method, or is no SIP URI.
+    pub fn invite(&self, from: Uri, contact: Uri) -> Option<Invite> {
+        let refer_to = self.refer_to().filter(Uri::is_sip)?;
+        let method = refer_to.param("method").flatten().unwrap_or("INVITE");
+        if method != "INVITE" {
+            return None;
+        }
+        let mut invite = Invite::new(bare(&refer_to)?, from, contact);
+        if let Some(replaces) = refer_to.header("Replaces") {
+            let replaces: DialogId = replaces.parse().ok()?;
+            invite = invite.replaces(&replaces);
+        }
+        if let Some(referrer) = self.referred_by() {
+            invite = invite.header(HeaderName::ReferredBy, referrer);
+        }
+        Some(invite)
+    }
+
     /// Who refers, as it says itself (RFC 3892 §3). It is to be copied into the request that is sent.
     pub fn referred_by(&self) -> Option<String> {
         let headers = self.request.headers();
@@ -111,6 +154,19 @@ impl ReferReport {
     }
 }
 
+/// A URI without headers and without the parameter `method`, which have no place in a Request-URI (RFC 3261 §19.1.1).
+fn bare(uri: &Uri) -> Option<Uri> {
+    let text = uri.as_str().split('?').next()?;
+    let at = text.find('@').map_or(0, |at| at + 1);
+    let (user, host) = text.split_at_checked(at)?;
+    let is_method = |part: &&str| {
+        let name = part.split('=').next().unwrap_or_default();
+        name.eq_ignore_ascii_case("method")
+    };
+    let kept: Vec<&str> = host.split(';').filter(|part| !is_method(part)).collect();
+    Uri::parse(&format!("{user}{}", kept.join(";"))).ok()
+}
+
 /// The status in a NOTIFY: "the body of a NOTIFY MUST begin with a SIP Response Status-Line" (RFC 3515 §2.4.5).
 pub(super) fn reported(body: &[u8]) -> Option<StatusCode> {
     let fragment = Fragment::parse(body.to_vec(), &Limits::default());
@@ -135,3 +191,24 @@ pub(super) const REFER: &str = "refer";
 
 /// REFERs at once in a dialog, each way, whose outcome is still told. A transfer is one, a second attempt another.
 pub(super) const MOST_REFERS: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_uri_has_neither_headers_nor_a_method() {
+        let cases = [
+            ("sip:carol@h", "sip:carol@h"),
+            (
+                "sip:carol;x=y@h:5060;method=INVITE;transport=tcp?Replaces=a",
+                "sip:carol;x=y@h:5060;transport=tcp",
+            ),
+            ("sips:h;METHOD=INVITE", "sips:h"),
+        ];
+        for (refer_to, uri) in cases {
+            let refer_to = Uri::parse(refer_to).unwrap();
+            assert_eq!(bare(&refer_to).unwrap().as_str(), uri);
+        }
+    }
+}

@@ -11,7 +11,8 @@ use super::core::{CallKey, Calls, ExchangeKey};
 use super::event::{CallError, CallEvent};
 use super::outgoing::FIRST_CSEQ;
 use super::refer::{
-    MOST_REFERS, REFER, Refer, ReferId, ReferReport, refer_sub, reported, without_subscription,
+    MOST_REFERS, REFER, Refer, ReferId, ReferReport, ReferTo, refer_sub, reported,
+    without_subscription,
 };
 
 /// A REFER of ours whose outcome the peer is to tell: an implicit subscription, as a subscriber sees it.
@@ -38,6 +39,10 @@ impl Calls {
         key: CallKey,
         refer: Refer,
     ) -> Result<(ReferId, ExchangeKey), CallError> {
+        let refer_to = match &refer.to {
+            ReferTo::Uri(uri) => uri.clone(),
+            ReferTo::Call(other) => self.refer_to_call(*other)?,
+        };
         let patience = self.config.request_timeout + self.config.t1 * 64;
         let call = self.call(key)?;
         let contact = call.contact.clone();
@@ -50,7 +55,7 @@ impl Calls {
         let mut builder = builder
             .ok_or(CallError::Gone)?
             .contact(contact)
-            .header(HeaderName::ReferTo, &refer.to);
+            .header(HeaderName::ReferTo, refer_to);
         if !refer.subscribes {
             builder = builder
                 .header(refer_sub(), "false")

@@ -18,9 +18,10 @@ use super::inbox::{Feeder, Inbox};
 use super::metrics::Published;
 use super::refer::{Refer, ReferAnswer, ReferId};
 use super::referring::is_granted;
+use super::replacing::Related;
 use super::request::CallRequest;
 use crate::user::Abandoned;
-use crate::{ApiError, Authorizer, Body};
+use crate::{ApiError, Authorizer, Body, DialogId};
 
 /// Claims every INVITE, and whatever stands in the dialog of a call.
 pub(super) struct CallUser {
@@ -67,6 +68,7 @@ impl Reply {
 pub(super) struct Offered {
     pub(super) key: CallKey,
     pub(super) invite: Option<Request>,
+    pub(super) related: Related,
     pub(super) inbox: Inbox,
 }
 
@@ -83,6 +85,7 @@ pub(super) enum Command {
         Box<Refer>,
         oneshot::Sender<Result<ReferAnswer, CallError>>,
     ),
+    Dialog(CallKey, oneshot::Sender<Result<DialogId, CallError>>),
     /// Looks at what was abandoned.
     Reap,
 }
@@ -141,6 +144,7 @@ impl CallUser {
                 let offered = Offered {
                     key,
                     invite: None,
+                    related: Related::default(),
                     inbox,
                 };
                 if reply.send(Ok(offered)).is_err() {
@@ -223,7 +227,7 @@ impl CallUser {
                         reply.send(outcome.map_err(CallError::Failed));
                     }
                 }
-                Output::Incoming(key, request) => self.offer(key, request),
+                Output::Incoming(key, request, related) => self.offer(key, request, related),
                 Output::Event(key, event) => self.tell(key, event),
             }
         }
@@ -267,11 +271,12 @@ impl CallUser {
         }
     }
 
-    fn offer(&mut self, key: CallKey, request: Request) {
+    fn offer(&mut self, key: CallKey, request: Request, related: Related) {
         let inbox = self.link(key);
         let offered = Offered {
             key,
             invite: Some(request),
+            related,
             inbox,
         };
         let status = match self.incoming.try_send(offered) {
@@ -388,6 +393,7 @@ impl User for CallUser {
                 Ok(asked) => drop(self.asked.insert(asked, Reply::Request(reply))),
                 Err(error) => drop(reply.send(Err(error))),
             },
+            Command::Dialog(key, reply) => drop(reply.send(self.core.dialog(key))),
             Command::Refer(key, refer, reply) => {
                 let now = context.now().instant;
                 match self.core.refer(now, key, *refer) {

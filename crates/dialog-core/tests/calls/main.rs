@@ -10,5 +10,6 @@ mod messages;
 mod proxy;
 mod races_5407;
 mod refer;
+mod replaces;
 mod rough;
 mod support;
