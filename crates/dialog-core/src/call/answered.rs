@@ -80,7 +80,16 @@ impl Calls {
             return;
         }
         if status.is_success() {
+            let agreed = self.config.agreed(&response);
+            let tag = to_tag(response.headers()).unwrap_or_default();
+            let is_copy = client.accepted.iter().any(|known| known.tag == tag);
+            let said = client.request.as_ref().and_then(|request| said(request));
             self.accepted(&mut client, response);
+            let call = self.calls.get_mut(&client.call);
+            let confirmed = call.and_then(|call| call.confirmed());
+            if !is_copy && confirmed.is_some_and(|session| *session.remote_tag() == *tag) {
+                self.refreshed(now, client.call, agreed, said);
+            }
             self.exchanges.insert(exchange, Exchange::Invite(client));
             return;
         }
@@ -256,7 +265,9 @@ impl Calls {
         } else {
             session.offer.withdrawn();
         }
-        self.tell(client.call, CallEvent::ReinviteAccepted(response));
+        if !client.is_refresh {
+            self.tell(client.call, CallEvent::ReinviteAccepted(response));
+        }
         if is_offer {
             return None;
         }
@@ -319,6 +330,16 @@ impl Calls {
         self.send_within(within, target, None);
         Some(acknowledged)
     }
+}
+
+/// The session description that a request of ours carries, to be said again.
+fn said(request: &Request) -> Option<Body> {
+    let headers = request.headers();
+    if !has_description(headers, request.body()) {
+        return None;
+    }
+    let kind = headers.text(&HeaderName::ContentType)?;
+    Some(Body::new(&kind, request.body().to_vec()))
 }
 
 /// The offer state of a dialog that an INVITE of ours begins.

@@ -11,6 +11,7 @@ use super::offer::has_description;
 use super::packages::{knows_packages, recv_info};
 use super::server::{PROVISIONAL_INTERVAL, ServerState};
 use super::session::SessionInput;
+use super::timer::{TIMER, knows_timers};
 use crate::Body;
 
 impl Calls {
@@ -66,6 +67,7 @@ impl Calls {
             }));
         }
         let t1 = self.config.t1;
+        let agreed = self.agreed_with(key);
         let call = self.call(key)?;
         let Some(server) = call.pending_server() else {
             return Err(CallError::Gone);
@@ -94,6 +96,7 @@ impl Calls {
         self.pending.remove(&transaction);
         self.outputs
             .push_back(Output::Respond(transaction, response));
+        self.refreshed(now, key, agreed.map(|(_, agreed)| agreed), body.cloned());
         self.take_place(key);
         self.settle(key);
         Ok(())
@@ -207,6 +210,7 @@ impl Calls {
         let product = self.config.product.clone();
         let (allow, packages) = (self.allow.clone(), self.recv_info.clone());
         let supported = self.supported.clone();
+        let timer = self.agreed_with(key);
         let call = self.call(key)?;
         let (contact, tag) = (call.contact.clone(), call.local_tag.clone());
         let server = call.pending_server().ok_or(CallError::Gone)?;
@@ -220,6 +224,13 @@ impl Calls {
             builder = builder
                 .header(HeaderName::Allow, allow)
                 .header(HeaderName::Supported, supported);
+            if let Some((expires, _)) = timer {
+                builder = builder.header(HeaderName::SessionExpires, expires);
+                // RFC 4028 §9: a MUST where the peer is to refresh, else a SHOULD where it knows timers.
+                if knows_timers(request.headers()) {
+                    builder = builder.header(HeaderName::Require, TIMER);
+                }
+            }
             // RFC 6086 §5.2.3: "MUST include a Recv-Info header field in a reliable 18x/2xx response" to a request that has
             // one, and "MUST NOT" to others.
             if knows_packages(request.headers()) {

@@ -72,6 +72,10 @@ pub(super) struct InviteClient {
     /// The credentials that each ACK repeats (RFC 3261 §13.2.2.4, §22.1).
     pub(super) credentials: Vec<(HeaderName, String)>,
     pub(super) has_offer: bool,
+    /// It refreshes the session, and the application does not hear of it.
+    pub(super) is_refresh: bool,
+    /// It was sent again with a longer Session-Expires so often.
+    pub(super) lengthened: u8,
     pub(super) accepted: Vec<Accepted>,
 }
 

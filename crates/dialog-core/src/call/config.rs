@@ -36,6 +36,12 @@ pub struct CallConfig {
     /// it ends the call that it names. Default no, since the application "MUST verify that the initiator of the new INVITE is
     /// authorized to replace the matched dialog": such INVITEs are calls like others, and get 420 where they require it.
     pub takes_replaces: bool,
+    /// How long a session lasts that nobody refreshes (RFC 4028). Our INVITEs ask for it, and our 2xx to who knows session timers
+    /// but does not ask; 1800 s is usual. Default none: no timer is asked for, but one that the peer or a proxy asks for is kept,
+    /// since a call whose timer only one side wants is refreshed for its benefit alone.
+    pub session_expires: Option<Duration>,
+    /// The shortest session that we agree to: less gets 422. Default, and at least, 90 s (RFC 4028 §9).
+    pub min_session_expires: Duration,
     /// Value of `User-Agent` and `Server`; none by default.
     pub product: Option<String>,
 }
@@ -54,6 +60,8 @@ impl Default for CallConfig {
             takes_refers: false,
             refer_expires: Duration::from_secs(5 * 60),
             takes_replaces: false,
+            session_expires: None,
+            min_session_expires: Duration::from_secs(90),
             product: None,
         }
     }

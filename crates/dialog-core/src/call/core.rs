@@ -14,6 +14,7 @@ use super::refer::ReferId;
 use super::replacing::{Related, Replacing};
 use super::server::{Due, InviteServer};
 use super::session::{Session, SessionState};
+use super::timer::SessionTimer;
 use super::{ALLOW, CallConfig, CallMetrics};
 use crate::{ApiError, Authorizer, Body};
 
@@ -104,6 +105,8 @@ pub(super) struct Call {
     pub(super) glare: Option<Glare>,
     /// The connection that the peer came by, with nobody between.
     pub(super) flow: Option<Flow>,
+    /// How long its session lasts, where that is limited.
+    pub(super) timer: Option<Box<SessionTimer>>,
     /// What it takes the place of once it is accepted.
     pub(super) replaces: Option<Box<Replacing>>,
     /// How it ends, where that is decided before it is over.
@@ -115,6 +118,8 @@ pub(super) struct Glare {
     pub(super) at: Instant,
     pub(super) body: Option<Body>,
     pub(super) count: u8,
+    /// It refreshes the session and changes nothing.
+    pub(super) is_refresh: bool,
 }
 
 /// A request of ours without its final answer, or an INVITE that may still be accepted once more.
@@ -150,8 +155,8 @@ impl Calls {
         Self {
             allow: allow.into(),
             supported: match config.takes_replaces {
-                true => "tdialog, replaces".into(),
-                false => "tdialog".into(),
+                true => "timer, tdialog, replaces".into(),
+                false => "timer, tdialog".into(),
             },
             ended: VecDeque::new(),
             recv_info: config.info_packages.join(", ").into(),
@@ -236,6 +241,7 @@ impl Calls {
         if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
             self.again_after_glare(key, glare);
         }
+        self.timer_due(now, key);
     }
 
     pub(super) fn next_call(&mut self) -> CallKey {
@@ -333,6 +339,7 @@ impl Call {
             hangs_up: false,
             glare: None,
             flow: None,
+            timer: None,
             replaces: None,
             end: None,
             alarm: None,
@@ -365,6 +372,11 @@ impl Call {
     pub(super) fn has_answered(&self) -> bool {
         let mut servers = self.servers.iter();
         !servers.any(|server| server.is_first && server.is_silent())
+    }
+
+    /// It has a dialog that is confirmed, and no BYE is on its way.
+    pub(super) fn is_up(&self) -> bool {
+        self.sessions.iter().any(Session::is_confirmed)
     }
 
     pub(super) fn has_early(&self) -> bool {
@@ -419,6 +431,7 @@ impl Call {
         let servers = self.servers.iter().map(InviteServer::deadline);
         let glare = self.glare.as_ref().map(|glare| glare.at);
         let refers = self.sessions.iter().filter_map(Session::refer_deadline);
-        servers.chain(glare).chain(refers).min()
+        let timer = self.timer.as_ref().map(|timer| timer.at);
+        servers.chain(glare).chain(refers).chain(timer).min()
     }
 }

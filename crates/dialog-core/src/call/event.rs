@@ -125,6 +125,9 @@ pub enum CallEvent {
     /// The session has ended, by BYE from either side, but the outcome of a REFER is still told in its dialog:
     /// [`Ended`](Self::Ended) follows after that. Where nothing is told any more, `Ended` comes at once, and not this.
     SessionEnded,
+    /// The session wants to be refreshed (RFC 4028), and we do not know what to say of it: [`Call::reinvite`](crate::Call::reinvite)
+    /// with the description that holds. Comes only where the description went by a way that is not remembered.
+    RefreshDue,
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),
 }
@@ -154,6 +157,8 @@ pub enum CallEnd {
     /// The peer does not know the dialog any more, or is silent: a request within it got no answer, or one that ends the call
     /// by the table of RFC 5057 §5.1, as 408 and 481 do. We sent BYE (RFC 3261 §12.2.1.2).
     Lost,
+    /// The session was not refreshed in time (RFC 4028 §10); we sent BYE.
+    Expired,
     /// The endpoint has ended.
     Closed,
 }

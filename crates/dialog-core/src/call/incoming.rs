@@ -12,6 +12,7 @@ use super::refer::REFER;
 use super::replacing::Related;
 use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
+use super::timer::TIMER;
 use crate::{Dialog, DialogError};
 
 impl Calls {
@@ -62,6 +63,7 @@ impl Calls {
             // RFC 4488 §4, RFC 7614 §5.
             Method::Refer => self.config.takes_refers && (is("norefersub") || is("nosub")),
             // RFC 3891 §6.2, RFC 4538 §4.
+            Method::Invite | Method::Update if is(TIMER) => true,
             Method::Invite => is("tdialog") || (self.config.takes_replaces && is("replaces")),
             _ => false,
         }
@@ -155,6 +157,12 @@ impl Calls {
             let builder = builder.header(HeaderName::RetryAfter, BUSY_SECONDS);
             return self.respond(incoming.transaction, builder);
         }
+        if self.config.is_too_short(request) {
+            let min_se = self.config.min_se();
+            let builder = self.begin(request, StatusCode::SESSION_INTERVAL_TOO_SMALL);
+            let builder = builder.to_tag(tag).header(HeaderName::MinSe, min_se);
+            return self.respond(incoming.transaction, builder);
+        }
         let replacing = match self.replaced_by(request.headers()) {
             Ok(replacing) => replacing.map(Box::new),
             Err(status) => {
@@ -229,6 +237,12 @@ impl Calls {
             .is_some_and(|session| session.offer.is_ours() || session.offer.is_theirs());
         if crosses || waits {
             let builder = self.begin(request, StatusCode::REQUEST_PENDING);
+            return self.respond(incoming.transaction, builder);
+        }
+        if self.config.is_too_short(request) {
+            let min_se = self.config.min_se();
+            let builder = self.begin(request, StatusCode::SESSION_INTERVAL_TOO_SMALL);
+            let builder = builder.header(HeaderName::MinSe, min_se);
             return self.respond(incoming.transaction, builder);
         }
         if let (true, Some(session)) = (has_offer, call.confirmed()) {
@@ -323,6 +337,7 @@ impl Calls {
         // RFC 5407 §3.1.6: the 2xx whose ACK was lost is not repeated any more.
         call.servers.clear();
         call.glare = None;
+        call.timer = None;
         call.client = None;
     }
 

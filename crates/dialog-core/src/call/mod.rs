@@ -28,6 +28,7 @@ mod replacing;
 mod request;
 mod server;
 mod session;
+mod timer;
 mod user;
 mod within;
 

@@ -37,7 +37,7 @@ impl Calls {
         for (name, value) in &invite.headers {
             builder = builder.header(name.clone(), value);
         }
-        let request = self.finish_invite(builder, &contact, invite.body.as_ref())?;
+        let request = self.finish_invite(None, builder, &contact, invite.body.as_ref())?;
         let target = match invite.target.clone() {
             Some(target) => target,
             None => crate::next_hop(&request)
@@ -63,6 +63,8 @@ impl Calls {
             authorizer,
             retries: 0,
             glares: 0,
+            is_refresh: false,
+            lengthened: 0,
             credentials: Vec::new(),
             accepted: Vec::new(),
         };
@@ -72,19 +74,30 @@ impl Calls {
 
     /// Sends a re-INVITE: to change the session with an offer in `body`, or to ask the peer for one without.
     pub(crate) fn reinvite(&mut self, key: CallKey, body: Option<Body>) -> Result<(), CallError> {
-        self.reinvite_again(key, body, 0)
+        self.reinvite_again(key, body, 0, false)
+    }
+
+    /// Sends a re-INVITE that changes nothing.
+    pub(super) fn refresh_by_invite(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
+        self.reinvite_again(key, Some(body), 0, true)
     }
 
     /// Sends a re-INVITE that met the peer's once more (RFC 3261 §14.1).
     pub(super) fn again_after_glare(&mut self, key: CallKey, glare: Glare) {
         let (at, count, body) = (glare.at, glare.count, glare.body);
-        match self.reinvite_again(key, body.clone(), count) {
+        let is_refresh = glare.is_refresh;
+        match self.reinvite_again(key, body.clone(), count, is_refresh) {
             Ok(()) => {}
             // The peer's own is under way: after it.
             Err(CallError::NotNow(_)) => {
                 if let Ok(call) = self.call(key) {
                     let at = at + GLARE_STEP;
-                    call.glare = Some(Glare { at, body, count });
+                    call.glare = Some(Glare {
+                        at,
+                        body,
+                        count,
+                        is_refresh,
+                    });
                 }
             }
             Err(_) => {}
@@ -96,6 +109,7 @@ impl Calls {
         key: CallKey,
         body: Option<Body>,
         glares: u8,
+        is_refresh: bool,
     ) -> Result<(), CallError> {
         let call = self.call(key)?;
         // RFC 3261 §14.1: "a UAC MUST NOT initiate a new INVITE transaction within a dialog while another INVITE transaction
@@ -116,7 +130,7 @@ impl Calls {
             session.dialog.remote_target().clone(),
         );
         let cseq = session.dialog.local_cseq().unwrap_or(FIRST_CSEQ);
-        let request = self.finish_invite(builder, &contact, body.as_ref())?;
+        let request = self.finish_invite(Some(key), builder, &contact, body.as_ref())?;
         let has_offer = has_description(request.headers(), request.body());
         let exchange = self.next_exchange();
         let call = self.call(key)?;
@@ -137,6 +151,8 @@ impl Calls {
             authorizer,
             retries: 0,
             glares,
+            is_refresh,
+            lengthened: 0,
             credentials: Vec::new(),
             has_offer,
             accepted: Vec::new(),
@@ -151,7 +167,9 @@ impl Calls {
         let Some(exchange) = call.client else {
             return Err(CallError::Gone);
         };
-        self.send_ack(exchange, Some(&body))
+        self.send_ack(exchange, Some(&body))?;
+        self.described(key, &body);
+        Ok(())
     }
 
     /// Cancels an INVITE that has no final answer (RFC 3261 §9.1).
@@ -211,6 +229,7 @@ impl Calls {
 
     fn finish_invite(
         &self,
+        call: Option<CallKey>,
         mut builder: RequestBuilder,
         contact: &str,
         body: Option<&Body>,
@@ -222,6 +241,7 @@ impl Calls {
             .header(HeaderName::Allow, &self.allow)
             .header(HeaderName::Supported, &self.supported)
             .header(recv_info(), &self.recv_info);
+        builder = self.add_timer(call, builder);
         if let Some(product) = &self.config.product {
             builder = builder.header(HeaderName::UserAgent, product);
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sipora_message::{Response, StatusCode};
+use sipora_message::{HeaderName, Method, Response, StatusCode};
 use sipora_transaction_core::Target;
 
 use super::client::{ClientState, InviteClient};
@@ -67,6 +67,11 @@ impl Calls {
             self.send_invite(exchange, *client, None);
             return;
         }
+        if client.state != ClientState::Cancelling && self.lengthened(&mut client, &response) {
+            client.target = Some(from);
+            self.send_invite(exchange, *client, None);
+            return;
+        }
         let is_caller = self
             .calls
             .get(&client.call)
@@ -102,6 +107,7 @@ impl Calls {
                     at: now + wait,
                     body: client.body,
                     count: client.glares + 1,
+                    is_refresh: client.is_refresh,
                 });
             }
             // §12.2.1.2: "If the response for a request within a dialog is a 481 or a 408 ..., the UAC SHOULD terminate the
@@ -109,8 +115,42 @@ impl Calls {
             StatusCode::CALL_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT => {
                 self.bye(client.call, CallEnd::Lost);
             }
+            _ if client.is_refresh => {
+                self.refresh_refused(now, client.call, Some(&response), Method::Invite);
+            }
             _ => self.tell(client.call, CallEvent::ReinviteRefused(response)),
         }
+    }
+
+    /// Makes an INVITE anew that a proxy or the peer finds the session of too short: 422 (RFC 4028 §7.3, §7.4). A re-INVITE is
+    /// for the timer of its call to send again.
+    fn lengthened(&mut self, client: &mut InviteClient, response: &Response) -> bool {
+        let headers = response.headers();
+        let is_too_short = response.status() == StatusCode::SESSION_INTERVAL_TOO_SMALL;
+        let min_se = headers.min_se().ok().flatten();
+        let (Some(min_se), Some(request), true) = (min_se, &client.request, is_too_short) else {
+            return false;
+        };
+        let asked = request.headers().session_expires().ok().flatten();
+        let is_longer = asked.is_some_and(|asked| asked.seconds < min_se);
+        if client.within.is_some() || !is_longer || client.lengthened >= MAX_LENGTHENED {
+            return false;
+        }
+        let cseq = client.cseq + 1;
+        let edited = request
+            .edit()
+            .set(HeaderName::SessionExpires, min_se)
+            .set(HeaderName::MinSe, min_se)
+            .set(HeaderName::CSeq, format!("{cseq} INVITE"))
+            .build();
+        let Ok(edited) = edited else {
+            return false;
+        };
+        client.request = Some(Box::new(edited));
+        client.cseq = cseq;
+        client.lengthened += 1;
+        client.state = ClientState::Calling;
+        true
     }
 
     /// Makes an INVITE anew with credentials, if there are any for its challenge.
@@ -174,3 +214,6 @@ impl Calls {
 
 /// Times that a re-INVITE is sent again for 491. Each has one chance in two at least.
 const MAX_GLARES: u8 = 8;
+
+/// Times that an INVITE is sent again for 422: each proxy on the way may have its own minimum.
+const MAX_LENGTHENED: u8 = 4;

@@ -13,3 +13,4 @@ mod refer;
 mod replaces;
 mod rough;
 mod support;
+mod timer;
