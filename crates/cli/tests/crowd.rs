@@ -350,7 +350,7 @@ async fn users_register_while_a_crowd_misbehaves() {
     );
 
     let load = Arc::new(Load::default());
-    let users = tokio::spawn(load.clone().run((target.udp, target.tcp), sizes.rate));
+    let users = load.start((target.udp, target.tcp), sizes.rate);
     let (begin, processor) = (Instant::now(), target.processor_seconds());
     let (udp_and_tcp, tls, ws) = (target.tcp, target.tls, target.ws);
     let mut crowd: JoinSet<(&str, bool)> = JoinSet::new();
@@ -385,7 +385,7 @@ async fn users_register_while_a_crowd_misbehaves() {
         }
     }
     load.end();
-    users.await.unwrap();
+    tokio::task::block_in_place(|| users.join()).unwrap();
 
     eprintln!(
         "{churned} of {} connections came and went in {churning:.1} s; {} of each way to misbehave, all over in {:.1} s",

@@ -5,13 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::{connect, source};
@@ -29,8 +30,18 @@ pub struct Load {
 }
 
 impl Load {
-    /// Registers users at a rate, so many a second, until it is told to end, and waits for the last answers.
-    pub async fn run(self: Arc<Load>, (udp, tcp): (SocketAddr, SocketAddr), rate: u32) {
+    /// Registers users at a rate, so many a second, until it is told to end, and waits for the last answers. It has a thread of
+    /// its own: what others of this process do does not delay it.
+    pub fn start(self: &Arc<Load>, servers: (SocketAddr, SocketAddr), rate: u32) -> JoinHandle<()> {
+        let load = self.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        thread::spawn(move || runtime.block_on(load.run(servers, rate)))
+    }
+
+    async fn run(self: Arc<Load>, (udp, tcp): (SocketAddr, SocketAddr), rate: u32) {
         let connections = Arc::new(Connections::default());
         let begin = Instant::now();
         let mut users = JoinSet::new();
@@ -39,7 +50,13 @@ impl Load {
                 break;
             }
             let due = Duration::from_secs_f64(f64::from(number) / f64::from(rate));
-            sleep(due.saturating_sub(begin.elapsed())).await;
+            let wait = due.saturating_sub(begin.elapsed());
+            if !wait.is_zero() {
+                sleep(wait).await;
+            } else if number % 50 == 0 {
+                // All that are overdue are sent, and yet others get their turn.
+                yield_now().await;
+            }
             let (load, connections) = (self.clone(), connections.clone());
             users.spawn(async move {
                 let late = begin.elapsed().saturating_sub(due).as_micros() as u64;
