@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sipora_message::{HeaderName, ResponseBuilder, StatusCode, format_date};
+use sipora_message::{HeaderName, Request, ResponseBuilder, StatusCode, format_date};
 use sipora_transaction_core::{Context, IncomingRequest};
 
 use crate::location::ChangeError;
@@ -27,16 +27,17 @@ impl Answers {
 
     /// 200 to a REGISTER. It "MUST contain Contact header field values enumerating all current bindings. Each Contact
     /// value MUST feature an "expires" parameter indicating its expiration interval chosen by the registrar. The response
-    /// SHOULD include a Date header field." (RFC 3261 §10.3)
+    /// SHOULD include a Date header field." (RFC 3261 §10.3) It repeats the Vias of `request`.
     pub(crate) fn bindings(
         &self,
         context: &mut Context<'_>,
         incoming: &IncomingRequest,
+        request: &Request,
         bindings: &[Binding],
         now: Timestamp,
         date: &mut Date,
     ) {
-        let mut answer = context.answer(&incoming.request, StatusCode::OK);
+        let mut answer = context.answer(request, StatusCode::OK);
         for binding in bindings {
             answer = answer.contact(Contact(binding, now));
         }

@@ -51,6 +51,7 @@
 //! | RFC 3261 §8.2.2 | Require: 420 with Unsupported, as no extension is supported |
 //! | RFC 3261 §19.1.4 | contacts compare as URIs, pairwise |
 //! | RFC 3261 §22, RFC 7616, RFC 8760 | digest authentication, through `sipora-auth`; one realm a domain |
+//! | RFC 6223 | `keep` in the Via of a REGISTER is accepted; a connection over which no keep-alive comes is closed |
 //! | RFC 5630 §5.2 | one address for `sip:` and `sips:`; a SIPS Contact needs a SIPS Request-URI |
 //!
 //! SUBSCRIBE is answered here and never relayed: one for another event than `presence` gets 489, whatever the user's devices
@@ -66,6 +67,7 @@ mod domains;
 mod engine;
 mod error;
 mod gate;
+mod keep_alive;
 mod location;
 mod lookup;
 mod metrics;

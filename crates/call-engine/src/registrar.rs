@@ -10,6 +10,7 @@ use crate::answer::{Answers, Date};
 use crate::clock::Clock;
 use crate::domains::Domains;
 use crate::gate::{Access, Gate, Secrets, Stopped};
+use crate::keep_alive;
 use crate::location::{Applied, Change, ChangeError, LocationStore};
 use crate::metrics::{Counters, add, count};
 use crate::notify;
@@ -235,7 +236,8 @@ impl Registrar {
         );
         self.schedule_sweep(context);
         self.tell_watchers(incoming, address);
-        self.list(context, incoming, &applied.bindings);
+        let answered = keep_alive::accept(context, incoming, !applied.bindings.is_empty());
+        self.list(context, incoming, &answered, &applied.bindings);
     }
 
     /// Tells that the bindings of an address may have changed. It is read again where that took time.
@@ -258,7 +260,7 @@ impl Registrar {
         match listed {
             Ok(bindings) => {
                 count(&self.shared.counters.queries);
-                self.list(context, incoming, &bindings);
+                self.list(context, incoming, &incoming.request, &bindings);
             }
             Err(error) => {
                 let refusal = self.shared.answers.store_failed(&error);
@@ -271,12 +273,13 @@ impl Registrar {
         &mut self,
         context: &mut Context<'_>,
         incoming: &IncomingRequest,
+        request: &Request,
         bindings: &[Binding],
     ) {
         let now = self.shared.clock.timestamp(context.now());
         self.shared
             .answers
-            .bindings(context, incoming, bindings, now, &mut self.date);
+            .bindings(context, incoming, request, bindings, now, &mut self.date);
     }
 
     /// Hands work that takes time to the runtime. Its outcome comes back as a command.

@@ -69,6 +69,10 @@ pub enum CloseReason {
     /// A ping of ours was not answered within [`pong_timeout`](crate::TransportConfig::pong_timeout): the peer, or a NAT on the
     /// way, has forgotten the connection (RFC 5626 §4.4.1).
     NoPong,
+    /// The peer was to send keep-alives and has been silent for longer than that
+    /// ([`Transports::expect_keep_alives`](crate::Transports::expect_keep_alives)): it has gone, or a NAT on the way has forgotten
+    /// the connection.
+    Silent,
     /// The bytes are no SIP messages, or where a message ends cannot be known.
     Framing,
     /// The operating system reported an error, such as a reset.
@@ -87,6 +91,7 @@ impl fmt::Display for CloseReason {
             }
             CloseReason::SlowReader => f.write_str("the peer reads too slowly"),
             CloseReason::NoPong => f.write_str("a ping was not answered"),
+            CloseReason::Silent => f.write_str("no keep-alive came"),
             CloseReason::Framing => f.write_str("the bytes cannot be divided into messages"),
             CloseReason::Io(kind) => write!(f, "{kind}"),
         }

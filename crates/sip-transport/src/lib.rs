@@ -89,6 +89,7 @@
 //! | RFC 3263 §4.1, §4.2, RFC 2782, RFC 3403 | NAPTR and SRV records | `DnsResolver` |
 //! | RFC 3581 §4 | `rport` | [`stamp`], [`response_route`] |
 //! | RFC 5626 §4.4.1 | CRLF pings on connections: sent, answered, missed | [`Transports::keep_alive`] |
+//! | RFC 5626 §4.4 | a peer whose keep-alives stay away is taken for gone | [`Transports::expect_keep_alives`] |
 //! | RFC 5626 §4.4.2, §8, RFC 5389 | STUN Binding requests on UDP: answered, sent, missed | [`Transports::stun_keep_alive`] |
 //! | RFC 5923 | connections of TLS that we accepted carry requests back to domains that the peer has proved to be | [`SentBy::alias`] |
 //! | RFC 5922 §7 | SIP domains in certificates; no wildcards | [`TlsConfig`], [`Transports::peer_domains`] |

@@ -81,6 +81,8 @@ counters! {
     slow_readers,
     /// Connections closed because nothing went over them.
     idle_closed,
+    /// Connections closed because the keep-alives that their peer was to send did not come.
+    silent_closed,
     /// Connections closed because a message was not finished in time.
     partial_messages,
     /// Connections closed because the bytes could not be divided into messages.

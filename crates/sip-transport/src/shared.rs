@@ -44,6 +44,7 @@ pub(crate) struct Paces {
     pub(crate) partial_messages: Pace,
     pub(crate) framing: Pace,
     pub(crate) pongs: Pace,
+    pub(crate) silent: Pace,
     pub(crate) dropped_datagrams: Pace,
 }
 

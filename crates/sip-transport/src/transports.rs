@@ -387,6 +387,16 @@ impl Transports {
         }
     }
 
+    /// Closes a connection, as [`CloseReason::Silent`], over which nothing has come for this long: for peers that have been told
+    /// how often keep-alives are wanted (RFC 5626 §4.4: "the number of seconds the server is prepared to wait without seeing
+    /// keep-alives before it could consider the corresponding flow dead"), and a grace more for the way. `None` expects none any
+    /// more, as at the beginning. Nothing happens for UDP.
+    pub fn expect_keep_alives(&self, flow: FlowId, within: Option<Duration>) {
+        if let Some(Resolved::Connection(connection)) = self.shared().table.resolve(flow) {
+            connection.silence.set(within);
+        }
+    }
+
     /// Asks the peer of a UDP flow by STUN, now and after each wait of a random 80 to 100 % of the interval, whether it is there
     /// (RFC 5626 §4.4.2), and ends when the flow is not to be believed in any more. Dropped, it asks no more.
     ///

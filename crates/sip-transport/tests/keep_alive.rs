@@ -194,3 +194,75 @@ fn an_attempt_does_not_replace_what_was_set() {
         assert!((5..=7).contains(&sent), "{sent}");
     });
 }
+
+#[test]
+fn a_peer_whose_keep_alives_come_stays_and_one_that_has_gone_without_a_word_is_closed_in_time() {
+    for_each_seed(seeds(), |network| async move {
+        let (server, mut server_in) = server(&network);
+        let (client, _client_in, flow) = client(&network, every(120)).await;
+        let greeting = options(&client, &flow, "1");
+        client.try_send(&flow, greeting.to_bytes()).unwrap();
+        let (back, _) = request(server_in.recv().await.unwrap());
+        server.expect_keep_alives(back.id, Some(Duration::from_secs(150)));
+        sleep(Duration::from_secs(3_600)).await;
+        assert!(server.is_open(back.id) && server_in.try_recv().is_none());
+        network.part(client_ip(), server_address().ip());
+        let start = Instant::now();
+        assert_eq!(closed(&mut server_in).await, CloseReason::Silent);
+        let waited = start.elapsed().as_secs();
+        assert!((29..=151).contains(&waited), "{waited} s");
+        assert_eq!(server.metrics().silent_closed, 1);
+    });
+}
+
+#[test]
+fn what_is_sent_to_a_peer_is_no_keep_alive_of_its_own() {
+    for_each_seed(0..1, |network| async move {
+        // Bytes without transactions.
+        network.auditor().turn_off();
+        let (server, mut server_in) = server(&network);
+        let (client, _client_in, flow) = client(&network, TransportConfig::default()).await;
+        greet(&client, &flow, &mut server_in).await;
+        let back = server.existing(&Destination::tcp(client.local_addr(&flow).unwrap()));
+        let back = back.unwrap();
+        server.expect_keep_alives(back.id, Some(Duration::from_secs(150)));
+        let start = Instant::now();
+        let tells = async {
+            loop {
+                sleep(Duration::from_secs(10)).await;
+                let request = options(&server, &back, "2");
+                let _ = server.try_send(&back, request.to_bytes());
+            }
+        };
+        tokio::select! {
+            reason = closed(&mut server_in) => assert_eq!(reason, CloseReason::Silent),
+            () = tells => {}
+        }
+        let waited = start.elapsed().as_secs_f64();
+        assert!((149.9..150.1).contains(&waited), "{waited} s");
+    });
+}
+
+#[test]
+fn how_long_a_peer_may_be_silent_can_be_changed_at_any_time() {
+    for_each_seed(0..1, |network| async move {
+        let (server, mut server_in) = server(&network);
+        let (client, _client_in, flow) = client(&network, TransportConfig::default()).await;
+        greet(&client, &flow, &mut server_in).await;
+        let back = server.existing(&Destination::tcp(client.local_addr(&flow).unwrap()));
+        let back = back.unwrap().id;
+        server.expect_keep_alives(back, Some(Duration::from_secs(150)));
+        sleep(Duration::from_secs(149)).await;
+        server.expect_keep_alives(back, None);
+        sleep(Duration::from_secs(3_600)).await;
+        assert!(server.is_open(back));
+        // Longer than any clock runs.
+        server.expect_keep_alives(back, Some(Duration::MAX));
+        sleep(Duration::from_secs(1)).await;
+        assert!(server.is_open(back));
+        // It has been silent for longer already.
+        server.expect_keep_alives(back, Some(Duration::from_secs(150)));
+        let closed = timeout(Duration::from_secs(1), closed(&mut server_in));
+        assert_eq!(closed.await.unwrap(), CloseReason::Silent);
+    });
+}

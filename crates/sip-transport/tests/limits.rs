@@ -405,6 +405,17 @@ async fn a_ping_of_ours_has_to_be_answered_in_a_limited_time() {
     assert_eq!(scene.server.metrics().pongs_missed, 1);
 }
 
+#[tokio::test]
+async fn keep_alives_that_are_expected_have_to_come_in_a_limited_time() {
+    let mut scene = scene(TransportConfig::default());
+    let (stream, flow) = scene.asked().await;
+    scene.server.expect_keep_alives(flow.id, Some(SOON));
+    assert_eq!(scene.closed().await, CloseReason::Silent);
+    let line = cut_off(&scene, "INFO", "connection closed", &stream);
+    assert!(line.contains("reason=no keep-alive came"), "{line}");
+    assert_eq!(scene.server.metrics().silent_closed, 1);
+}
+
 /// The line about the end of this connection. It was counted before the end was told.
 fn cut_off(scene: &Scene, level: &str, event: &str, stream: &TcpStream) -> String {
     let line = scene.line(level, event);

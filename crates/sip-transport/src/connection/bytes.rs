@@ -29,6 +29,7 @@ pub(super) async fn run(
         reason = receive(link, reader, &activity) => reason,
         reason = write(link, &mut writer, queue, &mut writing, &activity) => reason,
         reason = link.keep_alive() => reason,
+        reason = link.silence(&activity) => reason,
         reason = link.connection.end_asked() => reason,
     };
     if link.leave(&reason) {
@@ -80,7 +81,7 @@ where
             Err(_) if activity.last() + patience > Instant::now() => continue,
             Err(_) => return CloseReason::Idle,
         };
-        activity.touch();
+        activity.read();
         patience = config.idle_timeout;
         trace!(peer = %flow.remote, flow = %flow.id, length, "received");
 

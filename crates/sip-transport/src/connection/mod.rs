@@ -2,6 +2,7 @@
 
 mod bytes;
 mod keep_alive;
+mod silence;
 #[cfg(feature = "ws")]
 pub(crate) mod web_socket;
 
@@ -16,6 +17,7 @@ use crate::{
 use ::bytes::Bytes;
 use keep_alive::KeepAlive;
 pub(crate) use keep_alive::shortened;
+use silence::Silence;
 use sipora_message::{Message, Method, ParseError, Request};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -42,6 +44,7 @@ pub(crate) struct Connection {
     unanswered: AtomicUsize,
     answered: Notify,
     pub(crate) keep_alive: KeepAlive,
+    pub(crate) silence: Silence,
     end: OnceLock<CloseReason>,
     ended: Notify,
 }
@@ -152,6 +155,7 @@ impl ConnectionTask {
             unanswered: AtomicUsize::new(0),
             answered: Notify::new(),
             keep_alive: KeepAlive::new(pings),
+            silence: Silence::default(),
             end: OnceLock::new(),
             ended: Notify::new(),
         });
@@ -381,6 +385,7 @@ fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
         CloseReason::PartialMessage => (&counters.partial_messages, &paces.partial_messages),
         CloseReason::Framing => (&counters.framing_errors, &paces.framing),
         CloseReason::NoPong => (&counters.pongs_missed, &paces.pongs),
+        CloseReason::Silent => (&counters.silent_closed, &paces.silent),
         _ => return,
     };
     count(counter);
@@ -390,7 +395,7 @@ fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
     let (peer, transport) = (flow.remote, flow.transport);
     match reason {
         // Nobody did anything, so that there is nothing to do about it.
-        CloseReason::Idle | CloseReason::NoPong => {
+        CloseReason::Idle | CloseReason::NoPong | CloseReason::Silent => {
             info!(%peer, %transport, %reason, held_back, "connection closed");
         }
         _ => warn!(%peer, %transport, %reason, held_back, "connection cut off"),
@@ -402,6 +407,8 @@ fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
 struct Activity {
     start: Instant,
     milliseconds: AtomicU64,
+    /// When something last came.
+    received: AtomicU64,
 }
 
 impl Activity {
@@ -409,12 +416,25 @@ impl Activity {
         Activity {
             start: Instant::now(),
             milliseconds: AtomicU64::new(0),
+            received: AtomicU64::new(0),
         }
     }
 
+    fn read(&self) {
+        self.received.store(self.elapsed(), Ordering::Relaxed);
+        self.touch();
+    }
+
     fn touch(&self) {
-        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.milliseconds.store(elapsed, Ordering::Relaxed);
+        self.milliseconds.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn last_read(&self) -> Instant {
+        self.start + Duration::from_millis(self.received.load(Ordering::Relaxed))
     }
 
     fn last(&self) -> Instant {

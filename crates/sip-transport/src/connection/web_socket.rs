@@ -127,6 +127,7 @@ pub(super) async fn run(
         reason = read(link, stream, &meter) => reason,
         reason = write(link, &mut sink, queue, &meter) => reason,
         reason = link.keep_alive() => reason,
+        reason = link.silence(&meter.activity) => reason,
         reason = link.connection.end_asked() => reason,
     };
     if link.leave(&reason) {
@@ -300,7 +301,7 @@ impl Meter {
     }
 
     fn read(&self, length: usize) {
-        self.activity.touch();
+        self.activity.read();
         self.unfinished.fetch_add(length, Ordering::Relaxed);
         let first =
             self.partial

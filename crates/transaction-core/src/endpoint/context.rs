@@ -126,6 +126,13 @@ impl<'a> Context<'a> {
         self.core.transports.close(flow);
     }
 
+    /// Closes a connection over which nothing has come for this long: [`Transports::expect_keep_alives`].
+    ///
+    /// [`Transports::expect_keep_alives`]: sipora_transport::Transports::expect_keep_alives
+    pub fn expect_keep_alives(&mut self, flow: FlowId, within: Option<Duration>) {
+        self.core.transports.expect_keep_alives(flow, within);
+    }
+
     /// Says whether the endpoint is shutting down.
     pub fn is_shutting_down(&self) -> bool {
         self.core.layer.is_draining()
