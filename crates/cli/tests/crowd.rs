@@ -191,14 +191,15 @@ async fn slow_header(to: SocketAddr, from: Ipv4Addr) -> bool {
             .chain([b'x'; 10_000].iter())
         {
             if writer.write_all(&[*byte]).await.is_err() {
-                return;
+                return true;
             }
             sleep(Duration::from_millis(100)).await;
         }
+        false
     };
     let mut buffer = [0; 100];
     tokio::select! {
-        () = drip => false,
+        is_cut_off = drip => is_cut_off,
         end = reader.read(&mut buffer) => end.is_err() || end.is_ok_and(|length| length == 0),
     }
 }
@@ -417,11 +418,14 @@ async fn users_register_while_a_crowd_misbehaves() {
     for what in [
         "a message was begun and not finished in time",
         "the bytes cannot be divided into messages",
-        "the peer reads too slowly",
         "handshake failed",
     ] {
         assert!(target.has_told(what), "{what}: {}", target.server.printed());
     }
+    // Whoever is first: the server where a lot waits, the operating system where what it has sent is not taken for 30 s.
+    let is_told =
+        ["the peer reads too slowly", "reason=timed out"].map(|what| target.has_told(what));
+    assert!(is_told.contains(&true), "{}", target.server.printed());
     let lines = target.server.lines().len();
     assert!(lines < 2_000, "{lines} lines");
     assert_eq!(target.server.terminate(PATIENCE).code(), 0);

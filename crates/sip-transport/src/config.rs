@@ -62,8 +62,8 @@ pub struct TransportConfig {
     pub out_buffer_bytes: usize,
     /// Messages that wait to be written on one connection. Default 1,024.
     pub out_queue: usize,
-    /// Messages from connections that wait for a shard of the driver, after which they are not read any more. Default 1,024:
-    /// some milliseconds of its work.
+    /// Messages from connections that wait for a shard of the driver, after which they are not read any more. Default 128: some
+    /// milliseconds of its work, for which those wait who ask once beside those who ask all the time.
     pub inbound_queue: usize,
     /// Peers whose way (our address towards them) is remembered. Default 4,096; past it the memory starts anew.
     pub local_address_cache: usize,
@@ -102,7 +102,7 @@ impl Default for TransportConfig {
             linger: Duration::from_secs(1),
             out_buffer_bytes: 2 * 1024 * 1024,
             out_queue: 1_024,
-            inbound_queue: 1_024,
+            inbound_queue: 128,
             local_address_cache: 4_096,
             message: Limits::default(),
         }

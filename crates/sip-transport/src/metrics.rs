@@ -79,6 +79,9 @@ counters! {
     accept_errors,
     /// Connections cut off because the peer reads too slowly.
     slow_readers,
+    /// Connections that the operating system gave up because the peer took nothing of what was sent to it, or answered no probe: it
+    /// has gone, or reads too slowly.
+    timed_out,
     /// Connections closed because nothing went over them.
     idle_closed,
     /// Connections closed because the keep-alives that their peer was to send did not come.

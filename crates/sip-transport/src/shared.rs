@@ -45,6 +45,7 @@ pub(crate) struct Paces {
     pub(crate) framing: Pace,
     pub(crate) pongs: Pace,
     pub(crate) silent: Pace,
+    pub(crate) timed_out: Pace,
     pub(crate) dropped_datagrams: Pace,
 }
 

@@ -14,9 +14,11 @@ use sipora_transport::{
 };
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tracing::subscriber::DefaultGuard;
@@ -442,34 +444,104 @@ async fn a_flood_is_counted_whole_and_told_in_few_lines() {
     assert!((1..=most).contains(&lines.len()), "{lines:#?}");
 }
 
-/// The operating system's network, where a file is missing for the first connections that would be accepted.
+/// A connection whose peer takes nothing of what is sent to it, as the operating system finds out.
 #[derive(Debug)]
-struct OutOfFiles(TokioNetwork);
+struct Unheard(Box<dyn Stream>);
+
+impl AsyncRead for Unheard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Unheard {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut TaskContext<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for Unheard {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.0.peer_addr()
+    }
+}
+
+#[tokio::test]
+async fn what_the_operating_system_waited_for_in_vain_is_counted_and_told() {
+    let network = Arc::new(Faulty {
+        network: TokioNetwork::new(),
+        failures: 0,
+        is_unheard: true,
+    });
+    let mut scene = scene_on(network, TransportConfig::default());
+    let (stream, flow) = scene.asked().await;
+    scene
+        .server
+        .try_send(&flow, Bytes::from_static(b"x"))
+        .unwrap();
+    let closed = scene.closed().await;
+    assert_eq!(closed, CloseReason::Io(io::ErrorKind::TimedOut));
+    let line = cut_off(&scene, "INFO", "connection closed", &stream);
+    assert!(line.contains("reason=timed out"), "{line}");
+    assert_eq!(scene.server.metrics().timed_out, 1);
+}
+
+/// The operating system's network with something wrong.
+#[derive(Debug)]
+struct Faulty {
+    network: TokioNetwork,
+    /// So often a file is missing for a connection that would be accepted.
+    failures: u32,
+    is_unheard: bool,
+}
 
 #[derive(Debug)]
 struct Failing {
     listener: Box<dyn StreamListener>,
     failures: u32,
+    is_unheard: bool,
 }
 
 #[async_trait::async_trait]
-impl Network for OutOfFiles {
+impl Network for Faulty {
     fn now(&self) -> Now {
-        self.0.now()
+        self.network.now()
     }
 
     fn local_ip_for(&self, remote: SocketAddr) -> io::Result<IpAddr> {
-        self.0.local_ip_for(remote)
+        self.network.local_ip_for(remote)
     }
 
     fn bind_datagram(&self, local: SocketAddr, sockets: usize) -> io::Result<Vec<DatagramSocket>> {
-        self.0.bind_datagram(local, sockets)
+        self.network.bind_datagram(local, sockets)
     }
 
     fn listen(&self, local: SocketAddr) -> io::Result<Box<dyn StreamListener>> {
-        let listener = self.0.listen(local)?;
-        let failures = 3;
-        Ok(Box::new(Failing { listener, failures }))
+        Ok(Box::new(Failing {
+            listener: self.network.listen(local)?,
+            failures: self.failures,
+            is_unheard: self.is_unheard,
+        }))
     }
 
     async fn connect(
@@ -477,7 +549,7 @@ impl Network for OutOfFiles {
         local: Option<IpAddr>,
         remote: SocketAddr,
     ) -> io::Result<Box<dyn Stream>> {
-        self.0.connect(local, remote).await
+        self.network.connect(local, remote).await
     }
 }
 
@@ -494,6 +566,7 @@ impl StreamListener for Failing {
                 // EMFILE
                 Err(io::Error::from_raw_os_error(24))
             }
+            None if self.is_unheard => Ok(Box::new(Unheard(self.listener.accept().await?))),
             None => self.listener.accept().await,
         }
     }
@@ -501,7 +574,11 @@ impl StreamListener for Failing {
 
 #[tokio::test]
 async fn a_failure_to_accept_is_told_and_the_connection_waits_until_it_is_over() {
-    let network = Arc::new(OutOfFiles(TokioNetwork::new()));
+    let network = Arc::new(Faulty {
+        network: TokioNetwork::new(),
+        failures: 3,
+        is_unheard: false,
+    });
     let scene = scene_on(network, TransportConfig::default());
     scene.connected().await;
     assert_eq!(scene.server.metrics().accept_errors, 3);

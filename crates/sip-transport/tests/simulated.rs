@@ -232,6 +232,28 @@ fn while_the_driver_is_busy_a_connection_is_not_read_and_nothing_is_lost() {
 }
 
 #[test]
+fn who_asks_once_waits_for_few_of_those_that_ask_all_the_time() {
+    once(|network| async move {
+        let mut scene = scene(network.clone(), TransportConfig::default());
+        let mut flood = scene.connect().await;
+        let requests = message("OPTIONS sip:flood@d", "").repeat(5_000);
+        let flooding = flood.write_all(requests.as_bytes());
+        let blocked = timeout(Duration::from_secs(5), flooding).await;
+        assert!(blocked.is_err(), "more than waits anywhere");
+        let mut other = scene.connect().await;
+        let request_of_other = message("OPTIONS sip:other@d", "");
+        other.write_all(request_of_other.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut before = 0;
+        while request(scene.inbound.recv().await.unwrap()).1.uri_text() != "sip:other@d" {
+            before += 1;
+        }
+        // Those that waited, and those that came while they were dealt with.
+        assert!((100..=256).contains(&before), "{before}");
+    });
+}
+
+#[test]
 fn those_who_open_the_same_at_once_share_one_connection() {
     once(|network| async move {
         let scene = scene(network.clone(), TransportConfig::default());

@@ -19,6 +19,7 @@ use keep_alive::KeepAlive;
 pub(crate) use keep_alive::shortened;
 use silence::Silence;
 use sipora_message::{Message, Method, ParseError, Request};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -386,6 +387,7 @@ fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
         CloseReason::Framing => (&counters.framing_errors, &paces.framing),
         CloseReason::NoPong => (&counters.pongs_missed, &paces.pongs),
         CloseReason::Silent => (&counters.silent_closed, &paces.silent),
+        CloseReason::Io(ErrorKind::TimedOut) => (&counters.timed_out, &paces.timed_out),
         _ => return,
     };
     count(counter);
@@ -395,7 +397,7 @@ fn count_end(shared: &Shared, flow: &Flow, reason: &CloseReason) {
     let (peer, transport) = (flow.remote, flow.transport);
     match reason {
         // Nobody did anything, so that there is nothing to do about it.
-        CloseReason::Idle | CloseReason::NoPong | CloseReason::Silent => {
+        CloseReason::Idle | CloseReason::NoPong | CloseReason::Silent | CloseReason::Io(_) => {
             info!(%peer, %transport, %reason, held_back, "connection closed");
         }
         _ => warn!(%peer, %transport, %reason, held_back, "connection cut off"),
