@@ -5,6 +5,7 @@ use super::handle::{Flows, Shared};
 use super::listeners::{Listener, bind};
 use super::router::Router;
 use super::shard::Shard;
+use super::signal::Signal;
 use super::user::Chair;
 use super::{EndpointHandle, User, UserHandle};
 use crate::{Config, EndpointError, IdSource, Owner, TransactionLayer};
@@ -253,6 +254,8 @@ impl EndpointBuilder {
                 ends: None,
                 sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
                 wakes: None,
+                signal: Signal::default(),
+                may_ring: false,
             };
             tasks.spawn(shard.run());
         }

@@ -8,6 +8,7 @@ mod listeners;
 mod observer;
 mod router;
 mod shard;
+mod signal;
 mod target;
 mod user;
 

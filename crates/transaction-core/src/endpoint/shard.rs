@@ -6,6 +6,7 @@
 use super::core::Core;
 use super::handle::{Command, Shared};
 use super::router::Passed;
+use super::signal::Signal;
 use super::user::{AnyUser, Chair};
 use super::{Claim, Context, observer};
 use crate::{Event, IncomingRequest, Metrics, Owner, TransportFailure, default_answer};
@@ -39,6 +40,11 @@ pub(super) struct Shard {
     pub(super) sleep: Pin<Box<Sleep>>,
     /// What `sleep` is set to, by the network's clock.
     pub(super) wakes: Option<Instant>,
+    /// Raised by everything that wakes the task but its sockets, which have most of the work, and slow work, which is polled
+    /// where there is any.
+    pub(super) signal: Signal,
+    /// The signal was raised since `sleep` was looked at.
+    pub(super) may_ring: bool,
 }
 
 impl Shard {
@@ -48,21 +54,29 @@ impl Shard {
     }
 
     fn poll(&mut self, cx: &mut Waker<'_>) -> Poll<()> {
-        for _ in 0..ROUNDS {
-            self.core.now = self.core.transports.now();
-            let mut progress = self.poll_shutdown(cx);
-            progress |= self.poll_commands(cx);
-            progress |= self.poll_slow(cx);
-            progress |= self.poll_passed(cx);
-            progress |= self.poll_streams(cx);
-            progress |= self.poll_sockets(cx);
-            progress |= self.poll_users(cx);
-            progress |= self.alarms();
+        self.signal.follow(cx);
+        for round in 0..ROUNDS {
+            // The second round finds little to do in most cases, and so soon that it is still the same time.
+            if round != 1 {
+                self.core.now = self.core.transports.now();
+            }
+            if self.signal.take() {
+                self.may_ring = true;
+                if self.poll_told() {
+                    // There may be more, and whoever has given something has not been asked to tell when there is.
+                    self.signal.raise();
+                }
+            }
+            let mut again = self.poll_sockets(cx);
+            again |= self.alarms();
+            // Last, as all of the above may begin it, and it is to be waited for.
+            again |= self.poll_slow(cx);
+            again |= !self.core.bound.is_empty();
             if self.has_ended() {
                 self.publish();
                 return Poll::Ready(());
             }
-            if !progress && self.poll_sleep(cx).is_pending() {
+            if !again && !self.signal.is_raised() && self.poll_sleep().is_pending() {
                 self.publish();
                 return Poll::Pending;
             }
@@ -71,6 +85,18 @@ impl Shard {
         self.publish();
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Polls whatever raises the signal.
+    fn poll_told(&mut self) -> bool {
+        let waker = self.signal.waker().clone();
+        let cx = &mut Waker::from_waker(&waker);
+        let mut progress = self.poll_shutdown(cx);
+        progress |= self.poll_commands(cx);
+        progress |= self.poll_passed(cx);
+        progress |= self.poll_streams(cx);
+        progress |= self.poll_users(cx);
+        progress
     }
 
     fn poll_shutdown(&mut self, cx: &mut Waker<'_>) -> bool {
@@ -117,7 +143,7 @@ impl Shard {
 
     fn poll_slow(&mut self, cx: &mut Waker<'_>) -> bool {
         let mut progress = false;
-        while self.core.poll_slow(cx) {
+        while self.core.has_slow_work() && self.core.poll_slow(cx) {
             self.settle();
             progress = true;
         }
@@ -151,26 +177,24 @@ impl Shard {
         progress
     }
 
+    /// Takes what has come in, and says whether there may be more. Where there is not, the task is woken when there is.
     fn poll_sockets(&mut self, cx: &mut Waker<'_>) -> bool {
-        let mut progress = false;
+        let mut more = false;
         self.sockets.append(&mut self.core.bound);
         for index in 0..self.sockets.len() {
             let Some(socket) = self.sockets.get_mut(index) else {
                 break;
             };
             let mut received = std::mem::take(&mut self.received);
-            if socket
-                .poll_recv_batch(cx, &mut received, self.batch)
-                .is_ready()
-            {
-                progress = true;
+            if let Poll::Ready(taken) = socket.poll_recv_batch(cx, &mut received, self.batch) {
+                more |= taken >= self.batch;
                 for inbound in received.drain(..) {
                     self.take(inbound);
                 }
             }
             self.received = received;
         }
-        progress
+        more
     }
 
     fn poll_users(&mut self, cx: &mut Waker<'_>) -> bool {
@@ -217,8 +241,9 @@ impl Shard {
 
     /// Sets the alarm clock to the earliest alarm and looks at it.
     ///
-    /// It is set anew only when it would ring too late: one that rings too early costs less than setting it each time.
-    fn poll_sleep(&mut self, cx: &mut Waker<'_>) -> Poll<()> {
+    /// It is set anew only when it would ring too late: one that rings too early costs less than setting it each time. It
+    /// raises the signal when it rings, and is not looked at before.
+    fn poll_sleep(&mut self) -> Poll<()> {
         let users = self.users.iter().filter_map(Chair::next_timeout).min();
         let alarms = [self.core.layer.poll_timeout(), users, self.looks_again()];
         let Some(next) = alarms.into_iter().flatten().min() else {
@@ -230,7 +255,11 @@ impl Shard {
                 .as_mut()
                 .reset(tokio::time::Instant::now() + wait);
             self.wakes = Some(next);
+        } else if !self.may_ring {
+            return Poll::Pending;
         }
+        self.may_ring = false;
+        let cx = &mut Waker::from_waker(self.signal.waker());
         let sleep = self.sleep.as_mut().poll(cx);
         if sleep.is_ready() {
             self.wakes = None;
