@@ -214,7 +214,7 @@ impl<M> Edit<M> {
         let result = if *name == HeaderName::ContentLength {
             Err(BuildError::Reserved(name.clone()))
         } else {
-            print_checked(&mut line, name, value)
+            print_checked(&mut line, name, format_args!("{value}"))
         };
         match result {
             Ok(()) => Some(Piece::New(name.clone(), line)),

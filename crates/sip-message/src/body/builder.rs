@@ -60,7 +60,7 @@ impl MultipartBuilder {
     pub fn header(mut self, name: impl Into<HeaderName>, value: impl Display) -> MultipartBuilder {
         let name = name.into();
         let result = match self.parts.last_mut() {
-            Some((lines, _)) => print_checked(lines, &name, value),
+            Some((lines, _)) => print_checked(lines, &name, format_args!("{value}")),
             None => Err(BuildError::Missing(HeaderName::ContentType)),
         };
         if let Err(error) = result {

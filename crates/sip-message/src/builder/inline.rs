@@ -1,7 +1,5 @@
 //! Bytes that begin on the stack.
 
-use std::io::{self, Write};
-
 /// A byte buffer that takes its first `N` bytes from the stack, so that an answer of the usual size is printed without
 /// an allocation for its parts.
 #[derive(Clone)]
@@ -56,17 +54,6 @@ impl<const N: usize> Default for Inline<N> {
             len: 0,
             heap: Vec::new(),
         }
-    }
-}
-
-impl<const N: usize> Write for Inline<N> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.push(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ mod response;
 mod value;
 mod via;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::Write;
 
 use bytes::Bytes;
@@ -45,12 +45,18 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn header(&mut self, name: HeaderName, value: impl Display) {
-        let result = if name == HeaderName::ContentLength {
+        self.header_of(name, format_args!("{value}"));
+    }
+
+    /// One for all kinds of values.
+    fn header_of(&mut self, name: HeaderName, value: fmt::Arguments<'_>) {
+        let bit = bit(&name);
+        let result = if bit == CONTENT_LENGTH_BIT {
             Err(BuildError::Reserved(name))
-        } else if SINGLE & self.seen & bit(&name) != 0 {
+        } else if SINGLE & self.seen & bit != 0 {
             Err(BuildError::Duplicate(name))
         } else {
-            self.seen |= bit(&name);
+            self.seen |= bit;
             print_checked(&mut self.lines, &name, value)
         };
         if let Err(error) = result {
@@ -74,6 +80,11 @@ impl Parts {
     /// Whether a header field with a known name is there.
     fn contains(&self, name: &HeaderName) -> bool {
         self.seen & bit(name) != 0
+    }
+
+    /// Whether one of the header fields is there that an answer copies from its request.
+    fn contains_copied(&self) -> bool {
+        self.seen & COPIED != 0
     }
 
     /// The header lines, Content-Length, the blank line and the body.
@@ -112,6 +123,14 @@ const SINGLE: u128 = 1 << Known::From as u8
     | 1 << Known::UserAgent as u8
     | 1 << Known::Server as u8;
 
+/// Those that an answer copies, each once.
+const COPIED: u128 = 1 << Known::From as u8
+    | 1 << Known::To as u8
+    | 1 << Known::CallId as u8
+    | 1 << Known::CSeq as u8;
+
+const CONTENT_LENGTH_BIT: u128 = 1 << Known::ContentLength as u8;
+
 fn bit(name: &HeaderName) -> u128 {
     match name.id() {
         OTHER => 0,
@@ -123,16 +142,16 @@ fn bit(name: &HeaderName) -> u128 {
 pub(crate) fn print_checked(
     out: &mut impl Lines,
     name: &HeaderName,
-    value: impl Display,
+    value: fmt::Arguments<'_>,
 ) -> Result<(), BuildError> {
     if matches!(name, HeaderName::Other(_)) && !name.is_token() {
         return Err(BuildError::HeaderName(name.as_str().to_owned()));
     }
     let start = out.written().len();
+    out.put(name.as_str().as_bytes());
+    out.put(b": ");
     // Writing to memory cannot fail, a value of the caller's can.
-    let _ = out.write_all(name.as_str().as_bytes());
-    let _ = out.write_all(b": ");
-    let printed = write!(out, "{value}");
+    let printed = fmt::Write::write_fmt(&mut Printer(out), value);
     // Without an early end, so that it is done many bytes at a time.
     let injected = out.written().get(start..).is_some_and(|line| {
         line.iter()
@@ -142,17 +161,32 @@ pub(crate) fn print_checked(
         out.cut(start);
         return Err(BuildError::Injection(name.clone()));
     }
-    let _ = out.write_all(b"\r\n");
+    out.put(b"\r\n");
     Ok(())
 }
 
 /// Where header lines are printed to.
-pub(crate) trait Lines: Write {
+pub(crate) trait Lines {
+    fn put(&mut self, bytes: &[u8]);
     fn written(&self) -> &[u8];
     fn cut(&mut self, len: usize);
 }
 
+/// Prints text without the ways that errors of input and output would take.
+struct Printer<'a, L>(&'a mut L);
+
+impl<L: Lines> fmt::Write for Printer<'_, L> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.put(text.as_bytes());
+        Ok(())
+    }
+}
+
 impl Lines for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
     fn written(&self) -> &[u8] {
         self
     }
@@ -163,6 +197,10 @@ impl Lines for Vec<u8> {
 }
 
 impl<const N: usize> Lines for Inline<N> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+
     fn written(&self) -> &[u8] {
         self.as_slice()
     }

@@ -123,6 +123,9 @@ impl ResponseBuilder {
     /// A header field that is copied and given besides.
     fn given_twice(&self) -> Option<HeaderName> {
         self.request.as_ref()?;
+        if !self.parts.contains_copied() {
+            return None;
+        }
         let names = [
             HeaderName::From,
             HeaderName::To,
