@@ -119,6 +119,7 @@ mod network;
 mod now;
 mod observer;
 mod pace;
+mod plain_via;
 mod resolver;
 mod sent_by;
 mod shared;

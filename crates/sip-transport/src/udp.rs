@@ -1,6 +1,7 @@
 //! A UDP socket in the hands of a driver.
 
 use crate::metrics::count;
+use crate::plain_via;
 use crate::shared::Shared;
 use crate::stun;
 use crate::table::Socket;
@@ -163,6 +164,9 @@ impl UdpListener {
         }
         let flow = self.flow(source);
         self.shared.observe(Direction::In, &flow, self.local, bytes);
+        if let Some(inbound) = self.take_plain(bytes, &flow) {
+            return Some(inbound);
+        }
         match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
             Ok(message) => self.shared.enter(message, &flow, self.local),
             Err(error) => {
@@ -172,6 +176,18 @@ impl UdpListener {
                 Some(Inbound::new(flow, Payload::Malformed(malformed)))
             }
         }
+    }
+
+    /// Takes a request that could be stamped before it was parsed.
+    fn take_plain(&self, bytes: &[u8], flow: &Flow) -> Option<Inbound> {
+        let stamped = plain_via::stamped_datagram(bytes, flow.remote)?;
+        let parsed = Message::parse(stamped, &self.shared.config.message).ok()?;
+        // What is wrong with the datagram is found out, and stamped as far as it can be, as it stands.
+        parsed.headers().via().ok()?;
+        Some(Inbound {
+            unstamped: Some(Bytes::copy_from_slice(bytes)),
+            ..Inbound::new(*flow, Payload::Message(parsed))
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a server does to the top Via of a request, and reads from it for the response.
 
-use crate::{Destination, Flow, Transport};
+use crate::{Destination, Flow, Transport, plain_via};
 use sipora_message::{Request, Response, Via};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -60,7 +60,7 @@ pub(crate) fn stamped(request: &Request, source: SocketAddr) -> Option<Request> 
 /// `;rport=65535;received=255.255.255.255`, and more for IPv6.
 const ROOM: usize = 64;
 
-fn push_address(out: &mut Vec<u8>, ip: IpAddr) {
+pub(crate) fn push_address(out: &mut Vec<u8>, ip: IpAddr) {
     match ip {
         IpAddr::V4(v4) => {
             for (place, octet) in v4.octets().into_iter().enumerate() {
@@ -76,7 +76,7 @@ fn push_address(out: &mut Vec<u8>, ip: IpAddr) {
 }
 
 /// Much cheaper than by `write!`, for what is in every answer.
-fn push_decimal(out: &mut Vec<u8>, number: u16) {
+pub(crate) fn push_decimal(out: &mut Vec<u8>, number: u16) {
     let digit = |number: u16| b'0' + (number % 10) as u8;
     for power in [10_000, 1_000, 100, 10] {
         if number >= power {
@@ -169,11 +169,17 @@ pub struct ResponseRoute {
 ///
 /// A Via that cannot be read sends them back to where the request came from.
 pub fn response_route(request: &Request, flow: &Flow) -> ResponseRoute {
-    let to = request
-        .headers()
-        .via()
-        .ok()
-        .and_then(|via| destination(&via, flow.transport));
+    let via = request.headers().via().ok();
+    if flow.transport == Transport::Udp
+        && let Some(via) = &via
+        && plain_via::leads_to(via, flow.remote)
+    {
+        return ResponseRoute {
+            flow: *flow,
+            fallback: None,
+        };
+    }
+    let to = via.and_then(|via| destination(&via, flow.transport));
     // The way back to a link-local address needs the zone that it came from.
     let to = to.map(|mut to| {
         if let (SocketAddr::V6(to), SocketAddr::V6(from)) = (&mut to, flow.remote)
