@@ -160,11 +160,12 @@ impl KeyMaker {
         );
         let Key([low, high]) = hash.finish();
         let bits = u128::from(high) << 64 | u128::from(low);
-        let mut text = String::with_capacity(TAG_LENGTH);
-        for place in 0..TAG_LENGTH {
-            let letter = TAG_ALPHABET.get((bits >> (place * 5)) as usize & 31);
-            text.push(char::from(letter.copied().unwrap_or(b'a')));
+        let mut letters = [b'a'; TAG_LENGTH];
+        for (place, letter) in letters.iter_mut().enumerate() {
+            let bits = (bits >> (place * 5)) as usize & 31;
+            *letter = TAG_ALPHABET.get(bits).copied().unwrap_or(b'a');
         }
+        let text = std::str::from_utf8(&letters).unwrap_or_default();
         Tag::new(text)
     }
 
