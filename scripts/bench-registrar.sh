@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
 # Compares what a REGISTER costs: Kamailio (in memory), `sipora serve`, and a bare recvfrom/sendto responder, the floor.
 #
-#   scripts/bench-registrar.sh                 # five rounds of 10,000 registrations at 2,000 a second
-#   ROUNDS=3 CALLS=20000 RATE=4000 scripts/bench-registrar.sh
+#   scripts/bench-registrar.sh                 # five rounds of 10,000 registrations at 1,500 a second, and as many at 6,000
+#   ROUNDS=3 CALLS=20000 RATES=4000 SERVERS="floor sipora sipora:2" scripts/bench-registrar.sh
 #
 # All get the same traffic from SIPp, in interleaved rounds, each round with fresh processes: a first REGISTER for each of
 # CALLS contacts, a refresh for each, and a first REGISTER with a digest round trip (401, then 200). It prints CPU microseconds
 # for each of these, memory a contact once transactions are over (40 s after the load), failures and retransmissions: medians
-# of the rounds, and ratios to the floor. Needs sipp and kamailio (Debian's packages); SIPORA and FLOOR name other binaries.
+# of the rounds, and ratios to the floor. A table for each of RATES: at the lower one a server sleeps between any two requests
+# and finds its caches cold, at the higher one it is busy. Where there are retransmissions, SIPp is at its limit, and the times
+# are of little use. `sipora:2` is a server of two shards. Needs sipp and kamailio (Debian's packages); SIPORA and FLOOR name
+# other binaries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 ROUNDS=${ROUNDS:-5}
 CALLS=${CALLS:-10000}
-RATE=${RATE:-2000}
+RATES=${RATES:-"1500 6000"}
 PORT=${PORT:-15060}
 CLIENT_PORT=${CLIENT_PORT:-16060}
 SERVERS=${SERVERS:-"floor kamailio sipora"}
@@ -119,15 +122,21 @@ start() { # server, mode
         setsid kamailio -f "$work/kamailio.cfg" "${flag[@]}" -l "udp:127.0.0.1:$PORT" -DD -E -m 512 -M 16 \
             -w "$work" -Y "$work" >"$work/kamailio.log" 2>&1 &
         ;;
-    sipora)
+    sipora*)
         local access=(--no-auth)
         [ "$2" = digest ] && access=(--users "$work/users.txt")
+        case $1 in
+        *:*)
+            echo "shards = ${1#*:}" >"$work/shards.toml"
+            access+=(--config "$work/shards.toml")
+            ;;
+        esac
         setsid "$SIPORA" serve --listen "udp:127.0.0.1:$PORT" --domain 127.0.0.1 "${access[@]}" >/dev/null 2>"$work/sipora.log" &
         ;;
     esac
     server=$!
     sleep 1.5
-    kill -0 "$server" 2>/dev/null || { echo "$1 does not start" >&2; cat "$work/$1.log" >&2; exit 2; }
+    kill -0 "$server" 2>/dev/null || { echo "$1 does not start" >&2; cat "$work/${1%%:*}.log" >&2; exit 2; }
 }
 
 processes() { # of the server's group
@@ -150,59 +159,64 @@ memory() { # bytes, what processes share counted once
 
 # --- Rounds -------------------------------------------------------------------------------------------------------------
 
-phase() { # server, scenario
+phase() { # server, scenario, rate
     local before after flags=()
     [ "$2" = digest ] && flags=(-inf "$work/users.csv")
     rm -f "$work"/*_.csv
     before=$(cpu)
-    (cd "$work" && sipp "127.0.0.1:$PORT" -sf "$2.xml" "${flags[@]}" -i 127.0.0.1 -p "$CLIENT_PORT" -m "$CALLS" -r "$RATE" \
+    (cd "$work" && sipp "127.0.0.1:$PORT" -sf "$2.xml" "${flags[@]}" -i 127.0.0.1 -p "$CLIENT_PORT" -m "$CALLS" -r "$3" \
         -l "$CALLS" -cid_str '%u-bench@127.0.0.1' -nostdin -trace_stat -stf stat_.csv -fd 1000 >/dev/null 2>&1) || true
     after=$(cpu)
-    awk -F';' -v server="$1" -v phase="$2" -v calls="$CALLS" -v nanos=$((after - before)) '
+    awk -F';' -v server="$1" -v phase="$2" -v rate="$3" -v calls="$CALLS" -v nanos=$((after - before)) '
         NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i }
         { for (i = 1; i <= NF; i++) last[i] = $i }
         END {
-            printf "%s %s %.2f %d %d\n", server, phase, nanos / calls / 1000,
-                calls - last[at["SuccessfulCall(C)"]], last[at["Retransmissions(C)"]]
+            printf "%s %s %.2f %d %d %d\n", server, phase, nanos / calls / 1000,
+                calls - last[at["SuccessfulCall(C)"]], last[at["Retransmissions(C)"]], rate
         }' "$work/stat_.csv"
 }
 
 for ((round = 1; round <= ROUNDS; round++)); do
-    for name in $SERVERS; do
-        echo "round $round: $name" >&2
-        start "$name" plain
-        idle=$(memory)
-        phase "$name" first >>"$work/results"
-        phase "$name" refresh >>"$work/results"
-        if [ "$round" = "$ROUNDS" ] && [ "$name" != floor ]; then
-            sleep 40
-            echo "$name $(((($(memory) - idle)) / CALLS))" >>"$work/memory"
-        fi
-        stop
-        start "$name" digest
-        phase "$name" digest >>"$work/results"
-        stop
+    for rate in $RATES; do
+        for name in $SERVERS; do
+            echo "round $round, $rate a second: $name" >&2
+            start "$name" plain
+            idle=$(memory)
+            phase "$name" first "$rate" >>"$work/results"
+            phase "$name" refresh "$rate" >>"$work/results"
+            if [ "$round" = "$ROUNDS" ] && [ "$name" != floor ]; then
+                sleep 40
+                echo "$name $(((($(memory) - idle)) / CALLS)) $rate" >>"$work/memory"
+            fi
+            stop
+            start "$name" digest
+            phase "$name" digest "$rate" >>"$work/results"
+            stop
+        done
     done
 done
 
 # --- What came out ------------------------------------------------------------------------------------------------------
 
 median() { sort -g | awk '{ value[NR] = $1 } END { print NR ? (NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2) : 0 }'; }
-of() { awk -v server="$1" -v phase="$2" '$1 == server && $2 == phase { print $3 }' "$work/results" | median; }
+of() { awk -v server="$1" -v phase="$2" -v rate="$3" '$1 == server && $2 == phase && $6 == rate { print $3 }' "$work/results" | median; }
 
-echo "$ROUNDS rounds, $CALLS contacts, $RATE registrations a second; CPU microseconds, median, and ratio to the floor"
-printf '| server | first REGISTER | refresh | digest round trip | bytes a contact | failures | retransmissions |\n'
-printf '| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n'
-for name in $SERVERS; do
-    row="| $name |"
-    for phase in first refresh digest; do
-        cost=$(of "$name" "$phase")
-        least=$(of floor "$phase")
-        row="$row $(awk -v cost="$cost" -v least="$least" \
-            'BEGIN { if (least > 0) printf("%.1f (%.2f) |", cost, cost / least); else printf("%.1f |", cost) }')"
+for rate in $RATES; do
+    echo "$ROUNDS rounds, $CALLS contacts, $rate registrations a second; CPU microseconds, median, and ratio to the floor"
+    printf '| server | first REGISTER | refresh | digest round trip | bytes a contact | failures | retransmissions |\n'
+    printf '| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n'
+    for name in $SERVERS; do
+        row="| $name |"
+        for phase in first refresh digest; do
+            cost=$(of "$name" "$phase" "$rate")
+            least=$(of floor "$phase" "$rate")
+            row="$row $(awk -v cost="$cost" -v least="$least" \
+                'BEGIN { if (least > 0) printf("%.1f (%.2f) |", cost, cost / least); else printf("%.1f |", cost) }')"
+        done
+        bytes=$(awk -v server="$name" -v rate="$rate" '$1 == server && $3 == rate { print $2 }' "$work/memory" 2>/dev/null || true)
+        row="$row ${bytes:-–} | $(awk -v server="$name" -v rate="$rate" \
+            '$1 == server && $6 == rate { failed += $4; again += $5 } END { printf "%d | %d |", failed, again }' "$work/results")"
+        echo "$row"
     done
-    bytes=$(awk -v server="$name" '$1 == server { print $2 }' "$work/memory" 2>/dev/null || true)
-    row="$row ${bytes:-–} | $(awk -v server="$name" '$1 == server { failed += $4; again += $5 } END { printf "%d | %d |", failed, again }' \
-        "$work/results")"
-    echo "$row"
+    echo
 done
