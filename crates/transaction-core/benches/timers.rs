@@ -3,7 +3,7 @@
 
 #[path = "../src/slab.rs"]
 mod slab;
-#[path = "../src/timers.rs"]
+#[path = "../src/timers/mod.rs"]
 mod timers;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
