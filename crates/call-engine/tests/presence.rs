@@ -150,6 +150,17 @@ async fn every_watcher_is_told_whatever_it_called_the_user() {
     assert_eq!(lab.engine.metrics().presence.subscriptions, 2);
 }
 
+/// RFC 5630 §5.1.1: "When presented with a SIPS URI, a UAC MUST NOT change it to a SIP URI", nor send to it in clear.
+#[tokio::test(start_paused = true)]
+async fn a_watcher_with_a_sips_contact_is_told_nothing_in_clear() {
+    let lab = open_lab().await;
+    let phone = Phone::new(&lab.network, CAROL);
+    let mut carol = Watcher::with(phone, "sips:carol@192.0.2.22");
+    carol.ask = carol.ask.uri("sips:alice@example.com");
+    assert_eq!(status(&carol.watch().await), 200);
+    assert!(carol.notify(Duration::from_secs(60)).await.is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_that_come_fast_are_told_in_one_after_five_seconds() {
     let (mut lab, mut watcher) = watched().await;

@@ -14,6 +14,7 @@ use crate::publish::PublishArguments;
 use crate::register::RegisterArguments;
 use crate::serve::ServeArguments;
 use crate::subscribe::SubscribeArguments;
+use crate::tls::ClientTls;
 use crate::trace::TraceArguments;
 
 /// A SIP server that registers users, carries their messages and tells of their presence, and a SIP client for the command line.
@@ -55,9 +56,8 @@ pub(crate) struct ClientArguments {
     #[arg(long, value_name = "TRANSPORT")]
     pub(crate) transport: Option<TransportChoice>,
 
-    /// Roots in PEM to believe servers by, for TLS [default: the system's]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tls_ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
 
     /// Proxy to send every request to first, as in sip:proxy.example.com
     #[arg(long, value_name = "URI")]

@@ -67,7 +67,7 @@ impl Client {
         builder = settings(builder);
         let next = [proxy.as_ref(), Some(&peer)];
         let next: Vec<&Uri> = next.into_iter().flatten().collect();
-        let tls = tls::for_client(arguments.tls_ca.as_deref(), &next)?;
+        let tls = tls::for_client(&arguments.tls, &next)?;
         builder = builder.with_resolver(names::resolver(&arguments.dns_server, tls.is_some())?);
         if let Some(tls) = tls {
             builder = builder.with_tls(tls);

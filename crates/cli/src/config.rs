@@ -207,15 +207,15 @@ impl FromStr for Listen {
         let Some((transport, address)) = text.split_once(':') else {
             return Err(LISTEN_FORM.to_owned());
         };
-        let address = host_and_port(address)?;
-        match transport {
-            "udp" => Ok(Listen::Udp(address)),
-            "tcp" => Ok(Listen::Tcp(address)),
-            "tls" => Ok(Listen::Tls(address)),
-            "ws" => Ok(Listen::Ws(address)),
-            "wss" => Ok(Listen::Wss(address)),
-            _ => Err(LISTEN_FORM.to_owned()),
-        }
+        let listen = match transport.to_ascii_lowercase().as_str() {
+            "udp" => Listen::Udp,
+            "tcp" => Listen::Tcp,
+            "tls" => Listen::Tls,
+            "ws" => Listen::Ws,
+            "wss" => Listen::Wss,
+            _ => return Err(LISTEN_FORM.to_owned()),
+        };
+        host_and_port(address).map(listen)
     }
 }
 
@@ -348,7 +348,10 @@ where
 /// Checks that `text` is `HOST:PORT`, with brackets around an IPv6 address, and gives it back.
 fn host_and_port(text: &str) -> Result<String, String> {
     let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(LISTEN_FORM.to_owned());
+        return Err(match text.parse::<u16>() {
+            Ok(_) => format!("the host is missing; {LISTEN_FORM}"),
+            Err(_) => format!("the port is missing; {LISTEN_FORM}"),
+        });
     };
     if port.parse::<u16>().is_err() || port.starts_with('+') {
         return Err(format!("'{port}' is no port; {LISTEN_FORM}"));
@@ -481,7 +484,7 @@ mod tests {
         let problem =
             ConfigFile::parse("\nlisten = [\"udp:0.0.0.0:0\", \"udp:here\"]\n").unwrap_err();
         assert!(
-            problem.starts_with("2:10: 'udp:here': expected udp:, tcp:"),
+            problem.starts_with("2:10: 'udp:here': the port is missing; expected udp:"),
             "{problem}"
         );
         let problem = ConfigFile::parse("digest = [\"SHA-1\"]\n").unwrap_err();

@@ -2,7 +2,7 @@
 
 use sipora_message::{
     CSeq, HeaderError, HeaderName, Headers, Method, NameAddr, Request, RequestBuilder, Response,
-    Uri,
+    Scheme, Uri,
 };
 
 use crate::check::MAX_CSEQ;
@@ -133,7 +133,7 @@ impl Dialog {
         let (from, to) = (headers.from()?, headers.to()?);
         let mut route_set = routes(headers)?;
         route_set.reverse();
-        Ok(Self {
+        let mut dialog = Self {
             id: DialogId {
                 call_id: headers.call_id()?.into(),
                 local_tag: from.tag().unwrap_or_default().into(),
@@ -145,7 +145,9 @@ impl Dialog {
             remote_cseq: None,
             remote_target,
             route_set,
-        })
+        };
+        dialog.secure_routes();
+        Ok(dialog)
     }
 
     /// Takes the 2xx that makes an early dialog a confirmed one: "the route set of the dialog MUST be recomputed based on the
@@ -154,6 +156,7 @@ impl Dialog {
         if let Ok(mut route_set) = routes(response.headers()) {
             route_set.reverse();
             self.route_set = route_set;
+            self.secure_routes();
         }
         self.refresh_target(response.headers());
     }
@@ -168,7 +171,7 @@ impl Dialog {
     pub fn of_request(request: &Request, local_tag: &str) -> Result<Self, DialogError> {
         let headers = request.headers();
         let (from, to) = (headers.from()?, headers.to()?);
-        Ok(Self {
+        let mut dialog = Self {
             id: DialogId {
                 call_id: headers.call_id()?.into(),
                 local_tag: local_tag.into(),
@@ -180,7 +183,9 @@ impl Dialog {
             remote_cseq: Some(headers.cseq()?.number),
             remote_target: target(headers)?,
             route_set: routes(headers)?,
-        })
+        };
+        dialog.secure_routes();
+        Ok(dialog)
     }
 
     /// Makes the dialog of a subscriber, which is the one that the first NOTIFY names (RFC 6665 §4.4.1): "the route set at
@@ -318,6 +323,21 @@ impl Dialog {
     pub fn refresh_target(&mut self, headers: Headers<'_>) {
         if let Ok(target) = target(headers) {
             self.remote_target = target;
+            self.secure_routes();
+        }
+    }
+
+    /// RFC 5630 §5.1.1, of requests to a SIPS URI: "if the route set included any SIP URI, the UAC MUST change the SIP URIs to
+    /// SIPS URIs simply by changing the scheme".
+    fn secure_routes(&mut self) {
+        if self.remote_target.scheme() != Scheme::Sips {
+            return;
+        }
+        for route in &mut self.route_set {
+            let secure = route.uri.to_sips();
+            let (sip, sips) = (format!("<{}", route.uri), format!("<{secure}"));
+            route.text = route.text.replacen(&sip, &sips, 1).into();
+            route.uri = secure;
         }
     }
 }
@@ -428,6 +448,30 @@ mod tests {
         assert_eq!(request.uri_text(), "sip:strict");
         assert_eq!(routes_of(&request), ["sip:loose;lr", "sip:alice@192.0.2.1"]);
         assert_eq!(dialog.next_hop().as_str(), "sip:strict");
+    }
+
+    #[test]
+    fn a_sips_target_makes_sips_uris_of_the_route_set() {
+        let routes =
+            "Record-Route: \"p\" <sip:p1;transport=tcp;lr>;x=1\r\nRecord-Route: <sips:p2;lr>\r\n";
+        let extra = format!("Contact: <sips:alice@a.example.com>\r\n{routes}");
+        let subscribe = request("SUBSCRIBE sips:bob@example.com", &extra, "5 SUBSCRIBE");
+        let mut dialog = Dialog::of_request(&subscribe, "b").unwrap();
+        let notify = dialog.request(Method::Notify, 1).unwrap().build().unwrap();
+        assert_eq!(dialog.next_hop().as_str(), "sips:p1;transport=tcp;lr");
+        assert_eq!(
+            routes_of(&notify),
+            ["sips:p1;transport=tcp;lr", "sips:p2;lr"]
+        );
+
+        // What moves to SIPS takes its route along.
+        let extra = format!("Contact: <sip:alice@a.example.com>\r\n{routes}");
+        let subscribe = request("SUBSCRIBE sip:bob@example.com", &extra, "5 SUBSCRIBE");
+        let mut dialog = Dialog::of_request(&subscribe, "b").unwrap();
+        assert_eq!(dialog.next_hop().as_str(), "sip:p1;transport=tcp;lr");
+        let moved = "Contact: <sips:alice@a.example.com>\r\n";
+        dialog.refresh_target(request("SUBSCRIBE sips:bob@b", moved, "6 SUBSCRIBE").headers());
+        assert_eq!(dialog.next_hop().as_str(), "sips:p1;transport=tcp;lr");
     }
 
     #[test]

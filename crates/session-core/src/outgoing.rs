@@ -1,5 +1,6 @@
 //! Requests on their way out: what they all carry, and where they go.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ impl Outbound {
             cseq,
         } = identity;
         let mut builder = Request::builder(method, target);
-        if let Some(proxy) = &self.proxy {
+        if let Some(proxy) = self.proxy_towards(target.scheme()) {
             builder = builder.header(HeaderName::Route, format!("<{proxy}>"));
         }
         builder
@@ -90,7 +91,20 @@ impl Outbound {
 
     /// Refuses targets that this version cannot reach, before anything is sent.
     pub(crate) fn check_next_hop(&self, target: &Uri) -> Result<()> {
-        uri::supported_transport(self.proxy.as_ref().unwrap_or(target), self.has_tls)
+        match self.proxy_towards(target.scheme()) {
+            Some(proxy) => uri::supported_transport(&proxy, self.has_tls),
+            None => uri::supported_transport(target, self.has_tls),
+        }
+    }
+
+    /// The outbound proxy, as the Route of a request whose URI has this scheme: RFC 5630 §5.1.1, "if the route set included any
+    /// SIP URI, the UAC MUST change the SIP URIs to SIPS URIs".
+    fn proxy_towards(&self, scheme: Scheme) -> Option<Cow<'_, Uri>> {
+        let proxy = self.proxy.as_ref()?;
+        Some(match scheme {
+            Scheme::Sips => Cow::Owned(proxy.to_sips()),
+            _ => Cow::Borrowed(proxy),
+        })
     }
 
     /// Makes the contact by which `target` can reach `user` here.
@@ -223,7 +237,8 @@ impl Outbound {
         if lacks(HeaderName::UserAgent) {
             edit = edit.append(HeaderName::UserAgent, &self.user_agent);
         }
-        if let (Some(proxy), true) = (&self.proxy, lacks(HeaderName::Route)) {
+        let scheme = request.uri().map_or(Scheme::Other, |uri| uri.scheme());
+        if let (Some(proxy), true) = (self.proxy_towards(scheme), lacks(HeaderName::Route)) {
             edit = edit.append(HeaderName::Route, format!("<{proxy}>"));
         }
         edit.build()

@@ -38,6 +38,10 @@ pub enum ResolveError {
     /// The name has no address.
     #[error("`{0}` has no address")]
     NotFound(String),
+    /// The domain says that it does not offer the service: its SRV records have the root as their only target (RFC 2782). Nobody
+    /// looks for it elsewhere.
+    #[error("`{0}` says that it does not offer SIP")]
+    NotOffered(String),
     /// The lookup itself failed.
     #[error("cannot look up `{host}`: {message}")]
     Lookup {

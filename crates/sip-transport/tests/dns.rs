@@ -217,10 +217,13 @@ async fn what_leads_nowhere_is_told() {
         .srv("_sip._udp.lost.example", 0, 0, 5060, "nowhere.example")
         .address("lost.example", "192.0.2.1");
     let (resolver, _server) = resolver(zone).await;
+    // RFC 2782: "the service is decidedly not available at this domain", whatever address it has.
+    assert_eq!(
+        error(&resolver, "sip:bob@none.example").await,
+        ResolveError::NotOffered("none.example".into())
+    );
     for (uri, name) in [
         ("sip:bob@unknown.example", "unknown.example"),
-        // RFC 2782: "the service is decidedly not available at this domain", whatever address it has.
-        ("sip:bob@none.example", "none.example"),
         ("sip:bob@lost.example", "lost.example"),
     ] {
         assert_eq!(

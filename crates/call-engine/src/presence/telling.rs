@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use sipora_dialog_core::{ApiError, Body, NotifierRequest, SubscriptionKey, TerminationReason};
-use sipora_message::{Request, Response, Uri};
+use sipora_message::{Request, Response, Scheme, Uri};
 use sipora_transaction_core::{
     Context, Event, RequestError, RequestId, RequestOptions, SendError, Target,
 };
-use sipora_transport::FlowId;
+use sipora_transport::{Flow, FlowId};
 
 use super::compose::compose;
 use super::subscribing::flows;
@@ -72,7 +72,8 @@ impl Agent {
     }
 
     /// Sends a NOTIFY: over the flow that the last SUBSCRIBE came by where that leads to the watcher, which leads through
-    /// NATs and over connections that only the watcher can open; else to where its URI leads.
+    /// NATs and over connections that only the watcher can open; else to where its URI leads. A SIPS watcher hears nothing
+    /// in clear (RFC 5630 §5.1.1).
     fn send(&mut self, context: &mut Context<'_>, notify: NotifierRequest) {
         let NotifierRequest {
             key,
@@ -81,7 +82,10 @@ impl Agent {
             flow,
             ..
         } = notify;
-        let (target, fallback) = match flow.filter(|flow| context.is_open(flow.id)) {
+        let is_sips = request.uri().is_ok_and(|uri| uri.scheme() == Scheme::Sips);
+        let serves = |flow: &Flow| !is_sips || flow.transport.is_secure();
+        let flow = flow.filter(|flow| serves(flow) && context.is_open(flow.id));
+        let (target, fallback) = match flow {
             Some(flow) => (over(flow, &request), Some((request.clone(), next_hop))),
             None => (Target::Uri(next_hop), None),
         };

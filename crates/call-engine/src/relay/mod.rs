@@ -490,7 +490,9 @@ impl User for Relay {
 /// The answer where no contact can be reached.
 fn nobody(obstacles: &[NoWay]) -> Refusal {
     let warned = |code: &str| unavailable().with_header(HeaderName::Warning, code);
-    if obstacles.contains(&NoWay::SipsNotAllowed) {
+    let is_lost = |no_way: &NoWay| matches!(no_way, NoWay::FlowLost { .. });
+    // A SIPS contact that cannot be reached now is one all the same: to ask for SIP instead would not help.
+    if obstacles.contains(&NoWay::SipsNotAllowed) && !obstacles.iter().any(is_lost) {
         // RFC 5630 §5.3: "MUST reject it with a 480 […] SHOULD include a Warning header with warn-code 380".
         return warned("380 sipora \"SIPS Not Allowed\"");
     }
@@ -518,3 +520,26 @@ fn unavailable() -> Refusal {
 const PATIENCE_IN_T1: u32 = 40;
 /// Requests that wait for contacts at once, unless the configuration says otherwise: two thousand a second over 5 s.
 pub(crate) const DEFAULT_LIMIT: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_says_what_would_help() {
+        let lost = NoWay::FlowLost { is_outbound: false };
+        for (obstacles, warning) in [
+            (&[NoWay::SipsNotAllowed, NoWay::NotSip][..], Some("380")),
+            (&[NoWay::SipsRequired, NoWay::NotSip], Some("381")),
+            // There is a SIPS contact, which is away.
+            (&[NoWay::SipsNotAllowed, lost], None),
+            (&[lost], None),
+        ] {
+            let refusal = format!("{:?}", nobody(obstacles));
+            for code in ["380", "381"] {
+                let is_told = refusal.contains(&format!("{code} sipora"));
+                assert_eq!(is_told, warning == Some(code), "{refusal}");
+            }
+        }
+    }
+}

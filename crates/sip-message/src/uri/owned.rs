@@ -127,6 +127,16 @@ impl Uri {
         Uri::parse(&text)
     }
 
+    /// The same URI as a SIPS URI: "simply by changing the scheme from "sip" to "sips"" (RFC 5630 §5.1.1). URIs of other
+    /// schemes come back unchanged.
+    pub fn to_sips(&self) -> Uri {
+        if self.scheme() != Scheme::Sip {
+            return self.clone();
+        }
+        let rest = self.text.get("sip".len()..).unwrap_or_default();
+        Uri::parse(&format!("sips{rest}")).unwrap_or_else(|_| self.clone())
+    }
+
     /// The borrowed view.
     pub fn as_ref(&self) -> UriRef<'_> {
         UriRef::of_parts(&self.text, self.parts)

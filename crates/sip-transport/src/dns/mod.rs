@@ -93,6 +93,9 @@ impl DnsResolver {
         let Some(servers) = Some(servers).filter(|servers| !servers.is_empty()) else {
             return self.directly(plan, name).await;
         };
+        if servers.iter().all(|(_, server)| server.target.is_empty()) {
+            return Err(ResolveError::NotOffered(name.into()));
+        }
         // Sorted by now, and drawn: what does not fit would be tried last.
         let mut reachable = Vec::new();
         let lookups = servers

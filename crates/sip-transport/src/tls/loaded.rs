@@ -159,12 +159,23 @@ impl Certificate {
     fn read(certificate: &Pem, key: &Pem, provider: &CryptoProvider) -> Result<Self, TlsError> {
         let chain = chain(certificate)?;
         let domains = chain.first().map_or_else(Box::default, domains_of);
-        let key = PrivateKeyDer::from_pem_slice(&text(key)?)
-            .map_err(|error| unusable("private key", key, &error))?;
-        let key = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        if domains.is_empty() {
+            warn!(
+                ?certificate,
+                "no subjectAltName in the certificate: nobody will believe it"
+            );
+        }
+        let secret = read_key(key)?;
+        let key = CertifiedKey::from_der(chain, secret, provider).map_err(|error| {
+            let message = match error {
+                rustls::Error::InconsistentKeys(_) => {
+                    format!("it does not belong to the key in {key:?}")
+                }
+                error => format!("with the key in {key:?}: {error}"),
+            };
             TlsError::Certificate {
                 origin: format!("{certificate:?}"),
-                message: error.to_string(),
+                message,
             }
         })?;
         Ok(Certificate {
@@ -206,13 +217,29 @@ impl ResolvesClientCert for Certificates {
     }
 }
 
+fn read_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let text = text(pem)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let is_encrypted =
+            contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY") || contains(&text, b"4,ENCRYPTED");
+        match (error, is_encrypted) {
+            (pem::Error::NoItemsFound, true) => {
+                let message = "it is encrypted, which nobody is there to decrypt".to_owned();
+                unusable("private key", pem, message)
+            }
+            (error, _) => unusable("private key", pem, found(&text, &error)),
+        }
+    })
+}
+
 fn chain(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let text = text(pem)?;
     let chain = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unusable("certificate", pem, &error))?;
+        .map_err(|error| unusable("certificate", pem, error.to_string()))?;
     if chain.is_empty() {
-        return Err(unusable("certificate", pem, &pem::Error::NoItemsFound));
+        let message = found(&text, &pem::Error::NoItemsFound);
+        return Err(unusable("certificate", pem, message));
     }
     Ok(chain)
 }
@@ -230,10 +257,22 @@ fn text(pem: &Pem) -> Result<bytes::Bytes, TlsError> {
     }
 }
 
-fn unusable(wanted: &'static str, pem: &Pem, error: &pem::Error) -> TlsError {
+fn unusable(wanted: &'static str, pem: &Pem, message: String) -> TlsError {
     TlsError::Pem {
         wanted,
         origin: format!("{pem:?}"),
-        message: error.to_string(),
+        message,
     }
+}
+
+/// What is there in place of what was looked for.
+fn found(text: &[u8], error: &pem::Error) -> String {
+    match error {
+        pem::Error::NoItemsFound if !contains(text, b"-----BEGIN") => "it is not in PEM".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
