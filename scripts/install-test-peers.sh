@@ -4,7 +4,7 @@
 #
 #   sip-tester  SIPp     registers a thousand users at the server
 #   sipsak      sipsak   registers, queries and pings
-#   baresip     baresip  a phone that registers, chats, publishes and watches
+#   baresip     baresip  a phone that registers, chats, publishes, watches, calls and is called
 #   kamailio    Kamailio a registrar for the client to register with
 #   kamailio-presence-modules    makes Kamailio a presence server, for the client to subscribe and publish at
 #   openssl     openssl  registers over TLS, by hand

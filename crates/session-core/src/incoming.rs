@@ -357,6 +357,7 @@ impl Abilities {
             (Method::Ack, self.has_calls),
             (Method::Cancel, self.has_calls),
             (Method::Bye, self.has_calls),
+            (Method::Info, self.has_calls),
             (Method::Options, true),
             (Method::Message, self.has_handler),
             (Method::Notify, self.has_handler || self.is_client),

@@ -58,6 +58,7 @@
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
 //! | RFC 3261 §13 to §15 and §9, calls, both ways | [`SipClient::call`], [`IncomingCalls`], [`CallHandle`] |
 //! | RFC 3261 §8.1.3.4, redirections of calls | [`CallOptions::follow_redirects`], [`CallHandle::redirect`] |
+//! | RFC 6086, INFO within calls | [`CallHandle::request`], [`CallEvent::Info`] |
 //! | RFC 3264 §8.4, hold | [`CallHandle::hold`], [`CallHandle::resume`], [`MediaDirection`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
 //! | RFC 6665 §4.2, being subscribed to | [`SessionManagerBuilder::with_event_package`], [`SessionHandler::on_subscribe`], [`Watcher`] |
@@ -109,7 +110,7 @@ pub use watcher::{SubscribeAnswer, Watcher, WatcherEnd};
 
 pub use sipora_auth::{AuthError, Credentials};
 pub use sipora_dialog_core::{
-    ApiError, BodyRefusal, CallMetrics, CustomPackage, EventPackage, Forking,
+    ApiError, Body, BodyRefusal, CallMetrics, CallRequest, CustomPackage, EventPackage, Forking,
     MessageSummaryPackage, PresencePackage, RefreshFailure, Resubscribe, SubscriptionEnd,
     SubscriptionState, TerminationReason, TransactionId,
 };

@@ -31,6 +31,8 @@ pub enum CallEvent {
     Changed(SipResponse),
     /// The peer has refused it: the session is as it was.
     ChangeRefused(SipResponse),
+    /// An INFO came (RFC 6086), such as a key that was pressed. It has had its 200.
+    Info(Request),
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),
 }
@@ -62,6 +64,7 @@ impl CallEvent {
             Event::ReinviteCancelled => Self::ChangeWithdrawn,
             Event::ReinviteAccepted(response) => Self::Changed(response.into()),
             Event::ReinviteRefused(response) => Self::ChangeRefused(response.into()),
+            Event::Info(info) => Self::Info(info),
             Event::Ended(end) => Self::Ended(CallEnd::of(end, has_credentials)),
             _ => return None,
         })

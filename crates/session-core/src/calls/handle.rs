@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sipora_dialog_core::{Call, CallError};
+use sipora_dialog_core::{Call, CallError, CallRequest};
 use sipora_message::{Request, StatusCode, Uri};
 
 use super::described::Described;
@@ -26,6 +26,7 @@ use crate::{Error, Result, SipResponse, uri};
 /// | [`redirect`](Self::redirect) | the peer's first | 302 |
 /// | [`acknowledge`](Self::acknowledge) | ours without an offer | ACK with the answer |
 /// | [`change`](Self::change), [`hold`](Self::hold), [`resume`](Self::resume) | ours, in the call | INVITE in the dialog |
+/// | [`request`](Self::request) | either's | INFO, OPTIONS |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
 ///
 /// They return when it is on its way, and fail with [`Error::TooLate`] where the peer was faster, [`Error::NotNow`] where
@@ -279,6 +280,26 @@ impl CallHandle {
     /// Those of [`hold`](Self::hold).
     pub async fn resume(&self) -> Result<()> {
         self.redirect_media(resumed).await
+    }
+
+    /// Sends an INFO or OPTIONS within the call, and gives its final answer, whatever it says; in an early dialog too. A key that was
+    /// pressed goes as most telephones send it:
+    ///
+    /// ```no_run
+    /// # async fn example(call: &sipora_session_core::CallHandle) -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::{Body, CallRequest};
+    ///
+    /// let key = Body::new("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n");
+    /// let answer = call.request(CallRequest::info(key)).await?;
+    /// println!("{} {}", answer.status(), answer.reason());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]; [`Error::Timeout`] and [`Error::Transport`] without an answer, [`Error::Busy`] with 16 under way.
+    pub async fn request(&self, request: CallRequest) -> Result<SipResponse> {
+        Ok(self.call.request(request).await?.into())
     }
 
     /// Ends the call: with CANCEL while our INVITE has no final answer, with 480 while the peer's has none, else with BYE; one

@@ -125,6 +125,7 @@ impl From<CallError> for Error {
             CallError::NotNow(reason) => Error::NotNow { reason },
             CallError::BodyNeeded(reason) => Error::request("body", reason),
             CallError::Invalid(reason) => Error::request("call", reason),
+            CallError::Failed(error) => error.into(),
             CallError::Busy => Error::Busy,
             CallError::NotEnabled => Error::NotSupported {
                 operation: "call",

@@ -5,7 +5,7 @@ use crate::phone::*;
 use crate::support::{Gate, alice, pass, seconds};
 use sipora_message::{HeaderName, Method};
 use sipora_session_core::{
-    CallEnd, CallEvent, CallOptions, Credentials, Error, SipClient, StatusCode,
+    Body, CallEnd, CallEvent, CallOptions, CallRequest, Credentials, Error, SipClient, StatusCode,
 };
 
 #[test]
@@ -329,5 +329,23 @@ fn who_was_built_without_calls_makes_none() {
         let (client, _calls) = only_answers.build_with_calls().await.unwrap();
         let error = client.call(&uri(BOB), Some(OFFER)).await.unwrap_err();
         assert!(error.to_string().contains("enable_sip_client"), "{error}");
+    });
+}
+
+#[test]
+fn keys_that_are_pressed_go_within_the_call() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (hers, mut his) = up(&alice, &mut bob).await;
+        let key = || CallRequest::info(Body::new("application/dtmf-relay", "Signal=5"));
+        let answer = hers.request(key()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        match his.next().await.unwrap() {
+            CallEvent::Info(info) => assert_eq!(info.body(), b"Signal=5"),
+            other => panic!("{other:?}"),
+        }
+        hers.hang_up().await.unwrap();
+        his.ended().await;
+        assert!(matches!(his.request(key()).await, Err(Error::TooLate)));
     });
 }

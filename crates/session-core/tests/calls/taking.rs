@@ -64,7 +64,7 @@ fn options_say_that_calls_are_taken() {
         let (alice, _bob) = two(&network).await;
         let answer = alice.client.send_options(&uri(BOB)).await.unwrap();
         let allow = answer.header("Allow").unwrap();
-        for method in ["INVITE", "ACK", "CANCEL", "BYE"] {
+        for method in ["INVITE", "ACK", "CANCEL", "BYE", "INFO"] {
             assert!(allow.split(", ").any(|one| one == method), "{allow}");
         }
     });
