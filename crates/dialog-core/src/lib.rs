@@ -111,6 +111,7 @@ mod user;
 
 pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
+pub use call::api::ReferReporter;
 pub use call::{
     Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest,
     IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral,

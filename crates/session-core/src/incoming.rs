@@ -35,6 +35,8 @@ pub(crate) struct Abilities {
     pub(crate) is_client: bool,
     /// Calls are made and taken.
     pub(crate) has_calls: bool,
+    /// Calls are transferred.
+    pub(crate) has_transfers: bool,
     /// The events that are served, as Allow-Events lists them.
     pub(crate) events: String,
 }
@@ -358,6 +360,7 @@ impl Abilities {
             (Method::Cancel, self.has_calls),
             (Method::Bye, self.has_calls),
             (Method::Info, self.has_calls),
+            (Method::Refer, self.has_calls && self.has_transfers),
             (Method::Options, true),
             (Method::Message, self.has_handler),
             (Method::Notify, self.has_handler || self.is_client),

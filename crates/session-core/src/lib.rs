@@ -59,6 +59,7 @@
 //! | RFC 3261 §13 to §15 and §9, calls, both ways | [`SipClient::call`], [`IncomingCalls`], [`CallHandle`] |
 //! | RFC 3261 §8.1.3.4, redirections of calls | [`CallOptions::follow_redirects`], [`CallHandle::redirect`] |
 //! | RFC 6086, INFO within calls | [`CallHandle::request`], [`CallEvent::Info`] |
+//! | RFC 3515, RFC 3891, RFC 5589, transfer | [`CallHandle::transfer`], [`CallHandle::follow`] |
 //! | RFC 3264 §8.4, hold | [`CallHandle::hold`], [`CallHandle::resume`], [`MediaDirection`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
 //! | RFC 6665 §4.2, being subscribed to | [`SessionManagerBuilder::with_event_package`], [`SessionHandler::on_subscribe`], [`Watcher`] |
@@ -94,7 +95,10 @@ pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipCli
 #[cfg(feature = "pidf")]
 pub use bodies::{Basic, Extension, Presence, Tuple};
 pub use bodies::{BodyError, MessageCount, MessageSummary};
-pub use calls::{CallEnd, CallEvent, CallHandle, CallOptions, IncomingCalls, MediaDirection};
+pub use calls::{
+    CallEnd, CallEvent, CallHandle, CallOptions, IncomingCalls, MediaDirection, TransferReport,
+    TransferRequest,
+};
 pub use error::{Error, Result};
 pub use flows::UdpKeepAlive;
 pub use handler::{Answer, Incoming, SessionHandler};

@@ -1,4 +1,4 @@
-//! Calls with baresip, a phone, over real UDP: both ways, held and resumed by either, refused and cancelled. Skipped where it is not
+//! Calls with baresip, a phone, over real UDP: both ways, held, resumed and transferred by either, refused and cancelled. Skipped where it is not
 //! installed, unless `SIPORA_REQUIRE_PEERS` is set.
 #![allow(
     clippy::unwrap_used,
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sipora_session_core::{
-    CallEnd, CallEvent, CallHandle, Error, IncomingCalls, MediaDirection, SessionCoordinator,
-    SessionManagerBuilder, SipClient,
+    CallEnd, CallEvent, CallHandle, CallOptions, Error, IncomingCalls, MediaDirection,
+    SessionCoordinator, SessionManagerBuilder, SipClient,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -149,16 +149,21 @@ struct Us {
     phone: Baresip,
 }
 
+async fn client() -> (Arc<SessionCoordinator>, IncomingCalls) {
+    let built = SessionManagerBuilder::new()
+        .with_bind_address([127, 0, 0, 1].into())
+        .with_identity("sip:us@127.0.0.1")
+        .with_transfers()
+        .enable_sip_client()
+        .build_with_calls()
+        .await;
+    built.unwrap()
+}
+
 /// Starts both.
 async fn both(name: &str) -> Option<Us> {
     let phone = Baresip::start(name).await?;
-    let (client, calls) = SessionManagerBuilder::new()
-        .with_bind_address([127, 0, 0, 1].into())
-        .with_identity("sip:us@127.0.0.1")
-        .enable_sip_client()
-        .build_with_calls()
-        .await
-        .unwrap();
+    let (client, calls) = client().await;
     Some(Us {
         client,
         calls,
@@ -297,5 +302,66 @@ async fn either_gives_up_before_the_call_is_answered() {
     us.phone.tells("CALL_CLOSED").await;
     let end = in_time("the end", call.ended()).await;
     assert!(matches!(end, CallEnd::Cancelled), "{end:?}");
+    us.end().await;
+}
+
+#[tokio::test]
+async fn we_transfer_baresip_and_baresip_transfers_us() {
+    let Some(mut us) = both("transferred").await else {
+        return;
+    };
+    let (other, mut others_calls) = client().await;
+    let there = format!("sip:other@{}", other.local_address());
+
+    // baresip calls us, and is transferred.
+    let mut call = us.are_called().await;
+    call.accept(SDP).await.unwrap();
+    us.phone.tells("CALL_ESTABLISHED").await;
+    assert!(matches!(next(&mut call).await, CallEvent::Acknowledged(_)));
+    assert!(call.transfer(&there).await.unwrap().is_success());
+    let mut new = in_time("its new call", others_calls.next()).await.unwrap();
+    assert_eq!(new.remote_uri(), "sip:phone@127.0.0.1");
+    new.accept(SDP).await.unwrap();
+    us.phone.tells("CALL_ESTABLISHED").await;
+    // baresip may hang up once it is in the new call; else we do.
+    let _ = call.hang_up().await;
+    in_time("the end", call.ended()).await;
+    new.hang_up().await.unwrap();
+    in_time("the end", new.ended()).await;
+
+    // It calls us again, and transfers us.
+    let mut call = us.are_called().await;
+    call.accept(SDP).await.unwrap();
+    us.phone.tells("CALL_ESTABLISHED").await;
+    assert!(matches!(next(&mut call).await, CallEvent::Acknowledged(_)));
+    us.phone.does("transfer", &there).await;
+    let wish = loop {
+        match next(&mut call).await {
+            CallEvent::TransferRequested(wish) => break wish,
+            // It holds first.
+            CallEvent::ChangeRequested(_) => call.accept(SDP).await.unwrap(),
+            CallEvent::Acknowledged(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(wish.target().unwrap().as_str(), there);
+    let mut new = call
+        .follow(&wish, CallOptions::new().with_sdp(SDP))
+        .await
+        .unwrap();
+    let taking = async {
+        let call = others_calls.next().await.unwrap();
+        call.accept(SDP).await.unwrap();
+        call
+    };
+    let (answered, mut taken) = tokio::join!(new.answered(), in_time("our call", taking));
+    assert!(answered.is_ok());
+    // baresip hangs up when it hears of the 200.
+    let end = in_time("the end", call.ended()).await;
+    assert!(matches!(end, CallEnd::PeerHungUp(_)), "{end:?}");
+    new.hang_up().await.unwrap();
+    in_time("the end", new.ended()).await;
+    in_time("the end", taken.ended()).await;
+    other.shutdown().await;
     us.end().await;
 }

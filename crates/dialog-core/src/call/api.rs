@@ -401,6 +401,15 @@ impl Call {
         self.act(Act::ReportRefer(id, status)).await
     }
 
+    /// Tells the peer what came of a REFER of its, where this call is not at hand: with whom the REFER names.
+    pub fn reporter(&self, id: ReferId) -> ReferReporter {
+        ReferReporter {
+            call: self.key,
+            id,
+            user: self.api.user.clone(),
+        }
+    }
+
     async fn act(&self, act: Act) -> Result<(), CallError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Act(self.key, act, reply);
@@ -426,5 +435,29 @@ impl Drop for Call {
         self.api.abandoned.push(self.key.0);
         // A full queue means that commands wait, and each of them makes the user look.
         let _ = self.api.user.try_send(Command::Reap);
+    }
+}
+
+/// Tells the peer what came of a REFER of its, as [`Call::report_refer`] does, for who follows the call that the REFER asked for and
+/// not the one that it came in: see [`Call::reporter`].
+#[derive(Debug, Clone)]
+pub struct ReferReporter {
+    call: CallKey,
+    id: ReferId,
+    user: UserHandle<Command>,
+}
+
+impl ReferReporter {
+    /// Tells it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Call::report_refer`].
+    pub async fn report(&self, status: StatusCode) -> Result<(), CallError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Act(self.call, Act::ReportRefer(self.id, status), reply);
+        let sent = self.user.send(command).await;
+        sent.map_err(|_| CallError::Closed)?;
+        outcome.await.unwrap_or(Err(CallError::Closed))
     }
 }

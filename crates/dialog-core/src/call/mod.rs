@@ -6,7 +6,7 @@
 
 mod answered;
 mod answering;
-mod api;
+pub(crate) mod api;
 mod asking;
 mod client;
 mod config;

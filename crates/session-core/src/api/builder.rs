@@ -59,6 +59,7 @@ use crate::{Error, IncomingCalls, Result, SessionHandler, subscription, uri};
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
+/// | [`with_transfers`](Self::with_transfers) | none are taken: REFER is answered with 405 | who transfers us chooses whom we call (RFC 3515 §5) |
 /// | [`build_with_calls`](Self::build_with_calls) | [`build`](Self::build): INVITE is answered with 405 | who takes calls has to answer them |
 /// | [`enable_sip_client`](Self::enable_sip_client) | off | a process that only answers needs no client |
 ///
@@ -99,6 +100,7 @@ pub struct SessionManagerBuilder {
     observer: Option<Arc<dyn MessageObserver>>,
     ids: Option<IdSource>,
     is_client: bool,
+    has_transfers: bool,
 }
 
 impl SessionManagerBuilder {
@@ -126,6 +128,7 @@ impl SessionManagerBuilder {
             observer: None,
             ids: None,
             is_client: false,
+            has_transfers: false,
         }
     }
 
@@ -270,6 +273,13 @@ impl SessionManagerBuilder {
     /// Replaces the source of tags, branches, Call-IDs and jitter. One that can be predicted belongs in tests alone.
     pub fn with_id_source(mut self, ids: IdSource) -> Self {
         self.ids = Some(ids);
+        self
+    }
+
+    /// Lets peers transfer our calls: a REFER within one is [`CallEvent::TransferRequested`](crate::CallEvent::TransferRequested), for
+    /// the application to follow or refuse. Without it REFER gets 405. To transfer others it is not needed.
+    pub fn with_transfers(mut self) -> Self {
+        self.has_transfers = true;
         self
     }
 
@@ -425,9 +435,10 @@ impl SessionManagerBuilder {
             flows,
             contacts,
         };
+        let outbound = Arc::new(outbound);
         let coordinator = SessionCoordinator {
             inner: Inner {
-                outbound: Arc::new(outbound),
+                outbound: outbound.clone(),
                 endpoint,
                 listeners,
                 watchers,
@@ -437,6 +448,7 @@ impl SessionManagerBuilder {
                 ended: watch::Sender::new(false),
             },
         };
+        let calls = calls.map(|calls| IncomingCalls::new(calls, outbound));
         Ok((Arc::new(coordinator), calls))
     }
 
@@ -483,7 +495,7 @@ impl SessionManagerBuilder {
             Some(timeout) => {
                 let config = self.call_config(timeout);
                 let (dialogs, calls) = UnifiedDialogApi::add_with_calls(&mut builder, config);
-                (dialogs, Some(IncomingCalls::new(calls)))
+                (dialogs, Some(calls))
             }
         };
         let subscriber = self.is_client.then(|| {
@@ -501,6 +513,7 @@ impl SessionManagerBuilder {
             has_handler: self.handler.is_some(),
             is_client: self.is_client,
             has_calls,
+            has_transfers: self.has_transfers,
             events: names.join(", "),
         });
         let watchers = Arc::<AtomicUsize>::default();
@@ -545,6 +558,7 @@ impl SessionManagerBuilder {
         config.t2 = self.timers.t2;
         config.request_timeout = timeout;
         config.product = Some(self.user_agent.clone());
+        config.takes_refers = self.has_transfers;
         config
     }
 
@@ -668,7 +682,7 @@ impl fmt::Debug for SessionManagerBuilder {
 struct Started {
     owner: Endpoint,
     dialogs: UnifiedDialogApi,
-    calls: Option<IncomingCalls>,
+    calls: Option<sipora_dialog_core::IncomingCalls>,
     subscriber: Option<SubscriberApi>,
     desk: Option<Waiting>,
     watchers: Arc<AtomicUsize>,

@@ -3,7 +3,7 @@
 use sipora_dialog_core::CallEvent as Event;
 use sipora_message::{Headers, Request, Uri};
 
-use super::CallEnd;
+use super::{CallEnd, TransferReport, TransferRequest};
 use crate::SipResponse;
 
 /// Tells what happened in a call.
@@ -33,6 +33,15 @@ pub enum CallEvent {
     ChangeRefused(SipResponse),
     /// An INFO came (RFC 6086), such as a key that was pressed. It has had its 200.
     Info(Request),
+    /// The peer wants us to call somebody else ([`with_transfers`](crate::SessionManagerBuilder::with_transfers)):
+    /// [`follow`](crate::CallHandle::follow) or [`refuse_transfer`](crate::CallHandle::refuse_transfer). Who says nothing within
+    /// 32 × T1 has it accepted, and may still decide.
+    TransferRequested(TransferRequest),
+    /// What came of a transfer that we asked for.
+    TransferProgress(TransferReport),
+    /// The session is over, and what comes of a transfer is still told: [`Ended`](Self::Ended) follows after that. Where nothing is
+    /// to be told, `Ended` comes at once, and not this.
+    SessionEnded,
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),
 }
@@ -65,6 +74,11 @@ impl CallEvent {
             Event::ReinviteAccepted(response) => Self::Changed(response.into()),
             Event::ReinviteRefused(response) => Self::ChangeRefused(response.into()),
             Event::Info(info) => Self::Info(info),
+            Event::Referred(referral) => Self::TransferRequested(TransferRequest {
+                referral: *referral,
+            }),
+            Event::ReferReport(report) => Self::TransferProgress(TransferReport::of(&report)),
+            Event::SessionEnded => Self::SessionEnded,
             Event::Ended(end) => Self::Ended(CallEnd::of(end, has_credentials)),
             _ => return None,
         })

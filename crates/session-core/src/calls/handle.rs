@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sipora_dialog_core::{Call, CallError, CallRequest};
+use sipora_dialog_core::{Call, CallError, CallRequest, Refer, ReferReporter};
 use sipora_message::{Request, StatusCode, Uri};
 
 use super::described::Described;
 use super::direction::{held, resumed};
 use super::event::description;
-use super::{CallEnd, CallEvent, Outgoing, body};
+use super::transfer::told_of;
+use super::{CallEnd, CallEvent, CallOptions, Outgoing, TransferRequest, body, follow};
+use crate::outgoing::Outbound;
 use crate::{Error, Result, SipResponse, uri};
 
 /// A call, from its INVITE to its end, whoever began it. Signalling only: media are the application's, and so is what session
@@ -27,6 +29,8 @@ use crate::{Error, Result, SipResponse, uri};
 /// | [`acknowledge`](Self::acknowledge) | ours without an offer | ACK with the answer |
 /// | [`change`](Self::change), [`hold`](Self::hold), [`resume`](Self::resume) | ours, in the call | INVITE in the dialog |
 /// | [`request`](Self::request) | either's | INFO, OPTIONS |
+/// | [`transfer`](Self::transfer) | either's | REFER |
+/// | [`follow`](Self::follow), [`refuse_transfer`](Self::refuse_transfer) | either's | the answer to a REFER |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
 ///
 /// They return when it is on its way, and fail with [`Error::TooLate`] where the peer was faster, [`Error::NotNow`] where
@@ -53,7 +57,12 @@ pub struct CallHandle {
     /// None: the peer has called.
     outgoing: Option<Box<Outgoing>>,
     remote: Box<str>,
+    outbound: Arc<Outbound>,
     described: Mutex<Described>,
+    /// Who has us call, and hears of it.
+    reporter: Option<ReferReporter>,
+    /// An event that is told to who has us call before it is to the application.
+    due: Option<CallEvent>,
     hangs_up: AtomicBool,
     is_over: bool,
 }
@@ -63,14 +72,17 @@ impl CallHandle {
         Self {
             call,
             described: Mutex::new(Described::new(outgoing.sdp.as_deref())),
+            outbound: outgoing.outbound.clone(),
             outgoing: Some(Box::new(outgoing)),
             remote: target.as_str().into(),
+            reporter: None,
+            due: None,
             hangs_up: AtomicBool::new(false),
             is_over: false,
         }
     }
 
-    pub(super) fn incoming(call: Call) -> Self {
+    pub(super) fn incoming(call: Call, outbound: &Arc<Outbound>) -> Self {
         let from = call.invite().and_then(|invite| {
             let from = invite.headers().from().ok()?;
             Some(from.uri().as_str().into())
@@ -79,7 +91,10 @@ impl CallHandle {
             call,
             outgoing: None,
             remote: from.unwrap_or_default(),
+            outbound: outbound.clone(),
             described: Mutex::default(),
+            reporter: None,
+            due: None,
             hangs_up: AtomicBool::new(false),
             is_over: false,
         }
@@ -117,6 +132,23 @@ impl CallHandle {
     /// 32 events wait; then provisional answers are given up, and after them the oldest. The end never is. A call that is to
     /// follow redirections does so here.
     pub async fn next(&mut self) -> Option<CallEvent> {
+        if self.due.is_none() {
+            self.due = self.next_here().await;
+        }
+        // Dropped in here, it is told again.
+        if let (Some(reporter), Some(event)) = (&self.reporter, &self.due)
+            && let Some(status) = told_of(event)
+        {
+            // Nobody may want to hear it any more.
+            let _ = reporter.report(status).await;
+            if status.is_final() {
+                self.reporter = None;
+            }
+        }
+        self.due.take()
+    }
+
+    async fn next_here(&mut self) -> Option<CallEvent> {
         while !self.is_over {
             if let Some(event) = self.call_next_place().await {
                 return Some(event);
@@ -165,11 +197,15 @@ impl CallHandle {
         Err(Error::Closed)
     }
 
-    /// Waits until the call is over. Every change of the session that the peer wants meanwhile is refused with 488.
+    /// Waits until the call is over. Every change of the session that the peer wants meanwhile is refused with 488, every transfer
+    /// with 603.
     pub async fn ended(&mut self) -> CallEnd {
         while let Some(event) = self.next().await {
             match event {
                 CallEvent::Ended(end) => return end,
+                CallEvent::TransferRequested(wish) => {
+                    let _ = self.refuse_transfer(&wish, StatusCode::DECLINE).await;
+                }
                 CallEvent::ChangeRequested(_) => {
                     // Where it was withdrawn meanwhile it is over all the same.
                     let _ = self.reject(StatusCode::NOT_ACCEPTABLE_HERE).await;
@@ -300,6 +336,63 @@ impl CallHandle {
     /// Those of [`CallHandle`]; [`Error::Timeout`] and [`Error::Transport`] without an answer, [`Error::Busy`] with 16 under way.
     pub async fn request(&self, request: CallRequest) -> Result<SipResponse> {
         Ok(self.call.request(request).await?.into())
+    }
+
+    /// Transfers the peer: asks it to call `target_uri` (REFER, RFC 5589 §6), and gives its answer. What comes of it is told as
+    /// [`CallEvent::TransferProgress`]; who has transferred then hangs up, and need not wait for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] where the peer does not want to, [`Error::InvalidUri`]; those of [`request`](Self::request).
+    pub async fn transfer(&self, target_uri: &str) -> Result<SipResponse> {
+        let target = uri::contact("target_uri", target_uri)?;
+        self.refer(Refer::to(target)).await
+    }
+
+    /// Does what the peer asks for with a transfer: calls whom it names, with its Referred-By, and in the place of another call where
+    /// it says so. What comes of the new call is told to the peer as its handle is read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLate`] where it was refused, [`Error::InvalidRequest`] where it asks for something else than a call; those of
+    /// [`call_with`](crate::SipClient::call_with). The peer is told of all but the first.
+    pub async fn follow(&self, wish: &TransferRequest, options: CallOptions) -> Result<CallHandle> {
+        let id = wish.referral.id;
+        self.call.accept_refer(id).await?;
+        let reporter = self.call.reporter(id);
+        match follow(&self.outbound, wish, options).await {
+            Ok((call, outgoing, target)) => {
+                let mut handle = Self::outgoing(call, outgoing, target);
+                handle.reporter = Some(reporter);
+                Ok(handle)
+            }
+            Err(error) => {
+                let _ = reporter.report(StatusCode::SERVICE_UNAVAILABLE).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Refuses a transfer that the peer asks for, with 300 to 699: 603 is what RFC 5057 §5.6 advises.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLate`] where it was accepted or refused already.
+    pub async fn refuse_transfer(&self, wish: &TransferRequest, status: StatusCode) -> Result<()> {
+        Ok(self.call.reject_refer(wish.referral.id, status).await?)
+    }
+
+    async fn refer(&self, refer: Refer) -> Result<SipResponse> {
+        let from = self
+            .outgoing
+            .as_ref()
+            .map_or(&self.outbound.identity, |out| &out.from);
+        let refer = refer.referred_by(format!("<{from}>"));
+        let answer = SipResponse::from(self.call.refer(refer).await?.response);
+        match answer.is_success() {
+            true => Ok(answer),
+            false => Err(Error::Rejected(answer)),
+        }
     }
 
     /// Ends the call: with CANCEL while our INVITE has no final answer, with 480 while the peer's has none, else with BYE; one

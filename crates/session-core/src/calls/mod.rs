@@ -8,6 +8,7 @@ mod handle;
 mod incoming;
 mod options;
 mod redirects;
+mod transfer;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use event::CallEvent;
 pub use handle::CallHandle;
 pub use incoming::IncomingCalls;
 pub use options::CallOptions;
+pub use transfer::{TransferReport, TransferRequest};
 
 use crate::outgoing::Outbound;
 use crate::{Error, Result, uri};
@@ -34,6 +36,27 @@ pub(crate) async fn call(
     let outgoing = Outgoing::new(outbound.clone(), &target, options)?;
     let call = outgoing.call(&target).await?;
     Ok(CallHandle::outgoing(call, outgoing, target))
+}
+
+/// Calls whom a transfer names (RFC 3515 §2.4.2), in the place of another call where it says so. Other header fields of the URI are left
+/// out: "not all of them should be honored" (RFC 3261 §19.1.5).
+async fn follow(
+    outbound: &Arc<Outbound>,
+    wish: &TransferRequest,
+    mut options: CallOptions,
+) -> Result<(Call, Outgoing, Uri)> {
+    let (target, replaces) = wish.place()?;
+    if let Some(referrer) = wish.referred_by() {
+        options = options.with_header(HeaderName::ReferredBy, referrer);
+    }
+    if let Some(replaces) = replaces {
+        options = options
+            .with_header(HeaderName::Replaces, replaces)
+            .with_header(HeaderName::Require, "replaces");
+    }
+    let outgoing = Outgoing::new(outbound.clone(), &target, options)?;
+    let call = outgoing.call(&target).await?;
+    Ok((call, outgoing, target))
 }
 
 /// What all INVITEs of one call that we make have in common, wherever they are redirected to.

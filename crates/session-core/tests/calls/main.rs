@@ -18,3 +18,4 @@ mod rough;
 #[path = "../support/mod.rs"]
 mod support;
 mod taking;
+mod transferred;

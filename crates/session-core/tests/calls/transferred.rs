@@ -1,0 +1,247 @@
+//! Calls that are transferred (RFC 3515, RFC 3891, RFC 5589).
+
+use crate::exchange::{exchange, said};
+use crate::phone::*;
+use sipora_message::{HeaderName, Method};
+use sipora_session_core::{
+    CallEnd, CallEvent, CallHandle, CallOptions, Error, StatusCode, TransferReport, TransferRequest,
+};
+use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
+
+async fn three(network: &SimNetwork) -> (Phone, Phone, Phone) {
+    let allowing =
+        async |address| Phone::with(network, address, |builder| builder.with_transfers()).await;
+    (
+        allowing(ALICE).await,
+        allowing(BOB).await,
+        allowing(CAROL).await,
+    )
+}
+
+async fn is_asked(call: &mut CallHandle) -> TransferRequest {
+    match call.next().await.unwrap() {
+        CallEvent::TransferRequested(wish) => wish,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Reads what is told of a transfer until nothing more will be.
+async fn told(call: &mut CallHandle) -> Vec<TransferReport> {
+    let mut told = Vec::new();
+    while !told
+        .last()
+        .is_some_and(|report: &TransferReport| report.is_over)
+    {
+        match call.next().await.unwrap() {
+            CallEvent::TransferProgress(report) => told.push(report),
+            other => panic!("{other:?}"),
+        }
+    }
+    told
+}
+
+fn offering() -> CallOptions {
+    CallOptions::new().with_sdp(OFFER)
+}
+
+#[test]
+fn a_blind_transfer_is_followed_and_told_of() {
+    scene(|network| async move {
+        let (alice, mut bob, mut carol) = three(&network).await;
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
+        let bobs = async {
+            let wish = is_asked(&mut his).await;
+            assert!(!wish.is_attended());
+            assert_eq!(wish.target().unwrap().as_str(), uri(CAROL));
+            let by = wish.referred_by().unwrap();
+            assert_eq!(by, "<sip:user-1@example.com>");
+            let mut new = his.follow(&wish, offering()).await.unwrap();
+            assert_eq!(new.remote_uri(), uri(CAROL));
+            new.answered().await.unwrap();
+            new
+        };
+        let carols = async {
+            let call = carol.is_called().await;
+            let invite = call.invite().unwrap();
+            let by = invite.headers().text(&"Referred-By".into()).unwrap();
+            assert_eq!(by, "<sip:user-1@example.com>");
+            call.ring().await.unwrap();
+            call.accept(ANSWER).await.unwrap();
+            call
+        };
+        let transfer = uri(CAROL);
+        let asks = hers.transfer(&transfer);
+        let (asked, mut new, mut theirs) = tokio::join!(asks, bobs, carols);
+        assert!(asked.unwrap().is_success());
+        let told = told(&mut hers).await;
+        assert!(told.last().unwrap().has_succeeded(), "{told:?}");
+        // Who has transferred hangs up (RFC 5589 §6).
+        hers.hang_up().await.unwrap();
+        assert!(matches!(hers.ended().await, CallEnd::HungUp));
+        assert!(matches!(his.ended().await, CallEnd::PeerHungUp(_)));
+        new.hang_up().await.unwrap();
+        assert!(matches!(new.ended().await, CallEnd::HungUp));
+        assert!(matches!(theirs.ended().await, CallEnd::PeerHungUp(_)));
+        settle().await;
+        for phone in [&alice, &bob, &carol] {
+            phone.assert_idle();
+        }
+    });
+}
+
+/// The side of an attended transfer that is transferred: its INVITE takes the place of the call that Refer-To names (RFC 3891 §3).
+#[test]
+fn what_a_transfer_replaces_is_named_in_the_invite_and_no_other_header_field() {
+    scene(|network| async move {
+        let (alice, mut bob, _carol) = three(&network).await;
+        let (_peer, kept) = exchange(&network, "192.0.2.4", |_, _| vec![said(603, "n")]).await;
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
+        let named = "sip:dave@192.0.2.4;method=INVITE?Replaces=x%40y%3Bto-tag%3D1%3Bfrom-tag%3D2&Subject=no";
+        let bobs = async {
+            let wish = is_asked(&mut his).await;
+            assert!(wish.is_attended());
+            let mut new = his.follow(&wish, offering()).await.unwrap();
+            assert!(new.answered().await.is_err());
+        };
+        let (asked, ()) = tokio::join!(hers.transfer(named), bobs);
+        assert!(asked.unwrap().is_success());
+        let invite = kept.nth(Method::Invite, 0).await;
+        assert_eq!(invite.uri_text(), "sip:dave@192.0.2.4");
+        let text = |name: HeaderName| invite.headers().text(&name).map(|text| text.into_owned());
+        let replaces = text(HeaderName::Replaces);
+        assert_eq!(replaces.as_deref(), Some("x@y;to-tag=1;from-tag=2"));
+        assert_eq!(text(HeaderName::Require).as_deref(), Some("replaces"));
+        assert_eq!(text(HeaderName::Subject), None);
+        assert_eq!(
+            told(&mut hers).await.last().unwrap().status,
+            Some(StatusCode::DECLINE)
+        );
+
+        // What is no call is refused, and that is told.
+        let bobs = async {
+            let wish = is_asked(&mut his).await;
+            let followed = his.follow(&wish, offering()).await;
+            assert!(
+                matches!(followed, Err(Error::InvalidRequest { .. })),
+                "{followed:?}"
+            );
+        };
+        let (asked, ()) = tokio::join!(hers.transfer("sip:dave@192.0.2.4;method=BYE"), bobs);
+        assert!(asked.unwrap().is_success());
+        let told = told(&mut hers).await;
+        assert_eq!(
+            told.last().unwrap().status,
+            Some(StatusCode::SERVICE_UNAVAILABLE)
+        );
+    });
+}
+
+#[test]
+fn a_transfer_that_fails_is_told_and_the_call_goes_on() {
+    scene(|network| async move {
+        let (alice, mut bob, mut carol) = three(&network).await;
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
+        let bobs = async {
+            let wish = is_asked(&mut his).await;
+            let mut new = his.follow(&wish, offering()).await.unwrap();
+            assert!(matches!(new.answered().await, Err(Error::Rejected(_))));
+        };
+        let carols = async {
+            let call = carol.is_called().await;
+            call.reject(StatusCode::BUSY_HERE).await.unwrap();
+        };
+        let transfer = uri(CAROL);
+        let (asked, (), ()) = tokio::join!(hers.transfer(&transfer), bobs, carols);
+        assert!(asked.unwrap().is_success());
+        let told = told(&mut hers).await;
+        assert_eq!(told.last().unwrap().status, Some(StatusCode::BUSY_HERE));
+        hers.change(Some(OFFER)).await.unwrap();
+        assert!(matches!(
+            his.next().await,
+            Some(CallEvent::ChangeRequested(_))
+        ));
+        his.accept(ANSWER).await.unwrap();
+        assert!(matches!(hers.next().await, Some(CallEvent::Changed(_))));
+    });
+}
+
+#[test]
+fn a_transfer_is_refused_by_who_does_not_want_it_or_allows_none() {
+    scene(|network| async move {
+        let (alice, mut bob, _carol) = three(&network).await;
+        let (hers, mut his) = up(&alice, &mut bob).await;
+        let refuses = async {
+            let wish = is_asked(&mut his).await;
+            his.refuse_transfer(&wish, StatusCode::DECLINE)
+                .await
+                .unwrap();
+            assert!(matches!(
+                his.follow(&wish, offering()).await,
+                Err(Error::TooLate)
+            ));
+        };
+        let transfer = uri(CAROL);
+        let (asked, ()) = tokio::join!(hers.transfer(&transfer), refuses);
+        match asked {
+            Err(Error::Rejected(answer)) => assert_eq!(answer.status(), StatusCode::DECLINE),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            hers.transfer("carol").await,
+            Err(Error::InvalidUri { .. })
+        ));
+
+        let mut dave = Phone::new(&network, "192.0.2.4").await;
+        let (hers, _his) = up(&alice, &mut dave).await;
+        match hers.transfer(&transfer).await {
+            Err(Error::Rejected(answer)) => assert_eq!(answer.status().as_u16(), 405),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn who_only_waits_for_the_end_is_not_transferred() {
+    scene(|network| async move {
+        let (alice, mut bob, _carol) = three(&network).await;
+        let (hers, mut his) = up(&alice, &mut bob).await;
+        let waiting = tokio::spawn(async move { his.ended().await });
+        let refused = hers.transfer(&uri(CAROL)).await;
+        assert!(matches!(refused, Err(Error::Rejected(_))), "{refused:?}");
+        hers.hang_up().await.unwrap();
+        assert!(matches!(waiting.await.unwrap(), CallEnd::PeerHungUp(_)));
+    });
+}
+
+#[test]
+fn calls_are_transferred_on_bad_networks() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob, mut carol) = three(&network).await;
+        let (mut to_bob, mut bobs) = up(&alice, &mut bob).await;
+        network.set_conditions(Conditions::rough());
+        let following = async {
+            let wish = is_asked(&mut bobs).await;
+            let mut new = bobs.follow(&wish, offering()).await.unwrap();
+            new.answered().await.unwrap();
+            new
+        };
+        let taking = async {
+            let new = carol.is_called().await;
+            new.ring().await.unwrap();
+            new.accept(ANSWER).await.unwrap();
+            new
+        };
+        let place = uri(CAROL);
+        let asking = to_bob.transfer(&place);
+        let (asked, new, theirs) = tokio::join!(asking, following, taking);
+        assert!(asked.unwrap().is_success());
+        assert!(told(&mut to_bob).await.last().unwrap().has_succeeded());
+        to_bob.hang_up().await.unwrap();
+        drop((to_bob, bobs, new, theirs));
+        settle().await;
+        settle().await;
+        for phone in [&alice, &bob, &carol] {
+            phone.assert_idle();
+        }
+    });
+}
