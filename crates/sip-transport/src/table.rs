@@ -34,7 +34,7 @@ pub(crate) struct Route {
     transport: Transport,
     address: SocketAddr,
     /// Whom the peer has proved to be, in lower case: what goes to one domain is not sent to whoever answers at the same
-    /// address for another. None for what is not secure, and for connections that we accepted.
+    /// address for another. None for what is not secure.
     name: Option<Box<str>>,
 }
 
@@ -50,12 +50,15 @@ impl Route {
         }
     }
 
-    pub(crate) fn back(flow: &Flow) -> Route {
-        Route {
+    /// The way back over a connection that we accepted. None for what is secure: a client has proved nothing by connecting
+    /// from an address, so that it gets what belongs to its connection and nothing else, unless its certificate says more
+    /// ([`Table::add_alias`]).
+    pub(crate) fn back(flow: &Flow) -> Option<Route> {
+        (!flow.transport.is_secure()).then_some(Route {
             transport: flow.transport,
             address: flow.remote,
             name: None,
-        }
+        })
     }
 }
 
@@ -179,7 +182,9 @@ impl Table {
 
     pub(crate) fn add_connection(&self, connection: Arc<Connection>) {
         let flow = connection.flow;
-        self.routes.insert(connection.route.clone(), flow.id);
+        if let Some(route) = &connection.route {
+            self.routes.insert(route.clone(), flow.id);
+        }
         self.flows.insert(flow.id, Resolved::Connection(connection));
     }
 
@@ -218,7 +223,7 @@ impl Table {
     /// Makes a connection be used for nothing new, while its id still resolves.
     pub(crate) fn remove_route(&self, connection: &Connection) {
         let aliases = connection.aliases.get().into_iter().flatten();
-        for route in std::iter::once(&connection.route).chain(aliases) {
+        for route in connection.route.iter().chain(aliases) {
             self.routes
                 .remove_if(route, |_, id| *id == connection.flow.id);
         }

@@ -543,7 +543,7 @@ async fn connect(
     };
     count(&shared.counters.connections_opened);
     debug!(peer = %address, flow = %flow.id, %transport, "connection opened");
-    let route = Route::to(destination);
+    let route = Some(Route::to(destination));
     Ok(ConnectionTask::enter(
         shared,
         established,

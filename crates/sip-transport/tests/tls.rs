@@ -783,3 +783,25 @@ fn a_connection_that_was_there_before_is_not_replaced_by_an_alias() {
         assert_eq!(server.existing(&back(address, "peer.example")), Some(ours));
     });
 }
+
+#[test]
+fn who_connected_without_a_certificate_gets_nothing_but_what_belongs_to_the_connection() {
+    once(|network| async move {
+        let authority = Authority::new();
+        let tls = authority.config(&["example.com"]).build().unwrap();
+        let (server, mut server_in) = server(&network, &tls);
+        let (stranger, mut stranger_in) = client(&network, &authority.config(&[]).build().unwrap());
+        let flow = stranger.open(&to("example.com")).await.unwrap();
+        let sent = options(&stranger, &flow, "1");
+        stranger.try_send(&flow, sent.to_bytes()).unwrap();
+        let (back, received) = request(server_in.recv().await.unwrap());
+        // As an answer is sent whose connection is gone: to an address, and to whoever has a certificate for that.
+        let unnamed = Destination::new(Transport::Tls, back.remote);
+        assert_eq!(server.existing(&unnamed), None);
+        let opened = server.open(&unnamed).await;
+        assert!(matches!(opened, Err(OpenError::Io { .. })), "{opened:?}");
+        server.try_send(&back, ok(&received)).unwrap();
+        let answer = response(stranger_in.recv().await.unwrap());
+        assert_eq!(answer.status().as_u16(), 200);
+    });
+}

@@ -33,7 +33,8 @@ use tracing::{debug, info, warn};
 pub(crate) struct Connection {
     pub(crate) flow: Flow,
     pub(crate) local: SocketAddr,
-    pub(crate) route: Route,
+    /// What it is found by when another request goes the same way.
+    pub(crate) route: Option<Route>,
     pub(crate) peer_domains: Box<[Box<str>]>,
     /// Where else it leads, as its peer says (RFC 5923).
     pub(crate) aliases: OnceLock<Box<[Route]>>,
@@ -132,7 +133,7 @@ impl ConnectionTask {
         shared: &Arc<Shared>,
         established: Established,
         flow: Flow,
-        route: Route,
+        route: Option<Route>,
         local: SocketAddr,
         permit: Permit,
     ) -> ConnectionTask {
