@@ -716,3 +716,41 @@ async fn a_shutdown_leaves_no_sender_without_an_answer_that_a_phone_gives() {
     assert_eq!(status(&lab.phone.receive().await.unwrap()), 200);
     shutdown.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_device_is_written_to_from_the_address_that_it_registered_at() {
+    const THERE: &str = "198.51.100.1:5060";
+    let network = sipora_testkit::SimNetwork::new(1);
+    let there: std::net::SocketAddr = THERE.parse().unwrap();
+    let host = network.host_with(&["192.0.2.1".parse().unwrap(), there.ip()]);
+    let config = CallCenterConfig::new()
+        .with_udp_listener("0.0.0.0:5060")
+        .with_domain("example.com")
+        .without_authentication()
+        .with_network(std::sync::Arc::new(host));
+    let _engine = sipora_call_engine::CallCenterEngine::new(config)
+        .await
+        .unwrap();
+    let mut desk = Phone::new(&network, DESK);
+    let contact = format!("<sip:bob@{DESK}>");
+    let asked = desk.request(&register(1).to(BOB).contact(&contact));
+    desk.send_to(asked.as_bytes(), THERE);
+    assert_eq!(status(&desk.receive().await.unwrap()), 200);
+
+    let mut phone = Phone::new(&network, PHONE);
+    let asked = phone.request(&message(BOB, "hi"));
+    phone.send(asked.as_bytes());
+    let received = desk.receive_request().await.unwrap();
+    let via = received.headers().via().unwrap();
+    assert_eq!(via.host().ip(), Some(there.ip()));
+    // The answer goes to where the Via says, and then on.
+    let answer = sipora_message::Response::for_request(&received, sipora_message::StatusCode::OK);
+    let answer = answer.to_tag("desk").build().unwrap();
+    desk.send_to(answer.as_bytes(), THERE);
+    assert_eq!(status(&phone.receive().await.unwrap()), 200);
+    for packet in network.packets() {
+        let ends = [packet.source.to_string(), packet.destination.to_string()];
+        let is_desks = ends.iter().any(|end| end == DESK);
+        assert_eq!(is_desks, ends.iter().any(|end| end == THERE), "{packet:?}");
+    }
+}

@@ -21,18 +21,42 @@ impl FlowId {
     pub const fn as_u64(self) -> u64 {
         self.0
     }
-}
 
-impl fmt::Display for FlowId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "flow-{}", self.0)
+    /// Names the socket or connection alone. The ids of a UDP socket that is bound to a wildcard differ by the address of ours
+    /// that peers write to; for all others this is the same id.
+    pub const fn socket(self) -> FlowId {
+        FlowId(self.0 & NUMBER)
+    }
+
+    /// Names a socket's flows over the address of ours that is remembered at a place.
+    pub(crate) fn at(self, place: u16) -> FlowId {
+        FlowId(self.0 & NUMBER | u64::from(place) << NUMBER.count_ones())
+    }
+
+    /// Returns the place of our address; zero where the socket has one only, or the system chooses.
+    pub(crate) fn place(self) -> u16 {
+        (self.0 >> NUMBER.count_ones()) as u16
     }
 }
 
-/// Holds a way to one peer: for UDP one of our sockets and the peer's address, else a connection.
+/// The bits that number sockets and connections through: a million a second for nine years. Those above are for the place of
+/// an address of ours.
+const NUMBER: u64 = (1 << 48) - 1;
+
+impl fmt::Display for FlowId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "flow-{}", self.0 & NUMBER)?;
+        match self.place() {
+            0 => Ok(()),
+            place => write!(f, ".{place}"),
+        }
+    }
+}
+
+/// Holds a way to one peer: for UDP one of our sockets, our address and the peer's, else a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Flow {
-    /// The socket or connection. All UDP peers of one socket share its id.
+    /// The socket or connection. All UDP peers that write to one socket at one address share an id.
     pub id: FlowId,
     /// The transport.
     pub transport: Transport,
@@ -95,5 +119,21 @@ impl fmt::Display for CloseReason {
             CloseReason::Framing => f.write_str("the bytes cannot be divided into messages"),
             CloseReason::Io(kind) => write!(f, "{kind}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flows_of_a_socket_differ_by_our_address_and_share_its_number() {
+        let socket = FlowId::from_u64(7);
+        assert_eq!((socket.place(), socket.socket()), (0, socket));
+        let there = socket.at(3);
+        assert_ne!(there, socket);
+        assert_eq!((there.place(), there.socket()), (3, socket));
+        assert_eq!(there.at(u16::MAX).at(0), socket);
+        assert_eq!(format!("{socket} {there}"), "flow-7 flow-7.3");
     }
 }

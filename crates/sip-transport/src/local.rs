@@ -1,8 +1,8 @@
 //! Our own addresses, as our peers see them.
 
-use crate::metrics::count;
+use crate::metrics::{Counters, count};
 use crate::shared::Shared;
-use crate::{Advertised, Network};
+use crate::{Advertised, FlowId, Network};
 use sipora_message::Host;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +15,8 @@ pub(crate) struct LocalAddresses {
     /// Never iterated, so its order decides nothing.
     towards: Mutex<HashMap<IpAddr, (IpAddr, Instant)>>,
     told: RwLock<Vec<IpAddr>>,
+    /// Those that wildcard UDP sockets were written to at. Flows name them by their place, so that none is ever forgotten.
+    written_to: RwLock<Vec<IpAddr>>,
 }
 
 impl LocalAddresses {
@@ -49,6 +51,46 @@ impl LocalAddresses {
         }
         towards.insert(remote.ip(), (ip, now));
         ip
+    }
+
+    /// Returns the id of the flows over a socket at one of our addresses: the socket's own once there are too many.
+    pub(crate) fn flow_at(&self, socket: FlowId, local: IpAddr, counters: &Counters) -> FlowId {
+        let place = |all: &[IpAddr]| all.iter().position(|ip| *ip == local);
+        let known = place(
+            &self
+                .written_to
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        let index = known.or_else(|| {
+            let mut all = self
+                .written_to
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let known = place(&all);
+            if known.is_none() && all.len() < WRITTEN_TO {
+                all.push(local);
+                return Some(all.len() - 1);
+            }
+            known
+        });
+        match index.and_then(|index| u16::try_from(index + 1).ok()) {
+            Some(place) => socket.at(place),
+            None => {
+                count(&counters.local_addresses_unnamed);
+                socket
+            }
+        }
+    }
+
+    /// Returns the address of ours that a flow leads from, where that is not its socket's or connection's own.
+    pub(crate) fn of_flow(&self, flow: FlowId) -> Option<IpAddr> {
+        let index = usize::from(flow.place()).checked_sub(1)?;
+        let all = self
+            .written_to
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        all.get(index).copied()
     }
 
     /// Remembers an address that a Via of ours carries.
@@ -95,5 +137,35 @@ impl LocalAddresses {
 /// How long an address towards a peer is believed: routes change when a machine moves to another network.
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// How many addresses of ours UDP flows are told apart by: more than machines have. Only a network that is routed to the machine
+/// as a whole, and 127.0.0.0/8 for those on it, have more.
+const WRITTEN_TO: usize = 1_024;
+
 /// How many addresses of ours are remembered. A machine has a handful; one that roams forgets its oldest.
 const OWN_ADDRESSES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_addresses_are_told_apart_than_the_cap_allows() {
+        let (addresses, counters) = (LocalAddresses::default(), Counters::default());
+        let socket = FlowId::from_u64(5);
+        let at = |number: usize| {
+            let ip = Ipv4Addr::from_bits(0x7f00_0001 + number as u32);
+            addresses.flow_at(socket, ip.into(), &counters)
+        };
+        for number in 0..WRITTEN_TO {
+            let flow = at(number);
+            assert_eq!(flow.socket(), socket);
+            assert_eq!(at(number), flow);
+            let ip = Ipv4Addr::from_bits(0x7f00_0001 + number as u32);
+            assert_eq!(addresses.of_flow(flow), Some(ip.into()));
+        }
+        assert_eq!(at(WRITTEN_TO), socket);
+        assert_eq!(addresses.of_flow(socket), None);
+        assert_eq!(counters.snapshot().local_addresses_unnamed, 1);
+        assert_ne!(at(0), socket);
+    }
+}

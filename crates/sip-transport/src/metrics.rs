@@ -92,6 +92,8 @@ counters! {
     framing_errors,
     /// Times that the memory of our address towards peers was full and started anew.
     local_address_cache_resets,
+    /// Datagrams to addresses of ours beyond the 1,024 that UDP flows are told apart by.
+    local_addresses_unnamed,
 }
 
 /// Counts one.

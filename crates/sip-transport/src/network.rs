@@ -54,6 +54,12 @@ pub trait DatagramSender: fmt::Debug + Send + Sync + 'static {
 
     /// Sends one datagram, or fails at once: `WouldBlock` when there is no room.
     fn try_send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<()>;
+
+    /// Sends one datagram from an address of ours. Only a socket that is bound to a wildcard is asked for it, and only for an
+    /// address at which it has received ([`Datagram::Received`]).
+    fn try_send_from(&self, _local: IpAddr, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
+        self.try_send_to(bytes, remote)
+    }
 }
 
 /// Receives datagrams.
@@ -72,6 +78,8 @@ pub enum Datagram {
         length: usize,
         /// The sender.
         source: SocketAddr,
+        /// The address of ours that they came to: where the socket is bound to a wildcard, and the network tells.
+        local: Option<IpAddr>,
     },
     /// The network reported that a datagram to `remote` did not arrive.
     Unreachable {

@@ -5,7 +5,7 @@ use crate::metrics::{Counters, count};
 use crate::observer::Observer;
 use crate::pace::Pace;
 use crate::stun::Stun;
-use crate::table::{Admission, Resolved, Table};
+use crate::table::{Admission, Resolved, Socket, Table};
 use crate::{
     Direction, Flow, FlowId, Inbound, Network, Observed, Payload, SentBy, Transport,
     TransportConfig, via,
@@ -143,8 +143,17 @@ impl Shared {
 
     pub(crate) fn local_addr(&self, flow: &Flow) -> Option<SocketAddr> {
         match self.table.resolve(flow.id)? {
-            Resolved::Socket(socket) => Some(socket.local),
+            Resolved::Socket(socket) => Some(self.local_at(&socket, flow.id)),
             Resolved::Connection(connection) => Some(connection.local),
+        }
+    }
+
+    /// The address that a flow over a socket leads from: what the socket is bound to, unless that is a wildcard and the peer
+    /// has written to one of its addresses.
+    pub(crate) fn local_at(&self, socket: &Socket, flow: FlowId) -> SocketAddr {
+        match self.addresses.of_flow(flow) {
+            Some(ip) => SocketAddr::new(ip, socket.local.port()),
+            None => socket.local,
         }
     }
 

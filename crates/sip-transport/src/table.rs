@@ -5,6 +5,7 @@ use crate::{CloseReason, DatagramSender, Destination, Flow, FlowId, OpenError, T
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -23,6 +24,22 @@ pub(crate) struct Socket {
     pub(crate) id: FlowId,
     pub(crate) local: SocketAddr,
     pub(crate) sender: Arc<dyn DatagramSender>,
+}
+
+impl Socket {
+    /// Sends a datagram from `local`: RFC 3581 §4 has a response leave from the address and port at which its request came in,
+    /// which NATs and clients expect of everything else too.
+    pub(crate) fn try_send(
+        &self,
+        local: SocketAddr,
+        bytes: &[u8],
+        remote: SocketAddr,
+    ) -> io::Result<()> {
+        if local.ip() == self.local.ip() {
+            return self.sender.try_send_to(bytes, remote);
+        }
+        self.sender.try_send_from(local.ip(), bytes, remote)
+    }
 }
 
 /// What is told to those who wait for a connection.
@@ -94,7 +111,9 @@ impl Table {
     }
 
     pub(crate) fn resolve(&self, id: FlowId) -> Option<Resolved> {
-        self.flows.get(&id).map(|entry| entry.value().clone())
+        self.flows
+            .get(&id.socket())
+            .map(|entry| entry.value().clone())
     }
 
     pub(crate) fn add_socket(&self, socket: Socket) {

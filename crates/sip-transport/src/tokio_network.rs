@@ -21,6 +21,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 /// - An occupied address is an error, also when its holder would share it.
 /// - An IPv6 wildcard (`::`) takes IPv6 only; bind `0.0.0.0` beside it. So no address is ever an IPv4 address in IPv6
 ///   clothes, which no Via can carry.
+/// - On Linux, what goes back to a peer that wrote to a UDP socket bound to a wildcard leaves from the address that the peer
+///   wrote to; elsewhere from the one that the system chooses. Bind each address there.
 /// - On Linux, ICMP errors name the peer that a datagram did not reach; elsewhere they are not reported.
 /// - On Linux, several sockets at one UDP address share its peers (`SO_REUSEPORT`), each peer's datagrams going to one of
 ///   them; elsewhere there is one socket.
@@ -176,10 +178,15 @@ fn local_of(socket: &Socket) -> io::Result<SocketAddr> {
 fn into_datagram_socket(socket: Socket, local: SocketAddr) -> io::Result<DatagramSocket> {
     let socket = Arc::new(UdpSocket::from(socket));
     sys::report_undelivered(&socket, local.is_ipv6())?;
+    // Who is bound to one address knows it, and does not pay for being told.
+    let tells_local = local.ip().is_unspecified();
+    if tells_local {
+        sys::tell_local(&socket, local.is_ipv6())?;
+    }
     let registered = sys::register(socket.clone())?;
     let receiver = Box::new(TokioReceiver {
         reports: Box::pin(sys::reported(registered.clone())),
-        arrivals: sys::Arrivals::default(),
+        arrivals: sys::Arrivals::new(tells_local),
         draining: false,
         registered,
         socket: socket.clone(),
@@ -206,6 +213,16 @@ impl DatagramSender for TokioSender {
             // A report about an earlier datagram fails the next call, whomever that is to, and is thereby forgotten; the
             // receiver finds its particulars in the error queue.
             Err(error) if is_late_report(&error) => socket.send_to(bytes, &remote),
+            result => result,
+        }
+        .map(|_| ())
+    }
+
+    fn try_send_from(&self, local: IpAddr, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
+        match sys::send_from(&self.socket, local, bytes, remote) {
+            Err(error) if is_late_report(&error) => {
+                sys::send_from(&self.socket, local, bytes, remote)
+            }
             result => result,
         }
         .map(|_| ())
@@ -252,8 +269,12 @@ impl DatagramReceiver for TokioReceiver {
                 }
             }
             match self.arrivals.poll_next(cx, &self.registered, buffer) {
-                Poll::Ready(Ok((length, source))) => {
-                    return Poll::Ready(Ok(Datagram::Received { length, source }));
+                Poll::Ready(Ok(arrived)) => {
+                    return Poll::Ready(Ok(Datagram::Received {
+                        length: arrived.length,
+                        source: arrived.source,
+                        local: arrived.local,
+                    }));
                 }
                 Poll::Ready(Err(error)) if is_late_report(&error) => {
                     self.draining = true;

@@ -297,8 +297,9 @@ impl Transports {
         let shared = self.shared();
         match shared.table.resolve(flow.id).ok_or(SendError::Closed)? {
             Resolved::Socket(socket) => {
-                shared.observe(Direction::Out, flow, socket.local, &message);
-                let sent = socket.sender.try_send_to(&message, flow.remote);
+                let local = shared.local_at(&socket, flow.id);
+                shared.observe(Direction::Out, flow, local, &message);
+                let sent = socket.try_send(local, &message, flow.remote);
                 self.datagram_outcome(flow, sent)
             }
             Resolved::Connection(connection) => {
@@ -347,7 +348,8 @@ impl Transports {
         self.shared().table.resolve(flow).is_some()
     }
 
-    /// Returns our address on a flow, as bound: a wildcard for a socket that is bound to one.
+    /// Returns our address on a flow: that which the peer wrote to, or for a flow that begins with us as bound, a wildcard for a
+    /// socket that is bound to one.
     pub fn local_addr(&self, flow: &Flow) -> Option<SocketAddr> {
         self.shared().local_addr(flow)
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use sipora_message::Message;
 use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -30,6 +30,8 @@ pub struct UdpListener {
     shared: Arc<Shared>,
     /// Filled and emptied within one call; a message is copied out at its exact size.
     buffer: Box<[u8]>,
+    /// The address of ours that was last written to, and the flows there.
+    written_to: Option<(IpAddr, FlowId)>,
     /// Errors of the socket since the last datagram.
     errors: u32,
     /// Until when a socket that keeps failing is left alone.
@@ -59,12 +61,13 @@ impl UdpListener {
             receiver: socket.receiver,
             shared: shared.clone(),
             buffer: vec![0; LARGEST_DATAGRAM].into_boxed_slice(),
+            written_to: None,
             errors: 0,
             pause: None,
         }
     }
 
-    /// Returns the id of the flows over this socket.
+    /// Returns the id of the flows over this socket: what [`FlowId::socket`] says of every one of them.
     pub fn id(&self) -> FlowId {
         self.id
     }
@@ -129,49 +132,79 @@ impl UdpListener {
         Poll::Ready(taken)
     }
 
-    fn flow(&self, remote: SocketAddr) -> Flow {
+    /// What peers who write to an address of ours have for a flow, where the socket is bound to a wildcard.
+    fn id_at(&mut self, local: IpAddr) -> FlowId {
+        match self.written_to {
+            Some((ip, id)) if ip == local => id,
+            _ => {
+                let Shared {
+                    addresses,
+                    counters,
+                    ..
+                } = &*self.shared;
+                let id = addresses.flow_at(self.id, local, counters);
+                self.written_to = Some((local, id));
+                id
+            }
+        }
+    }
+
+    fn flow(id: FlowId, remote: SocketAddr) -> Flow {
         Flow {
-            id: self.id,
+            id,
             transport: Transport::Udp,
             remote,
         }
     }
 
     fn take(&mut self, datagram: Datagram) -> Option<Inbound> {
-        let counters = &self.shared.counters;
-        let (length, source) = match datagram {
-            Datagram::Received { length, source } => (length, source),
+        let (length, source, (id, local)) = match datagram {
+            Datagram::Received {
+                length,
+                source,
+                local: None,
+            } => (length, source, (self.id, self.local)),
+            Datagram::Received {
+                length,
+                source,
+                local: Some(ip),
+            } => {
+                let local = SocketAddr::new(ip, self.local.port());
+                (length, source, (self.id_at(ip), local))
+            }
             Datagram::Unreachable { remote, kind } => {
-                count(&counters.unreachable);
+                count(&self.shared.counters.unreachable);
                 debug!(peer = %remote, flow = %self.id, %kind, "datagram did not arrive");
-                return Some(Inbound::new(self.flow(remote), Payload::Unreachable(kind)));
+                let flow = Self::flow(self.id, remote);
+                return Some(Inbound::new(flow, Payload::Unreachable(kind)));
             }
         };
+        let counters = &self.shared.counters;
         count(&counters.datagrams_received);
         let bytes = self.buffer.get(..length).unwrap_or_default();
-        trace!(peer = %source, flow = %self.id, length, "received");
+        trace!(peer = %source, flow = %id, length, "received");
         if is_keep_alive(bytes) {
             count(&counters.keep_alives_ignored);
             return None;
         }
         if stun::is_stun(bytes) {
-            self.shared.stun.take(&self.shared, self.id, source, bytes);
+            self.shared.stun.take(&self.shared, id, source, bytes);
             return None;
         }
         if self.serves == Serves::Answers && !is_answer(bytes) {
             count(&counters.requests_unwanted);
             return None;
         }
-        let flow = self.flow(source);
-        self.shared.observe(Direction::In, &flow, self.local, bytes);
+        let flow = Self::flow(id, source);
+        self.shared.observe(Direction::In, &flow, local, bytes);
         if let Some(inbound) = self.take_plain(bytes, &flow) {
             return Some(inbound);
         }
         match Message::parse(Bytes::copy_from_slice(bytes), &self.shared.config.message) {
-            Ok(message) => self.shared.enter(message, &flow, self.local),
+            Ok(message) => self.shared.enter(message, &flow, local),
             Err(error) => {
                 count(&counters.malformed);
-                debug!(peer = %source, flow = %self.id, %error, "malformed datagram");
+                debug!(peer = %source, flow = %id, %error, "malformed datagram");
                 let malformed = Malformed::new(&error, source, false);
                 Some(Inbound::new(flow, Payload::Malformed(malformed)))
             }

@@ -335,6 +335,72 @@ async fn bound_to_a_wildcard_sent_by_is_an_address_that_the_peer_can_reach() {
     );
 }
 
+/// Writes to `server` and is written to by it, and says from where, at each of its addresses.
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
+async fn exchanges_at(wildcard: &str, client: &str, addresses: &[&str]) {
+    let (transports, _in) = transports();
+    let mut socket = transports
+        .bind_udp(wildcard.parse().unwrap(), 1)
+        .unwrap()
+        .remove(0);
+    let client = UdpSocket::bind(client).await.unwrap();
+    let mut buffer = [0; 2_000];
+    for address in addresses {
+        let address = SocketAddr::new(address.parse().unwrap(), socket.local_addr().port());
+        let sent = "OPTIONS sip:b@example.com SIP/2.0\r\nVia: SIP/2.0/UDP client;rport;branch=z9hG4bK1\r\n\
+            From: <sip:a@example.com>;tag=1\r\nTo: <sip:b@example.com>\r\nCall-ID: call\r\nCSeq: 1 OPTIONS\r\n\
+            Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n";
+        client.send_to(sent.as_bytes(), address).await.unwrap();
+        let (flow, received) = request(socket.recv().await);
+        assert_eq!(flow.id.socket(), socket.id());
+        assert_eq!(transports.local_addr(&flow), Some(address));
+        let route = response_route(&received, &flow);
+        transports.try_send(&route.flow, ok(&received)).unwrap();
+        let (_, source) = client.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(source, address, "RFC 3581 §4");
+
+        // What goes over the flow later, and what comes back.
+        assert_eq!(transports.sent_by(&flow).to_string(), address.to_string());
+        let asked = options(&transports, &flow, "2");
+        transports.try_send(&flow, asked.to_bytes()).unwrap();
+        let (_, source) = client.recv_from(&mut buffer).await.unwrap();
+        assert_eq!(source, address);
+        client.send_to(&ok(&asked), address).await.unwrap();
+        let answer = socket.recv().await;
+        assert_eq!(answer.flow, flow);
+        response(answer);
+    }
+    assert_eq!(transports.metrics().local_addresses_unnamed, 0);
+}
+
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
+#[tokio::test]
+async fn a_wildcard_socket_writes_from_the_address_that_it_was_written_to_at() {
+    let addresses = ["127.0.0.2", "127.0.0.1", "127.0.0.3", "127.0.0.2"];
+    exchanges_at("0.0.0.0:0", "127.0.0.1:0", &addresses).await;
+}
+
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
+#[tokio::test]
+async fn an_ipv6_wildcard_socket_does_too_where_the_machine_has_it() {
+    if UdpSocket::bind("[::1]:0").await.is_ok() {
+        exchanges_at("[::]:0", "[::1]:0", &["::1", "::1"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_socket_bound_to_one_address_has_flows_of_one_id() {
+    let (transports, _in) = transports();
+    let mut socket = transports.bind_udp(any_port(), 1).unwrap().remove(0);
+    let flow = transports
+        .open(&Destination::udp(socket.local_addr()))
+        .await
+        .unwrap();
+    let sent = options(&transports, &flow, "1");
+    transports.try_send(&flow, sent.to_bytes()).unwrap();
+    assert_eq!(request(socket.recv().await).0.id, socket.id());
+}
+
 #[tokio::test]
 async fn ipv6_works_where_the_machine_has_it() {
     let (transports, _in) = transports();

@@ -194,3 +194,19 @@ async fn a_socket_on_a_wildcard_is_seen_with_the_address_that_the_peer_knows() {
     let seen = server.record.take();
     assert_eq!(seen[0].local, SocketAddr::from(([127, 0, 0, 1], port)));
 }
+
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
+#[tokio::test]
+async fn a_socket_on_a_wildcard_is_seen_with_the_address_that_was_written_to() {
+    let mut server = Side::new("0.0.0.0:0", TransportConfig::default());
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = server.socket.local_addr().port();
+    udp.send_to(b"rubbish", ("127.0.0.2", port)).await.unwrap();
+    let flow = server.next().await.flow;
+    server.transports.send_line_ends(&flow).unwrap();
+    let seen = server.record.take();
+    let address = SocketAddr::from(([127, 0, 0, 2], port));
+    let both = [(Direction::In, address), (Direction::Out, address)];
+    let seen = seen.iter().map(|seen| (seen.direction, seen.local));
+    assert_eq!(seen.collect::<Vec<_>>(), both);
+}

@@ -75,7 +75,7 @@ impl Peer {
         let mut buffer = vec![0; 2_000];
         let received = std::future::poll_fn(|cx| self.0.receiver.poll_recv(cx, &mut buffer));
         match received.await.unwrap() {
-            Datagram::Received { length, source } => (buffer[..length].to_vec(), source),
+            Datagram::Received { length, source, .. } => (buffer[..length].to_vec(), source),
             other => panic!("{other:?}"),
         }
     }
@@ -400,4 +400,60 @@ async fn over_real_sockets_a_request_is_answered() {
             answered = timeout(Duration::from_secs(60), answered) => answered.unwrap(),
         }
     }
+}
+
+#[test]
+fn on_a_wildcard_socket_the_answer_comes_from_where_was_asked() {
+    for_each_seed(0..1, |network| async move {
+        let addresses = ["198.51.100.1", "198.51.100.2"].map(|ip| ip.parse().unwrap());
+        let host = network.host_with(&addresses);
+        let (server, _in) = Transports::new(Arc::new(host), TransportConfig::default());
+        let mut sockets = server.bind_udp(address("0.0.0.0:5060"), 1).unwrap();
+        listen(sockets.remove(0));
+        let mut peer = Peer::on(&network, "192.0.2.7:40000");
+        for asked in ["198.51.100.2:5060", "198.51.100.1:5060"] {
+            peer.send(&stun(1, &[]), asked);
+            assert_eq!(peer.receive().await.1, address(asked));
+        }
+    });
+}
+
+#[test]
+fn a_flow_over_a_wildcard_socket_lives_where_its_peer_answers() {
+    for_each_seed(0..1, |network| async move {
+        let addresses = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().unwrap());
+        let host = network.host_with(&addresses);
+        let (client, _in) = Transports::new(Arc::new(host), TransportConfig::default());
+        let mut sockets = client.bind_udp(address("0.0.0.0:5060"), 1).unwrap();
+        let mut socket = sockets.remove(0);
+        let (server, listener) = server(&network);
+        listen(listener);
+        let ours = client.open(&Destination::udp(address(SERVER))).await;
+        let second = Destination::udp(address("192.0.2.2:5060"));
+        let theirs = server.open(&second).await.unwrap();
+        let sent = options(&server, &theirs, "1");
+        server.try_send(&theirs, sent.to_bytes()).unwrap();
+        let (back, _) = request(socket.recv().await);
+        listen(socket);
+        // One begins with us, over whatever address the system chooses, and one with the server's request to the second.
+        for flow in [ours.unwrap(), back] {
+            let lives = client.stun_keep_alive(flow, Duration::from_secs(10));
+            assert!(timeout(Duration::from_secs(60), lives).await.is_err());
+        }
+        let asked = |packet: &&Packet| packet.source == address("192.0.2.2:5060");
+        assert!(network.packets().iter().filter(asked).count() >= 6);
+    });
+}
+
+#[cfg(all(target_os = "linux", not(feature = "force-portable")))]
+#[tokio::test]
+async fn on_a_real_wildcard_socket_the_answer_comes_from_where_was_asked() {
+    let (server, _in) = Transports::new(Arc::new(TokioNetwork::new()), TransportConfig::default());
+    let socket = server.bind_udp(address("0.0.0.0:0"), 1).unwrap().remove(0);
+    let asked = SocketAddr::from(([127, 0, 0, 2], socket.local_addr().port()));
+    listen(socket);
+    let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    peer.send_to(&stun(1, &[]), asked).await.unwrap();
+    let (_, source) = peer.recv_from(&mut [0; 100]).await.unwrap();
+    assert_eq!(source, asked);
 }

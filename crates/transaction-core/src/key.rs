@@ -172,7 +172,7 @@ impl KeyMaker {
     /// A hash of a socket and a peer.
     pub(crate) fn way(&self, flow: &Flow) -> u64 {
         let mut hash = self.begun.clone();
-        (flow.id, flow.remote).hash(&mut hash);
+        (flow.id.socket(), flow.remote).hash(&mut hash);
         hash.finish()
     }
 

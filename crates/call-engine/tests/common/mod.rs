@@ -76,10 +76,12 @@ impl Phone {
     }
 
     pub fn send(&self, bytes: &[u8]) {
-        self.socket
-            .sender
-            .try_send_to(bytes, SERVER.parse().unwrap())
-            .unwrap();
+        self.send_to(bytes, SERVER);
+    }
+
+    pub fn send_to(&self, bytes: &[u8], address: &str) {
+        let address = address.parse().unwrap();
+        self.socket.sender.try_send_to(bytes, address).unwrap();
     }
 
     /// The answer that comes within two seconds.

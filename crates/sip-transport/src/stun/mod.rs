@@ -102,7 +102,7 @@ impl Stun {
                 };
                 let answer = message::answer(&transaction, &unknown, source, has_fingerprint);
                 // What has no room is lost, as on the network; the peer asks again.
-                match own.sender.try_send_to(&answer, source) {
+                match own.try_send(shared.local_at(&own, socket), &answer, source) {
                     Ok(()) => count(&counters.stun_answered),
                     Err(_) => count(&counters.stun_dropped),
                 }
@@ -130,7 +130,7 @@ impl Stun {
         answer: Answer,
     ) {
         let mut waiting = lock(&self.waiting);
-        let is_asked = |one: &Waiting| one.socket == socket && one.peer == source;
+        let is_asked = |one: &Waiting| one.socket == socket.socket() && one.peer == source;
         if waiting.get(&transaction).is_some_and(is_asked)
             && let Some(asked) = waiting.remove(&transaction)
         {
@@ -144,7 +144,7 @@ impl Stun {
         let transaction = self.transaction();
         let (answer, mut answered) = oneshot::channel();
         let waiting = Waiting {
-            socket: flow.id,
+            socket: flow.id.socket(),
             peer: flow.remote,
             answer,
         };
@@ -154,9 +154,8 @@ impl Stun {
         let mut wait = RTO;
         for sent in 1..=TRANSMISSIONS {
             // A socket without room loses a datagram, as the network might.
-            let _ = socket(shared, flow)?
-                .sender
-                .try_send_to(&request, flow.remote);
+            let socket = socket(shared, flow)?;
+            let _ = socket.try_send(shared.local_at(&socket, flow.id), &request, flow.remote);
             count(&shared.counters.stun_sent);
             if sent == TRANSMISSIONS {
                 wait = RTO * LAST_WAIT_IN_RTO;

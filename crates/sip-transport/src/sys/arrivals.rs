@@ -1,7 +1,8 @@
 //! Several datagrams by one system call (recvmmsg(2)).
 #![allow(unsafe_code)]
 
-use super::Registered;
+use super::local::{CONTROL, local_of};
+use super::{Arrived, Registered};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::UdpSocket;
@@ -15,30 +16,33 @@ use std::task::{Context, Poll, ready};
 pub(crate) struct Arrivals {
     /// Room for each datagram of a call, of which only what was ever used takes memory.
     space: Box<[u8]>,
-    arrived: [(usize, SocketAddr); AT_ONCE],
+    /// Room for what the kernel tells beside each datagram; none where it was asked nothing.
+    controls: Box<[[u8; CONTROL]]>,
+    arrived: [Arrived; AT_ONCE],
     next: usize,
     end: usize,
 }
 
-impl Default for Arrivals {
-    fn default() -> Self {
-        Self {
+impl Arrivals {
+    /// Makes room, also for the address of ours that each datagram came to where the socket is told it.
+    pub(crate) fn new(tells_local: bool) -> Arrivals {
+        let controls = if tells_local { AT_ONCE } else { 0 };
+        Arrivals {
             space: vec![0; AT_ONCE * LARGEST].into_boxed_slice(),
-            arrived: [(0, NOBODY); AT_ONCE],
+            controls: vec![[0; CONTROL]; controls].into_boxed_slice(),
+            arrived: [NOTHING; AT_ONCE],
             next: 0,
             end: 0,
         }
     }
-}
 
-impl Arrivals {
-    /// Receives the next datagram into `buffer`, what does not fit being lost: its length and its source.
+    /// Receives the next datagram into `buffer`, what does not fit being lost.
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         socket: &Registered,
         buffer: &mut [u8],
-    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+    ) -> Poll<io::Result<Arrived>> {
         loop {
             if let Some(taken) = self.take(buffer) {
                 return Poll::Ready(Ok(taken));
@@ -56,17 +60,17 @@ impl Arrivals {
         }
     }
 
-    fn take(&mut self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    fn take(&mut self, buffer: &mut [u8]) -> Option<Arrived> {
         if self.next >= self.end {
             return None;
         }
-        let (length, source) = *self.arrived.get(self.next)?;
+        let arrived = *self.arrived.get(self.next)?;
         let start = self.next * LARGEST;
         self.next += 1;
-        let length = length.min(buffer.len());
+        let length = arrived.length.min(buffer.len());
         let bytes = self.space.get(start..start + length)?;
         buffer.get_mut(..length)?.copy_from_slice(bytes);
-        Some((length, source))
+        Some(Arrived { length, ..arrived })
     }
 
     /// Makes one call and returns how many datagrams it brought. There are none left of the call before.
@@ -91,8 +95,13 @@ impl Arrivals {
             message.msg_hdr.msg_iov = part;
             message.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: the descriptor is open while `socket` is borrowed. `messages` has `AT_ONCE` headers; each points to a name and
-        // to one part of `space`, which live, and are borrowed by nobody else, until after the call. Their lengths are given.
+        for (message, control) in messages.iter_mut().zip(&mut self.controls) {
+            message.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = CONTROL as _;
+        }
+        // SAFETY: the descriptor is open while `socket` is borrowed. `messages` has `AT_ONCE` headers; each points to a name, to
+        // one part of `space` and maybe to one of `controls`, which live, and are borrowed by nobody else, until after the call.
+        // Their lengths are given.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -112,10 +121,17 @@ impl Arrivals {
             .zip(&names)
             .take(count)
         {
-            *arrived = (
-                message.msg_len as usize,
-                source(name, message.msg_hdr.msg_namelen),
-            );
+            *arrived = Arrived {
+                length: message.msg_len as usize,
+                source: source(name, message.msg_hdr.msg_namelen),
+                local: None,
+            };
+        }
+        let told = self.arrived.iter_mut().zip(&messages);
+        for ((arrived, message), control) in told.zip(&self.controls).take(count) {
+            // Not of one type everywhere.
+            let length: usize = message.msg_hdr.msg_controllen as _;
+            arrived.local = local_of(control.get(..length).unwrap_or(control));
         }
         self.end = count.min(AT_ONCE);
         Ok(self.end)
@@ -157,3 +173,10 @@ const LARGEST: usize = 65_535;
 
 /// Who sent a datagram without an address, which no UDP socket gives.
 const NOBODY: SocketAddr = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0));
+
+/// What stands where no datagram has been.
+const NOTHING: Arrived = Arrived {
+    length: 0,
+    source: NOBODY,
+    local: None,
+};

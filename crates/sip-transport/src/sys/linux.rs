@@ -33,11 +33,18 @@ pub(crate) async fn reported(socket: Registered) {
 
 /// Asks for a report of each datagram that did not arrive. Without it an unconnected socket is told nothing.
 pub(crate) fn report_undelivered(socket: &UdpSocket, v6: bool) -> io::Result<()> {
-    let (level, option) = if v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_RECVERR)
-    };
+    match v6 {
+        true => switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+        false => switch_on(socket, libc::IPPROTO_IP, libc::IP_RECVERR),
+    }
+}
+
+/// Sets an option of a socket to 1.
+pub(super) fn switch_on(
+    socket: &UdpSocket,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the descriptor is open while `socket` is borrowed, and the option's value is a `c_int` that outlives the call,
     // of the length that is given.
@@ -92,26 +99,35 @@ pub(crate) fn next_report(socket: &UdpSocket) -> io::Result<Option<Report>> {
 const CONTROL: usize = 256;
 
 /// Finds the `sock_extended_err` among control messages and tells what it means; `None` for what is to be ignored.
-fn extended_error(mut control: &[u8]) -> Option<io::ErrorKind> {
-    const WORD: usize = size_of::<usize>();
-    const HEADER: usize = WORD + 8;
-    while control.len() >= HEADER {
+fn extended_error(control: &[u8]) -> Option<io::ErrorKind> {
+    let is_report = |level, kind| {
+        (level == libc::IPPROTO_IP && kind == libc::IP_RECVERR)
+            || (level == libc::IPPROTO_IPV6 && kind == libc::IPV6_RECVERR)
+    };
+    let (_, _, body) =
+        control_messages(control).find(|(level, kind, _)| is_report(*level, *kind))?;
+    let errno = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
+    let (origin, icmp_type, code) = (*body.get(4)?, *body.get(5)?, *body.get(6)?);
+    is_failure(origin, icmp_type, code).then(|| io::Error::from_raw_os_error(errno).kind())
+}
+
+/// Divides control messages (cmsg(3)): the level, the kind and the content of each.
+pub(super) fn control_messages(mut control: &[u8]) -> impl Iterator<Item = (i32, i32, &[u8])> {
+    std::iter::from_fn(move || {
         let length = usize::from_ne_bytes(control.get(..WORD)?.try_into().ok()?);
         let level = i32::from_ne_bytes(control.get(WORD..WORD + 4)?.try_into().ok()?);
-        let kind = i32::from_ne_bytes(control.get(WORD + 4..WORD + 8)?.try_into().ok()?);
+        let kind = i32::from_ne_bytes(control.get(WORD + 4..HEADER)?.try_into().ok()?);
         let body = control.get(HEADER..length)?;
-        let is_report = (level == libc::IPPROTO_IP && kind == libc::IP_RECVERR)
-            || (level == libc::IPPROTO_IPV6 && kind == libc::IPV6_RECVERR);
-        if is_report {
-            let errno = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
-            let (origin, icmp_type, code) = (*body.get(4)?, *body.get(5)?, *body.get(6)?);
-            return is_failure(origin, icmp_type, code)
-                .then(|| io::Error::from_raw_os_error(errno).kind());
-        }
-        control = control.get(length.checked_next_multiple_of(WORD)?..)?;
-    }
-    None
+        let next = length.checked_next_multiple_of(WORD)?;
+        control = control.get(next..).unwrap_or_default();
+        Some((level, kind, body))
+    })
 }
+
+/// What a control message begins with: its length, its level and its kind.
+pub(super) const HEADER: usize = WORD + 8;
+/// What control messages are aligned to.
+pub(super) const WORD: usize = size_of::<usize>();
 
 /// Tells whether a report is a failure to send: RFC 3261 §18.4 names host, network, port and protocol unreachable and
 /// parameter problem; source quench and TTL exceeded SHOULD be ignored. "Fragmentation needed" is none either: the kernel has

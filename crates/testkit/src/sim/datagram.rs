@@ -8,7 +8,7 @@ use sipora_transport::{Datagram, DatagramReceiver, DatagramSender, DatagramSocke
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -25,8 +25,14 @@ pub(super) struct Mailbox {
 
 #[derive(Debug)]
 enum Arriving {
-    Bytes { source: SocketAddr, bytes: Bytes },
-    Unreachable { remote: SocketAddr },
+    Bytes {
+        source: SocketAddr,
+        to: IpAddr,
+        bytes: Bytes,
+    },
+    Unreachable {
+        remote: SocketAddr,
+    },
 }
 
 impl Mailbox {
@@ -103,20 +109,33 @@ impl DatagramSender for SimSender {
     }
 
     fn try_send_to(&self, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
+        self.end.send(self.end.local.ip(), bytes, remote)
+    }
+
+    fn try_send_from(&self, local: IpAddr, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
+        self.end.send(local, bytes, remote)
+    }
+}
+
+impl End {
+    /// Sends from an address of the host, or from one that the host chooses.
+    fn send(&self, from: IpAddr, bytes: &[u8], remote: SocketAddr) -> io::Result<()> {
         let End {
             host, local, id, ..
-        } = *self.end;
+        } = *self;
         if bytes.len() > LARGEST {
             return Err(io::Error::from_raw_os_error(EMSGSIZE));
         }
         if local.is_ipv4() != remote.is_ipv4() || remote.port() == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let mut world = self.end.network.world();
-        let ip = if local.ip().is_unspecified() {
+        let mut world = self.network.world();
+        let ip = if from.is_unspecified() {
             world.source_for(host, remote.ip())?
+        } else if world.destination_host(host, from) == Some(host) {
+            from
         } else {
-            local.ip()
+            return Err(io::ErrorKind::InvalidInput.into());
         };
         let source = SocketAddr::new(ip, local.port());
         let bytes = Bytes::copy_from_slice(bytes);
@@ -178,6 +197,7 @@ fn send(
         arrival,
         Arriving::Bytes {
             source,
+            to: remote.ip(),
             bytes: bytes.clone(),
         },
     );
@@ -192,6 +212,7 @@ fn send(
         now + second,
         Arriving::Bytes {
             source,
+            to: remote.ip(),
             bytes: bytes.clone(),
         },
     );
@@ -234,7 +255,8 @@ impl DatagramReceiver for SimReceiver {
                 };
                 match mailbox.arriving.first_entry() {
                     Some(entry) if entry.key().0 <= Instant::now() => {
-                        return Poll::Ready(Ok(receive(entry.remove(), buffer)));
+                        let is_wildcard = self.end.local.ip().is_unspecified();
+                        return Poll::Ready(Ok(receive(entry.remove(), buffer, is_wildcard)));
                     }
                     entry => {
                         let next = entry.map(|entry| entry.key().0);
@@ -260,12 +282,16 @@ impl DatagramReceiver for SimReceiver {
     }
 }
 
-fn receive(arriving: Arriving, buffer: &mut [u8]) -> Datagram {
+fn receive(arriving: Arriving, buffer: &mut [u8], is_wildcard: bool) -> Datagram {
     match arriving {
-        Arriving::Bytes { source, bytes } => {
+        Arriving::Bytes { source, to, bytes } => {
             let length = bytes.len().min(buffer.len());
             buffer[..length].copy_from_slice(&bytes[..length]);
-            Datagram::Received { length, source }
+            Datagram::Received {
+                length,
+                source,
+                local: is_wildcard.then_some(to),
+            }
         }
         Arriving::Unreachable { remote } => Datagram::Unreachable {
             remote,

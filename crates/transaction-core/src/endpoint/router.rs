@@ -126,7 +126,7 @@ impl Router {
         let owner = owner(message, shards, self.secret).or_else(|| {
             // What one socket receives for all is divided as sockets would have done it: by peers.
             let is_request = matches!(message, Message::Request(_));
-            let is_spread = is_request && self.lone.contains(&flow.id);
+            let is_spread = is_request && self.lone.contains(&flow.id.socket());
             is_spread.then(|| divide(flow.remote, shards, self.secret))?
         });
         owner.filter(|owner| *owner != self.shard)
@@ -146,7 +146,7 @@ impl Router {
     pub(super) fn siblings(&self, socket: FlowId) -> Option<&Arc<[FlowId]>> {
         self.siblings
             .iter()
-            .find(|siblings| siblings.contains(&socket))
+            .find(|siblings| siblings.contains(&socket.socket()))
     }
 
     /// Hands something to another shard, or gives it back when that has no room. Requests leave some room to answers, which

@@ -187,7 +187,9 @@ impl TransactionLayer {
 
     /// Takes the news that the network could not deliver a datagram to a peer (RFC 3261 §18.4: ICMP errors).
     pub fn handle_unreachable(&mut self, now: Now, flow: Flow, error: TransportFailure) {
-        let is_it = |over: &Flow| over.id == flow.id && over.remote == flow.remote;
+        // Which of our addresses the datagram left from is not reported.
+        let socket = flow.id.socket();
+        let is_it = |over: &Flow| over.id.socket() == socket && over.remote == flow.remote;
         for id in self.clients_over(self.way(&flow), is_it) {
             self.client_transport_error(now, id, error.clone());
         }

@@ -6,6 +6,7 @@
     unreachable_pub
 )]
 
+mod addresses;
 mod audited;
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 #[path = "../../../sip-transport/tests/authority/mod.rs"]

@@ -7,7 +7,7 @@ use sipora_transaction_core::{
     IncomingRequest, MessageObserver, Observed, RequestId, RequestOptions, SendError,
     ServerTransactionId, Target, User, UserHandle,
 };
-use sipora_transport::{StaticResolver, Transport};
+use sipora_transport::{Flow, StaticResolver, Transport};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -72,6 +72,7 @@ pub struct Seen {
     pub closed: u32,
     pub shutdowns: u32,
     pub last: Option<(ServerTransactionId, Request)>,
+    pub flow: Option<Flow>,
 }
 
 pub type Shared<T> = Arc<Mutex<T>>;
@@ -131,6 +132,7 @@ impl User for Server {
                 .entry((call_id, request.method().clone()))
                 .or_default() += 1;
             seen.last = Some((incoming.transaction, request.clone()));
+            seen.flow = Some(incoming.flow);
         }
         if self.mute || *request.method() == Method::Ack {
             return Claim::Taken;
