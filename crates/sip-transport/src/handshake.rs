@@ -109,6 +109,15 @@ fn secured(stream: TlsStream) -> Secured {
     }
 }
 
+/// Tells whether a handshake that failed was none, as with health checks.
+#[cfg_attr(not(feature = "ws"), allow(unused_variables))]
+pub(crate) fn is_visit(error: &io::Error) -> bool {
+    #[cfg(feature = "ws")]
+    return crate::connection::web_socket::is_visit(error);
+    #[cfg(not(feature = "ws"))]
+    false
+}
+
 /// Tells whether connections of the transport can be made by this build with these settings.
 pub(crate) fn can_connect(shared: &Shared, transport: Transport) -> bool {
     let has_tls = cfg!(feature = "_tls") && shared.config.tls.is_some();

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// Accepts connections until the transports stop, and owns their tasks.
 pub(crate) async fn accept_loop(
@@ -120,7 +120,12 @@ async fn serve(shared: Arc<Shared>, admitted: Admitted) {
                 count(&shared.counters.handshakes_timed_out);
             }
             debug!(peer = %flow.remote, flow = %flow.id, transport = %flow.transport, %error, "handshake failed");
-            if let Some(held_back) = shared.paces.handshakes.admit(shared.network.now().instant) {
+            let now = shared.network.now().instant;
+            if handshake::is_visit(&error) {
+                if let Some(held_back) = shared.paces.visits.admit(now) {
+                    info!(peer = %flow.remote, transport = %flow.transport, %error, held_back, "no WebSocket was asked for");
+                }
+            } else if let Some(held_back) = shared.paces.handshakes.admit(now) {
                 warn!(peer = %flow.remote, transport = %flow.transport, %error, held_back, "handshake failed");
             }
             return;

@@ -39,6 +39,7 @@ pub(crate) struct Paces {
     pub(crate) refused_total: Pace,
     pub(crate) refused_per_source: Pace,
     pub(crate) handshakes: Pace,
+    pub(crate) visits: Pace,
     pub(crate) slow_readers: Pace,
     pub(crate) idle: Pace,
     pub(crate) partial_messages: Pace,

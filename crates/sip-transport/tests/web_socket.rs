@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 const CLIENT: &str = "192.0.2.1";
@@ -188,6 +189,75 @@ fn who_does_not_offer_the_subprotocol_sip_is_refused() {
             "{answer}"
         );
     });
+}
+
+#[test]
+fn what_is_no_handshake_is_answered_as_http_has_it() {
+    once(|network| async move {
+        let (server, _inbound) = server(&network);
+        let host = network.host(CLIENT.parse::<IpAddr>().unwrap());
+        let shakes = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Protocol: sip\r\n";
+        let keyed = format!("{shakes}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+        let cases = [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 426),
+            (format!("{keyed}Sec-WebSocket-Version: 12\r\n\r\n"), 426),
+            (format!("{keyed}\r\n"), 426),
+            (format!("{shakes}Sec-WebSocket-Version: 13\r\n\r\n"), 400),
+            (
+                format!("{keyed}Sec-WebSocket-Version: 13\r\n\r\n").replace("GET", "POST"),
+                400,
+            ),
+            ("OPTIONS sip:a SIP/2.0\r\n\r\n".to_owned(), 400),
+        ];
+        for (request, status) in &cases {
+            let mut stream = host.connect(None, server_address()).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let begins = answer.starts_with(&format!("HTTP/1.1 {status} "));
+            assert!(begins, "{request}{answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("Content-Length: {}", body.len())));
+            // RFC 6455 §4.2.2, §4.4.
+            let tells = ["Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+            for line in tells.map(|line| format!("\r\n{line}\r\n")) {
+                assert_eq!(answer.contains(&line), *status == 426, "{request}{answer}");
+            }
+        }
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(server.metrics().handshakes_failed, cases.len() as u64);
+        assert_eq!(server.metrics().connections_open, 0);
+    });
+}
+
+#[test]
+fn who_breaks_the_protocol_is_told_how() {
+    let huge = 1_u64 << 40;
+    let mut terabyte = vec![0x82, 0xff];
+    terabyte.extend(huge.to_be_bytes());
+    terabyte.extend([0; 4]);
+    let cases = [
+        ("no mask", vec![0x81, 1, b'a'], CloseCode::Protocol),
+        (
+            "no UTF-8",
+            vec![0x81, 0x81, 0, 0, 0, 0, 0xff],
+            CloseCode::Invalid,
+        ),
+        ("too large", terabyte, CloseCode::Size),
+    ];
+    for (name, frame, code) in &cases {
+        once(|network| async move {
+            let (_server, mut inbound) = server(&network);
+            let mut browser = browser(&network).await;
+            browser.get_mut().write_all(frame).await.unwrap();
+            match browser.next().await {
+                Some(Ok(Frame::Close(Some(close)))) => assert_eq!(close.code, *code, "{name}"),
+                other => panic!("{name}: {other:?}"),
+            }
+            assert_eq!(closed(&mut inbound).await, CloseReason::Framing, "{name}");
+        });
+    }
 }
 
 #[test]

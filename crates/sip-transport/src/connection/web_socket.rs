@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -20,8 +20,9 @@ use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, Uri, header};
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error, Message as Frame};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message as Frame, Utf8Bytes};
 use tracing::trace;
 
 /// A connection on which both sides have agreed to speak SIP.
@@ -34,15 +35,23 @@ pub(crate) struct WebSocket {
 type Socket = WebSocketStream<Metered>;
 
 impl WebSocket {
-    /// Shakes hands as a server. A client that does not offer the subprotocol `sip` gets a 400 (RFC 7118 §4.1).
+    /// Shakes hands as a server. A client that does not offer the subprotocol `sip` gets a 400 (RFC 7118 §4.1), and whoever
+    /// does not speak WebSocket, or another version, what [`refuse`] says.
     pub(crate) async fn accept(
         config: &TransportConfig,
         stream: Box<dyn Stream>,
     ) -> io::Result<WebSocket> {
-        let (stream, meter) = Metered::new(stream);
-        let socket =
-            tokio_tungstenite::accept_hdr_async_with_config(stream, agree, Some(limits(config)));
-        let socket = socket.await.map_err(io::Error::other)?;
+        let (mut stream, meter) = Metered::new(stream);
+        let limits = Some(limits(config));
+        let shaken =
+            tokio_tungstenite::accept_hdr_async_with_config(&mut stream, agree, limits).await;
+        if let Err(error) = shaken {
+            // Best effort: whoever does not read it has gone, or does not care.
+            let _ = timeout(config.linger, refuse(&mut stream, &error)).await;
+            return Err(failure(error));
+        }
+        // No bytes are left behind: the library refuses what comes before the handshake has ended.
+        let socket = Socket::from_raw_socket(stream, Role::Server, limits).await;
         Ok(WebSocket { socket, meter })
     }
 
@@ -61,6 +70,53 @@ impl WebSocket {
                 .map_err(io::Error::other)?;
         Ok(WebSocket { socket, meter })
     }
+}
+
+/// Whoever asked for something else than WebSocket, as health checks and people with browsers do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoWebSocket(Error);
+
+/// Tells whether a handshake failed because nobody wanted WebSocket: a request of plain HTTP, or a connection without one.
+pub(crate) fn is_visit(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|error| error.is::<NoWebSocket>())
+}
+
+fn failure(error: Error) -> io::Error {
+    match error {
+        Error::Protocol(
+            ProtocolError::HandshakeIncomplete
+            | ProtocolError::MissingConnectionUpgradeHeader
+            | ProtocolError::MissingUpgradeWebSocketHeader,
+        ) => io::Error::other(NoWebSocket(error)),
+        Error::Io(error) => error,
+        error => io::Error::other(error),
+    }
+}
+
+/// Answers what is no handshake. RFC 6455 §4.2.1: "the server MUST stop processing the client's handshake and return an HTTP
+/// response with an appropriate error code (such as 400 Bad Request)"; §4.2.2, §4.4: 426 tells which version we speak, and RFC
+/// 9110 §15.5.22 has it say so to those who asked for no upgrade at all.
+async fn refuse(stream: &mut Metered, error: &Error) -> io::Result<()> {
+    let answer = match error {
+        // The library has written what `agree` said.
+        Error::Http(_) => return Ok(()),
+        Error::Io(_) | Error::Protocol(ProtocolError::HandshakeIncomplete) => return Ok(()),
+        Error::Protocol(
+            ProtocolError::MissingConnectionUpgradeHeader
+            | ProtocolError::MissingUpgradeWebSocketHeader
+            | ProtocolError::MissingSecWebSocketVersionHeader,
+        ) => UPGRADE_REQUIRED,
+        _ => BAD_REQUEST,
+    };
+    stream.write_all(answer).await?;
+    stream.shutdown().await?;
+    // What has come and is not read makes the kernel reset the connection, and the answer is lost with it.
+    let mut rest = tokio::io::AsyncReadExt::take(stream, MOST_DISCARDED);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 // The library's callback has this error, and makes it once for a connection at most.
@@ -122,22 +178,29 @@ pub(super) async fn run(
     let WebSocket { socket, meter } = socket;
     meter.message_ended();
     let (mut sink, stream) = socket.split();
+    let mut complaint = None;
     let reason = tokio::select! {
         biased;
-        reason = read(link, stream, &meter) => reason,
+        reason = read(link, stream, &meter, &mut complaint) => reason,
         reason = write(link, &mut sink, queue, &meter) => reason,
         reason = link.keep_alive() => reason,
         reason = link.silence(&meter.activity) => reason,
         reason = link.connection.end_asked() => reason,
     };
     if link.leave(&reason) {
-        let _ = timeout(link.config().linger, flush(&mut sink, queue)).await;
+        let _ = timeout(link.config().linger, flush(&mut sink, queue, complaint)).await;
     }
     reason
 }
 
-/// Hands on what comes. While the driver has no room, nothing more is read.
-async fn read(link: &Link<'_>, mut stream: SplitStream<Socket>, meter: &Meter) -> CloseReason {
+/// Hands on what comes. While the driver has no room, nothing more is read. Where the peer breaks the protocol, `complaint` says
+/// how.
+async fn read(
+    link: &Link<'_>,
+    mut stream: SplitStream<Socket>,
+    meter: &Meter,
+    complaint: &mut Option<CloseFrame>,
+) -> CloseReason {
     let config = link.config();
     let mut patience = link.first_patience();
     loop {
@@ -178,7 +241,10 @@ async fn read(link: &Link<'_>, mut stream: SplitStream<Socket>, meter: &Meter) -
             Some(Ok(Frame::Close(_))) | None => Err(CloseReason::ByPeer),
             // The library has answered a ping by itself.
             Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(ending(&error, was_partial)),
+            Some(Err(error)) => {
+                *complaint = complaint_about(&error);
+                Err(ending(&error, was_partial))
+            }
         };
         if let Err(reason) = taken {
             return reason;
@@ -221,6 +287,21 @@ fn ending(error: &Error, was_partial: bool) -> CloseReason {
     }
 }
 
+/// What a peer is told that breaks the protocol: the codes of RFC 6455 §7.4.1.
+fn complaint_about(error: &Error) -> Option<CloseFrame> {
+    let code = match error {
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
+        Error::Protocol(_) => CloseCode::Protocol,
+        Error::Utf8(_) => CloseCode::Invalid,
+        Error::Capacity(_) => CloseCode::Size,
+        _ => return None,
+    };
+    Some(CloseFrame {
+        code,
+        reason: Utf8Bytes::default(),
+    })
+}
+
 /// RFC 6455 §5.2, §5.5: two bytes, the mask of a client, and 125 bytes at most.
 fn control_frame_length(payload: &Bytes, is_masked: bool) -> usize {
     let mask = if is_masked { 4 } else { 0 };
@@ -258,13 +339,14 @@ async fn write(
 async fn flush(
     sink: &mut SplitSink<Socket, Frame>,
     queue: &mut mpsc::Receiver<Bytes>,
+    complaint: Option<CloseFrame>,
 ) -> Result<(), Error> {
     queue.close();
     sink.flush().await?;
     while let Some(message) = queue.recv().await {
         sink.send(frame(message)).await?;
     }
-    sink.send(Frame::Close(None)).await?;
+    sink.send(Frame::Close(complaint)).await?;
     sink.close().await
 }
 
@@ -403,6 +485,18 @@ impl AsyncWrite for Metered {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+/// RFC 6455 §4.2.2, item 4; §4.4.
+const UPGRADE_REQUIRED: &[u8] =
+    b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\
+    Sec-WebSocket-Version: 13\r\nContent-Type: text/plain\r\nContent-Length: 40\r\n\r\n\
+    SIP over WebSocket (RFC 7118) is spoken\n";
+
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// Bytes that are still taken from a client that has been refused.
+const MOST_DISCARDED: u64 = 64 * 1024;
 
 /// RFC 7118 §4.1: "the string "sip"" is the subprotocol, which client and server MUST agree on.
 const SUBPROTOCOL: HeaderValue = HeaderValue::from_static("sip");
