@@ -86,6 +86,7 @@
 //! | RFC 3261 §8.1.3.5 and §22.2, retry with credentials | [`UnifiedDialogApi::send_authorized`] |
 //! | RFC 3261 §12, dialogs | [`Dialog`] |
 //! | RFC 3261 §13, §14, §15 and §9, calls; RFC 5407, their races | [`Call`], [`CallEvent`], [`CallEnd`] |
+//! | RFC 3262, reliable provisional answers | [`Call::progress_reliably`], [`Call::acknowledge_progress`], [`Reliability`] |
 //! | RFC 3264, RFC 6337 §2, who owes an offer or an answer | [`Call::accept`], [`Call::acknowledge`], [`Call::reinvite`] |
 //! | RFC 6086, INFO; RFC 5057, what a failed request ends | [`Call::request`], [`CallEvent::Info`] |
 //! | RFC 3515, RFC 4488, REFER; RFC 5057 §5.5, a dialog that it shares with a call | [`Call::refer`], [`CallEvent::Referred`] |
@@ -114,7 +115,7 @@ pub use authorizer::{Authorizer, DigestAuthorizer};
 pub use call::api::ReferReporter;
 pub use call::{
     Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest,
-    IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral,
+    IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral, Reliability,
 };
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};

@@ -17,7 +17,7 @@ use std::time::Duration;
 use sipora_dialog_core::{
     Body, Call, CallConfig, CallEnd, CallEvent, IncomingCalls, Invite, UnifiedDialogApi,
 };
-use sipora_message::Uri;
+use sipora_message::{StatusCode, Uri};
 use sipora_transaction_core::{Endpoint, EndpointConfig};
 use sipora_transport::Transport;
 
@@ -166,25 +166,44 @@ fn free_port() -> u16 {
     socket.local_addr().unwrap().port()
 }
 
-/// Answers each call as the example does, until the test ends.
-fn answering(mut incoming: IncomingCalls, accepts: bool) {
+/// What we do with a call of SIPp's.
+#[derive(Clone, Copy)]
+enum Way {
+    /// It rings, until it is cancelled.
+    Rings,
+    /// It is answered as the example does.
+    Accepts,
+    /// It has early media, reliably, and is accepted.
+    EarlyMedia,
+}
+
+/// Answers each call until the test ends.
+fn answering(mut incoming: IncomingCalls, way: Way) {
     tokio::spawn(async move {
         while let Some(mut call) = incoming.next().await {
             tokio::spawn(async move {
                 // A caller that was faster has cancelled.
-                let _ = call.ring().await;
-                if accepts {
-                    let _ = call.accept(sdp()).await;
-                }
+                let _ = match way {
+                    Way::Rings | Way::Accepts => call.ring().await,
+                    Way::EarlyMedia => {
+                        let status = StatusCode::SESSION_PROGRESS;
+                        call.progress_reliably(status, Some(sdp())).await
+                    }
+                };
+                let _ = match way {
+                    Way::Rings => Ok(()),
+                    Way::Accepts => call.accept(sdp()).await,
+                    Way::EarlyMedia => call.accept(None).await,
+                };
                 call.ended().await
             });
         }
     });
 }
 
-async fn called_by(mut arguments: Vec<String>, accepts: bool) {
+async fn called_by(mut arguments: Vec<String>, way: Way) {
     let (agent, incoming) = agent().await;
-    answering(incoming, accepts);
+    answering(incoming, way);
     arguments.push(format!("127.0.0.1:{}", agent.port));
     arguments.extend(strings(&[
         "-m",
@@ -240,12 +259,38 @@ async fn calls_to(arguments: Vec<String>, talk: fn(Call) -> tokio::task::JoinHan
 
 #[tokio::test]
 async fn sipps_uac_calls_us_and_no_call_fails() {
-    called_by(strings(&["-sn", "uac"]), true).await;
+    called_by(strings(&["-sn", "uac"]), Way::Accepts).await;
 }
 
 #[tokio::test]
 async fn sipps_uac_cancels_and_no_call_fails() {
-    called_by(strings(&["-sf", &scenario("uac_cancel.xml")]), false).await;
+    called_by(strings(&["-sf", &scenario("uac_cancel.xml")]), Way::Rings).await;
+}
+
+#[tokio::test]
+async fn sipps_uac_acknowledges_early_media_and_no_call_fails() {
+    called_by(
+        strings(&["-sf", &scenario("uac_prack.xml")]),
+        Way::EarlyMedia,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn we_acknowledge_sipps_early_media_and_no_call_fails() {
+    let talk = |mut call: Call| {
+        tokio::spawn(async move {
+            match call.next().await {
+                Some(CallEvent::Progress(response)) => assert!(!response.body().is_empty()),
+                other => panic!("{other:?}"),
+            }
+            call.answered().await.unwrap();
+            call.hang_up().await.unwrap();
+            let end = call.ended().await;
+            assert!(matches!(end, CallEnd::HungUp), "{end:?}");
+        })
+    };
+    calls_to(strings(&["-sf", &scenario("uas_prack.xml")]), talk).await;
 }
 
 #[tokio::test]

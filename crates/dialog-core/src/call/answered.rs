@@ -73,8 +73,8 @@ impl Calls {
         }
         if status.is_provisional() {
             client.on(ClientInput::Provisional);
-            if status != StatusCode::TRYING && client.within.is_none() {
-                self.rings(&client, response);
+            if status != StatusCode::TRYING {
+                self.progressed(&mut client, response);
             }
             self.exchanges.insert(exchange, Exchange::Invite(client));
             return;
@@ -96,30 +96,35 @@ impl Calls {
         self.refused(now, exchange, client, response, from);
     }
 
-    /// A provisional answer: each To tag is an early dialog (RFC 3261 §12.1, §13.2.2.1).
-    fn rings(&mut self, client: &InviteClient, response: Response) {
-        let Some(call) = self.calls.get_mut(&client.call) else {
-            return;
-        };
+    /// An unreliable provisional answer: each To tag is an early dialog (RFC 3261 §12.1, §13.2.2.1). It does not refresh the
+    /// target of one that is there (RFC 6141 §4.7).
+    pub(super) fn rings(&mut self, client: &InviteClient, response: Response) {
         let headers = response.headers();
         if let Some(tag) = to_tag(headers) {
-            let is_answer = client.has_offer && has_description(headers, response.body());
-            if call.session(&tag).is_none()
-                && call.sessions.len() < MAX_FORKS
-                && let Ok(dialog) = Dialog::of_invite(client.cseq, &response, &client.uri)
+            self.add_early(client, &response, &tag);
+            let call = self.calls.get_mut(&client.call);
+            if let Some(session) = call.and_then(|call| call.session(&tag))
+                && client.has_offer
+                && has_description(headers, response.body())
             {
-                let offer = first_offer(client);
-                call.add_session(Session::new(dialog, offer));
-            }
-            if let Some(session) = call.session(&tag) {
-                session.dialog.refresh_target(headers);
-                session.learn_packages(headers);
-                if is_answer {
-                    session.offer.answer_received();
-                }
+                session.offer.preview_received();
             }
         }
         self.tell(client.call, CallEvent::Progress(response));
+    }
+
+    /// Makes the early dialog of a provisional answer, where there is none with its tag.
+    pub(super) fn add_early(&mut self, client: &InviteClient, response: &Response, tag: &str) {
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            return;
+        };
+        if call.session(tag).is_none()
+            && call.sessions.len() < MAX_FORKS
+            && let Ok(dialog) = Dialog::of_invite(client.cseq, response, &client.uri)
+        {
+            let offer = first_offer(client);
+            call.add_session(Session::new(dialog, offer));
+        }
     }
 
     /// A 2xx: "the UAC core MUST generate an ACK request for each 2xx received" (RFC 3261 §13.2.2.4).
@@ -184,11 +189,13 @@ impl Calls {
         }
         session.accepted(&response);
         session.learn_packages(response.headers());
+        // RFC 6337 §3.1.1: after a reliable provisional answer with a description, the others are none.
+        let has_described = client.has_described(tag);
         let has_body = has_description(response.headers(), response.body());
-        let is_offer = has_body && !client.has_offer;
+        let is_offer = has_body && !client.has_offer && !has_described;
         if is_offer {
             session.offer.offer_received();
-        } else if has_body {
+        } else if client.has_offer {
             session.offer.answer_received();
         }
         // The other early dialogs end, though their 2xx may still come (§13.2.2.4); those are then made anew.
@@ -256,13 +263,14 @@ impl Calls {
         };
         session.dialog.refresh_target(response.headers());
         session.learn_packages(response.headers());
+        let has_described = client.has_described(tag);
         let has_body = has_description(response.headers(), response.body());
-        let is_offer = has_body && !client.has_offer;
+        let is_offer = has_body && !client.has_offer && !has_described;
         if is_offer {
             session.offer.offer_received();
         } else if has_body {
             session.offer.answer_received();
-        } else {
+        } else if !has_described {
             session.offer.withdrawn();
         }
         if !client.is_refresh {

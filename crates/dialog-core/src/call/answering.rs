@@ -5,67 +5,116 @@ use std::time::Instant;
 use sipora_message::{HeaderName, Response, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
+use super::Reliability;
 use super::core::{CallKey, Calls, Output};
 use super::event::{CallEnd, CallError, CallEvent};
-use super::offer::has_description;
+use super::extensions::{RELIABLE, Support};
+use super::offer::is_description;
 use super::packages::{knows_packages, recv_info};
-use super::server::{PROVISIONAL_INTERVAL, ServerState};
+use super::reliable::Answer;
 use super::session::SessionInput;
 use super::timer::{TIMER, knows_timers};
 use crate::Body;
 
 impl Calls {
-    /// Sends a provisional answer to the peer's INVITE, which makes an early dialog.
+    /// Sends a provisional answer to the peer's INVITE, which makes an early dialog. It is sent reliably where the peer requires
+    /// it, where `reliably` asks for it, and, as [`Reliability`] says, where the peer supports it.
     pub(crate) fn progress(
         &mut self,
         now: Instant,
         key: CallKey,
-        status: StatusCode,
-        body: Option<&Body>,
-        headers: &[(HeaderName, String)],
+        mut answer: Answer,
+        reliably: bool,
     ) -> Result<(), CallError> {
+        let status = answer.status;
         if !status.is_provisional() || status == StatusCode::TRYING {
             return Err(CallError::Invalid(format!("{status} is not 101 to 199")));
         }
-        let (transaction, response) = self.answer(key, status, body, headers)?;
-        let call = self.call(key)?;
-        if let Some(server) = call.pending_server()
-            && let ServerState::Pending {
-                provisional,
-                repeat,
-                ..
-            } = &mut server.state
-        {
-            *provisional = Some(Box::new(response.clone()));
-            *repeat = Some(now + PROVISIONAL_INTERVAL);
+        let always = self.config.reliability == Reliability::Required;
+        let server = self.call(key)?.pending_server().ok_or(CallError::Gone)?;
+        let describes = is_description(answer.body.as_ref(), &answer.headers);
+        if describes && server.has_described {
+            // RFC 6337 §3.1.1: "the UAS should not include any SDPs in subsequent responses to the INVITE".
+            answer.body = None;
         }
-        self.outputs
-            .push_back(Output::Respond(transaction, response));
+        let owes_offer = server.owes_offer() && !describes;
+        let is_reliable = match server.peer_reliable {
+            Support::Required => true,
+            Support::Supported => reliably || describes || (always && !owes_offer),
+            Support::No if reliably => return Err(CallError::NotSupported(RELIABLE)),
+            Support::No => false,
+        };
+        if is_reliable {
+            self.progress_reliably(now, key, answer)?;
+        } else {
+            let Answer { body, headers, .. } = answer;
+            let (transaction, response) = self.response(key, status, body.as_ref(), &headers)?;
+            if let Some(server) = self.call(key)?.pending_server() {
+                server.rang(now, response.clone());
+            }
+            self.outputs
+                .push_back(Output::Respond(transaction, response));
+        }
         self.settle(key);
         Ok(())
     }
 
-    /// Accepts the peer's INVITE, first or later, with 200.
+    /// Accepts the peer's INVITE, first or later, with 200. It waits for the PRACK of a reliable provisional answer that carries
+    /// a session description: "the UAS MUST delay sending the 2xx until the provisional response is acknowledged"
+    /// (RFC 3262 §5); and for the answer to an offer in that PRACK.
     pub(crate) fn accept(
         &mut self,
         now: Instant,
         key: CallKey,
-        body: Option<&Body>,
-        headers: &[(HeaderName, String)],
+        body: Option<Body>,
+        headers: Vec<(HeaderName, String)>,
     ) -> Result<(), CallError> {
         self.check_replaced(key)?;
-        let has_offer = match self.call(key)?.pending_server() {
-            Some(server) => server.has_offer,
-            None => return Err(CallError::Gone),
+        let call = self.call(key)?;
+        let has_open_offer = call.offered.is_some();
+        let server = call.pending_server().ok_or(CallError::Gone)?;
+        let mut answer = Answer {
+            status: StatusCode::OK,
+            body,
+            headers,
         };
-        let (transaction, response) = self.answer(key, StatusCode::OK, body, headers)?;
-        // §13.3.1.4: the 2xx answers the offer of the INVITE, or makes one.
-        if !has_description(response.headers(), response.body()) {
-            return Err(CallError::BodyNeeded(match has_offer {
+        if server.has_described {
+            // RFC 6337 §3.1.1: no description follows the answer that was sent reliably.
+            answer.body = None;
+        } else if !is_description(answer.body.as_ref(), &answer.headers) {
+            // §13.3.1.4: the 2xx answers the offer of the INVITE, or makes one.
+            return Err(CallError::BodyNeeded(match server.has_offer {
                 true => "the INVITE carries an offer",
                 false => "the 2xx to an INVITE without an offer makes one",
             }));
         }
+        if let Some(reliable) = &mut server.reliable {
+            if reliable.accept.is_some() {
+                return Err(CallError::Gone);
+            }
+            reliable.drop_waiting();
+            if reliable.holds_2xx() || has_open_offer {
+                reliable.accept = Some(answer);
+                return Ok(());
+            }
+        }
+        self.accept_now(now, key, answer)?;
+        self.settle(key);
+        Ok(())
+    }
+
+    pub(super) fn accept_now(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        answer: Answer,
+    ) -> Result<(), CallError> {
+        let Answer {
+            status,
+            body,
+            headers,
+        } = answer;
+        let (transaction, response) = self.response(key, status, body.as_ref(), &headers)?;
         let t1 = self.config.t1;
         let agreed = self.agreed_with(key);
         let call = self.call(key)?;
@@ -73,13 +122,15 @@ impl Calls {
             return Err(CallError::Gone);
         };
         let (is_first, request) = (server.is_first, server.request.take());
-        server.accept(now, response.clone(), !has_offer, t1);
+        let (has_offer, has_described) = (server.has_offer, server.has_described);
+        server.accept(now, response.clone(), !has_offer && !has_described, t1);
         let session = match is_first {
             true => call.sessions.first_mut(),
             false => call.confirmed(),
         };
         if let Some(session) = session {
             match has_offer {
+                _ if has_described => {}
                 true => session.offer.answer_sent(),
                 false => session.offer.offer_sent(),
             }
@@ -96,9 +147,8 @@ impl Calls {
         self.pending.remove(&transaction);
         self.outputs
             .push_back(Output::Respond(transaction, response));
-        self.refreshed(now, key, agreed.map(|(_, agreed)| agreed), body.cloned());
+        self.refreshed(now, key, agreed.map(|(_, agreed)| agreed), body);
         self.take_place(key);
-        self.settle(key);
         Ok(())
     }
 
@@ -112,7 +162,7 @@ impl Calls {
         if !status.is_final() || status.is_success() {
             return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
         }
-        let (transaction, response) = self.answer(key, status, None, headers)?;
+        let (transaction, response) = self.response(key, status, None, headers)?;
         self.refused_with(key, transaction, response, CallEnd::Rejected);
         self.settle(key);
         Ok(())
@@ -120,8 +170,12 @@ impl Calls {
 
     /// Refuses the peer's INVITE for a reason of ours.
     pub(super) fn refuse_pending(&mut self, key: CallKey, status: StatusCode) {
-        if let Ok((transaction, response)) = self.answer(key, status, None, &[]) {
-            self.refused_with(key, transaction, response, CallEnd::Cancelled);
+        self.refuse_pending_as(key, status, CallEnd::Cancelled);
+    }
+
+    pub(super) fn refuse_pending_as(&mut self, key: CallKey, status: StatusCode, end: CallEnd) {
+        if let Ok((transaction, response)) = self.response(key, status, None, &[]) {
+            self.refused_with(key, transaction, response, end);
         }
     }
 
@@ -143,6 +197,7 @@ impl Calls {
         if is_first {
             call.end.get_or_insert(end);
             call.sessions.clear();
+            self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
         } else if let Some(session) = call.confirmed() {
             session.offer.withdrawn();
         }
@@ -177,6 +232,7 @@ impl Calls {
             if is_first {
                 call.end.get_or_insert(CallEnd::NotAnswered);
                 call.sessions.clear();
+                self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
             }
         }
         self.settle(key);
@@ -192,15 +248,12 @@ impl Calls {
     }
 
     pub(super) fn rang_too_long(&mut self, key: CallKey) {
-        if let Ok((transaction, response)) =
-            self.answer(key, StatusCode::TEMPORARILY_UNAVAILABLE, None, &[])
-        {
-            self.refused_with(key, transaction, response, CallEnd::NotAnswered);
-        }
+        let status = StatusCode::TEMPORARILY_UNAVAILABLE;
+        self.refuse_pending_as(key, status, CallEnd::NotAnswered);
     }
 
     /// Makes an answer to the peer's INVITE that has no final one.
-    fn answer(
+    pub(super) fn response(
         &mut self,
         key: CallKey,
         status: StatusCode,
@@ -209,7 +262,7 @@ impl Calls {
     ) -> Result<(ServerTransactionId, Response), CallError> {
         let product = self.config.product.clone();
         let (allow, packages) = (self.allow.clone(), self.recv_info.clone());
-        let supported = self.supported.clone();
+        let supported = self.config.supported();
         let timer = self.agreed_with(key);
         let call = self.call(key)?;
         let (contact, tag) = (call.contact.clone(), call.local_tag.clone());
@@ -220,16 +273,19 @@ impl Calls {
         if status.is_provisional() || status.is_success() {
             builder = builder.record_route().contact(contact);
         }
-        if status.is_success() {
-            builder = builder
-                .header(HeaderName::Allow, allow)
-                .header(HeaderName::Supported, supported);
-            if let Some((expires, _)) = timer {
-                builder = builder.header(HeaderName::SessionExpires, expires);
-                // RFC 4028 §9: a MUST where the peer is to refresh, else a SHOULD where it knows timers.
-                if knows_timers(request.headers()) {
-                    builder = builder.header(HeaderName::Require, TIMER);
-                }
+        if let Some((expires, _)) = timer.filter(|_| status.is_success()) {
+            builder = builder.header(HeaderName::SessionExpires, expires);
+            // RFC 4028 §9: a MUST where the peer is to refresh, else a SHOULD where it knows timers.
+            if knows_timers(request.headers()) {
+                builder = builder.header(HeaderName::Require, TIMER);
+            }
+        }
+        // RFC 3311 §4, RFC 3261 §20.37: in what is sent reliably.
+        let is_reliable = headers.iter().any(|(name, _)| *name == HeaderName::RSeq);
+        if status.is_success() || is_reliable {
+            builder = builder.header(HeaderName::Allow, allow);
+            if !supported.is_empty() {
+                builder = builder.header(HeaderName::Supported, supported.join(", "));
             }
             // RFC 6086 §5.2.3: "MUST include a Recv-Info header field in a reliable 18x/2xx response" to a request that has
             // one, and "MUST NOT" to others.

@@ -13,6 +13,7 @@ use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError, CallEvent, Invite};
 use super::inbox::Inbox;
 use super::metrics::Published;
+use super::reliable::Answer;
 use super::replacing::Related;
 use super::user::{Act, CallUser, Command, Offered, Open};
 use super::{CallConfig, CallMetrics, CallRequest, Refer, ReferAnswer, ReferId};
@@ -124,9 +125,12 @@ impl Drop for IncomingCalls {
 /// | wish | whose INVITE | what is sent |
 /// | --- | --- | --- |
 /// | [`ring`](Self::ring), [`progress`](Self::progress) | the peer's | 101 to 199 |
+/// | [`progress_reliably`](Self::progress_reliably) | the peer's | 101 to 199, until its PRACK comes |
 /// | [`accept`](Self::accept) | the peer's, first or later | 200, until its ACK comes |
 /// | [`reject`](Self::reject), [`redirect`](Self::redirect) | the peer's, first or later | 300 to 699 |
 /// | [`acknowledge`](Self::acknowledge) | ours, without an offer | ACK with the answer |
+/// | [`acknowledge_progress`](Self::acknowledge_progress) | ours, without an offer | PRACK with the answer |
+/// | [`answer`](Self::answer), [`refuse`](Self::refuse) | none: an offer in a PRACK | its answer |
 /// | [`reinvite`](Self::reinvite) | ours, later | INVITE in the dialog |
 /// | [`request`](Self::request) | either's | INFO, MESSAGE, OPTIONS |
 /// | [`refer`](Self::refer) | either's | REFER |
@@ -236,6 +240,9 @@ impl Call {
                 Some(CallEvent::Referred(referral)) => {
                     let _ = self.reject_refer(referral.id, StatusCode::DECLINE).await;
                 }
+                Some(CallEvent::Offered(_)) => {
+                    let _ = self.refuse(StatusCode::NOT_ACCEPTABLE_HERE).await;
+                }
                 Some(_) => {}
                 None => return CallEnd::Closed,
             }
@@ -252,17 +259,53 @@ impl Call {
     }
 
     /// Answers the peer's INVITE with 101 to 199, as often as wanted; a `body` is early media. The answer sent last is repeated
-    /// every minute (RFC 3261 §13.3.1.1).
+    /// every minute (RFC 3261 §13.3.1.1). It is sent as [`progress_reliably`](Self::progress_reliably) does where the peer
+    /// requires that, or supports it and there is a session description in it.
     ///
     /// # Errors
     ///
     /// As [`ring`](Self::ring); [`CallError::Invalid`] for any other status.
     pub async fn progress(&self, status: StatusCode, body: Option<Body>) -> Result<(), CallError> {
-        self.act(Act::Progress(status, body, Vec::new())).await
+        self.progresses(status, body, false).await
+    }
+
+    /// Answers the peer's INVITE with 101 to 199, reliably (RFC 3262): it is repeated until its PRACK comes, of which
+    /// [`CallEvent::ProgressAcknowledged`] tells, and where none has come after 64*T1 the INVITE is refused with 504.
+    ///
+    /// One is on its way at a time; up to eight wait for their turn. The first `body` is the answer to the INVITE's offer, or the
+    /// offer where it has none, and the answer to that comes in the PRACK. [`accept`](Self::accept) then needs no body, and waits
+    /// for the PRACK.
+    ///
+    /// # Errors
+    ///
+    /// As [`progress`](Self::progress); [`CallError::NotSupported`] where the peer does not know it or
+    /// [`CallConfig::reliability`] excludes it, [`CallError::BodyNeeded`] where an offer has to be made.
+    pub async fn progress_reliably(
+        &self,
+        status: StatusCode,
+        body: Option<Body>,
+    ) -> Result<(), CallError> {
+        self.progresses(status, body, true).await
+    }
+
+    async fn progresses(
+        &self,
+        status: StatusCode,
+        body: Option<Body>,
+        reliably: bool,
+    ) -> Result<(), CallError> {
+        let answer = Answer {
+            status,
+            body,
+            headers: Vec::new(),
+        };
+        self.act(Act::Progress(answer, reliably)).await
     }
 
     /// Accepts the peer's INVITE, the first or the one that [`CallEvent::Reinvited`] told of. `body` is the answer to its
-    /// offer, or the offer where it has none; [`CallEvent::Acknowledged`] follows, or the end of the call after 64*T1.
+    /// offer, or the offer where it has none; [`CallEvent::Acknowledged`] follows, or the end of the call after 64*T1. Where a
+    /// reliable provisional answer carried it, `None` is enough, and a body is left out (RFC 6337 §3.1.1); the 2xx then waits for
+    /// the PRACK of that answer.
     ///
     /// A call that [`replaces`](Self::replaces) another ends that one; where it may not any more, since the other has ended, it is
     /// refused with 603.
@@ -271,8 +314,8 @@ impl Call {
     ///
     /// [`CallError::Gone`] where it has its final answer, as after a CANCEL; [`CallError::BodyNeeded`] where `body` is no session
     /// description.
-    pub async fn accept(&self, body: Body) -> Result<(), CallError> {
-        self.act(Act::Accept(body, Vec::new())).await
+    pub async fn accept(&self, body: impl Into<Option<Body>>) -> Result<(), CallError> {
+        self.act(Act::Accept(body.into(), Vec::new())).await
     }
 
     /// Refuses the peer's INVITE, the first or a later one, with 300 to 699. To refuse a later one changes nothing.
@@ -303,6 +346,36 @@ impl Call {
     /// [`CallError::Gone`] or [`CallError::NotNow`] where nothing waits for it.
     pub async fn acknowledge(&self, body: Body) -> Result<(), CallError> {
         self.act(Act::Acknowledge(body)).await
+    }
+
+    /// Answers the offer in a reliable provisional answer to an INVITE of ours that had none, from the user agent with this To
+    /// tag, in the PRACK ([`CallEvent::EarlyOffer`]).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where no such answer waits for it; [`CallError::BodyNeeded`] where `body` is no session description.
+    pub async fn acknowledge_progress(&self, to_tag: &str, body: Body) -> Result<(), CallError> {
+        self.act(Act::AcknowledgeProgress(to_tag.into(), body))
+            .await
+    }
+
+    /// Answers the offer that [`CallEvent::Offered`] told of.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where there is none, or it has been refused meanwhile; [`CallError::BodyNeeded`] where `body` is no
+    /// session description.
+    pub async fn answer(&self, body: Body) -> Result<(), CallError> {
+        self.act(Act::Answer(body)).await
+    }
+
+    /// Refuses the offer that [`CallEvent::Offered`] told of, with 300 to 699, as a rule 488: the session is as it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`answer`](Self::answer); [`CallError::Invalid`] for any other status.
+    pub async fn refuse(&self, status: StatusCode) -> Result<(), CallError> {
+        self.act(Act::Refuse(status)).await
     }
 
     /// Asks the peer to change the session: with an offer, to hold and resume too, or for an offer of its own with `None`.

@@ -131,6 +131,13 @@ impl Calls {
         if let (Some(call), Some(_)) = (self.calls.get_mut(&key), within.asked) {
             call.asking = call.asking.saturating_sub(1);
         }
+        if method == Method::Prack {
+            // Whatever is answered to it, the INVITE decides: a peer that does not know it any more has sent the final answer.
+            if let Some(call) = self.calls.get_mut(&key) {
+                call.pracks = call.pracks.saturating_sub(1);
+            }
+            return;
+        }
         let effect = match &outcome {
             Ok(response) => of_status(&method, response.status()),
             Err(error) => of_error(&method, error),

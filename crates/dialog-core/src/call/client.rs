@@ -77,6 +77,19 @@ pub(super) struct InviteClient {
     /// It was sent again with a longer Session-Expires so often.
     pub(super) lengthened: u8,
     pub(super) accepted: Vec<Accepted>,
+    /// Where the reliable provisional answers of each dialog stand.
+    pub(super) progress: Vec<Progress>,
+}
+
+/// The reliable provisional answers of one dialog (RFC 3262 §4).
+pub(super) struct Progress {
+    pub(super) tag: Box<str>,
+    /// The number of the last in order.
+    pub(super) rseq: u32,
+    /// One of them carried a session description.
+    pub(super) has_described: bool,
+    /// The last carries an offer, and its PRACK waits for the answer of the application.
+    pub(super) awaits_answer: bool,
 }
 
 /// One user agent that accepted.
@@ -94,6 +107,39 @@ impl InviteClient {
         };
         self.state = next;
         true
+    }
+
+    /// Says whether a reliable provisional answer is the next in its dialog. "If the UAC receives another reliable provisional
+    /// response to the same request, and its RSeq value is not one higher than the value of the sequence number, that response
+    /// MUST NOT be acknowledged with a PRACK, and MUST NOT be processed further" (RFC 3262 §4).
+    pub(super) fn is_in_order(&self, tag: &str, rseq: u32) -> bool {
+        let known = self.progress.iter().find(|known| &*known.tag == tag);
+        known.is_none_or(|known| known.rseq.checked_add(1) == Some(rseq))
+    }
+
+    /// Takes the next; says whether it is the first of its dialog that carries a description. "MUST treat the first session
+    /// description it receives as the answer, and MUST ignore" others (RFC 3261 §13.2.1).
+    pub(super) fn progress(&mut self, tag: &str, rseq: u32, describes: bool) -> bool {
+        if let Some(known) = self.progress.iter_mut().find(|known| &*known.tag == tag) {
+            let is_first = describes && !known.has_described;
+            known.rseq = rseq;
+            known.has_described |= describes;
+            known.awaits_answer = is_first && !self.has_offer;
+            return is_first;
+        }
+        self.progress.push(Progress {
+            tag: tag.into(),
+            rseq,
+            has_described: describes,
+            awaits_answer: describes && !self.has_offer,
+        });
+        describes
+    }
+
+    /// Says whether a reliable provisional answer of the dialog carried a session description.
+    pub(super) fn has_described(&self, tag: &str) -> bool {
+        let mut progress = self.progress.iter();
+        progress.any(|known| &*known.tag == tag && known.has_described)
     }
 }
 

@@ -42,8 +42,25 @@ pub struct CallConfig {
     pub session_expires: Option<Duration>,
     /// The shortest session that we agree to: less gets 422. Default, and at least, 90 s (RFC 4028 §9).
     pub min_session_expires: Duration,
+    /// Whether provisional answers are sent and taken reliably. Default [`Reliability::Supported`], since "the UAC SHOULD include
+    /// this in all INVITE requests" (RFC 3262 §4).
+    pub reliability: Reliability,
     /// Value of `User-Agent` and `Server`; none by default.
     pub product: Option<String>,
+}
+
+/// Says when provisional answers are reliable (RFC 3262): repeated until the peer acknowledges them with PRACK.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reliability {
+    /// Never. An INVITE that requires it gets 420.
+    Never,
+    /// Where the peer supports it: its own are acknowledged; ours are reliable where they carry a session description
+    /// (RFC 6337 §3.1.1), where the peer requires it, and where the application asks for it.
+    #[default]
+    Supported,
+    /// Always: our INVITEs require it, and one that does not support it gets 421. Only a provisional answer that would owe an
+    /// offer and has none is unreliable.
+    Required,
 }
 
 impl Default for CallConfig {
@@ -62,6 +79,7 @@ impl Default for CallConfig {
             takes_replaces: false,
             session_expires: None,
             min_session_expires: Duration::from_secs(90),
+            reliability: Reliability::Supported,
             product: None,
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sipora_message::{Method, Request, Response, Uri};
+use sipora_message::{Method, RAck, Request, Response, StatusCode, Uri};
 use sipora_transaction_core::{IdSource, ServerTransactionId, Target};
 use sipora_transport::Flow;
 
@@ -67,8 +67,6 @@ pub(crate) struct Calls {
     pub(super) allow: Box<str>,
     /// The packages of INFO that we take.
     pub(super) recv_info: Box<str>,
-    /// The extensions that we understand.
-    pub(super) supported: Box<str>,
     /// Dialogs whose calls have ended, the newest last.
     pub(super) ended: VecDeque<u64>,
     pub(super) calls: HashMap<CallKey, Box<Call>>,
@@ -103,6 +101,12 @@ pub(super) struct Call {
     pub(super) hangs_up: bool,
     /// A re-INVITE that met the peer's, and when it is sent again.
     pub(super) glare: Option<Glare>,
+    /// An offer of the peer's in a PRACK, until the application answers it.
+    pub(super) offered: Option<Box<Offered>>,
+    /// Reliable provisional answers that we have acknowledged, and whose PRACK has no answer yet.
+    pub(super) pracks: u8,
+    /// A reliable provisional answer of ours whose PRACK may still come, after the ACK.
+    pub(super) late_prack: Option<Box<RAck>>,
     /// The connection that the peer came by, with nobody between.
     pub(super) flow: Option<Flow>,
     /// How long its session lasts, where that is limited.
@@ -120,6 +124,15 @@ pub(super) struct Glare {
     pub(super) count: u8,
     /// It refreshes the session and changes nothing.
     pub(super) is_refresh: bool,
+}
+
+/// A request of the peer's that is no INVITE, carries an offer, and waits for our answer.
+pub(super) struct Offered {
+    pub(super) transaction: ServerTransactionId,
+    pub(super) request: Request,
+    /// The peer's tag.
+    pub(super) tag: Box<str>,
+    pub(super) gives_up: Instant,
 }
 
 /// A request of ours without its final answer, or an INVITE that may still be accepted once more.
@@ -154,10 +167,6 @@ impl Calls {
         }
         Self {
             allow: allow.into(),
-            supported: match config.takes_replaces {
-                true => "timer, tdialog, replaces".into(),
-                false => "timer, tdialog".into(),
-            },
             ended: VecDeque::new(),
             recv_info: config.info_packages.join(", ").into(),
             config,
@@ -224,6 +233,8 @@ impl Calls {
                     self.outputs
                         .push_back(Output::Respond(transaction, response));
                 }
+                Due::Extend(status) => return self.extend_ringing(now, key, status),
+                Due::NotPracked => return self.not_pracked(key),
                 Due::GivesUp => return self.rang_too_long(key),
                 Due::NotAcknowledged => return self.not_acknowledged(key, at - 1),
             }
@@ -238,6 +249,14 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        if call
+            .offered
+            .as_ref()
+            .is_some_and(|offered| offered.gives_up <= now)
+        {
+            // RFC 3311 §5.2: who cannot answer without asking somebody "SHOULD reject the request with a 504".
+            return self.refuse_offered(key, StatusCode::SERVER_TIMEOUT);
+        }
         if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
             self.again_after_glare(key, glare);
         }
@@ -271,6 +290,7 @@ impl Calls {
             return;
         };
         if call.is_over() {
+            self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
             return self.remove(key);
         }
         call.trim();
@@ -338,6 +358,9 @@ impl Call {
             asking: 0,
             hangs_up: false,
             glare: None,
+            offered: None,
+            pracks: 0,
+            late_prack: None,
             flow: None,
             timer: None,
             replaces: None,
@@ -431,7 +454,9 @@ impl Call {
         let servers = self.servers.iter().map(InviteServer::deadline);
         let glare = self.glare.as_ref().map(|glare| glare.at);
         let refers = self.sessions.iter().filter_map(Session::refer_deadline);
+        let offered = self.offered.as_ref().map(|offered| offered.gives_up);
         let timer = self.timer.as_ref().map(|timer| timer.at);
-        servers.chain(glare).chain(refers).chain(timer).min()
+        let ours = servers.chain(glare).chain(offered);
+        ours.chain(refers).chain(timer).min()
     }
 }

@@ -97,6 +97,18 @@ pub enum CallEvent {
     /// A provisional answer to our INVITE, 100 excepted. Each To tag is an early dialog of its own; a body with an INVITE
     /// that carried the offer is the answer of that dialog: early media.
     Progress(Response),
+    /// A reliable provisional answer to our INVITE without an offer carries one: its answer is
+    /// [`Call::acknowledge_progress`](crate::Call::acknowledge_progress)'s. Until then the peer goes on repeating it, and after
+    /// 64*T1 it gives up.
+    EarlyOffer(Response),
+    /// A reliable provisional answer to our re-INVITE came, and was acknowledged: what it carries is the answer to the offer in
+    /// the re-INVITE, and the session has changed with it.
+    ReinviteProgress(Response),
+    /// The PRACK to a reliable provisional answer of ours came. It carries the answer where that carried the offer.
+    ProgressAcknowledged(Request),
+    /// The peer has sent an offer in a PRACK: [`Call::answer`](crate::Call::answer) it, or
+    /// [`Call::refuse`](crate::Call::refuse) it, at once; after 32*T1 it gets 504.
+    Offered(Request),
     /// Our INVITE was accepted, and acknowledged. Where the INVITE carried no offer and this 2xx does, nothing is
     /// acknowledged until the answer is given to [`Call::acknowledge`](crate::Call::acknowledge).
     Answered(Response),
@@ -152,8 +164,11 @@ pub enum CallEnd {
     HungUp,
     /// The peer sent BYE; the request tells why, where it has a Reason.
     PeerHungUp(Request),
-    /// Our 2xx was never acknowledged; we sent BYE (RFC 3261 §13.3.1.4).
+    /// Our 2xx was never acknowledged and we sent BYE (RFC 3261 §13.3.1.4), or a reliable provisional answer never was and the
+    /// INVITE was refused with 504 (RFC 3262 §3).
     NotAcknowledged,
+    /// The peer owed an offer or the answer to one, and sent none: there can be no session.
+    NotDescribed,
     /// The peer does not know the dialog any more, or is silent: a request within it got no answer, or one that ends the call
     /// by the table of RFC 5057 §5.1, as 408 and 481 do. We sent BYE (RFC 3261 §12.2.1.2).
     Lost,
@@ -173,6 +188,9 @@ pub enum CallError {
     /// It is too early, or something else is under way: an INVITE in either direction, or an offer without answer.
     #[error("{0}")]
     NotNow(&'static str),
+    /// The peer does not support what this needs.
+    #[error("the peer does not support {0}")]
+    NotSupported(&'static str),
     /// The offer of the INVITE has to be answered, or one has to be made: a body is needed.
     #[error("a session description is needed: {0}")]
     BodyNeeded(&'static str),

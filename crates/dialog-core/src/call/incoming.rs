@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
-use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
+use sipora_message::{HeaderName, Method, RAck, Request, Response, ResponseBuilder, StatusCode};
 use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
 
+use super::Reliability;
 use super::core::{Call, CallKey, Calls, Output};
 use super::event::{CallEnd, CallEvent};
+use super::extensions::{RELIABLE, Support};
 use super::offer::{OfferAnswer, has_description};
 use super::refer::REFER;
 use super::replacing::Related;
 use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
-use super::timer::TIMER;
 use crate::{Dialog, DialogError};
 
 impl Calls {
@@ -28,10 +29,8 @@ impl Calls {
         let request = &incoming.request;
         let headers = request.headers();
         let method = request.method();
-        // Extensions that are required get the endpoint's 420; ACK is never refused (§8.2.2.3).
         let is_ack = *method == Method::Ack;
-        let is_unknown = |tag: &str| !self.understands(method, tag);
-        if *method == Method::Cancel || (!is_ack && headers.require().any(is_unknown)) {
+        if *method == Method::Cancel {
             return false;
         }
         let Some(our_tag) = headers.to().ok().and_then(|to| to.tag()) else {
@@ -54,19 +53,6 @@ impl Calls {
         }
         self.settle(key);
         true
-    }
-
-    /// Says whether we do what an option tag in Require asks for.
-    fn understands(&self, method: &Method, tag: &str) -> bool {
-        let is = |known: &str| tag.eq_ignore_ascii_case(known);
-        match method {
-            // RFC 4488 §4, RFC 7614 §5.
-            Method::Refer => self.config.takes_refers && (is("norefersub") || is("nosub")),
-            // RFC 3891 §6.2, RFC 4538 §4.
-            Method::Invite | Method::Update if is(TIMER) => true,
-            Method::Invite => is("tdialog") || (self.config.takes_replaces && is("replaces")),
-            _ => false,
-        }
     }
 
     /// The call, and its dialog by the peer's tag, that a request stands in.
@@ -104,6 +90,12 @@ impl Calls {
                 builder.reason("Bad Request (Replaces)"),
             );
         }
+        // Never for ACK and CANCEL (§8.2.2.3).
+        if let Some(unknown) = self.config.not_understood(request) {
+            let builder = self.begin(request, StatusCode::BAD_EXTENSION);
+            let builder = builder.header(HeaderName::Unsupported, unknown);
+            return self.respond(incoming.transaction, builder);
+        }
         match request.method() {
             // The call in it is over already.
             Method::Bye if state == SessionState::Lingering => {
@@ -126,6 +118,7 @@ impl Calls {
                 self.asked_to_refer(now, incoming, key, tag);
             }
             Method::Message if self.config.takes_messages => self.written_to(incoming, key),
+            Method::Prack => self.pracked(now, incoming, key, tag),
             method => {
                 // Not 481, which would end the call at the peer.
                 let status = match method {
@@ -155,6 +148,18 @@ impl Calls {
                 .begin(request, StatusCode::SERVICE_UNAVAILABLE)
                 .to_tag(tag);
             let builder = builder.header(HeaderName::RetryAfter, BUSY_SECONDS);
+            return self.respond(incoming.transaction, builder);
+        }
+        if let Some(unknown) = self.config.not_understood(request) {
+            let builder = self.begin(request, StatusCode::BAD_EXTENSION).to_tag(tag);
+            let builder = builder.header(HeaderName::Unsupported, unknown);
+            return self.respond(incoming.transaction, builder);
+        }
+        let peer_reliable = Support::of(request.headers(), RELIABLE);
+        if self.config.reliability == Reliability::Required && peer_reliable == Support::No {
+            // RFC 3261 §21.4.16.
+            let builder = self.begin(request, StatusCode::EXTENSION_REQUIRED);
+            let builder = builder.to_tag(tag).header(HeaderName::Require, RELIABLE);
             return self.respond(incoming.transaction, builder);
         }
         if self.config.is_too_short(request) {
@@ -202,6 +207,9 @@ impl Calls {
             is_first: true,
             has_offer,
             state: pending(now, self.config.max_ringing),
+            peer_reliable,
+            reliable: None,
+            has_described: false,
         });
         let mut session = Session::new(dialog, offer);
         session.learn_packages(headers);
@@ -255,6 +263,9 @@ impl Calls {
             is_first: false,
             has_offer,
             state: pending(now, max_ringing),
+            peer_reliable: Support::of(request.headers(), RELIABLE),
+            reliable: None,
+            has_described: false,
         });
         self.pending.insert(incoming.transaction, key);
         self.tell(key, CallEvent::Reinvited(request.clone()));
@@ -275,6 +286,17 @@ impl Calls {
         let ServerState::Accepted(sent) = server.state else {
             return;
         };
+        // RFC 3262 §3: "it MUST be prepared to process PRACK requests for those outstanding responses".
+        let outstanding = server
+            .reliable
+            .and_then(|reliable| reliable.unacknowledged());
+        call.late_prack = outstanding.map(|rseq| {
+            Box::new(RAck {
+                rseq,
+                cseq,
+                method: Method::Invite,
+            })
+        });
         if let Some(session) = call.confirmed() {
             session.on(SessionInput::Acknowledged);
             if sent.has_offer {
@@ -334,6 +356,10 @@ impl Calls {
             self.cancel_if_alone(key);
             return;
         }
+        self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
         // RFC 5407 §3.1.6: the 2xx whose ACK was lost is not repeated any more.
         call.servers.clear();
         call.glare = None;

@@ -35,7 +35,7 @@ impl Calls {
         let mut builder = self
             .begin(request, StatusCode::OK)
             .header(HeaderName::Allow, &self.allow)
-            .header(HeaderName::Supported, &self.supported)
+            .header(HeaderName::Supported, self.config.supported().join(", "))
             .header(HeaderName::Accept, "application/sdp");
         if !self.config.info_packages.is_empty() || knows_packages(request.headers()) {
             builder = builder.header(recv_info(), &self.recv_info);

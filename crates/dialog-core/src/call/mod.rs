@@ -1,7 +1,8 @@
 //! Calls: INVITE, the dialogs that come of it, and BYE (RFC 3261 §12 to §15).
 //!
 //! [`Calls`](core::Calls) is the core, which knows neither sockets nor clocks; its parts are state machines, one a file:
-//! an INVITE of ours ([`client`]), one of the peer's ([`server`]), a dialog ([`session`]), offer and answer ([`offer`]).
+//! an INVITE of ours ([`client`]), one of the peer's ([`server`]), a dialog ([`session`]), offer and answer ([`offer`]), the
+//! reliable provisional answers to an INVITE ([`reliable`]).
 //! [`user`] runs it inside an endpoint, [`api`] is what applications see.
 
 mod answered;
@@ -13,6 +14,7 @@ mod config;
 mod core;
 mod effect;
 mod event;
+mod extensions;
 mod inbox;
 mod incoming;
 mod messages;
@@ -20,10 +22,13 @@ mod metrics;
 mod offer;
 mod outgoing;
 mod packages;
+mod prack;
+mod progressed;
 mod refer;
 mod referred;
 mod referring;
 mod refused;
+mod reliable;
 mod replacing;
 mod request;
 mod server;
@@ -36,7 +41,7 @@ use sipora_message::{Response, StatusCode};
 
 pub(crate) use api::CallsApi;
 pub use api::{Call, IncomingCalls};
-pub use config::CallConfig;
+pub use config::{CallConfig, Reliability};
 pub use core::CallKey;
 pub use event::{CallEnd, CallError, CallEvent, Invite};
 pub use metrics::CallMetrics;
@@ -44,7 +49,7 @@ pub use refer::{Refer, ReferAnswer, ReferId, ReferReport, Referral};
 pub use request::CallRequest;
 
 /// What we understand in a call.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, PRACK";
 
 fn is_challenge(response: &Response) -> bool {
     matches!(

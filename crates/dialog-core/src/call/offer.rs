@@ -2,6 +2,8 @@
 
 use sipora_message::{HeaderName, Headers};
 
+use crate::Body;
+
 /// What a dialog owes and is owed.
 ///
 /// ```text
@@ -20,6 +22,8 @@ pub(super) struct OfferAnswer {
     open: Open,
     /// An offer has been answered once.
     pub(super) has_session: bool,
+    /// What is likely to be the answer has come in an unreliable provisional answer (RFC 6337 §3.1.1).
+    preview: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +52,12 @@ impl OfferAnswer {
         }
     }
 
+    /// Takes a description in an unreliable provisional answer to our offer: it is to be used as the answer, and is none, since
+    /// the answer "MUST be in a reliable non-failure message" (RFC 3261 §13.2.1, RFC 6337 §3.1.1).
+    pub(super) fn preview_received(&mut self) {
+        self.preview |= self.is_ours();
+    }
+
     pub(super) fn answer_sent(&mut self) {
         if self.is_theirs() {
             self.settle();
@@ -57,6 +67,7 @@ impl OfferAnswer {
     /// The request that carried the offer has failed: "the session remains unchanged" (RFC 3261 §14.1).
     pub(super) fn withdrawn(&mut self) {
         self.open = Open::Settled;
+        self.preview = false;
     }
 
     /// An offer of ours waits for its answer.
@@ -72,7 +83,22 @@ impl OfferAnswer {
     fn settle(&mut self) {
         self.open = Open::Settled;
         self.has_session = true;
+        self.preview = false;
     }
+}
+
+/// Says whether a body of ours is one, sent with these header fields.
+pub(super) fn is_description(body: Option<&Body>, headers: &[(HeaderName, String)]) -> bool {
+    let Some(body) = body.filter(|body| !body.bytes.is_empty()) else {
+        return false;
+    };
+    let is_disposition = |field: &&(HeaderName, String)| field.0 == HeaderName::ContentDisposition;
+    if let Some((_, disposition)) = headers.iter().find(is_disposition) {
+        return is_session(disposition);
+    }
+    let kind = body.content_type.split(';').next().unwrap_or_default();
+    let (kind, subtype) = kind.split_once('/').unwrap_or((kind, ""));
+    is_sdp(kind.trim(), subtype.trim())
 }
 
 /// Says whether a message carries an offer or answer: a body that is a session description by its disposition (RFC 3261
@@ -82,15 +108,22 @@ pub(super) fn has_description(headers: Headers<'_>, body: &[u8]) -> bool {
         return false;
     }
     if let Some(disposition) = headers.text(&HeaderName::ContentDisposition) {
-        let kind = disposition.split(';').next().unwrap_or_default().trim();
-        return kind.eq_ignore_ascii_case("session") || kind.eq_ignore_ascii_case("early-session");
+        return is_session(&disposition);
     }
     match headers.content_type() {
-        Ok(Some(media)) => {
-            media.is("application", "sdp") || media.kind().eq_ignore_ascii_case("multipart")
-        }
+        Ok(Some(media)) => is_sdp(media.kind(), media.subtype()),
         _ => false,
     }
+}
+
+fn is_session(disposition: &str) -> bool {
+    let kind = disposition.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("session") || kind.eq_ignore_ascii_case("early-session")
+}
+
+fn is_sdp(kind: &str, subtype: &str) -> bool {
+    let is_sdp = kind.eq_ignore_ascii_case("application") && subtype.eq_ignore_ascii_case("sdp");
+    is_sdp || kind.eq_ignore_ascii_case("multipart")
 }
 
 #[cfg(test)]

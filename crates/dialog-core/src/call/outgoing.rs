@@ -67,6 +67,7 @@ impl Calls {
             lengthened: 0,
             credentials: Vec::new(),
             accepted: Vec::new(),
+            progress: Vec::new(),
         };
         self.send_invite(exchange, client, None);
         Ok(key)
@@ -156,6 +157,7 @@ impl Calls {
             credentials: Vec::new(),
             has_offer,
             accepted: Vec::new(),
+            progress: Vec::new(),
         };
         self.send_invite(exchange, client, fallback);
         Ok(())
@@ -239,8 +241,8 @@ impl Calls {
         builder = builder
             .contact(contact)
             .header(HeaderName::Allow, &self.allow)
-            .header(HeaderName::Supported, &self.supported)
             .header(recv_info(), &self.recv_info);
+        builder = self.config.add_options(builder);
         builder = self.add_timer(call, builder);
         if let Some(product) = &self.config.product {
             builder = builder.header(HeaderName::UserAgent, product);

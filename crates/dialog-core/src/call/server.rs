@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use sipora_message::{Request, Response};
+use sipora_message::{Request, Response, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
+
+use super::extensions::Support;
+use super::reliable::{Reliable, ReliableDue};
 
 /// What became of an INVITE of the peer's (RFC 3261 §13.3.1).
 ///
@@ -19,7 +22,8 @@ use sipora_transaction_core::ServerTransactionId;
 /// ```
 #[derive(Debug)]
 pub(super) enum ServerState {
-    /// Without a final answer. The answer sent last is repeated every minute (§13.3.1.1).
+    /// Without a final answer. The answer sent last is repeated every minute (§13.3.1.1); where it was reliable, another such
+    /// follows after two and a half (RFC 3262 §3).
     Pending {
         provisional: Option<Box<Response>>,
         repeat: Option<Instant>,
@@ -50,6 +54,12 @@ pub(super) struct InviteServer {
     pub(super) is_first: bool,
     pub(super) has_offer: bool,
     pub(super) state: ServerState,
+    /// What the peer says of reliable provisional answers.
+    pub(super) peer_reliable: Support,
+    /// Those that were sent.
+    pub(super) reliable: Option<Box<Reliable>>,
+    /// One of them carries the answer to the INVITE's offer, or the offer: no description follows in its answers.
+    pub(super) has_described: bool,
 }
 
 /// What the time asks for.
@@ -58,6 +68,10 @@ pub(super) enum Due {
     Nothing,
     /// The provisional answer, or the 2xx, once more.
     Repeat(Response),
+    /// Another provisional answer, sent reliably as the last was.
+    Extend(StatusCode),
+    /// Nobody acknowledged the reliable provisional answer.
+    NotPracked,
     /// It rang for too long.
     GivesUp,
     /// Nobody acknowledged.
@@ -65,19 +79,52 @@ pub(super) enum Due {
 }
 
 impl InviteServer {
+    /// "If a reliable provisional response is the first reliable message sent back to the UAC, and the INVITE did not contain an
+    /// offer, one MUST appear in that reliable provisional response" (RFC 3262 §5).
+    pub(super) fn owes_offer(&self) -> bool {
+        !self.has_offer && !self.has_described
+    }
+
     pub(super) fn is_pending(&self) -> bool {
         matches!(self.state, ServerState::Pending { .. })
     }
 
     /// It has had no answer but 100.
     pub(super) fn is_silent(&self) -> bool {
-        matches!(
+        let is_silent = matches!(
             self.state,
             ServerState::Pending {
                 provisional: None,
                 ..
             }
-        )
+        );
+        is_silent && self.reliable.is_none()
+    }
+
+    /// Takes the provisional answer that has just been sent, unreliably.
+    pub(super) fn rang(&mut self, now: Instant, response: Response) {
+        if let ServerState::Pending {
+            provisional,
+            repeat,
+            ..
+        } = &mut self.state
+        {
+            *provisional = Some(Box::new(response));
+            *repeat = Some(now + PROVISIONAL_INTERVAL);
+        }
+    }
+
+    /// Another was sent, reliably.
+    pub(super) fn rang_reliably(&mut self, now: Instant) {
+        if let ServerState::Pending {
+            provisional,
+            repeat,
+            ..
+        } = &mut self.state
+        {
+            *provisional = None;
+            *repeat = Some(now + RELIABLE_INTERVAL);
+        }
     }
 
     /// Takes the 2xx, whose repetition begins.
@@ -89,6 +136,9 @@ impl InviteServer {
         t1: Duration,
     ) {
         self.request = None;
+        if let Some(reliable) = &mut self.reliable {
+            reliable.stop();
+        }
         self.state = ServerState::Accepted(Box::new(Retransmission {
             response,
             next: now + t1,
@@ -102,12 +152,24 @@ impl InviteServer {
         match &self.state {
             ServerState::Pending {
                 repeat, gives_up, ..
-            } => repeat.map_or(*gives_up, |repeat| repeat.min(*gives_up)),
+            } => {
+                let reliable = self.reliable.as_ref();
+                let reliable = reliable.and_then(|reliable| reliable.deadline());
+                let earlier = (*repeat).into_iter().chain(reliable).min();
+                earlier.map_or(*gives_up, |earlier| earlier.min(*gives_up))
+            }
             ServerState::Accepted(sent) => sent.next.min(sent.ends),
         }
     }
 
     pub(super) fn due(&mut self, now: Instant, t2: Duration) -> Due {
+        if let Some(reliable) = self.reliable.as_mut() {
+            match reliable.due(now) {
+                ReliableDue::Nothing => {}
+                ReliableDue::Repeat(response) => return Due::Repeat(response),
+                ReliableDue::NotAcknowledged => return Due::NotPracked,
+            }
+        }
         match &mut self.state {
             ServerState::Pending { gives_up, .. } if *gives_up <= now => Due::GivesUp,
             ServerState::Pending {
@@ -117,6 +179,17 @@ impl InviteServer {
             } if *repeat <= now => {
                 *repeat = now + PROVISIONAL_INTERVAL;
                 Due::Repeat((**provisional).clone())
+            }
+            ServerState::Pending {
+                repeat: Some(repeat),
+                ..
+            } if *repeat <= now => {
+                *repeat = now + RELIABLE_INTERVAL;
+                let last = self
+                    .reliable
+                    .as_ref()
+                    .and_then(|reliable| reliable.status());
+                last.map_or(Due::Nothing, Due::Extend)
             }
             ServerState::Accepted(sent) if sent.ends <= now => Due::NotAcknowledged,
             ServerState::Accepted(sent) if sent.next <= now => {
@@ -131,6 +204,9 @@ impl InviteServer {
 
 /// "The UAS SHOULD send a non-100 provisional response at every minute" (RFC 3261 §13.3.1.1), lest a proxy cancel.
 pub(super) const PROVISIONAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// "In which case the UAS SHOULD send provisional responses once every two and a half minutes" (RFC 3262 §3).
+pub(super) const RELIABLE_INTERVAL: Duration = Duration::from_secs(150);
 
 #[cfg(test)]
 mod tests {
@@ -164,6 +240,9 @@ mod tests {
                 repeat: None,
                 gives_up: start,
             },
+            peer_reliable: Support::No,
+            reliable: None,
+            has_described: false,
         };
         server.accept(start, response, true, t1);
         let mut sent = Vec::new();

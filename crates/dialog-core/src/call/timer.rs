@@ -260,7 +260,7 @@ impl Calls {
             let request = builder.and_then(|builder| {
                 let builder = builder
                     .contact(contact)
-                    .header(HeaderName::Supported, &self.supported);
+                    .header(HeaderName::Supported, self.config.supported().join(", "));
                 self.add_timer(Some(key), builder).build().ok()
             });
             if let Some(request) = request {

@@ -18,6 +18,7 @@ use super::inbox::{Feeder, Inbox};
 use super::metrics::Published;
 use super::refer::{Refer, ReferAnswer, ReferId};
 use super::referring::is_granted;
+use super::reliable::Answer;
 use super::replacing::Related;
 use super::request::CallRequest;
 use crate::user::Abandoned;
@@ -98,10 +99,14 @@ pub(super) struct Open {
 
 /// What an application wants of a call.
 pub(super) enum Act {
-    Progress(StatusCode, Option<Body>, Vec<(HeaderName, String)>),
-    Accept(Body, Vec<(HeaderName, String)>),
+    /// And whether it is to be sent reliably.
+    Progress(Answer, bool),
+    Accept(Option<Body>, Vec<(HeaderName, String)>),
     Reject(StatusCode, Vec<(HeaderName, String)>),
     Acknowledge(Body),
+    AcknowledgeProgress(Box<str>, Body),
+    Answer(Body),
+    Refuse(StatusCode),
     Reinvite(Option<Body>),
     EndEarly(Box<str>),
     AcceptRefer(ReferId),
@@ -163,13 +168,13 @@ impl CallUser {
 
     fn act(&mut self, now: Instant, key: CallKey, act: Act) -> Result<(), CallError> {
         match act {
-            Act::Progress(status, body, headers) => {
-                self.core
-                    .progress(now, key, status, body.as_ref(), &headers)
-            }
-            Act::Accept(body, headers) => self.core.accept(now, key, Some(&body), &headers),
+            Act::Progress(answer, reliably) => self.core.progress(now, key, answer, reliably),
+            Act::Accept(body, headers) => self.core.accept(now, key, body, headers),
             Act::Reject(status, headers) => self.core.reject(key, status, &headers),
             Act::Acknowledge(body) => self.core.acknowledge(key, body),
+            Act::AcknowledgeProgress(tag, body) => self.core.acknowledge_progress(key, &tag, &body),
+            Act::Answer(body) => self.core.answer_offer(now, key, &body),
+            Act::Refuse(status) => self.core.refuse_offer(now, key, status),
             Act::Reinvite(body) => self.core.reinvite(key, body),
             Act::EndEarly(tag) => self.core.end_early(key, &tag),
             Act::AcceptRefer(id) => self.core.accept_refer(now, key, id),
@@ -431,6 +436,7 @@ impl User for CallUser {
             Method::Info,
             Method::Refer,
             Method::Notify,
+            Method::Prack,
         ]
     }
 }

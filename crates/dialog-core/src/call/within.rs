@@ -82,6 +82,10 @@ impl Calls {
             return;
         };
         call.servers.clear();
+        self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
         if let Some(session) = call.confirmed() {
             let tag: Box<str> = session.remote_tag().into();
             self.bye_for(key, &tag);

@@ -10,6 +10,8 @@ mod messages;
 mod proxy;
 mod races_5407;
 mod refer;
+mod reliable_callee;
+mod reliable_caller;
 mod replaces;
 mod rough;
 mod support;

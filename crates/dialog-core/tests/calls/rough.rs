@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use sipora_dialog_core::{CallEnd, CallEvent};
+use sipora_message::StatusCode;
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 
 async fn two(network: &SimNetwork) -> (Agent, Agent) {
@@ -162,6 +163,80 @@ fn reinvites_that_meet_are_both_carried_out() {
                 "{end:?}"
             );
         }
+        quiet([&alice, &bob]).await;
+    });
+}
+
+/// The callee answers reliably, again and again, accepts at once or later, and takes the PRACKs (RFC 3262).
+#[test]
+fn reliable_answers_come_all_and_in_order() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (offers, more, thought) = (
+            network.random(0..=1) == 0,
+            network.random(0..=3),
+            network.random(0..=3_000),
+        );
+        let answering = async {
+            let mut call = bob.incoming.next().await.unwrap();
+            let progress = StatusCode::SESSION_PROGRESS;
+            let body = Some(sdp("first"));
+            call.progress_reliably(progress, body).await.unwrap();
+            for _ in 0..more {
+                call.progress_reliably(progress, None).await.unwrap();
+            }
+            let mut acknowledged = 0;
+            while acknowledged <= more {
+                match call.next().await.unwrap() {
+                    CallEvent::ProgressAcknowledged(prack) => {
+                        assert_eq!(prack.body().is_empty(), offers || acknowledged > 0);
+                        acknowledged += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+                if acknowledged == 1 && thought < 1_000 {
+                    break;
+                }
+            }
+            pass(thought).await;
+            call.accept(None).await.unwrap();
+            call.ended().await
+        };
+        let calling = async {
+            let body = offers.then(|| sdp("offer"));
+            let mut invite = alice.asks(BOB);
+            if let Some(body) = body {
+                invite = invite.body(body);
+            }
+            let mut call = alice.dialogs.invite(invite, None).await.unwrap();
+            let mut told = 0;
+            loop {
+                match call.next().await.unwrap() {
+                    CallEvent::Progress(response) => {
+                        told += 1;
+                        assert!(response.body().is_empty() || told == 1);
+                    }
+                    CallEvent::EarlyOffer(response) => {
+                        told += 1;
+                        let to = response.headers().to().unwrap();
+                        let tag = to.tag().unwrap().to_owned();
+                        call.acknowledge_progress(&tag, sdp("answer"))
+                            .await
+                            .unwrap();
+                    }
+                    CallEvent::Answered(response) => {
+                        assert!(response.body().is_empty());
+                        break;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!((1..=more + 1).contains(&told));
+            call.hang_up().await.unwrap();
+            assert!(matches!(call.ended().await, CallEnd::HungUp));
+        };
+        let (end, ()) = tokio::join!(answering, calling);
+        assert!(matches!(end, CallEnd::PeerHungUp(_)), "{end:?}");
         quiet([&alice, &bob]).await;
     });
 }

@@ -119,6 +119,17 @@ impl Seen {
         statuses.filter(|status| *status > 100).collect()
     }
 
+    /// The numbers of the reliable provisional answers to a request, in order.
+    pub fn numbers(&self, request: &Request) -> Vec<u32> {
+        let cseq = request.headers().cseq().unwrap();
+        let responses = self.responses.lock().unwrap();
+        let of = |response: &&Response| response.headers().cseq().unwrap() == cseq;
+        let numbers = responses.iter().filter(of);
+        numbers
+            .filter_map(|response| response.headers().rseq().unwrap())
+            .collect()
+    }
+
     pub fn last_response(&self) -> Response {
         self.responses.lock().unwrap().last().unwrap().clone()
     }

@@ -1,0 +1,300 @@
+//! Reliable provisional answers of ours, and the PRACKs for them (RFC 3262 §3, §5).
+
+use std::time::Instant;
+
+use sipora_message::{HeaderName, Method, StatusCode};
+use sipora_transaction_core::IncomingRequest;
+
+use super::core::{CallKey, Calls, Offered, Output};
+use super::event::{CallEnd, CallError, CallEvent};
+use super::extensions::RELIABLE;
+use super::offer::{has_description, is_description};
+use super::reliable::{Answer, Carries};
+use super::server::InviteServer;
+use crate::Body;
+
+impl Calls {
+    pub(super) fn progress_reliably(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        answer: Answer,
+    ) -> Result<(), CallError> {
+        let server = self.call(key)?.pending_server().ok_or(CallError::Gone)?;
+        let owes_offer = server.owes_offer();
+        let reliable = server.reliable.get_or_insert_default();
+        if reliable.accept.is_some() {
+            return Err(CallError::Gone);
+        }
+        let describes = |answer: &Answer| is_description(answer.body.as_ref(), &answer.headers);
+        if owes_offer && !describes(&answer) && !reliable.waiting().any(describes) {
+            return Err(CallError::BodyNeeded(
+                "the first reliable answer to an INVITE without an offer makes one",
+            ));
+        }
+        if !reliable.is_busy() {
+            return self.send_reliably(now, key, answer);
+        }
+        match reliable.wait(answer) {
+            true => Ok(()),
+            false => Err(CallError::NotNow(
+                "provisional answers wait for their acknowledgement",
+            )),
+        }
+    }
+
+    fn send_reliably(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        answer: Answer,
+    ) -> Result<(), CallError> {
+        // "It is RECOMMENDED that it be chosen uniformly" from 1 to 2^31-1.
+        let first = self.ids.number_in(1, (1 << 31) - 1);
+        let t1 = self.config.t1;
+        let server = self.call(key)?.pending_server().ok_or(CallError::Gone)?;
+        let reliable = server.reliable.get_or_insert_default();
+        let rseq = reliable.next_number(|| u32::try_from(first).unwrap_or(1));
+        let rseq = rseq.ok_or(CallError::NotNow("the numbers of RSeq are used up"))?;
+        let Answer {
+            status,
+            mut body,
+            mut headers,
+        } = answer;
+        if server.has_described {
+            body = None;
+        }
+        let carries = match is_description(body.as_ref(), &headers) {
+            false => Carries::Nothing,
+            true if server.has_offer => Carries::Answer,
+            true => Carries::Offer,
+        };
+        headers.push((HeaderName::Require, RELIABLE.to_owned()));
+        headers.push((HeaderName::RSeq, rseq.to_string()));
+        let (transaction, response) = self.response(key, status, body.as_ref(), &headers)?;
+        let call = self.call(key)?;
+        let mut is_first = true;
+        let mut request = None;
+        if let Some(server) = call.pending_server() {
+            server.has_described |= carries != Carries::Nothing;
+            server.rang_reliably(now);
+            if let Some(reliable) = &mut server.reliable {
+                reliable.sent(now, t1, rseq, response.clone(), carries);
+            }
+            is_first = server.is_first;
+            request = server.request.clone();
+        }
+        let session = match is_first {
+            true => call.sessions.first_mut(),
+            false => call.confirmed(),
+        };
+        if let Some(session) = session {
+            match carries {
+                Carries::Nothing => {}
+                Carries::Answer => session.offer.answer_sent(),
+                Carries::Offer => session.offer.offer_sent(),
+            }
+            // RFC 6141 §4.6: the target of a re-INVITE holds once it has a reliable answer.
+            if let (false, Some(request)) = (is_first, request) {
+                session.dialog.refresh_target(request.headers());
+            }
+        }
+        self.outputs
+            .push_back(Output::Respond(transaction, response));
+        Ok(())
+    }
+
+    /// Sends what waited for a PRACK: the 2xx, or the next provisional answer.
+    fn after_prack(&mut self, now: Instant, key: CallKey) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let has_open_offer = call.offered.is_some();
+        let Some(reliable) = call
+            .pending_server()
+            .and_then(|server| server.reliable.as_mut())
+        else {
+            return;
+        };
+        if reliable.is_busy() {
+            return;
+        }
+        let sent = match reliable.accept.take() {
+            Some(answer) if has_open_offer => {
+                reliable.accept = Some(answer);
+                return;
+            }
+            Some(answer) => self.accept_now(now, key, answer),
+            None => match reliable.next_waiting() {
+                Some(answer) => self.send_reliably(now, key, answer),
+                None => return,
+            },
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "an answer that waited for a PRACK cannot be sent");
+        }
+    }
+
+    /// Another provisional answer, lest a proxy cancel.
+    pub(super) fn extend_ringing(&mut self, now: Instant, key: CallKey, status: StatusCode) {
+        let answer = Answer {
+            status,
+            body: None,
+            headers: Vec::new(),
+        };
+        let server = self
+            .calls
+            .get_mut(&key)
+            .and_then(|call| call.pending_server());
+        let is_busy = server.is_none_or(|server| {
+            let reliable = server.reliable.as_ref();
+            reliable.is_some_and(|reliable| reliable.is_busy() || reliable.accept.is_some())
+        });
+        if !is_busy {
+            // Where the numbers are used up, the proxy decides.
+            let _ = self.send_reliably(now, key, answer);
+        }
+    }
+
+    /// "If a reliable provisional response is retransmitted for 64*T1 seconds without reception of a corresponding PRACK, the
+    /// UAS SHOULD reject the original request with a 5xx response."
+    pub(super) fn not_pracked(&mut self, key: CallKey) {
+        self.refuse_pending_as(key, StatusCode::SERVER_TIMEOUT, CallEnd::NotAcknowledged);
+    }
+
+    /// Takes a PRACK. Its CSeq is in order.
+    pub(super) fn pracked(
+        &mut self,
+        now: Instant,
+        incoming: &IncomingRequest,
+        key: CallKey,
+        tag: &str,
+    ) {
+        let request = &incoming.request;
+        let Ok(Some(rack)) = request.headers().rack() else {
+            let builder = self.begin(request, StatusCode::BAD_REQUEST);
+            let builder = builder.reason("Bad Request (RAck is missing, or cannot be read)");
+            return self.respond(incoming.transaction, builder);
+        };
+        let describes = has_description(request.headers(), request.body());
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        if call.late_prack.take_if(|late| **late == rack).is_some() {
+            let builder = self.begin(request, StatusCode::OK);
+            self.respond(incoming.transaction, builder);
+            return self.tell(key, CallEvent::ProgressAcknowledged(request.clone()));
+        }
+        let is_meant =
+            |server: &&mut InviteServer| server.cseq == rack.cseq && rack.method == Method::Invite;
+        let server = call.servers.iter_mut().find(is_meant);
+        let reliable = server.and_then(|server| server.reliable.as_mut());
+        let awaited = reliable
+            .as_ref()
+            .and_then(|reliable| reliable.awaited(rack.rseq));
+        let (Some(reliable), Some(carries)) = (reliable, awaited) else {
+            // §3: "that does not match any unacknowledged reliable provisional response, the UAS MUST respond ... with a 481".
+            let builder = self.begin(request, StatusCode::CALL_DOES_NOT_EXIST);
+            return self.respond(incoming.transaction, builder);
+        };
+        // RFC 6337 §2.2, pattern 5: "only if the reliable response that it acknowledges contains an answer".
+        let offers = describes && carries != Carries::Offer;
+        if offers && (carries != Carries::Answer || call.offered.is_some()) {
+            let builder = self.begin(request, StatusCode::NOT_ACCEPTABLE_HERE);
+            let builder = builder.reason("Not Acceptable Here (this is no time for an offer)");
+            return self.respond(incoming.transaction, builder);
+        }
+        reliable.acknowledged();
+        if let Some(session) = call.session(tag) {
+            match (carries, describes) {
+                (Carries::Offer, true) => session.offer.answer_received(),
+                (Carries::Answer, true) => session.offer.offer_received(),
+                _ => {}
+            }
+        }
+        if offers {
+            let gives_up = now + self.config.t1 * OFFER_PATIENCE;
+            if let Ok(call) = self.call(key) {
+                call.offered = Some(Box::new(Offered {
+                    transaction: incoming.transaction,
+                    request: request.clone(),
+                    tag: tag.into(),
+                    gives_up,
+                }));
+            }
+            return self.tell(key, CallEvent::Offered(request.clone()));
+        }
+        let builder = self.begin(request, StatusCode::OK);
+        self.respond(incoming.transaction, builder);
+        if carries == Carries::Offer && !describes {
+            // §5: "it MUST generate an answer in the PRACK". No session can come of this.
+            return self.refuse_pending_as(key, StatusCode::BAD_REQUEST, CallEnd::NotDescribed);
+        }
+        self.tell(key, CallEvent::ProgressAcknowledged(request.clone()));
+        self.after_prack(now, key);
+    }
+
+    /// Answers the offer in a request of the peer's that is no INVITE.
+    pub(crate) fn answer_offer(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        body: &Body,
+    ) -> Result<(), CallError> {
+        if !is_description(Some(body), &[]) {
+            return Err(CallError::BodyNeeded("an offer wants its answer"));
+        }
+        let call = self.call(key)?;
+        let offered = call.offered.take().ok_or(CallError::Gone)?;
+        if let Some(session) = call.session(&offered.tag) {
+            session.offer.answer_sent();
+        }
+        let builder = self.begin(&offered.request, StatusCode::OK);
+        let builder = builder.body(&body.content_type, body.bytes.clone());
+        self.respond(offered.transaction, builder);
+        self.after_prack(now, key);
+        self.settle(key);
+        Ok(())
+    }
+
+    /// Refuses the offer in a request of the peer's that is no INVITE: the session is as before.
+    pub(crate) fn refuse_offer(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        status: StatusCode,
+    ) -> Result<(), CallError> {
+        if !status.is_final() || status.is_success() {
+            return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
+        }
+        if self.call(key)?.offered.is_none() {
+            return Err(CallError::Gone);
+        }
+        self.refuse_offered(key, status);
+        self.after_prack(now, key);
+        self.settle(key);
+        Ok(())
+    }
+
+    pub(super) fn refuse_offered(&mut self, key: CallKey, status: StatusCode) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let Some(offered) = call.offered.take() else {
+            return;
+        };
+        if let Some(session) = call.session(&offered.tag) {
+            session.offer.withdrawn();
+        }
+        if let Some(server) = call.pending_server()
+            && let Some(reliable) = &mut server.reliable
+        {
+            reliable.may_come_again();
+        }
+        let builder = self.begin(&offered.request, status);
+        self.respond(offered.transaction, builder);
+    }
+}
+
+/// How many T1 an application has for the answer to an offer in a PRACK: half of what the peer waits.
+const OFFER_PATIENCE: u32 = 32;

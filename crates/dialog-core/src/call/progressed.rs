@@ -1,0 +1,162 @@
+//! Provisional answers to INVITEs of ours, and the PRACKs for those that are reliable (RFC 3262 §4, §5).
+
+use sipora_message::{HeaderName, Method, RAck, Response};
+
+use super::client::{ClientState, InviteClient};
+use super::core::{CallKey, Calls, Exchange};
+use super::event::{CallError, CallEvent};
+use super::extensions::RELIABLE;
+use super::offer::{has_description, is_description};
+use super::session::{SessionState, to_tag};
+use crate::Body;
+
+impl Calls {
+    /// Takes a provisional answer, 100 excepted, to an INVITE of ours.
+    pub(super) fn progressed(&mut self, client: &mut InviteClient, response: Response) {
+        let headers = response.headers();
+        let is_reliable = headers
+            .require()
+            .any(|tag| tag.eq_ignore_ascii_case(RELIABLE));
+        let rseq = headers.rseq().ok().flatten().filter(|_| is_reliable);
+        let Some(rseq) = rseq else {
+            if client.within.is_none() {
+                self.rings(client, response);
+            }
+            return;
+        };
+        // "The provisional response MUST establish a dialog": without a tag it cannot.
+        let Some(tag) = to_tag(headers) else {
+            return;
+        };
+        let pracks = self.calls.get(&client.call).map_or(0, |call| call.pracks);
+        let is_late = client.state == ClientState::Accepted;
+        if is_late || pracks >= MAX_PRACKS || !client.is_in_order(&tag, rseq) {
+            // It comes again, where it matters.
+            return;
+        }
+        if client.within.is_none() {
+            return self.rings_reliably(client, response, &tag, rseq);
+        }
+        let describes = has_description(headers, response.body());
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            return;
+        };
+        let session = call.session(&tag).filter(|session| session.is_confirmed());
+        let Some(session) = session else {
+            return;
+        };
+        // RFC 6141 §4.7: "a reliable provisional response or a 2xx".
+        session.dialog.refresh_target(headers);
+        let is_first = client.progress(&tag, rseq, describes);
+        match is_first {
+            true if client.has_offer => session.offer.answer_received(),
+            true => {
+                session.offer.offer_received();
+                return self.tell(client.call, CallEvent::EarlyOffer(response));
+            }
+            false => {}
+        }
+        // The peer gives up where it does not come.
+        let _ = self.send_prack(client, &tag, None);
+        if is_first {
+            self.tell(client.call, CallEvent::ReinviteProgress(response));
+        }
+    }
+
+    fn rings_reliably(
+        &mut self,
+        client: &mut InviteClient,
+        response: Response,
+        tag: &str,
+        rseq: u32,
+    ) {
+        self.add_early(client, &response, tag);
+        let headers = response.headers();
+        let describes = has_description(headers, response.body());
+        let session = self
+            .calls
+            .get_mut(&client.call)
+            .and_then(|call| call.session(tag));
+        let Some(session) = session.filter(|session| session.state == SessionState::Early) else {
+            return;
+        };
+        session.dialog.refresh_target(headers);
+        let is_first = client.progress(tag, rseq, describes);
+        let awaits = is_first && !client.has_offer && client.state != ClientState::Cancelling;
+        match is_first {
+            true if client.has_offer => session.offer.answer_received(),
+            true => session.offer.offer_received(),
+            false => {}
+        }
+        if is_first && !client.has_offer && !awaits {
+            // It is being cancelled: nobody wants this session.
+            return;
+        }
+        if awaits {
+            return self.tell(client.call, CallEvent::EarlyOffer(response));
+        }
+        // The peer gives up where it does not come.
+        let _ = self.send_prack(client, tag, None);
+        self.tell(client.call, CallEvent::Progress(response));
+    }
+
+    /// Answers the offer in a reliable provisional answer, in its PRACK: "it MUST generate an answer in the PRACK" (§5).
+    pub(crate) fn acknowledge_progress(
+        &mut self,
+        key: CallKey,
+        tag: &str,
+        body: &Body,
+    ) -> Result<(), CallError> {
+        if !is_description(Some(body), &[]) {
+            return Err(CallError::BodyNeeded("an offer wants its answer"));
+        }
+        let exchange = self.call(key)?.client.ok_or(CallError::Gone)?;
+        let Some(Exchange::Invite(mut client)) = self.exchanges.remove(&exchange) else {
+            return Err(CallError::Gone);
+        };
+        let mut progress = client.progress.iter_mut();
+        let waiting = progress.find(|known| &*known.tag == tag && known.awaits_answer);
+        let sent = match waiting {
+            Some(waiting) => {
+                waiting.awaits_answer = false;
+                self.send_prack(&client, tag, Some(body))
+            }
+            None => Err(CallError::Gone),
+        };
+        self.exchanges.insert(exchange, Exchange::Invite(client));
+        sent
+    }
+
+    fn send_prack(
+        &mut self,
+        client: &InviteClient,
+        tag: &str,
+        body: Option<&Body>,
+    ) -> Result<(), CallError> {
+        let known = client.progress.iter().find(|known| &*known.tag == tag);
+        let rack = RAck {
+            rseq: known.ok_or(CallError::Gone)?.rseq,
+            cseq: client.cseq,
+            method: Method::Invite,
+        };
+        let builder = self.begin_within(client.call, tag, Method::Prack);
+        let mut builder = builder.ok_or(CallError::Gone)?;
+        builder = builder.header(HeaderName::RAck, rack);
+        if let Some(body) = body {
+            builder = builder.body(&body.content_type, body.bytes.clone());
+        }
+        let request = builder
+            .build()
+            .map_err(|error| CallError::Invalid(error.to_string()))?;
+        self.send_in_dialog(client.call, tag, request, None);
+        let call = self.call(client.call)?;
+        call.pracks += 1;
+        if let (Some(_), Some(session)) = (body, call.session(tag)) {
+            session.offer.answer_sent();
+        }
+        Ok(())
+    }
+}
+
+/// PRACKs of one call without answer, before further reliable provisional answers wait until they come again.
+const MAX_PRACKS: u8 = 8;
