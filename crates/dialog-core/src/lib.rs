@@ -87,6 +87,7 @@
 //! | RFC 3261 §12, dialogs | [`Dialog`] |
 //! | RFC 3261 §13, §14, §15 and §9, calls; RFC 5407, their races | [`Call`], [`CallEvent`], [`CallEnd`] |
 //! | RFC 3262, reliable provisional answers | [`Call::progress_reliably`], [`Call::acknowledge_progress`], [`Reliability`] |
+//! | RFC 3311, UPDATE; RFC 6141, what it means for re-INVITEs | [`Call::update`], [`CallEvent::Offered`], [`CallEvent::ReinviteUndone`] |
 //! | RFC 3264, RFC 6337 §2, who owes an offer or an answer | [`Call::accept`], [`Call::acknowledge`], [`Call::reinvite`] |
 //! | RFC 6086, INFO; RFC 5057, what a failed request ends | [`Call::request`], [`CallEvent::Info`] |
 //! | RFC 3515, RFC 4488, REFER; RFC 5057 §5.5, a dialog that it shares with a call | [`Call::refer`], [`CallEvent::Referred`] |

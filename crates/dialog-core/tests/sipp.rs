@@ -195,7 +195,14 @@ fn answering(mut incoming: IncomingCalls, way: Way) {
                     Way::Accepts => call.accept(sdp()).await,
                     Way::EarlyMedia => call.accept(None).await,
                 };
-                call.ended().await
+                loop {
+                    match call.next().await {
+                        Some(CallEvent::Ended(end)) => return end,
+                        Some(CallEvent::Offered(_)) => call.answer(sdp()).await.unwrap(),
+                        Some(_) => {}
+                        None => panic!("it had ended before"),
+                    }
+                }
             });
         }
     });
@@ -274,6 +281,29 @@ async fn sipps_uac_acknowledges_early_media_and_no_call_fails() {
         Way::EarlyMedia,
     )
     .await;
+}
+
+#[tokio::test]
+async fn sipps_uac_changes_the_session_by_update_and_no_call_fails() {
+    called_by(strings(&["-sf", &scenario("uac_update.xml")]), Way::Accepts).await;
+}
+
+#[tokio::test]
+async fn we_change_the_session_by_update_and_no_call_fails() {
+    let talk = |mut call: Call| {
+        tokio::spawn(async move {
+            call.answered().await.unwrap();
+            call.update(Some(sdp())).await.unwrap();
+            match call.next().await {
+                Some(CallEvent::UpdateAccepted(response)) => assert!(!response.body().is_empty()),
+                other => panic!("{other:?}"),
+            }
+            call.hang_up().await.unwrap();
+            let end = call.ended().await;
+            assert!(matches!(end, CallEnd::HungUp), "{end:?}");
+        })
+    };
+    calls_to(strings(&["-sf", &scenario("uas_update.xml")]), talk).await;
 }
 
 #[tokio::test]

@@ -103,11 +103,11 @@ impl Calls {
         if let Some(tag) = to_tag(headers) {
             self.add_early(client, &response, &tag);
             let call = self.calls.get_mut(&client.call);
-            if let Some(session) = call.and_then(|call| call.session(&tag))
-                && client.has_offer
-                && has_description(headers, response.body())
-            {
-                session.offer.preview_received();
+            if let Some(session) = call.and_then(|call| call.session(&tag)) {
+                session.learn(headers);
+                if client.has_offer && has_description(headers, response.body()) {
+                    session.offer.preview_received();
+                }
             }
         }
         self.tell(client.call, CallEvent::Progress(response));
@@ -188,7 +188,7 @@ impl Calls {
             return self.unwanted(client, tag, &response, was_cancelled);
         }
         session.accepted(&response);
-        session.learn_packages(response.headers());
+        session.learn(response.headers());
         // RFC 6337 §3.1.1: after a reliable provisional answer with a description, the others are none.
         let has_described = client.has_described(tag);
         let has_body = has_description(response.headers(), response.body());
@@ -262,7 +262,7 @@ impl Calls {
             return Some(self.send_detached(request, target, None));
         };
         session.dialog.refresh_target(response.headers());
-        session.learn_packages(response.headers());
+        session.learn(response.headers());
         let has_described = client.has_described(tag);
         let has_body = has_description(response.headers(), response.body());
         let is_offer = has_body && !client.has_offer && !has_described;

@@ -139,7 +139,7 @@ impl Calls {
                 Some(request) if !is_first => {
                     session.dialog.refresh_target(request.headers());
                     // RFC 6086 §5.2.4: what a refused re-INVITE says of packages does not count.
-                    session.learn_packages(request.headers());
+                    session.learn(request.headers());
                 }
                 _ => session.on(SessionInput::Accepted),
             }
@@ -161,6 +161,15 @@ impl Calls {
     ) -> Result<(), CallError> {
         if !status.is_final() || status.is_success() {
             return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
+        }
+        // RFC 6141 §3.3: "if any of the changes requested in a re-INVITE or in any transaction within it have already been
+        // executed, the UAS SHOULD return a 2xx response".
+        let call = self.call(key)?;
+        let has_changed = call.has_changed;
+        if has_changed && call.pending_server().is_some_and(|server| !server.is_first) {
+            return Err(CallError::NotNow(
+                "the session has changed since the re-INVITE came: accept it, and change it back",
+            ));
         }
         let (transaction, response) = self.response(key, status, None, headers)?;
         self.refused_with(key, transaction, response, CallEnd::Rejected);
@@ -194,27 +203,39 @@ impl Calls {
         };
         let is_first = call.pending_server().is_some_and(|server| server.is_first);
         call.servers.retain(|server| !server.is_pending());
+        // An UPDATE within a re-INVITE is a matter of its own.
+        let is_open = call.updating.is_none() && call.offered.is_none();
         if is_first {
             call.end.get_or_insert(end);
             call.sessions.clear();
             self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
-        } else if let Some(session) = call.confirmed() {
+        } else if let (true, Some(session)) = (is_open, call.confirmed()) {
             session.offer.withdrawn();
         }
     }
 
     /// Takes a CANCEL for an INVITE without final answer: "the UAS ... SHOULD immediately respond ... with a 487"
     /// (RFC 3261 §9.2). The CANCEL has its 200 already.
-    pub(crate) fn handle_cancelled(&mut self, transaction: ServerTransactionId) {
+    pub(crate) fn handle_cancelled(&mut self, now: Instant, transaction: ServerTransactionId) {
         let Some(&key) = self.pending.get(&transaction) else {
             return;
         };
-        let is_first = self
-            .calls
-            .get_mut(&key)
-            .and_then(|call| call.pending_server())
-            .is_some_and(|server| server.is_first);
-        self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let has_changed = call.has_changed;
+        let server = call.pending_server();
+        let (is_first, has_described) = match server {
+            Some(server) => (server.is_first, server.has_described),
+            None => return,
+        };
+        if !is_first && has_changed && has_described {
+            // RFC 6141 §3.8: "some of its requested changes had already been executed, the UAS would return a 2xx response
+            // instead". Where the application has accepted, it waits already.
+            let _ = self.accept(now, key, None, Vec::new());
+        } else {
+            self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
+        }
         if !is_first {
             self.tell(key, CallEvent::ReinviteCancelled);
         }

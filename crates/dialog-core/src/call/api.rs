@@ -130,7 +130,8 @@ impl Drop for IncomingCalls {
 /// | [`reject`](Self::reject), [`redirect`](Self::redirect) | the peer's, first or later | 300 to 699 |
 /// | [`acknowledge`](Self::acknowledge) | ours, without an offer | ACK with the answer |
 /// | [`acknowledge_progress`](Self::acknowledge_progress) | ours, without an offer | PRACK with the answer |
-/// | [`answer`](Self::answer), [`refuse`](Self::refuse) | none: an offer in a PRACK | its answer |
+/// | [`answer`](Self::answer), [`refuse`](Self::refuse) | none: an offer in an UPDATE or PRACK | its answer |
+/// | [`update`](Self::update) | either's | UPDATE in the dialog |
 /// | [`reinvite`](Self::reinvite) | ours, later | INVITE in the dialog |
 /// | [`request`](Self::request) | either's | INFO, MESSAGE, OPTIONS |
 /// | [`refer`](Self::refer) | either's | REFER |
@@ -318,7 +319,8 @@ impl Call {
         self.act(Act::Accept(body.into(), Vec::new())).await
     }
 
-    /// Refuses the peer's INVITE, the first or a later one, with 300 to 699. To refuse a later one changes nothing.
+    /// Refuses the peer's INVITE, the first or a later one, with 300 to 699. To refuse a later one changes nothing;
+    /// it cannot be refused ([`CallError::NotNow`]) once an offer has been answered within it, by PRACK or UPDATE (RFC 6141 §3.3).
     ///
     /// # Errors
     ///
@@ -388,6 +390,28 @@ impl Call {
     /// [`CallError::NotNow`] while another INVITE is under way, in either direction.
     pub async fn reinvite(&self, body: Option<Body>) -> Result<(), CallError> {
         self.act(Act::Reinvite(body)).await
+    }
+
+    /// Changes the session by UPDATE (RFC 3311), which the peer has to answer at once: with an offer, or with `None` to tell where we
+    /// can be reached. It goes into the dialog that is confirmed, or the only early one.
+    /// [`CallEvent::UpdateAccepted`] or [`CallEvent::UpdateRefused`] follows; one that meets an offer of the peer's (491) is sent
+    /// again after the time of §5.3. When the call is up, [`reinvite`](Self::reinvite) is "RECOMMENDED" (§5.1).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NotSupported`] where the peer has not said that it understands UPDATE; [`CallError::NotNow`] while another
+    /// UPDATE is under way or an offer has no answer, before an early dialog has a session, and where there are several such.
+    pub async fn update(&self, body: Option<Body>) -> Result<(), CallError> {
+        self.act(Act::Update(None, body)).await
+    }
+
+    /// Does what [`update`](Self::update) does, in the dialog with the user agent with this To tag.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`CallError::Gone`] where there is no such dialog.
+    pub async fn update_early(&self, to_tag: &str, body: Option<Body>) -> Result<(), CallError> {
+        self.act(Act::Update(Some(to_tag.into()), body)).await
     }
 
     /// Ends one early dialog of our INVITE, that of the user agent with this To tag, with BYE; the others ring on. Rarely wanted

@@ -127,6 +127,9 @@ impl Calls {
         within: Within,
         outcome: Result<Response, ApiError>,
     ) {
+        if within.method == Method::Update {
+            return self.update_ended(now, &within, outcome);
+        }
         let (key, method, tag) = (within.call, within.method, within.tag);
         if let (Some(call), Some(_)) = (self.calls.get_mut(&key), within.asked) {
             call.asking = call.asking.saturating_sub(1);

@@ -10,11 +10,13 @@ use sipora_transport::Flow;
 
 use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
+use super::offered::Offered;
 use super::refer::ReferId;
 use super::replacing::{Related, Replacing};
 use super::server::{Due, InviteServer};
 use super::session::{Session, SessionState};
 use super::timer::SessionTimer;
+use super::update::Updating;
 use super::{ALLOW, CallConfig, CallMetrics};
 use crate::{ApiError, Authorizer, Body};
 
@@ -99,10 +101,14 @@ pub(super) struct Call {
     pub(super) asking: u8,
     /// It is to end as soon as it may: there is no ACK yet (§15).
     pub(super) hangs_up: bool,
-    /// A re-INVITE that met the peer's, and when it is sent again.
-    pub(super) glare: Option<Glare>,
-    /// An offer of the peer's in a PRACK, until the application answers it.
+    /// A re-INVITE or UPDATE that met the peer's, and when it is sent again.
+    pub(super) glare: Option<Box<Glare>>,
+    /// An offer of the peer's in a PRACK or UPDATE, until the application answers it.
     pub(super) offered: Option<Box<Offered>>,
+    /// Our UPDATE, until it has its final answer.
+    pub(super) updating: Option<Box<Updating>>,
+    /// An offer has been answered since the last re-INVITE, of either side, began (RFC 6141 §3.3).
+    pub(super) has_changed: bool,
     /// Reliable provisional answers that we have acknowledged, and whose PRACK has no answer yet.
     pub(super) pracks: u8,
     /// A reliable provisional answer of ours whose PRACK may still come, after the ACK.
@@ -124,15 +130,8 @@ pub(super) struct Glare {
     pub(super) count: u8,
     /// It refreshes the session and changes nothing.
     pub(super) is_refresh: bool,
-}
-
-/// A request of the peer's that is no INVITE, carries an offer, and waits for our answer.
-pub(super) struct Offered {
-    pub(super) transaction: ServerTransactionId,
-    pub(super) request: Request,
-    /// The peer's tag.
-    pub(super) tag: Box<str>,
-    pub(super) gives_up: Instant,
+    /// It was an UPDATE, in the dialog with this tag of the peer's.
+    pub(super) update: Option<Box<str>>,
 }
 
 /// A request of ours without its final answer, or an INVITE that may still be accepted once more.
@@ -258,7 +257,7 @@ impl Calls {
             return self.refuse_offered(key, StatusCode::SERVER_TIMEOUT);
         }
         if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
-            self.again_after_glare(key, glare);
+            self.again_after_glare(key, *glare);
         }
         self.timer_due(now, key);
     }
@@ -359,6 +358,8 @@ impl Call {
             hangs_up: false,
             glare: None,
             offered: None,
+            updating: None,
+            has_changed: false,
             pracks: 0,
             late_prack: None,
             flow: None,
@@ -410,6 +411,17 @@ impl Call {
     /// The peer's INVITE that has no final answer.
     pub(super) fn pending_server(&mut self) -> Option<&mut InviteServer> {
         self.servers.iter_mut().find(|server| server.is_pending())
+    }
+
+    /// Says whether an INVITE of the peer's keeps offers out of UPDATEs: one without an offer, to which we shall make one, or one
+    /// with a reliable provisional answer that describes and has no PRACK yet (RFC 6337 §4.3, UAC-IU, UAS-IsU).
+    pub(super) fn has_unsettled_invite(&self) -> bool {
+        let mut servers = self.servers.iter();
+        servers.any(|server| {
+            let reliable = server.reliable.as_ref();
+            let holds = reliable.is_some_and(|reliable| reliable.holds_2xx());
+            holds || (server.is_pending() && server.owes_offer())
+        })
     }
 
     pub(super) fn unacknowledged(&self) -> bool {

@@ -106,7 +106,7 @@ pub enum CallEvent {
     ReinviteProgress(Response),
     /// The PRACK to a reliable provisional answer of ours came. It carries the answer where that carried the offer.
     ProgressAcknowledged(Request),
-    /// The peer has sent an offer in a PRACK: [`Call::answer`](crate::Call::answer) it, or
+    /// The peer has sent an offer in an UPDATE or a PRACK: [`Call::answer`](crate::Call::answer) it, or
     /// [`Call::refuse`](crate::Call::refuse) it, at once; after 32*T1 it gets 504.
     Offered(Request),
     /// Our INVITE was accepted, and acknowledged. Where the INVITE carried no offer and this 2xx does, nothing is
@@ -117,7 +117,8 @@ pub enum CallEvent {
     /// The peer wants to change the session: [`Call::accept`](crate::Call::accept) or
     /// [`Call::reject`](crate::Call::reject) it.
     Reinvited(Request),
-    /// The peer has withdrawn its re-INVITE; it was refused with 487.
+    /// The peer has withdrawn its re-INVITE; it was refused with 487, or, where the session had changed within it already,
+    /// accepted (RFC 6141 §3.8).
     ReinviteCancelled,
     /// Our re-INVITE was accepted: the session has changed. As with [`Answered`](Self::Answered), an offer in it wants its
     /// answer.
@@ -140,6 +141,16 @@ pub enum CallEvent {
     /// The session wants to be refreshed (RFC 4028), and we do not know what to say of it: [`Call::reinvite`](crate::Call::reinvite)
     /// with the description that holds. Comes only where the description went by a way that is not remembered.
     RefreshDue,
+    /// Our re-INVITE was refused, although the session had changed within it. Nobody knows what holds now: make an offer, as close
+    /// to the session before as possible (RFC 6141 §3.4).
+    ReinviteUndone(Response),
+    /// Our UPDATE was accepted: where it carried an offer and this carries the answer, the session has changed.
+    UpdateAccepted(Response),
+    /// Our UPDATE was refused: the session is as it was. 504 says that a re-INVITE has better prospects, since somebody has to be
+    /// asked (RFC 3311 §5.2).
+    UpdateRefused(Response),
+    /// Our UPDATE could not be sent, for lack of room: the session is as it was.
+    UpdateFailed(ApiError),
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),
 }

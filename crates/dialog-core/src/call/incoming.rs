@@ -119,6 +119,7 @@ impl Calls {
             }
             Method::Message if self.config.takes_messages => self.written_to(incoming, key),
             Method::Prack => self.pracked(now, incoming, key, tag),
+            Method::Update => self.updated(now, incoming, key, tag),
             method => {
                 // Not 481, which would end the call at the peer.
                 let status = match method {
@@ -212,7 +213,7 @@ impl Calls {
             has_described: false,
         });
         let mut session = Session::new(dialog, offer);
-        session.learn_packages(headers);
+        session.learn(headers);
         call.add_session(session);
         self.insert(key, call);
         self.pending.insert(incoming.transaction, key);
@@ -231,11 +232,9 @@ impl Calls {
         };
         // §14.2: a second INVITE before the final answer to the first "MUST" get "a 500 ... with a Retry-After header field with
         // a randomly chosen value of between 0 and 10 seconds".
-        if call.pending_server().is_some() {
-            let seconds = self.ids.number_in(0, 10);
-            let builder = self.begin(request, StatusCode::SERVER_INTERNAL_ERROR);
-            let builder = builder.header(HeaderName::RetryAfter, seconds);
-            return self.respond(incoming.transaction, builder);
+        // RFC 6337 §4.3, UAS-UsI: nor before the final answer to an UPDATE.
+        if call.pending_server().is_some() || call.offered.is_some() {
+            return self.refuse_for_now(incoming);
         }
         // §14.2: "while an INVITE it had sent on that dialog is in progress MUST return a 491"; RFC 5407 §3.1.5: and while an
         // offer of ours waits for its answer.
@@ -253,6 +252,7 @@ impl Calls {
             let builder = builder.header(HeaderName::MinSe, min_se);
             return self.respond(incoming.transaction, builder);
         }
+        call.has_changed = false;
         if let (true, Some(session)) = (has_offer, call.confirmed()) {
             session.offer.offer_received();
         }

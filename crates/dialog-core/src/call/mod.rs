@@ -20,6 +20,7 @@ mod incoming;
 mod messages;
 mod metrics;
 mod offer;
+mod offered;
 mod outgoing;
 mod packages;
 mod prack;
@@ -34,6 +35,7 @@ mod request;
 mod server;
 mod session;
 mod timer;
+mod update;
 mod user;
 mod within;
 
@@ -49,7 +51,10 @@ pub use refer::{Refer, ReferAnswer, ReferId, ReferReport, Referral};
 pub use request::CallRequest;
 
 /// What we understand in a call.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, PRACK";
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, PRACK, UPDATE";
+
+/// Times that a re-INVITE or UPDATE is sent again for 491. Each has one chance in two at least.
+const MAX_GLARES: u8 = 8;
 
 fn is_challenge(response: &Response) -> bool {
     matches!(

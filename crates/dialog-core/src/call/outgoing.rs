@@ -83,22 +83,32 @@ impl Calls {
         self.reinvite_again(key, Some(body), 0, true)
     }
 
-    /// Sends a re-INVITE that met the peer's once more (RFC 3261 §14.1).
+    /// Sends a re-INVITE or UPDATE that met the peer's once more (RFC 3261 §14.1, RFC 3311 §5.3).
     pub(super) fn again_after_glare(&mut self, key: CallKey, glare: Glare) {
-        let (at, count, body) = (glare.at, glare.count, glare.body);
-        let is_refresh = glare.is_refresh;
-        match self.reinvite_again(key, body.clone(), count, is_refresh) {
+        let Glare {
+            at,
+            count,
+            body,
+            update,
+            is_refresh,
+        } = glare;
+        let sent = match update.clone() {
+            Some(tag) => self.update_again(key, tag, body.clone(), count),
+            None => self.reinvite_again(key, body.clone(), count, is_refresh),
+        };
+        match sent {
             Ok(()) => {}
             // The peer's own is under way: after it.
             Err(CallError::NotNow(_)) => {
                 if let Ok(call) = self.call(key) {
                     let at = at + GLARE_STEP;
-                    call.glare = Some(Glare {
+                    call.glare = Some(Box::new(Glare {
                         at,
                         body,
                         count,
+                        update,
                         is_refresh,
-                    });
+                    }));
                 }
             }
             Err(_) => {}
@@ -117,6 +127,10 @@ impl Calls {
         // is in progress in either direction".
         if call.client.is_some() || !call.servers.is_empty() || call.glare.is_some() {
             return Err(CallError::NotNow("another INVITE is in progress"));
+        }
+        // RFC 6337 §4.3, UAC-UI.
+        if call.updating.is_some() || call.offered.is_some() {
+            return Err(CallError::NotNow("an UPDATE is in progress"));
         }
         let (contact, authorizer) = (call.contact.clone(), call.authorizer.clone());
         let session = call.confirmed().ok_or(CallError::Gone)?;
@@ -139,6 +153,7 @@ impl Calls {
             session.offer.offer_sent();
         }
         call.client = Some(exchange);
+        call.has_changed = false;
         let (target, fallback) = call.way(&next_hop);
         let client = InviteClient {
             call: key,

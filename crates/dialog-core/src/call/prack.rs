@@ -5,14 +5,12 @@ use std::time::Instant;
 use sipora_message::{HeaderName, Method, StatusCode};
 use sipora_transaction_core::IncomingRequest;
 
-use super::core::{CallKey, Calls, Offered, Output};
+use super::core::{CallKey, Calls, Output};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::extensions::RELIABLE;
 use super::offer::{has_description, is_description};
 use super::reliable::{Answer, Carries};
 use super::server::InviteServer;
-use crate::Body;
-
 impl Calls {
     pub(super) fn progress_reliably(
         &mut self,
@@ -105,7 +103,7 @@ impl Calls {
     }
 
     /// Sends what waited for a PRACK: the 2xx, or the next provisional answer.
-    fn after_prack(&mut self, now: Instant, key: CallKey) {
+    pub(super) fn after_prack(&mut self, now: Instant, key: CallKey) {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
@@ -205,6 +203,8 @@ impl Calls {
             return self.respond(incoming.transaction, builder);
         }
         reliable.acknowledged();
+        // RFC 6141 §3.3: an exchange that is complete has changed the session.
+        call.has_changed |= carries != Carries::Nothing;
         if let Some(session) = call.session(tag) {
             match (carries, describes) {
                 (Carries::Offer, true) => session.offer.answer_received(),
@@ -213,16 +213,7 @@ impl Calls {
             }
         }
         if offers {
-            let gives_up = now + self.config.t1 * OFFER_PATIENCE;
-            if let Ok(call) = self.call(key) {
-                call.offered = Some(Box::new(Offered {
-                    transaction: incoming.transaction,
-                    request: request.clone(),
-                    tag: tag.into(),
-                    gives_up,
-                }));
-            }
-            return self.tell(key, CallEvent::Offered(request.clone()));
+            return self.offer_came(now, incoming, key, tag);
         }
         let builder = self.begin(request, StatusCode::OK);
         self.respond(incoming.transaction, builder);
@@ -233,68 +224,4 @@ impl Calls {
         self.tell(key, CallEvent::ProgressAcknowledged(request.clone()));
         self.after_prack(now, key);
     }
-
-    /// Answers the offer in a request of the peer's that is no INVITE.
-    pub(crate) fn answer_offer(
-        &mut self,
-        now: Instant,
-        key: CallKey,
-        body: &Body,
-    ) -> Result<(), CallError> {
-        if !is_description(Some(body), &[]) {
-            return Err(CallError::BodyNeeded("an offer wants its answer"));
-        }
-        let call = self.call(key)?;
-        let offered = call.offered.take().ok_or(CallError::Gone)?;
-        if let Some(session) = call.session(&offered.tag) {
-            session.offer.answer_sent();
-        }
-        let builder = self.begin(&offered.request, StatusCode::OK);
-        let builder = builder.body(&body.content_type, body.bytes.clone());
-        self.respond(offered.transaction, builder);
-        self.after_prack(now, key);
-        self.settle(key);
-        Ok(())
-    }
-
-    /// Refuses the offer in a request of the peer's that is no INVITE: the session is as before.
-    pub(crate) fn refuse_offer(
-        &mut self,
-        now: Instant,
-        key: CallKey,
-        status: StatusCode,
-    ) -> Result<(), CallError> {
-        if !status.is_final() || status.is_success() {
-            return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
-        }
-        if self.call(key)?.offered.is_none() {
-            return Err(CallError::Gone);
-        }
-        self.refuse_offered(key, status);
-        self.after_prack(now, key);
-        self.settle(key);
-        Ok(())
-    }
-
-    pub(super) fn refuse_offered(&mut self, key: CallKey, status: StatusCode) {
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        let Some(offered) = call.offered.take() else {
-            return;
-        };
-        if let Some(session) = call.session(&offered.tag) {
-            session.offer.withdrawn();
-        }
-        if let Some(server) = call.pending_server()
-            && let Some(reliable) = &mut server.reliable
-        {
-            reliable.may_come_again();
-        }
-        let builder = self.begin(&offered.request, status);
-        self.respond(offered.transaction, builder);
-    }
 }
-
-/// How many T1 an application has for the answer to an offer in a PRACK: half of what the peer waits.
-const OFFER_PATIENCE: u32 = 32;

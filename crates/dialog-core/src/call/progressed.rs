@@ -47,9 +47,13 @@ impl Calls {
         };
         // RFC 6141 §4.7: "a reliable provisional response or a 2xx".
         session.dialog.refresh_target(headers);
+        session.learn(headers);
         let is_first = client.progress(&tag, rseq, describes);
         match is_first {
-            true if client.has_offer => session.offer.answer_received(),
+            true if client.has_offer => {
+                session.offer.answer_received();
+                call.has_changed = true;
+            }
             true => {
                 session.offer.offer_received();
                 return self.tell(client.call, CallEvent::EarlyOffer(response));
@@ -81,6 +85,7 @@ impl Calls {
             return;
         };
         session.dialog.refresh_target(headers);
+        session.learn(headers);
         let is_first = client.progress(tag, rseq, describes);
         let awaits = is_first && !client.has_offer && client.state != ClientState::Cancelling;
         match is_first {
@@ -151,8 +156,11 @@ impl Calls {
         self.send_in_dialog(client.call, tag, request, None);
         let call = self.call(client.call)?;
         call.pracks += 1;
-        if let (Some(_), Some(session)) = (body, call.session(tag)) {
-            session.offer.answer_sent();
+        if body.is_some() {
+            call.has_changed = true;
+            if let Some(session) = call.session(tag) {
+                session.offer.answer_sent();
+            }
         }
         Ok(())
     }

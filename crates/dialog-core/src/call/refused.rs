@@ -6,10 +6,10 @@ use sipora_message::{HeaderName, Method, Response, StatusCode};
 use sipora_transaction_core::Target;
 
 use super::client::{ClientState, InviteClient};
-use super::core::{Calls, Exchange, ExchangeKey, Glare};
+use super::core::{CallKey, Calls, Exchange, ExchangeKey, Glare};
 use super::event::{CallEnd, CallEvent};
-use super::is_challenge;
 use super::session::SessionState;
+use super::{MAX_GLARES, is_challenge};
 use crate::ApiError;
 use crate::user::{Retry, retry};
 
@@ -72,10 +72,6 @@ impl Calls {
             self.send_invite(exchange, *client, None);
             return;
         }
-        let is_caller = self
-            .calls
-            .get(&client.call)
-            .is_some_and(|call| call.is_caller);
         let Some(call) = self.calls.get_mut(&client.call) else {
             return;
         };
@@ -93,28 +89,37 @@ impl Calls {
                 .retain(|session| session.state == SessionState::Mortal);
             return;
         };
+        let has_changed = call.has_changed;
+        // An UPDATE within it is a matter of its own.
+        let is_open = call.updating.is_none() && call.offered.is_none();
         let session = call.session(tag).filter(|session| session.is_confirmed());
         let Some(session) = session else {
             return;
         };
-        session.offer.withdrawn();
+        if is_open {
+            session.offer.withdrawn();
+        }
         match response.status() {
             StatusCode::REQUEST_PENDING if client.glares < MAX_GLARES => {
-                // §14.1: the owner of the Call-ID waits 2.1 to 4 s, the other 0 to 2 s, "in units of 10 ms".
-                let (low, high) = if is_caller { (210, 400) } else { (0, 200) };
-                let wait = Duration::from_millis(10 * self.ids.number_in(low, high));
-                call.glare = Some(Glare {
-                    at: now + wait,
-                    body: client.body,
-                    count: client.glares + 1,
-                    is_refresh: client.is_refresh,
-                });
+                let at = now + self.glare_wait(client.call);
+                if let Ok(call) = self.call(client.call) {
+                    call.glare = Some(Box::new(Glare {
+                        at,
+                        body: client.body,
+                        count: client.glares + 1,
+                        update: None,
+                        is_refresh: client.is_refresh,
+                    }));
+                }
             }
             // §12.2.1.2: "If the response for a request within a dialog is a 481 or a 408 ..., the UAC SHOULD terminate the
             // dialog."
             StatusCode::CALL_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT => {
                 self.bye(client.call, CallEnd::Lost);
             }
+            // RFC 6141 §3.4: the UAC "SHOULD generate a new re-INVITE or UPDATE request in order to make sure that both UAs have a
+            // common view".
+            _ if has_changed => self.tell(client.call, CallEvent::ReinviteUndone(response)),
             _ if client.is_refresh => {
                 self.refresh_refused(now, client.call, Some(&response), Method::Invite);
             }
@@ -151,6 +156,14 @@ impl Calls {
         client.lengthened += 1;
         client.state = ClientState::Calling;
         true
+    }
+
+    /// How long a request waits that met the peer's (RFC 3261 §14.1, RFC 3311 §5.3): the owner of the Call-ID 2.1 to 4 s, the other
+    /// 0 to 2 s, "in units of 10 ms".
+    pub(super) fn glare_wait(&mut self, key: CallKey) -> Duration {
+        let is_caller = self.calls.get(&key).is_some_and(|call| call.is_caller);
+        let (low, high) = if is_caller { (210, 400) } else { (0, 200) };
+        Duration::from_millis(10 * self.ids.number_in(low, high))
     }
 
     /// Makes an INVITE anew with credentials, if there are any for its challenge.
@@ -211,9 +224,6 @@ impl Calls {
             .retain(|session| session.state == SessionState::Mortal);
     }
 }
-
-/// Times that a re-INVITE is sent again for 491. Each has one chance in two at least.
-const MAX_GLARES: u8 = 8;
 
 /// Times that an INVITE is sent again for 422: each proxy on the way may have its own minimum.
 const MAX_LENGTHENED: u8 = 4;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sipora_message::{Headers, Response};
+use sipora_message::{HeaderName, Headers, Method, Response};
 
 use super::offer::OfferAnswer;
 use super::packages::Packages;
@@ -69,6 +69,8 @@ pub(super) struct Session {
     pub(super) dialog: Dialog,
     pub(super) state: SessionState,
     pub(super) offer: OfferAnswer,
+    /// An Allow of the peer's listed UPDATE (RFC 3311 §4).
+    pub(super) allows_update: bool,
     extras: Option<Box<Extras>>,
 }
 
@@ -91,8 +93,27 @@ impl Session {
             dialog,
             state: SessionState::Early,
             offer,
+            allows_update: false,
             extras: None,
         }
+    }
+
+    /// Takes what a message of the peer's says that it understands from now on, where it says so: Allow, and the packages of INFO.
+    /// "The set is valid until the UA sends a new Recv-Info header field" (RFC 6086 §5.2.2).
+    pub(super) fn learn(&mut self, headers: Headers<'_>) {
+        if headers.contains(&HeaderName::Allow) {
+            self.allows_update = headers.allow().any(|method| method == Method::Update);
+        }
+        if let Some(packages) = Packages::read(headers) {
+            self.extras.get_or_insert_default().packages = Some(packages);
+        }
+    }
+
+    /// Says whether an UPDATE may carry an offer, of either side's: none is open, and in an early dialog there is a session
+    /// (RFC 3311 §5.1).
+    pub(super) fn may_offer(&self) -> bool {
+        let is_open = self.offer.is_ours() || self.offer.is_theirs();
+        !is_open && (self.is_confirmed() || self.offer.has_session)
     }
 
     pub(super) fn on(&mut self, input: SessionInput) {
@@ -148,14 +169,6 @@ impl Session {
     /// The call in it goes on: nothing has ended it, and no BYE is on its way.
     pub(super) fn is_up(&self) -> bool {
         !matches!(self.state, SessionState::Mortal | SessionState::Lingering)
-    }
-
-    /// Reads which packages of INFO the peer takes from now on, if the message says so. "The set is valid until the UA sends a new
-    /// Recv-Info header field" (RFC 6086 §5.2.2).
-    pub(super) fn learn_packages(&mut self, headers: Headers<'_>) {
-        if let Some(packages) = Packages::read(headers) {
-            self.extras.get_or_insert_default().packages = Some(packages);
-        }
     }
 
     /// Says whether the peer takes this package of INFO.

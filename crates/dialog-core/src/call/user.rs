@@ -108,6 +108,7 @@ pub(super) enum Act {
     Answer(Body),
     Refuse(StatusCode),
     Reinvite(Option<Body>),
+    Update(Option<Box<str>>, Option<Body>),
     EndEarly(Box<str>),
     AcceptRefer(ReferId),
     RejectRefer(ReferId, StatusCode),
@@ -176,6 +177,7 @@ impl CallUser {
             Act::Answer(body) => self.core.answer_offer(now, key, &body),
             Act::Refuse(status) => self.core.refuse_offer(now, key, status),
             Act::Reinvite(body) => self.core.reinvite(key, body),
+            Act::Update(tag, body) => self.core.update(key, tag.as_deref(), body),
             Act::EndEarly(tag) => self.core.end_early(key, &tag),
             Act::AcceptRefer(id) => self.core.accept_refer(now, key, id),
             Act::RejectRefer(id, status) => self.core.reject_refer(now, key, id, status),
@@ -379,7 +381,7 @@ impl User for CallUser {
                     self.core.handle_ended(sent.exchange);
                 }
             }
-            Event::Cancelled { transaction, .. } => self.core.handle_cancelled(transaction),
+            Event::Cancelled { transaction, .. } => self.core.handle_cancelled(now, transaction),
             _ => return,
         }
         self.drain(context);
@@ -437,6 +439,7 @@ impl User for CallUser {
             Method::Refer,
             Method::Notify,
             Method::Prack,
+            Method::Update,
         ]
     }
 }

@@ -61,6 +61,7 @@ impl Calls {
         call.hangs_up = false;
         call.glare = None;
         call.timer = None;
+        call.updating = None;
         call.end.get_or_insert(end);
         // §15.1.2: "a UAS MUST still respond to any pending requests": the end of the dialog is the end of its re-INVITE.
         if call.pending_server().is_some() {

@@ -16,3 +16,4 @@ mod replaces;
 mod rough;
 mod support;
 mod timer;
+mod updates;

@@ -333,3 +333,54 @@ fn section_3_3_1_re_invite_crossover() {
         assert_eq!(phone.status_of(&retried).await, 200);
     });
 }
+
+#[test]
+fn section_3_3_2_update_and_re_invite_crossover() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let invite = invite(ALICE).header(sipora_message::HeaderName::Allow, "INVITE, UPDATE");
+        let invite = invite.build().unwrap();
+        phone.send(&invite, ALICE).await;
+        let mut call = alice.incoming.next().await.unwrap();
+        call.accept(sdp("answer")).await.unwrap();
+        let dialog = InDialog::of_response(&phone.answer_to(&invite).await);
+        phone.send(&dialog.build(Method::Ack, 10), ALICE).await;
+        call.next().await;
+        // F5, of ours, and F6.
+        call.update(Some(sdp("F5"))).await.unwrap();
+        let update = phone.first(Method::Update).await;
+        let theirs = dialog.build(Method::Invite, 11);
+        phone.send(&theirs, ALICE).await;
+        assert_eq!(phone.status_of(&theirs).await, 491);
+        phone.answer(&update, 491, "b").await;
+        let before = tokio::time::Instant::now();
+        let again = phone.nth(Method::Update, 1).await;
+        // She does not own the Call-ID: 0 to 2 s.
+        assert!(before.elapsed().as_millis() <= 2_100);
+        phone
+            .answer_with(&again, 200, "b", |builder| {
+                let builder = builder.contact(format!("<sip:bob@{BOB}>"));
+                builder.body("application/sdp", "v=0\r\ns=F14\r\n")
+            })
+            .await;
+        assert!(matches!(
+            call.next().await,
+            Some(CallEvent::UpdateAccepted(_))
+        ));
+        // "When an UPDATE for session refresh that doesn't contain a session description and a re-INVITE cross each other, both
+        // requests succeed with 200."
+        call.update(None).await.unwrap();
+        let refresh = phone.nth(Method::Update, 2).await;
+        let retried = dialog.build(Method::Invite, 12);
+        phone.send(&retried, ALICE).await;
+        assert!(matches!(call.next().await, Some(CallEvent::Reinvited(_))));
+        call.accept(sdp("answer")).await.unwrap();
+        assert_eq!(phone.status_of(&retried).await, 200);
+        phone.answer(&refresh, 200, "b").await;
+        assert!(matches!(
+            call.next().await,
+            Some(CallEvent::UpdateAccepted(_))
+        ));
+    });
+}

@@ -1,7 +1,7 @@
 //! Calls between two user agents on a network that loses, repeats and overtakes.
 
 use crate::support::*;
-use sipora_dialog_core::{CallEnd, CallEvent};
+use sipora_dialog_core::{Call, CallEnd, CallError, CallEvent};
 use sipora_message::StatusCode;
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 
@@ -237,6 +237,159 @@ fn reliable_answers_come_all_and_in_order() {
         };
         let (end, ()) = tokio::join!(answering, calling);
         assert!(matches!(end, CallEnd::PeerHungUp(_)), "{end:?}");
+        quiet([&alice, &bob]).await;
+    });
+}
+
+/// How one side changes the session, and what it is told.
+#[derive(Clone, Copy)]
+enum Change {
+    Reinvite,
+    Update,
+    /// Without an offer: it may cross anything.
+    Refresh,
+}
+
+impl Change {
+    fn drawn(network: &SimNetwork) -> Self {
+        match network.random(0..=4) {
+            0 | 1 => Self::Reinvite,
+            2 | 3 => Self::Update,
+            _ => Self::Refresh,
+        }
+    }
+
+    async fn begins(self, call: &Call) -> Result<(), CallError> {
+        match self {
+            Self::Reinvite => call.reinvite(Some(sdp("mine"))).await,
+            Self::Update => call.update(Some(sdp("mine"))).await,
+            Self::Refresh => call.update(None).await,
+        }
+    }
+}
+
+/// Both change the session at once, by re-INVITE or by UPDATE: in the end both have their way (RFC 5407 §3.3.1, §3.3.2).
+#[test]
+fn changes_of_any_kind_that_meet_are_both_carried_out() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let calling = async {
+            let mut call = alice.calls(BOB).await;
+            call.answered().await.unwrap();
+            call
+        };
+        let answering = async {
+            let mut call = bob.incoming.next().await.unwrap();
+            call.accept(sdp("answer")).await.unwrap();
+            let Some(CallEvent::Acknowledged(_)) = call.next().await else {
+                panic!("no ACK");
+            };
+            call
+        };
+        let (mut hers, mut his) = tokio::join!(calling, answering);
+        let (her_change, his_change) = (Change::drawn(&network), Change::drawn(&network));
+        let pause = network.random(0..=200);
+        async fn carry_on(call: &mut Call, ours: Change, theirs: Change, pause: u64) {
+            pass(pause).await;
+            // A refresh is told to nobody.
+            let mut told = matches!(theirs, Change::Refresh);
+            let (mut begun, mut done) = (false, false);
+            while !(told && done) {
+                // Theirs may have come, and waits for its answer.
+                if !begun {
+                    begun = ours.begins(call).await.is_ok();
+                }
+                let event = call.next();
+                let event = tokio::time::timeout(std::time::Duration::from_millis(100), event);
+                let Ok(event) = event.await else {
+                    continue;
+                };
+                match event.unwrap() {
+                    CallEvent::Reinvited(_) => call.accept(sdp("fine")).await.unwrap(),
+                    CallEvent::Offered(_) => {
+                        call.answer(sdp("fine")).await.unwrap();
+                        told = true;
+                    }
+                    CallEvent::Acknowledged(_) => told = true,
+                    CallEvent::ReinviteAccepted(_) | CallEvent::UpdateAccepted(_) => done = true,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        tokio::join!(
+            carry_on(&mut hers, her_change, his_change, 0),
+            carry_on(&mut his, his_change, her_change, pause)
+        );
+        let (one, other) = tokio::join!(hers.hang_up(), his.hang_up());
+        one.unwrap();
+        other.unwrap();
+        tokio::join!(hers.ended(), his.ended());
+        quiet([&alice, &bob]).await;
+    });
+}
+
+/// The session of an early dialog is changed by both sides, again and again, until the call is accepted.
+#[test]
+fn an_early_session_is_changed_by_both_sides_and_the_call_is_accepted() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let rings = network.random(1..=4_000);
+        let answering = async {
+            let mut call = bob.incoming.next().await.unwrap();
+            let progress = StatusCode::SESSION_PROGRESS;
+            let body = Some(sdp("early"));
+            call.progress_reliably(progress, body).await.unwrap();
+            let accepts = tokio::time::sleep(std::time::Duration::from_millis(rings));
+            tokio::pin!(accepts);
+            let (mut has_accepted, mut has_changed) = (false, false);
+            loop {
+                let event = tokio::select! {
+                    event = call.next() => event.unwrap(),
+                    () = &mut accepts, if !has_accepted => {
+                        has_accepted = true;
+                        call.accept(None).await.unwrap();
+                        continue;
+                    }
+                };
+                match event {
+                    CallEvent::ProgressAcknowledged(_) if !has_changed => {
+                        has_changed = true;
+                        // Hers may be here already, or the call have been accepted.
+                        let _ = call.update(Some(sdp("his"))).await;
+                    }
+                    CallEvent::Offered(_) => call.answer(sdp("fine")).await.unwrap(),
+                    CallEvent::Ended(end) => break end,
+                    _ => {}
+                }
+            }
+        };
+        let calling = async {
+            let mut call = alice.calls(BOB).await;
+            let mut has_changed = false;
+            loop {
+                match call.next().await.unwrap() {
+                    CallEvent::Progress(_) if !has_changed => {
+                        has_changed = true;
+                        pass(network.random(0..=1_500)).await;
+                        let _ = call.update(Some(sdp("hers"))).await;
+                    }
+                    CallEvent::Offered(_) => call.answer(sdp("fine")).await.unwrap(),
+                    CallEvent::Answered(_) => break,
+                    CallEvent::Progress(_) | CallEvent::UpdateAccepted(_) => {}
+                    CallEvent::UpdateRefused(response) => {
+                        // The other's turn: later (RFC 3311 §5.2).
+                        assert_eq!(response.status().as_u16(), 500);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            pass(3_000).await;
+            call.hang_up().await.unwrap();
+            call.ended().await
+        };
+        let (his, hers) = tokio::join!(answering, calling);
+        assert!(matches!(his, CallEnd::PeerHungUp(_)), "{his:?}");
+        assert!(matches!(hers, CallEnd::HungUp), "{hers:?}");
         quiet([&alice, &bob]).await;
     });
 }

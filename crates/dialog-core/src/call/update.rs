@@ -1,0 +1,196 @@
+//! UPDATEs of ours (RFC 3311 §5.1, §5.3).
+
+use std::time::Instant;
+
+use sipora_message::{HeaderName, Method, Response, StatusCode};
+
+use super::core::{CallKey, Calls, Exchange, Glare, Within};
+use super::effect::{Effect, of_error, of_status};
+use super::event::{CallEnd, CallError, CallEvent};
+use super::offer::{has_description, is_description};
+use crate::{ApiError, Body};
+
+/// An UPDATE of ours without its final answer.
+pub(super) struct Updating {
+    /// The peer's tag.
+    tag: Box<str>,
+    body: Option<Body>,
+    /// It met an offer of the peer's, and was sent so often again.
+    glares: u8,
+}
+
+impl Calls {
+    /// Sends an UPDATE in the dialog that is confirmed, or in the only early one; in that of `tag` where it is given.
+    pub(crate) fn update(
+        &mut self,
+        key: CallKey,
+        tag: Option<&str>,
+        body: Option<Body>,
+    ) -> Result<(), CallError> {
+        let call = self.call(key)?;
+        let tag: Box<str> = match (tag, call.confirmed()) {
+            (Some(tag), _) => tag.into(),
+            (None, None) => {
+                let session = call.only_session().ok_or(CallError::Gone)?;
+                session.remote_tag().into()
+            }
+            (None, Some(session)) => session.remote_tag().into(),
+        };
+        if call.glare.is_some() {
+            return Err(CallError::NotNow("another change is in progress"));
+        }
+        self.update_again(key, tag, body, 0)
+    }
+
+    /// Sends an UPDATE, perhaps once more (§5.3).
+    pub(super) fn update_again(
+        &mut self,
+        key: CallKey,
+        tag: Box<str>,
+        body: Option<Body>,
+        glares: u8,
+    ) -> Result<(), CallError> {
+        let has_offer = is_description(body.as_ref(), &[]);
+        let call = self.call(key)?;
+        let contact = call.contact.clone();
+        // RFC 6337 §4.3, UAC-UU: "while an UPDATE transaction is incomplete, a UA must not send another".
+        if call.updating.is_some() {
+            return Err(CallError::NotNow("another UPDATE is in progress"));
+        }
+        // UAC-IU: nor while the answers to our re-INVITE may make an offer, or a PRACK has no answer.
+        let is_asking = match call
+            .client
+            .and_then(|exchange| self.exchanges.get(&exchange))
+        {
+            Some(Exchange::Invite(client)) => {
+                client.within.is_some() && !client.has_offer && !client.has_described(&tag)
+            }
+            _ => false,
+        };
+        let call = self.call(key)?;
+        if !call.is_caller && !call.has_answered() {
+            return Err(CallError::NotNow("the peer knows of no dialog yet"));
+        }
+        let is_unsettled = is_asking || call.pracks > 0 || call.has_unsettled_invite();
+        let session = call.session(&tag).ok_or(CallError::Gone)?;
+        if !session.is_up() {
+            return Err(CallError::Gone);
+        }
+        // §4: an Allow that lists UPDATE says that it may be sent.
+        if !session.allows_update {
+            return Err(CallError::NotSupported("UPDATE"));
+        }
+        if has_offer && (is_unsettled || !session.may_offer()) {
+            return Err(CallError::NotNow("an offer has no answer yet"));
+        }
+        let builder = self.begin_within(key, &tag, Method::Update);
+        let mut builder = builder
+            .ok_or(CallError::Gone)?
+            .contact(contact)
+            .header(HeaderName::Allow, &self.allow);
+        let supported = self.config.supported();
+        if !supported.is_empty() {
+            builder = builder.header(HeaderName::Supported, supported.join(", "));
+        }
+        if let Some(body) = &body {
+            builder = builder.body(&body.content_type, body.bytes.clone());
+        }
+        let request = builder
+            .build()
+            .map_err(|error| CallError::Invalid(error.to_string()))?;
+        self.send_in_dialog(key, &tag, request, None);
+        let call = self.call(key)?;
+        if let (true, Some(session)) = (has_offer, call.session(&tag)) {
+            session.offer.offer_sent();
+        }
+        call.updating = Some(Box::new(Updating { tag, body, glares }));
+        Ok(())
+    }
+
+    /// Takes the end of an UPDATE of ours: its final answer, or none.
+    pub(super) fn update_ended(
+        &mut self,
+        now: Instant,
+        within: &Within,
+        outcome: Result<Response, ApiError>,
+    ) {
+        let key = within.call;
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let Some(updating) = call.updating.take() else {
+            return;
+        };
+        let Updating { tag, body, glares } = *updating;
+        let has_offer = is_description(body.as_ref(), &[]);
+        let Some(session) = call.session(&tag).filter(|session| session.is_up()) else {
+            return;
+        };
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                if has_offer {
+                    session.offer.withdrawn();
+                }
+                return match of_error(&Method::Update, &error) {
+                    Effect::Transaction => self.tell(key, CallEvent::UpdateFailed(error)),
+                    _ => self.dialog_lost(key, &tag),
+                };
+            }
+        };
+        let status = response.status();
+        if status.is_success() {
+            session.dialog.refresh_target(response.headers());
+            session.learn(response.headers());
+            if has_offer && has_description(response.headers(), response.body()) {
+                session.offer.answer_received();
+                call.has_changed = true;
+            } else if has_offer {
+                // The peer owes the answer; without it nothing has changed.
+                session.offer.withdrawn();
+            }
+            return self.tell(key, CallEvent::UpdateAccepted(response));
+        }
+        if has_offer {
+            // "The session parameters MUST remain unchanged, as if no UPDATE had been issued."
+            session.offer.withdrawn();
+        }
+        match status {
+            StatusCode::REQUEST_PENDING if glares < super::MAX_GLARES => {
+                let at = now + self.glare_wait(key);
+                if let Ok(call) = self.call(key) {
+                    call.glare = Some(Box::new(Glare {
+                        at,
+                        body,
+                        count: glares + 1,
+                        update: Some(tag),
+                    }));
+                }
+            }
+            status if of_status(&Method::Update, status) != Effect::Transaction => {
+                self.dialog_lost(key, &tag);
+            }
+            _ => self.tell(key, CallEvent::UpdateRefused(response)),
+        }
+    }
+
+    /// Ends a dialog that the peer does not know any more (RFC 3261 §12.2.1.2), confirmed or early.
+    fn dialog_lost(&mut self, key: CallKey, tag: &str) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        if call
+            .session(tag)
+            .is_some_and(|session| session.is_confirmed())
+        {
+            return self.bye(key, CallEnd::Lost);
+        }
+        if call.is_caller {
+            // The INVITE goes on with the others, where there are any.
+            self.bye_for(key, tag);
+            return self.cancel_if_alone(key);
+        }
+        // §15: "the callee's UA MUST NOT send a BYE on early dialogs".
+        self.refuse_pending_as(key, StatusCode::SERVER_INTERNAL_ERROR, CallEnd::Lost);
+    }
+}
