@@ -195,12 +195,24 @@ impl Calls {
         let is_offer = has_body && !client.has_offer && !has_described;
         if is_offer {
             session.offer.offer_received();
-        } else if client.has_offer {
+        } else if has_body && !has_described {
             session.offer.answer_received();
         }
+        // §13.2.1: the first reliable answer has to carry what the INVITE leaves open. Many a peer takes the preview for it.
+        let is_described = match client.has_offer {
+            _ if has_described => !client.awaits_answer(tag),
+            true => !session.offer.is_ours() || session.offer.settles_for_preview(),
+            false => is_offer,
+        };
         // The other early dialogs end, though their 2xx may still come (§13.2.2.4); those are then made anew.
         call.sessions
             .retain(|session| session.remote_tag() == tag || session.state == SessionState::Mortal);
+        call.expires = None;
+        if !is_described {
+            let acknowledged = self.ack_at_once(client, tag);
+            self.bye(client.call, CallEnd::NotDescribed);
+            return acknowledged;
+        }
         self.tell(client.call, CallEvent::Answered(response));
         if is_offer {
             return None;
@@ -268,7 +280,7 @@ impl Calls {
         let is_offer = has_body && !client.has_offer && !has_described;
         if is_offer {
             session.offer.offer_received();
-        } else if has_body {
+        } else if has_body && !has_described {
             session.offer.answer_received();
         } else if !has_described {
             session.offer.withdrawn();

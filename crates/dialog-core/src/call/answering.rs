@@ -259,12 +259,16 @@ impl Calls {
         self.settle(key);
     }
 
-    /// Refuses every INVITE that waits for an answer: the endpoint ends.
-    pub(crate) fn refuse_everybody(&mut self) {
-        let waiting: Vec<CallKey> = self.pending.values().copied().collect();
-        for key in waiting {
-            self.refuse_pending(key, StatusCode::TEMPORARILY_UNAVAILABLE);
-            self.settle(key);
+    /// "When the timer fires, the invitation is considered to be expired. If the invitation expires before the UAS has generated a
+    /// final response, a 487 (Request Terminated) response SHOULD be generated" (RFC 3261 §13.3.1).
+    pub(super) fn expired(&mut self, key: CallKey) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let is_first = call.pending_server().is_some_and(|server| server.is_first);
+        self.refuse_pending_as(key, StatusCode::REQUEST_TERMINATED, CallEnd::NotAnswered);
+        if !is_first {
+            self.tell(key, CallEvent::ReinviteCancelled);
         }
     }
 

@@ -136,6 +136,12 @@ impl InviteClient {
         describes
     }
 
+    /// Says whether an offer in a reliable provisional answer of the dialog has had no answer.
+    pub(super) fn awaits_answer(&self, tag: &str) -> bool {
+        let mut progress = self.progress.iter();
+        progress.any(|known| &*known.tag == tag && known.awaits_answer)
+    }
+
     /// Says whether a reliable provisional answer of the dialog carried a session description.
     pub(super) fn has_described(&self, tag: &str) -> bool {
         let mut progress = self.progress.iter();

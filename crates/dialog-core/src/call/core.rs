@@ -119,6 +119,8 @@ pub(super) struct Call {
     pub(super) timer: Option<Box<SessionTimer>>,
     /// What it takes the place of once it is accepted.
     pub(super) replaces: Option<Box<Replacing>>,
+    /// When our INVITE has expired (RFC 3261 §13.2.1).
+    pub(super) expires: Option<Instant>,
     /// How it ends, where that is decided before it is over.
     pub(super) end: Option<CallEnd>,
     alarm: Option<Instant>,
@@ -233,6 +235,7 @@ impl Calls {
                         .push_back(Output::Respond(transaction, response));
                 }
                 Due::Extend(status) => return self.extend_ringing(now, key, status),
+                Due::Expired => return self.expired(key),
                 Due::NotPracked => return self.not_pracked(key),
                 Due::GivesUp => return self.rang_too_long(key),
                 Due::NotAcknowledged => return self.not_acknowledged(key, at - 1),
@@ -248,6 +251,13 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        if call.expires.take_if(|at| *at <= now).is_some() {
+            // §13.2.1: "the UAC core SHOULD generate a CANCEL request".
+            if let Some(exchange) = call.client {
+                self.cancel(exchange);
+            }
+            return;
+        }
         if call
             .offered
             .as_ref()
@@ -365,6 +375,7 @@ impl Call {
             flow: None,
             timer: None,
             replaces: None,
+            expires: None,
             end: None,
             alarm: None,
         }
@@ -468,7 +479,10 @@ impl Call {
         let refers = self.sessions.iter().filter_map(Session::refer_deadline);
         let offered = self.offered.as_ref().map(|offered| offered.gives_up);
         let timer = self.timer.as_ref().map(|timer| timer.at);
-        let ours = servers.chain(glare).chain(offered);
-        ours.chain(refers).chain(timer).min()
+        let ours = [glare, offered, timer, self.expires];
+        servers
+            .chain(ours.into_iter().flatten())
+            .chain(refers)
+            .min()
     }
 }

@@ -64,6 +64,12 @@ impl Invite {
         self
     }
 
+    /// Limits how long the peer may take to accept: then the INVITE is cancelled (RFC 3261 §13.2.1), and whoever knows Expires has
+    /// stopped ringing by itself.
+    pub fn expires(self, seconds: u32) -> Self {
+        self.header(HeaderName::Expires, seconds.to_string())
+    }
+
     /// Adds a header field; Route is one of them.
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
@@ -163,11 +169,12 @@ pub enum CallEnd {
     Refused(Response),
     /// Our INVITE got no answer.
     Failed(ApiError),
-    /// The INVITE was cancelled, by whoever sent it, before it was accepted; or accepted too late and ended with BYE.
+    /// The INVITE was cancelled, by whoever sent it, or because its Expires had passed, before it was accepted; or accepted too late and ended with BYE.
     Cancelled,
     /// We refused the peer's INVITE.
     Rejected,
-    /// The peer's INVITE rang for too long ([`CallConfig::max_ringing`](crate::CallConfig::max_ringing)).
+    /// The peer's INVITE rang for too long: past its Expires (RFC 3261 §13.3.1), or
+    /// [`CallConfig::max_ringing`](crate::CallConfig::max_ringing).
     NotAnswered,
     /// Another call, which the application accepted, has taken its place (RFC 3891): we sent BYE or CANCEL.
     Replaced(CallKey),
@@ -178,7 +185,8 @@ pub enum CallEnd {
     /// Our 2xx was never acknowledged and we sent BYE (RFC 3261 §13.3.1.4), or a reliable provisional answer never was and the
     /// INVITE was refused with 504 (RFC 3262 §3).
     NotAcknowledged,
-    /// The peer owed an offer or the answer to one, and sent none: there can be no session.
+    /// The peer owed an offer or the answer to one, and sent none, in a 2xx, ACK or PRACK: there can be no session. The call was
+    /// ended with BYE, or refused with 400.
     NotDescribed,
     /// The peer does not know the dialog any more, or is silent: a request within it got no answer, or one that ends the call
     /// by the table of RFC 5057 §5.1, as 408 and 481 do. We sent BYE (RFC 3261 §12.2.1.2).

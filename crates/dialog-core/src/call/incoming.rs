@@ -1,6 +1,6 @@
 //! What comes from the peers: INVITEs, their ACKs, and what stands in the dialogs of calls (RFC 3261 §12.2.2, §14.2, §15.1.2).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sipora_message::{HeaderName, Method, RAck, Request, Response, ResponseBuilder, StatusCode};
 use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
@@ -210,6 +210,7 @@ impl Calls {
             state: pending(now, self.config.max_ringing),
             peer_reliable,
             reliable: None,
+            expires: expiry(now, request),
             has_described: false,
         });
         let mut session = Session::new(dialog, offer);
@@ -265,6 +266,7 @@ impl Calls {
             state: pending(now, max_ringing),
             peer_reliable: Support::of(request.headers(), RELIABLE),
             reliable: None,
+            expires: expiry(now, request),
             has_described: false,
         });
         self.pending.insert(incoming.transaction, key);
@@ -297,14 +299,20 @@ impl Calls {
                 method: Method::Invite,
             })
         });
+        let describes = has_description(request.headers(), request.body());
         if let Some(session) = call.confirmed() {
             session.on(SessionInput::Acknowledged);
             if sent.has_offer {
-                match has_description(request.headers(), request.body()) {
+                match describes {
                     true => session.offer.answer_received(),
                     false => session.offer.withdrawn(),
                 }
             }
+        }
+        if server.is_first && sent.has_offer && !describes {
+            // §13.2.2.4: "If the 2xx contains an offer ... the ACK MUST carry an answer in its body". Of a later one, the session
+            // there was remains.
+            return self.bye(key, CallEnd::NotDescribed);
         }
         let hangs_up = call.hangs_up && !call.unacknowledged();
         self.tell(key, CallEvent::Acknowledged(request.clone()));
@@ -349,9 +357,6 @@ impl Calls {
         };
         call.end = Some(CallEnd::PeerHungUp(incoming.request.clone()));
         self.leave(now, key, tag);
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
         if state == Some(SessionState::Early) {
             self.cancel_if_alone(key);
             return;
@@ -392,7 +397,13 @@ fn is_of_refer(request: &Request) -> bool {
     event.is_ok_and(|event| event.is_some_and(|it| it.package().eq_ignore_ascii_case(REFER)))
 }
 
-fn pending(now: Instant, max_ringing: std::time::Duration) -> ServerState {
+/// "The UAS core sets a timer for the number of seconds indicated in the header field value" (RFC 3261 §13.3.1).
+pub(super) fn expiry(now: Instant, invite: &Request) -> Option<Instant> {
+    let seconds = invite.headers().expires().ok().flatten()?;
+    now.checked_add(Duration::from_secs(seconds.into()))
+}
+
+fn pending(now: Instant, max_ringing: Duration) -> ServerState {
     ServerState::Pending {
         provisional: None,
         repeat: None,

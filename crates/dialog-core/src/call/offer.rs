@@ -58,6 +58,15 @@ impl OfferAnswer {
         self.preview |= self.is_ours();
     }
 
+    /// What came as a preview is all that there will be: a 2xx without a description follows it.
+    pub(super) fn settles_for_preview(&mut self) -> bool {
+        let settles = self.preview && self.is_ours();
+        if settles {
+            self.settle();
+        }
+        settles
+    }
+
     pub(super) fn answer_sent(&mut self) {
         if self.is_theirs() {
             self.settle();
@@ -146,6 +155,19 @@ mod tests {
         assert!(state.is_theirs());
         state.answer_sent();
         assert!(!state.is_theirs());
+    }
+
+    #[test]
+    fn a_preview_is_no_answer_until_nothing_better_comes() {
+        let mut state = OfferAnswer::default();
+        state.preview_received();
+        assert!(!state.settles_for_preview(), "there was no offer");
+        state.offer_sent();
+        assert!(!state.settles_for_preview());
+        state.preview_received();
+        assert!(state.is_ours() && !state.has_session);
+        assert!(state.settles_for_preview());
+        assert!(!state.is_ours() && state.has_session);
     }
 
     #[test]

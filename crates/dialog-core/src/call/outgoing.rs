@@ -1,7 +1,7 @@
 //! INVITEs of ours, their ACKs, and what cancels them (RFC 3261 §13.2, §14.1, §9.1).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sipora_message::{HeaderName, Method, Request, RequestBuilder, Uri};
 use sipora_transaction_core::Target;
@@ -10,6 +10,7 @@ use super::answered::ack;
 use super::client::{Accepted, ClientInput, ClientState, InviteClient, credentials};
 use super::core::{Call, CallKey, Calls, Exchange, ExchangeKey, Glare, Output};
 use super::event::{CallError, Invite};
+use super::incoming::expiry;
 use super::offer::has_description;
 use super::packages::recv_info;
 use super::session::SessionInput;
@@ -20,6 +21,7 @@ impl Calls {
     /// Begins a call.
     pub(crate) fn invite(
         &mut self,
+        now: Instant,
         invite: Invite,
         authorizer: Option<Arc<dyn Authorizer>>,
     ) -> Result<CallKey, CallError> {
@@ -47,6 +49,7 @@ impl Calls {
         let key = self.next_call();
         let mut call = Call::new(true, tag.as_str(), contact);
         call.authorizer = authorizer.clone();
+        call.expires = expiry(now, &request);
         let exchange = self.next_exchange();
         call.client = Some(exchange);
         self.insert(key, call);
@@ -70,6 +73,7 @@ impl Calls {
             progress: Vec::new(),
         };
         self.send_invite(exchange, client, None);
+        self.settle(key);
         Ok(key)
     }
 

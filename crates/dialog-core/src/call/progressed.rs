@@ -153,7 +153,7 @@ impl Calls {
         let request = builder
             .build()
             .map_err(|error| CallError::Invalid(error.to_string()))?;
-        self.send_in_dialog(client.call, tag, request, None);
+        self.send_in_dialog(client.call, tag, request);
         let call = self.call(client.call)?;
         call.pracks += 1;
         if body.is_some() {

@@ -79,6 +79,7 @@ impl Calls {
             call.client = None;
         }
         let Some(tag) = &client.within else {
+            call.expires = None;
             let end = match client.state {
                 ClientState::Cancelling => CallEnd::Cancelled,
                 _ => CallEnd::Refused(response),
@@ -171,13 +172,16 @@ impl Calls {
         let (Some(authorizer), Some(request)) = (&client.authorizer, &client.request) else {
             return false;
         };
-        let session = client.within.as_ref().and_then(|tag| {
-            let call = self.calls.get_mut(&client.call)?;
-            call.session(tag)
-        });
-        let last = session
-            .as_ref()
-            .and_then(|session| session.dialog.local_cseq());
+        let call = self.calls.get_mut(&client.call);
+        let last = match (&client.within, call) {
+            (Some(tag), Some(call)) => call.session(tag).and_then(|it| it.dialog.local_cseq()),
+            // Its early dialogs, which end with it, may have had PRACKs.
+            (None, Some(call)) => {
+                let sessions = call.sessions.iter();
+                sessions.filter_map(|it| it.dialog.local_cseq()).max()
+            }
+            _ => None,
+        };
         let last = last.unwrap_or(client.cseq).max(client.cseq);
         let cnonce = self.ids.tag();
         let again = retry(
@@ -191,9 +195,19 @@ impl Calls {
         let Retry::Send(request) = again else {
             return false;
         };
-        if let Some(session) = session {
-            session.dialog.sent(last + 1);
+        if let Some(call) = self.calls.get_mut(&client.call) {
+            match &client.within {
+                Some(tag) => {
+                    if let Some(session) = call.session(tag) {
+                        session.dialog.sent(last + 1);
+                    }
+                }
+                None => call
+                    .sessions
+                    .retain(|session| session.state == SessionState::Mortal),
+            }
         }
+        client.progress.clear();
         client.request = Some(request);
         client.cseq = last + 1;
         client.retries += 1;

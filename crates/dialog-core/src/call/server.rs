@@ -58,6 +58,8 @@ pub(super) struct InviteServer {
     pub(super) peer_reliable: Support,
     /// Those that were sent.
     pub(super) reliable: Option<Box<Reliable>>,
+    /// When it has expired, without a final answer (§13.3.1).
+    pub(super) expires: Option<Instant>,
     /// One of them carries the answer to the INVITE's offer, or the offer: no description follows in its answers.
     pub(super) has_described: bool,
 }
@@ -70,6 +72,8 @@ pub(super) enum Due {
     Repeat(Response),
     /// Another provisional answer, sent reliably as the last was.
     Extend(StatusCode),
+    /// "The invitation is considered to be expired" (§13.3.1).
+    Expired,
     /// Nobody acknowledged the reliable provisional answer.
     NotPracked,
     /// It rang for too long.
@@ -155,7 +159,8 @@ impl InviteServer {
             } => {
                 let reliable = self.reliable.as_ref();
                 let reliable = reliable.and_then(|reliable| reliable.deadline());
-                let earlier = (*repeat).into_iter().chain(reliable).min();
+                let earlier = [*repeat, reliable, self.expires];
+                let earlier = earlier.into_iter().flatten().min();
                 earlier.map_or(*gives_up, |earlier| earlier.min(*gives_up))
             }
             ServerState::Accepted(sent) => sent.next.min(sent.ends),
@@ -170,7 +175,9 @@ impl InviteServer {
                 ReliableDue::NotAcknowledged => return Due::NotPracked,
             }
         }
+        let has_expired = self.expires.is_some_and(|at| at <= now);
         match &mut self.state {
+            ServerState::Pending { .. } if has_expired => Due::Expired,
             ServerState::Pending { gives_up, .. } if *gives_up <= now => Due::GivesUp,
             ServerState::Pending {
                 provisional: Some(provisional),
@@ -242,6 +249,7 @@ mod tests {
             },
             peer_reliable: Support::No,
             reliable: None,
+            expires: None,
             has_described: false,
         };
         server.accept(start, response, true, t1);

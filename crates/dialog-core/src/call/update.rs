@@ -28,13 +28,13 @@ impl Calls {
         body: Option<Body>,
     ) -> Result<(), CallError> {
         let call = self.call(key)?;
-        let tag: Box<str> = match (tag, call.confirmed()) {
-            (Some(tag), _) => tag.into(),
-            (None, None) => {
-                let session = call.only_session().ok_or(CallError::Gone)?;
-                session.remote_tag().into()
-            }
-            (None, Some(session)) => session.remote_tag().into(),
+        let tag: Box<str> = match tag {
+            Some(tag) => tag.into(),
+            None if call.sessions.is_empty() => return Err(CallError::Gone),
+            None => match call.only_session() {
+                Some(session) => session.remote_tag().into(),
+                None => return Err(CallError::NotNow("there are several early dialogs")),
+            },
         };
         if call.glare.is_some() {
             return Err(CallError::NotNow("another change is in progress"));
@@ -98,7 +98,7 @@ impl Calls {
         let request = builder
             .build()
             .map_err(|error| CallError::Invalid(error.to_string()))?;
-        self.send_in_dialog(key, &tag, request, None);
+        self.send_in_dialog(key, &tag, request);
         let call = self.call(key)?;
         if let (true, Some(session)) = (has_offer, call.session(&tag)) {
             session.offer.offer_sent();
@@ -188,7 +188,11 @@ impl Calls {
         if call.is_caller {
             // The INVITE goes on with the others, where there are any.
             self.bye_for(key, tag);
-            return self.cancel_if_alone(key);
+            let call = self.calls.get(&key).filter(|call| !call.has_early());
+            if let Some(exchange) = call.and_then(|call| call.client) {
+                self.cancel(exchange);
+            }
+            return;
         }
         // §15: "the callee's UA MUST NOT send a BYE on early dialogs".
         self.refuse_pending_as(key, StatusCode::SERVER_INTERNAL_ERROR, CallEnd::Lost);

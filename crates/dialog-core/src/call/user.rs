@@ -135,7 +135,7 @@ impl CallUser {
         }
     }
 
-    fn open(&mut self, open: Open) {
+    fn open(&mut self, now: Instant, open: Open) {
         let Open {
             invite,
             authorizer,
@@ -144,7 +144,7 @@ impl CallUser {
         if reply.is_closed() {
             return;
         }
-        match self.core.invite(invite, authorizer) {
+        match self.core.invite(now, invite, authorizer) {
             Ok(key) => {
                 let inbox = self.link(key);
                 let offered = Offered {
@@ -390,7 +390,7 @@ impl User for CallUser {
     fn on_command(&mut self, context: &mut Context<'_>, command: Command) {
         self.reap(context.now().instant);
         match command {
-            Command::Invite(open) => self.open(*open),
+            Command::Invite(open) => self.open(context.now().instant, *open),
             Command::Act(key, act, reply) => {
                 let result = self.act(context.now().instant, key, act);
                 // Who does not wait for the outcome does not want it.
@@ -425,7 +425,7 @@ impl User for CallUser {
     }
 
     fn on_shutdown(&mut self, context: &mut Context<'_>) {
-        self.core.refuse_everybody();
+        self.core.end_everything();
         self.drain(context);
     }
 

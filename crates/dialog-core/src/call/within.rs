@@ -36,6 +36,21 @@ impl Calls {
         Ok(())
     }
 
+    /// Ends every call: the endpoint ends. A call whose ACK is still to come gets its BYE at once, against §15, as there is nobody
+    /// who could send it later.
+    pub(crate) fn end_everything(&mut self) {
+        let mut keys: Vec<CallKey> = self.calls.keys().copied().collect();
+        keys.sort_unstable();
+        for key in keys {
+            let hung_up = self.hang_up(key);
+            let waits = self.calls.get(&key).is_some_and(|call| call.hangs_up);
+            if hung_up.is_ok() && waits {
+                self.bye(key, CallEnd::HungUp);
+                self.settle(key);
+            }
+        }
+    }
+
     /// Ends one early dialog of our INVITE with BYE; the INVITE goes on with the others. "The caller's UA MAY send a BYE for
     /// either confirmed or early dialogs, and the callee's UA ... MUST NOT send a BYE on early dialogs" (RFC 3261 §15).
     pub(crate) fn end_early(&mut self, key: CallKey, tag: &str) -> Result<(), CallError> {

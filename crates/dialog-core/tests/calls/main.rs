@@ -5,6 +5,7 @@
 
 mod callee;
 mod caller;
+mod ends;
 mod flows_3665;
 mod messages;
 mod proxy;

@@ -41,7 +41,7 @@ pub struct Agent {
     pub dialogs: UnifiedDialogApi,
     pub incoming: IncomingCalls,
     pub address: String,
-    _endpoint: Endpoint,
+    endpoint: Endpoint,
 }
 
 impl Agent {
@@ -56,7 +56,7 @@ impl Agent {
             dialogs,
             incoming,
             address: address.to_owned(),
-            _endpoint: builder.build().await.unwrap(),
+            endpoint: builder.build().await.unwrap(),
         }
     }
 
@@ -73,6 +73,11 @@ impl Agent {
     pub async fn calls(&self, to: &str) -> Call {
         let invite = self.asks(to).body(sdp("offer"));
         self.dialogs.invite(invite, None).await.unwrap()
+    }
+
+    /// Ends the endpoint, in good order.
+    pub async fn shuts_down(self) {
+        self.endpoint.shutdown().await;
     }
 
     /// Nothing is left of any call.

@@ -51,8 +51,9 @@ pub trait User: Send + 'static {
         None
     }
 
-    /// Hears that the endpoint is shutting down: no new requests will come, and none can be sent. What a user wants to say
-    /// to its peers at the end, such as that it unregisters, it has to say before.
+    /// Hears that the endpoint is shutting down: no new requests will come, and none can be sent but BYE, CANCEL and ACK, whose
+    /// answers the shutdown waits for in its time. What else a user wants to say to its peers at the end, such as that it
+    /// unregisters, it has to say before.
     fn on_shutdown(&mut self, context: &mut Context<'_>) {
         let _ = context;
     }

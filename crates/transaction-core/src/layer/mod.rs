@@ -216,7 +216,7 @@ impl TransactionLayer {
     }
 
     /// Refuses new requests from now on: those received with a stateless 503, our own with
-    /// [`SendError::ShuttingDown`](crate::SendError::ShuttingDown).
+    /// [`SendError::ShuttingDown`](crate::SendError::ShuttingDown). BYE, CANCEL and ACK, which end something, still pass.
     pub fn drain(&mut self) {
         self.draining = true;
     }

@@ -32,7 +32,9 @@ impl TransactionLayer {
             return Err(SendError::CancelRefused);
         }
         let kind = Kind::of(request.method());
-        if self.draining && kind != Kind::Ack {
+        // To end a call makes room.
+        let ends_call = *request.method() == Method::Bye;
+        if self.draining && kind != Kind::Ack && !ends_call {
             return Err(SendError::ShuttingDown);
         }
         let has_room = self.exchanges.len() < self.config.max_requests

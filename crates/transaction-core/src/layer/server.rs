@@ -352,7 +352,8 @@ impl TransactionLayer {
         flow: Flow,
     ) -> Option<IncomingRequest> {
         let is_cancel = *request.method() == Method::Cancel;
-        if self.draining && !is_cancel {
+        let is_bye = *request.method() == Method::Bye;
+        if self.draining && !is_cancel && !is_bye {
             self.unavailable(&request, flow);
             return None;
         }

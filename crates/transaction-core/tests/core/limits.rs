@@ -99,6 +99,17 @@ fn a_draining_core_refuses_new_requests_and_finishes_old_ones() {
 }
 
 #[test]
+fn a_draining_core_lets_calls_end() {
+    let mut bench = Bench::new();
+    bench.layer.drain();
+    let bye = OutgoingRequest::new(outgoing(Method::Bye), udp(2), OWNER);
+    assert!(bench.layer.send_request(bench.now, bye).is_ok());
+    assert!(!bench.layer.is_idle());
+    let theirs = bench.receive_request(&incoming("BYE", "z9hG4bK-1"), udp_flow(9));
+    assert!(bench.respond(&theirs.unwrap(), 200));
+}
+
+#[test]
 fn two_thousand_exchanges_leave_nothing_behind() {
     let mut bench = Bench::new();
     for number in 0..2_000 {
