@@ -148,7 +148,6 @@ impl Calls {
         match (&method, within.refer) {
             // Whatever is answered to a BYE, "the UAC MUST consider the session and the dialog terminated" (RFC 3261 §15.1.1).
             (Method::Bye, _) => self.leave(now, key, &tag),
-            (Method::Update, _) => self.update_answered(now, key, outcome.as_ref().ok()),
             (Method::Refer, Some(id)) => {
                 self.refer_answered(key, &tag, id, outcome.as_ref().ok());
             }

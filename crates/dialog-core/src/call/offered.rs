@@ -8,6 +8,7 @@ use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
 use super::core::{CallKey, Calls};
 use super::event::{CallError, CallEvent};
 use super::offer::{has_description, is_description};
+use super::timer::{TIMER, knows_timers};
 use crate::Body;
 
 /// A request of the peer's that is no INVITE, carries an offer, and waits for our answer.
@@ -33,6 +34,12 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        if self.config.is_too_short(request) {
+            let min_se = self.config.min_se();
+            let builder = self.begin(request, StatusCode::SESSION_INTERVAL_TOO_SMALL);
+            let builder = builder.header(HeaderName::MinSe, min_se);
+            return self.respond(incoming.transaction, builder);
+        }
         // "A UAS that receives an UPDATE before it has generated a final response to a previous UPDATE on the same dialog MUST
         // return a 500 response".
         if call.offered.is_some() {
@@ -56,7 +63,7 @@ impl Calls {
             session.offer.offer_received();
             return self.offer_came(now, incoming, key, tag);
         }
-        self.accept_update(request, incoming.transaction, key, tag, None);
+        self.accept_update(now, request, incoming.transaction, (key, tag), None);
     }
 
     /// "A 500 response ..., and MUST include a Retry-After header field with a randomly chosen value between 0 and 10 seconds".
@@ -106,7 +113,7 @@ impl Calls {
         }
         let (request, transaction) = (&offered.request, offered.transaction);
         if *request.method() == Method::Update {
-            self.accept_update(request, transaction, key, &offered.tag, Some(body));
+            self.accept_update(now, request, transaction, (key, &offered.tag), Some(body));
         } else {
             let builder = self.begin(request, StatusCode::OK);
             let builder = builder.body(&body.content_type, body.bytes.clone());
@@ -119,10 +126,10 @@ impl Calls {
 
     fn accept_update(
         &mut self,
+        now: Instant,
         request: &Request,
         transaction: ServerTransactionId,
-        key: CallKey,
-        tag: &str,
+        (key, tag): (CallKey, &str),
         body: Option<&Body>,
     ) {
         let Some(call) = self.calls.get_mut(&key) else {
@@ -141,10 +148,21 @@ impl Calls {
         if !supported.is_empty() {
             builder = builder.header(HeaderName::Supported, supported);
         }
+        let is_up = self.calls.get(&key).is_some_and(|call| call.is_up());
+        let timer = self.config.agrees(request).filter(|_| is_up);
+        if let Some((expires, _)) = timer {
+            builder = builder.header(HeaderName::SessionExpires, expires);
+            if knows_timers(request.headers()) {
+                builder = builder.header(HeaderName::Require, TIMER);
+            }
+        }
         if let Some(body) = body {
             builder = builder.body(&body.content_type, body.bytes.clone());
         }
         self.respond(transaction, builder);
+        if is_up {
+            self.refreshed(now, key, timer.map(|(_, agreed)| agreed), body.cloned());
+        }
     }
 
     /// Refuses the offer in a request of the peer's that is no INVITE: the session is as before.

@@ -245,26 +245,24 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        let contact = call.contact.clone();
         let Some(timer) = &mut call.timer else {
             return;
         };
         let (takes_update, description) = (timer.takes_update, timer.description.clone());
         if takes_update {
-            timer.is_refreshing = true;
             let Some(session) = call.confirmed() else {
                 return;
             };
             let tag: Box<str> = session.remote_tag().into();
-            let builder = self.begin_within(key, &tag, Method::Update);
-            let request = builder.and_then(|builder| {
-                let builder = builder
-                    .contact(contact)
-                    .header(HeaderName::Supported, self.config.supported().join(", "));
-                self.add_timer(Some(key), builder).build().ok()
-            });
-            if let Some(request) = request {
-                self.send_in_dialog(key, &tag, request);
+            if self.update_again(key, tag, None, 0).is_ok()
+                && let Ok(call) = self.call(key)
+            {
+                if let Some(updating) = &mut call.updating {
+                    updating.is_refresh = true;
+                }
+                if let Some(timer) = &mut call.timer {
+                    timer.is_refreshing = true;
+                }
             }
             return;
         }
@@ -278,22 +276,6 @@ impl Calls {
                 }
             }
             None => self.tell(key, CallEvent::RefreshDue),
-        }
-    }
-
-    /// Takes the answer to an UPDATE of ours, or that there is none.
-    pub(super) fn update_answered(
-        &mut self,
-        now: Instant,
-        key: CallKey,
-        response: Option<&Response>,
-    ) {
-        match response {
-            Some(response) if response.status().is_success() => {
-                let agreed = self.config.agreed(response);
-                self.refreshed(now, key, agreed, None);
-            }
-            _ => self.refresh_refused(now, key, response, Method::Update),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Updating {
     body: Option<Body>,
     /// It met an offer of the peer's, and was sent so often again.
     glares: u8,
+    /// It refreshes the session, and the application does not hear of it.
+    pub(super) is_refresh: bool,
 }
 
 impl Calls {
@@ -88,6 +90,9 @@ impl Calls {
             .ok_or(CallError::Gone)?
             .contact(contact)
             .header(HeaderName::Allow, &self.allow);
+        if self.calls.get(&key).is_some_and(|call| call.is_up()) {
+            builder = self.add_timer(Some(key), builder);
+        }
         let supported = self.config.supported();
         if !supported.is_empty() {
             builder = builder.header(HeaderName::Supported, supported.join(", "));
@@ -103,7 +108,12 @@ impl Calls {
         if let (true, Some(session)) = (has_offer, call.session(&tag)) {
             session.offer.offer_sent();
         }
-        call.updating = Some(Box::new(Updating { tag, body, glares }));
+        call.updating = Some(Box::new(Updating {
+            tag,
+            body,
+            glares,
+            is_refresh: false,
+        }));
         Ok(())
     }
 
@@ -121,7 +131,12 @@ impl Calls {
         let Some(updating) = call.updating.take() else {
             return;
         };
-        let Updating { tag, body, glares } = *updating;
+        let Updating {
+            tag,
+            body,
+            glares,
+            is_refresh,
+        } = *updating;
         let has_offer = is_description(body.as_ref(), &[]);
         let Some(session) = call.session(&tag).filter(|session| session.is_up()) else {
             return;
@@ -133,6 +148,9 @@ impl Calls {
                     session.offer.withdrawn();
                 }
                 return match of_error(&Method::Update, &error) {
+                    Effect::Transaction if is_refresh => {
+                        self.refresh_refused(now, key, None, Method::Update);
+                    }
                     Effect::Transaction => self.tell(key, CallEvent::UpdateFailed(error)),
                     _ => self.dialog_lost(key, &tag),
                 };
@@ -149,7 +167,13 @@ impl Calls {
                 // The peer owes the answer; without it nothing has changed.
                 session.offer.withdrawn();
             }
-            return self.tell(key, CallEvent::UpdateAccepted(response));
+            // Every UPDATE refreshes the session (RFC 4028 §7.2).
+            let agreed = self.config.agreed(&response);
+            self.refreshed(now, key, agreed, body.filter(|_| has_offer));
+            if !is_refresh {
+                self.tell(key, CallEvent::UpdateAccepted(response));
+            }
+            return;
         }
         if has_offer {
             // "The session parameters MUST remain unchanged, as if no UPDATE had been issued."
@@ -164,11 +188,15 @@ impl Calls {
                         body,
                         count: glares + 1,
                         update: Some(tag),
+                        is_refresh: false,
                     }));
                 }
             }
             status if of_status(&Method::Update, status) != Effect::Transaction => {
                 self.dialog_lost(key, &tag);
+            }
+            _ if is_refresh => {
+                self.refresh_refused(now, key, Some(&response), Method::Update);
             }
             _ => self.tell(key, CallEvent::UpdateRefused(response)),
         }

@@ -33,7 +33,7 @@ fn a_reliable_answer_is_acknowledged_in_its_early_dialog() {
         let mut call = alice.calls(BOB).await;
         let invite = phone.first(Method::Invite).await;
         let supported: Vec<&str> = invite.headers().supported().collect();
-        assert_eq!(supported, ["100rel"]);
+        assert!(supported.contains(&"100rel"), "{supported:?}");
         assert!(
             invite
                 .headers()
@@ -159,10 +159,10 @@ fn an_invite_says_what_the_configuration_says() {
             let _call = agent.calls(BOB).await;
             let invite = phone.nth(Method::Invite, nth).await;
             let headers = invite.headers();
-            let (requires, supports) = (headers.require().count(), headers.supported().count());
+            let (requires, supports) = (headers.require().count(), headers.supports("100rel"));
             match policy {
-                Reliability::Required => assert_eq!((requires, supports), (1, 0)),
-                _ => assert_eq!((requires, supports), (0, 0)),
+                Reliability::Required => assert_eq!((requires, supports), (1, false)),
+                _ => assert_eq!((requires, supports), (0, false)),
             }
             phone.answer(&invite, 486, "b").await;
         }
