@@ -138,8 +138,8 @@ impl SessionCoordinator {
     ///
     /// Registrations stop being refreshed and expire by themselves; [`unregister`](RegistrationHandle::unregister) before,
     /// to have them removed. Who has subscribed to this application hears nothing of the end;
-    /// [`terminate`](crate::Watcher::terminate) before, to tell them. Calls that ring are refused, those that are up left without a
-    /// word: [`hang_up`](CallHandle::hang_up) before. Requests in flight, those of registrations and those that the handler is answering among
+    /// [`terminate`](crate::Watcher::terminate) before, to tell them. Calls that ring are refused, our own that are
+    /// not answered yet cancelled, those that are up hung up. Requests in flight, those of registrations and those that the handler is answering among
     /// them, get up to 5 s to finish; then their callers are told [`Error::Closed`], as everybody who calls later, and as a
     /// `register` that is granted in the meantime: nobody would refresh it. Calling it again waits for the same end.
     pub async fn shutdown(&self) {

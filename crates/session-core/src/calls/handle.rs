@@ -49,8 +49,8 @@ use crate::{Error, Result, SipResponse, uri};
 ///
 /// # Its end
 ///
-/// Dropped, it is hung up. A shutdown of the coordinator refuses calls that ring, and leaves those that are up without a word:
-/// [`hang_up`](Self::hang_up) and [`ended`](Self::ended) before.
+/// Dropped, it is hung up. A shutdown of the coordinator refuses calls that ring, cancels those that we have begun and hangs up
+/// those that are up; whoever does not answer that within its few seconds is not waited for.
 #[must_use = "a call is hung up when its handle is dropped"]
 pub struct CallHandle {
     call: Call,
