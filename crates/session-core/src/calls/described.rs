@@ -27,6 +27,10 @@ impl Described {
         self.current = Some(sdp.into());
     }
 
+    pub(super) fn current(&self) -> Option<Box<str>> {
+        self.current.clone()
+    }
+
     pub(super) fn offers(&mut self, sdp: &str) {
         self.see(sdp);
         self.offered = Some(sdp.into());

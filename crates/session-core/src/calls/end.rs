@@ -24,8 +24,12 @@ pub enum CallEnd {
     PeerHungUp(Request),
     /// What we accepted was never acknowledged; we sent BYE (RFC 3261 §13.3.1.4).
     NotAcknowledged,
+    /// The peer owed an offer, or the answer to one, and sent none: there can be no session. The call was ended, or refused.
+    NotDescribed,
     /// The peer does not know the call any more, or is silent.
     Lost,
+    /// The session was not refreshed in time (RFC 4028 §10); we sent BYE.
+    Expired,
     /// The coordinator was shut down.
     Closed,
 }
@@ -43,7 +47,9 @@ impl CallEnd {
             End::HungUp => Self::HungUp,
             End::PeerHungUp(bye) => Self::PeerHungUp(bye),
             End::NotAcknowledged => Self::NotAcknowledged,
+            End::NotDescribed => Self::NotDescribed,
             End::Lost => Self::Lost,
+            End::Expired => Self::Expired,
             _ => Self::Closed,
         }
     }

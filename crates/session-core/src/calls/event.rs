@@ -21,8 +21,12 @@ pub enum CallEvent {
     Answered(SipResponse),
     /// The ACK to what we accepted came: the call is up. It has the answer where the offer was ours.
     Acknowledged(Request),
-    /// The peer wants to change the session, as to hold it: [`accept`](crate::CallHandle::accept) or
-    /// [`reject`](crate::CallHandle::reject) says what becomes of it. Without a description it asks for an offer.
+    /// Before it answers our INVITE, which had no offer, the peer makes one (RFC 3262 §5):
+    /// [`acknowledge`](crate::CallHandle::acknowledge) answers it. Until then it goes on repeating it, and after 64 × T1 gives up.
+    EarlyOffer(SipResponse),
+    /// The peer wants to change the session, as to hold it, by a re-INVITE or an UPDATE: [`accept`](crate::CallHandle::accept) or
+    /// [`reject`](crate::CallHandle::reject) says what becomes of it. A re-INVITE without a description asks for an offer. An
+    /// UPDATE wants to be answered at once: after 32 × T1 it gets 504 (RFC 3311 §5.2).
     ChangeRequested(Request),
     /// The peer has withdrawn that wish.
     ChangeWithdrawn,
@@ -51,6 +55,7 @@ impl CallEvent {
     pub fn sdp(&self) -> Option<&str> {
         match self {
             Self::Progress(response)
+            | Self::EarlyOffer(response)
             | Self::Answered(response)
             | Self::Changed(response)
             | Self::ChangeRefused(response) => {
@@ -69,10 +74,13 @@ impl CallEvent {
             Event::Progress(response) => Self::Progress(response.into()),
             Event::Answered(response) => Self::Answered(response.into()),
             Event::Acknowledged(ack) => Self::Acknowledged(ack),
-            Event::Reinvited(request) => Self::ChangeRequested(request),
+            Event::EarlyOffer(response) => Self::EarlyOffer(response.into()),
+            Event::Reinvited(request) | Event::Offered(request) => Self::ChangeRequested(request),
             Event::ReinviteCancelled => Self::ChangeWithdrawn,
             Event::ReinviteAccepted(response) => Self::Changed(response.into()),
-            Event::ReinviteRefused(response) => Self::ChangeRefused(response.into()),
+            Event::ReinviteRefused(response) | Event::ReinviteUndone(response) => {
+                Self::ChangeRefused(response.into())
+            }
             Event::Info(info) => Self::Info(info),
             Event::Referred(referral) => Self::TransferRequested(TransferRequest {
                 referral: *referral,

@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sipora_dialog_core::{Call, CallError, CallRequest, Refer, ReferReporter};
+use sipora_dialog_core::{Call, CallError, CallEvent as Event, CallRequest, Refer, ReferReporter};
 use sipora_message::{Request, StatusCode, Uri};
 
 use super::described::Described;
 use super::direction::{held, resumed};
 use super::event::description;
+use super::owed::Owed;
 use super::transfer::told_of;
 use super::{CallEnd, CallEvent, CallOptions, Outgoing, TransferRequest, body, follow};
 use crate::outgoing::Outbound;
@@ -59,6 +60,7 @@ pub struct CallHandle {
     remote: Box<str>,
     outbound: Arc<Outbound>,
     described: Mutex<Described>,
+    owed: Mutex<Owed>,
     /// Who has us call, and hears of it.
     reporter: Option<ReferReporter>,
     /// An event that is told to who has us call before it is to the application.
@@ -72,6 +74,7 @@ impl CallHandle {
         Self {
             call,
             described: Mutex::new(Described::new(outgoing.sdp.as_deref())),
+            owed: Mutex::default(),
             outbound: outgoing.outbound.clone(),
             outgoing: Some(Box::new(outgoing)),
             remote: target.as_str().into(),
@@ -93,6 +96,7 @@ impl CallHandle {
             remote: from.unwrap_or_default(),
             outbound: outbound.clone(),
             described: Mutex::default(),
+            owed: Mutex::default(),
             reporter: None,
             due: None,
             hangs_up: AtomicBool::new(false),
@@ -158,7 +162,11 @@ impl CallHandle {
                 .as_ref()
                 .is_some_and(|out| out.has_credentials);
             let event = match self.call.next().await {
-                Some(event) => CallEvent::of(event, has_credentials),
+                Some(event) => {
+                    self.owed().sees(&event);
+                    self.refreshed(&event).await;
+                    CallEvent::of(event, has_credentials)
+                }
                 None => Some(CallEvent::Ended(CallEnd::Closed)),
             };
             match event {
@@ -235,14 +243,23 @@ impl CallHandle {
         Ok(self.call.progress(status, sdp.map(body)).await?)
     }
 
-    /// Accepts the peer's INVITE, the first or the one that [`CallEvent::ChangeRequested`] told of. `sdp` is the answer to its
-    /// offer, or the offer where it has none. [`CallEvent::Acknowledged`] follows, or the end of the call after 64 × T1.
+    /// Accepts the peer's INVITE, or what [`CallEvent::ChangeRequested`] told of. `sdp` is the answer to its offer, or the offer
+    /// where it has none. After an INVITE, [`CallEvent::Acknowledged`] follows, or the end of the call after 64 × T1.
     ///
     /// # Errors
     ///
     /// Those of [`CallHandle`]; [`Error::InvalidRequest`] where `sdp` is empty.
     pub async fn accept(&self, sdp: &str) -> Result<()> {
-        self.call.accept(body(sdp)).await?;
+        let is_offered = std::mem::take(&mut self.owed().offer);
+        let answered = match is_offered {
+            true => self.call.answer(body(sdp)).await,
+            false => Err(CallError::Gone),
+        };
+        match answered {
+            // None, or one that has waited for too long; an INVITE may wait all the same.
+            Err(CallError::Gone) => self.call.accept(body(sdp)).await?,
+            answered => answered?,
+        }
         self.described().says(sdp);
         Ok(())
     }
@@ -254,7 +271,15 @@ impl CallHandle {
     ///
     /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for a status that is not 300 to 699.
     pub async fn reject(&self, status: StatusCode) -> Result<()> {
-        Ok(self.call.reject(status).await?)
+        let is_offered = std::mem::take(&mut self.owed().offer);
+        let refused = match is_offered {
+            true => self.call.refuse(status).await,
+            false => Err(CallError::Gone),
+        };
+        match refused {
+            Err(CallError::Gone) => Ok(self.call.reject(status).await?),
+            refused => Ok(refused?),
+        }
     }
 
     /// Sends the caller elsewhere, with 302; the first place is best.
@@ -268,13 +293,17 @@ impl CallHandle {
         Ok(self.call.redirect(&places).await?)
     }
 
-    /// Answers the offer that came with the 2xx to an INVITE of ours that had none.
+    /// Answers the offer that came with the 2xx to an INVITE of ours that had none, or before it: [`CallEvent::EarlyOffer`].
     ///
     /// # Errors
     ///
     /// Those of [`CallHandle`].
     pub async fn acknowledge(&self, sdp: &str) -> Result<()> {
-        self.call.acknowledge(body(sdp)).await?;
+        let early = self.owed().early_answer.take();
+        match early {
+            Some(tag) => self.call.acknowledge_progress(&tag, body(sdp)).await?,
+            None => self.call.acknowledge(body(sdp)).await?,
+        }
         self.described().says(sdp);
         Ok(())
     }
@@ -416,6 +445,22 @@ impl CallHandle {
         let reason = "nothing was said of the session yet";
         let sdp = sdp.ok_or(Error::NotNow { reason })?;
         self.change(Some(&sdp)).await
+    }
+
+    /// Says once more what holds, where the session timer wants a description that only we know (RFC 4028 §7.4).
+    async fn refreshed(&self, event: &Event) {
+        if !matches!(event, Event::RefreshDue) {
+            return;
+        }
+        let current = self.described().current();
+        if let Some(sdp) = current {
+            // With something else under way the session is refreshed by that.
+            let _ = self.call.reinvite(Some(body(&sdp))).await;
+        }
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn described(&self) -> MutexGuard<'_, Described> {

@@ -7,6 +7,7 @@ mod event;
 mod handle;
 mod incoming;
 mod options;
+mod owed;
 mod redirects;
 mod transfer;
 

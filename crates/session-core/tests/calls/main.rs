@@ -19,3 +19,4 @@ mod rough;
 mod support;
 mod taking;
 mod transferred;
+mod updated;
