@@ -231,10 +231,17 @@ fn a_watcher_refuses_notifies_that_are_not_its_own() {
     let mut command = Command::new(SIPORA);
     let watcher = Process::start(command.args(["subscribe", &uri, "-v"]));
     wait_for_closed(&watcher);
+    // Messages are shown on the other stream, by a thread of its own, perhaps later.
+    let contact = watcher.wait_for("a Contact", PATIENCE, |line| {
+        let (_, contact) = line.split_once("Contact: <sip:")?;
+        let (contact, _) = contact.split_once('>')?;
+        Some(contact.to_owned())
+    });
+    watcher.wait_for("a Call-ID", PATIENCE, |line| {
+        line.contains("Call-ID: ").then_some(())
+    });
     let printed = watcher.printed();
-    let (_, contact) = printed.split_once("Contact: <sip:").unwrap();
-    let (contact, _) = contact.split_once('>').unwrap();
-    let (_, address) = contact.rsplit_once('@').unwrap_or(("", contact));
+    let (_, address) = contact.rsplit_once('@').unwrap_or(("", &contact));
     let phone = Phone::new(address.parse().unwrap());
     let own = line(&printed, "Call-ID: ").to_owned();
     let notify = "Event: presence\r\nSubscription-State: terminated\r\n";
