@@ -43,7 +43,11 @@ readme_block() {
 
 cd "$root"
 rm -f "$target"/package/*.crate
-cargo package --quiet --workspace --exclude sipora-testkit --exclude instant_messaging --exclude presence_example --no-verify --allow-dirty
+unpublished=()
+for manifest in $(grep -l '^publish = false' crates/*/Cargo.toml examples/*/Cargo.toml); do
+  unpublished+=(--exclude "$(awk -F'"' '/^name = / { print $2; exit }' "$manifest")")
+done
+cargo package --quiet --workspace "${unpublished[@]}" --no-verify --allow-dirty
 
 mkdir -p "$scratch/packages" "$scratch/client/src"
 for archive in "$target"/package/*.crate; do
