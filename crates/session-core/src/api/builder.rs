@@ -1,37 +1,19 @@
 //! [`SessionManagerBuilder`]: where a client starts.
 
-use std::collections::HashSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sipora_auth::Credentials;
-use sipora_dialog_core::{
-    Authorizer, CallConfig, EventPackage, SubscriberApi, SubscriberConfig, UnifiedDialogApi,
-};
-use sipora_message::Uri;
-use sipora_transaction_core::{
-    Endpoint, EndpointBuilder, EndpointConfig, EndpointError, IdSource, MessageObserver, Timers,
-    UserHandle,
-};
-use sipora_transport::{
-    Advertised, BindError, Network, Resolver, SystemResolver, Tls, TokioNetwork, Transport,
-};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use sipora_dialog_core::EventPackage;
+use sipora_transaction_core::{IdSource, MessageObserver, Timers};
+use sipora_transport::{Network, Resolver, Tls};
 
-use super::coordinator::{Inner, Running};
-use super::{ListenerAddress, SessionCoordinator};
-use crate::contacts::Contacts;
-use crate::flows::{self, Flows, KeepAlive, UdpKeepAlive};
-use crate::incoming::{self, Abilities, Desk, SessionUser, WAITING};
-use crate::outgoing::{Outbound, authorizer};
+use super::SessionCoordinator;
+use crate::flows::{KeepAlive, UdpKeepAlive};
 use crate::registration::Backoff;
-use crate::turns::Turns;
-use crate::watcher::{Board, Command, WatcherUser};
-use crate::{Error, IncomingCalls, Result, SessionHandler, subscription, uri};
+use crate::{Error, IncomingCalls, Result, SessionHandler};
 
 /// Builds a [`SessionCoordinator`]: sockets, timers, identity, credentials.
 ///
@@ -78,29 +60,29 @@ use crate::{Error, IncomingCalls, Result, SessionHandler, subscription, uri};
 /// ```
 #[must_use = "a builder does nothing until it is built"]
 pub struct SessionManagerBuilder {
-    port: u16,
+    pub(super) port: u16,
     /// None: every address of both families.
-    bind_address: Option<IpAddr>,
-    advertised: Option<String>,
-    proxy: Option<String>,
-    user_agent: String,
-    identity: String,
-    credentials: Vec<Credentials>,
-    handler: Option<Arc<dyn SessionHandler>>,
-    packages: Vec<Arc<dyn EventPackage>>,
-    timers: Timers,
-    request_timeout: Option<Duration>,
-    backoff: Backoff,
-    resolver: Option<Arc<dyn Resolver>>,
-    tls: Option<Tls>,
-    tls_port: Option<u16>,
-    keep_alive: KeepAlive,
-    udp_keep_alive: Option<UdpKeepAlive>,
-    network: Option<Arc<dyn Network>>,
-    observer: Option<Arc<dyn MessageObserver>>,
-    ids: Option<IdSource>,
-    is_client: bool,
-    has_transfers: bool,
+    pub(super) bind_address: Option<IpAddr>,
+    pub(super) advertised: Option<String>,
+    pub(super) proxy: Option<String>,
+    pub(super) user_agent: String,
+    pub(super) identity: String,
+    pub(super) credentials: Vec<Credentials>,
+    pub(super) handler: Option<Arc<dyn SessionHandler>>,
+    pub(super) packages: Vec<Arc<dyn EventPackage>>,
+    pub(super) timers: Timers,
+    pub(super) request_timeout: Option<Duration>,
+    pub(super) backoff: Backoff,
+    pub(super) resolver: Option<Arc<dyn Resolver>>,
+    pub(super) tls: Option<Tls>,
+    pub(super) tls_port: Option<u16>,
+    pub(super) keep_alive: KeepAlive,
+    pub(super) udp_keep_alive: Option<UdpKeepAlive>,
+    pub(super) network: Option<Arc<dyn Network>>,
+    pub(super) observer: Option<Arc<dyn MessageObserver>>,
+    pub(super) ids: Option<IdSource>,
+    pub(super) is_client: bool,
+    pub(super) has_transfers: bool,
 }
 
 impl SessionManagerBuilder {
@@ -340,324 +322,6 @@ impl SessionManagerBuilder {
         let (coordinator, calls) = self.build_either(true).await?;
         calls.map(|calls| (coordinator, calls)).ok_or(Error::Closed)
     }
-
-    async fn build_either(
-        mut self,
-        has_calls: bool,
-    ) -> Result<(Arc<SessionCoordinator>, Option<IncomingCalls>)> {
-        let identity = uri::address_of_record("with_identity", &self.identity)?;
-        let proxy = self.proxy()?;
-        let advertised = self.advertised()?;
-        self.check_user_agent()?;
-        self.check_packages()?;
-        self.check_tls_listener()?;
-        let timeout = self.timeout()?;
-        let network = self
-            .network
-            .take()
-            .unwrap_or_else(|| Arc::new(TokioNetwork::new()));
-        let resolver = self
-            .resolver
-            .take()
-            .unwrap_or_else(|| Arc::new(SystemResolver::new()));
-        let mut ids = self.ids.take().unwrap_or_else(IdSource::unpredictable);
-        let authorizer = authorizer(self.credentials.iter().cloned());
-        let started = self
-            .start(
-                &network,
-                &resolver,
-                &advertised,
-                ids.split(),
-                &authorizer,
-                has_calls.then_some(timeout),
-            )
-            .await?;
-        let Started {
-            owner,
-            dialogs,
-            calls,
-            subscriber,
-            desk,
-            watchers,
-            board,
-        } = started;
-        let endpoint = owner.handle();
-        let nowhere = format!("{:016x}.invalid", ids.number());
-        let flows = Flows {
-            board,
-            endpoint: endpoint.clone(),
-            keep_alive: self.keep_alive,
-            udp: self.udp_keep_alive,
-        };
-        let mut tasks = JoinSet::new();
-        if let Some(Waiting {
-            jobs,
-            handler,
-            board,
-            watchers,
-        }) = desk
-        {
-            let endpoint = endpoint.clone();
-            let desk = Desk {
-                jobs,
-                handler,
-                endpoint,
-                board,
-                watchers,
-            };
-            tasks.spawn(desk.serve());
-        }
-        let listeners: Vec<ListenerAddress> = owner
-            .local_addresses()
-            .into_iter()
-            .map(|(transport, address)| ListenerAddress { transport, address })
-            .collect();
-        let contacts = Contacts {
-            network,
-            resolver,
-            advertised,
-            listeners: listeners.clone(),
-            nowhere,
-        };
-        let outbound = Outbound {
-            dialogs,
-            subscriber,
-            user_agent: self.user_agent,
-            identity,
-            proxy,
-            has_tls: self.tls.is_some(),
-            authorizer,
-            credentials: self.credentials,
-            timeout,
-            backoff: self.backoff,
-            ids: Mutex::new(ids),
-            turns: Turns::default(),
-            flows,
-            contacts,
-        };
-        let outbound = Arc::new(outbound);
-        let coordinator = SessionCoordinator {
-            inner: Inner {
-                outbound: outbound.clone(),
-                endpoint,
-                listeners,
-                watchers,
-                is_client: self.is_client,
-                has_calls,
-                running: Mutex::new(Some(Running { owner, tasks })),
-                ended: watch::Sender::new(false),
-            },
-        };
-        let calls = calls.map(|calls| IncomingCalls::new(calls, outbound));
-        Ok((Arc::new(coordinator), calls))
-    }
-
-    async fn start(
-        &self,
-        network: &Arc<dyn Network>,
-        resolver: &Arc<dyn Resolver>,
-        advertised: &Option<Advertised>,
-        ids: IdSource,
-        authorizer: &Arc<dyn Authorizer>,
-        calls: Option<Duration>,
-    ) -> Result<Started> {
-        let mut config = EndpointConfig::default();
-        config.transactions.timers = self.timers.clone();
-        config.transport.advertised = advertised.clone();
-        config.transport.tls = self.tls.clone();
-        config.transport.keep_alive = match self.keep_alive {
-            KeepAlive::Every(interval) => Some(interval),
-            KeepAlive::Never | KeepAlive::Sensible => None,
-        };
-        let mut builder = EndpointBuilder::new()
-            .config(config)
-            .network(network.clone())
-            .resolver(resolver.clone())
-            .ids(ids);
-        let ports = [
-            (Transport::Udp, Some(self.port)),
-            (Transport::Tcp, Some(self.port)),
-            (Transport::Tls, self.tls_port),
-        ];
-        for (transport, port) in ports {
-            builder = match (port, self.bind_address) {
-                (Some(port), Some(ip)) => builder.listen(transport, SocketAddr::new(ip, port)),
-                (Some(port), None) => builder.listen_everywhere(transport, port),
-                (None, _) => builder,
-            };
-        }
-        if let Some(observer) = &self.observer {
-            builder = builder.observer(observer.clone());
-        }
-        let has_calls = calls.is_some();
-        let (dialogs, calls) = match calls {
-            None => (UnifiedDialogApi::add_to(&mut builder), None),
-            Some(timeout) => {
-                let config = self.call_config(timeout);
-                let (dialogs, calls) = UnifiedDialogApi::add_with_calls(&mut builder, config);
-                (dialogs, Some(calls))
-            }
-        };
-        let subscriber = self.is_client.then(|| {
-            let config = SubscriberConfig {
-                timer_n: self.timers.transaction_timeout(),
-                keep_alive: self.keep_alive.of_subscriptions(),
-                leaves_unsolicited: self.handler.is_some(),
-                ..SubscriberConfig::default()
-            };
-            SubscriberApi::add_to(&mut builder, config, subscription::packages())
-        });
-        let names: Vec<&str> = self.packages.iter().map(|one| one.name()).collect();
-        let abilities = Arc::new(Abilities {
-            server: self.user_agent.clone(),
-            has_handler: self.handler.is_some(),
-            is_client: self.is_client,
-            has_calls,
-            has_transfers: self.has_transfers,
-            events: names.join(", "),
-        });
-        let watchers = Arc::<AtomicUsize>::default();
-        let (mut desk, mut sender) = (None, None);
-        if let Some(handler) = &self.handler {
-            let (jobs, waiting) = mpsc::channel(WAITING);
-            let board = Board::default();
-            let user = WatcherUser::new(
-                self.packages.clone(),
-                builder.split_ids(),
-                authorizer.clone(),
-                jobs.clone(),
-                abilities.clone(),
-                board.clone(),
-                watchers.clone(),
-            );
-            sender = Some(jobs);
-            desk = Some(Waiting {
-                jobs: waiting,
-                handler: handler.clone(),
-                board,
-                watchers: builder.add_user(user),
-            });
-        }
-        let flows = Arc::<flows::Board>::default();
-        builder.add_user(SessionUser::new(abilities, sender, flows.clone()));
-        let owner = builder.build().await.map_err(listen_error)?;
-        Ok(Started {
-            owner,
-            dialogs,
-            calls,
-            subscriber,
-            desk,
-            watchers,
-            board: flows,
-        })
-    }
-
-    fn call_config(&self, timeout: Duration) -> CallConfig {
-        let mut config = CallConfig::default();
-        config.t1 = self.timers.t1;
-        config.t2 = self.timers.t2;
-        config.request_timeout = timeout;
-        config.product = Some(self.user_agent.clone());
-        config.takes_refers = self.has_transfers;
-        config
-    }
-
-    fn check_tls_listener(&self) -> Result<()> {
-        let has_certificate = self.tls.as_ref().is_some_and(Tls::has_certificate);
-        if self.tls_port.is_some() && !has_certificate {
-            let reason = "needs with_tls, with a certificate of our own";
-            return Err(Error::setting("with_tls_listener", reason));
-        }
-        Ok(())
-    }
-
-    fn check_packages(&self) -> Result<()> {
-        let wrong = |reason: &str| Err(Error::setting("with_event_package", reason));
-        if !self.packages.is_empty() && self.handler.is_none() {
-            return wrong("needs a handler, whose on_subscribe decides");
-        }
-        let is_token = |name: &str| {
-            let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(c);
-            !name.is_empty() && name.chars().all(is_of_token)
-        };
-        if !self.packages.iter().all(|one| is_token(one.name())) {
-            return wrong("has a name that is no token (RFC 6665 §8.4)");
-        }
-        let names = self.packages.iter().map(|one| one.name());
-        if names.collect::<HashSet<_>>().len() < self.packages.len() {
-            return wrong("is called twice for one event");
-        }
-        Ok(())
-    }
-
-    fn proxy(&self) -> Result<Option<Uri>> {
-        let Some(text) = &self.proxy else {
-            return Ok(None);
-        };
-        let proxy = uri::target("with_outbound_proxy", text)?;
-        uri::supported_transport(&proxy, self.tls.is_some())?;
-        if proxy.is_loose_router() {
-            return Ok(Some(proxy));
-        }
-        let proxy = proxy.with_param("lr", None).map_err(|error| {
-            Error::uri("with_outbound_proxy", text, error.offset(), error.reason())
-        })?;
-        Ok(Some(proxy))
-    }
-
-    fn advertised(&self) -> Result<Option<Advertised>> {
-        let Some(text) = &self.advertised else {
-            return Ok(None);
-        };
-        let bare_v6 = text.parse::<std::net::Ipv6Addr>().is_ok();
-        let bracketed = if bare_v6 {
-            format!("[{text}]")
-        } else {
-            text.clone()
-        };
-        let wrong =
-            |reason: &str| Error::setting("with_advertised_address", format!("`{text}` {reason}"));
-        let uri = Uri::parse(&format!("sip:{bracketed}")).map_err(|error| wrong(error.reason()))?;
-        let is_host = uri.user().is_none() && uri.params().next().is_none() && !uri.has_headers();
-        if !is_host
-            || uri
-                .host()
-                .ip()
-                .is_some_and(|address| address.is_unspecified())
-        {
-            return Err(wrong("is no host or host:port that a peer could reach"));
-        }
-        Ok(Some(Advertised {
-            host: uri.host_str().into(),
-            port: uri.port(),
-        }))
-    }
-
-    fn check_user_agent(&self) -> Result<()> {
-        if self.user_agent.trim().is_empty() || self.user_agent.chars().any(char::is_control) {
-            let reason = "must be a line of text without control characters";
-            return Err(Error::setting("with_user_agent", reason));
-        }
-        Ok(())
-    }
-
-    fn timeout(&self) -> Result<Duration> {
-        if self.timers.t1.is_zero() {
-            return Err(Error::setting("with_timers", "T1 must be above zero"));
-        }
-        if self.backoff.base.is_zero() || self.backoff.max < self.backoff.base {
-            let reason = "the base must be above zero, and the maximum no less than the base";
-            return Err(Error::setting("with_registration_backoff", reason));
-        }
-        let timeout = self
-            .request_timeout
-            .unwrap_or(self.timers.transaction_timeout());
-        if timeout.is_zero() {
-            return Err(Error::setting("with_request_timeout", "must be above zero"));
-        }
-        // So that times never overflow.
-        Ok(timeout.min(Duration::from_secs(86_400)))
-    }
 }
 
 impl Default for SessionManagerBuilder {
@@ -676,38 +340,5 @@ impl fmt::Debug for SessionManagerBuilder {
             .field("credentials", &self.credentials)
             .field("is_client", &self.is_client)
             .finish_non_exhaustive()
-    }
-}
-
-struct Started {
-    owner: Endpoint,
-    dialogs: UnifiedDialogApi,
-    calls: Option<sipora_dialog_core::IncomingCalls>,
-    subscriber: Option<SubscriberApi>,
-    desk: Option<Waiting>,
-    watchers: Arc<AtomicUsize>,
-    board: Arc<flows::Board>,
-}
-
-/// A [`Desk`] but for the endpoint.
-struct Waiting {
-    jobs: mpsc::Receiver<incoming::Job>,
-    handler: Arc<dyn SessionHandler>,
-    board: Board,
-    watchers: UserHandle<Command>,
-}
-
-fn listen_error(error: EndpointError) -> Error {
-    match error {
-        EndpointError::Bind(BindError {
-            transport,
-            address,
-            source,
-        }) => Error::Listen {
-            transport,
-            address,
-            source: Arc::new(source),
-        },
-        other => Error::setting("with_bind_address", other.to_string()),
     }
 }

@@ -10,6 +10,8 @@ mod options;
 mod owed;
 mod redirects;
 mod transfer;
+mod transferring;
+mod wishes;
 
 use std::sync::Arc;
 

@@ -1,9 +1,11 @@
 //! Where a call goes that is redirected (RFC 3261 §8.1.3.4).
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use sipora_message::{Q, Response, Scheme, StatusCode, Uri};
 
+use super::{CallEnd, CallEvent, CallHandle};
 use crate::Error;
 
 /// The places that a call may still go to.
@@ -89,6 +91,49 @@ impl Redirects {
                 self.waiting.push_back(uri.to_owned());
             }
         }
+    }
+}
+
+impl CallHandle {
+    /// Follows a redirection; an event tells of it, or that the call is over.
+    pub(super) async fn call_next_place(&mut self) -> Option<CallEvent> {
+        loop {
+            let outgoing = self
+                .outgoing
+                .as_mut()
+                .filter(|out| out.redirects.is_due())?;
+            if self.hangs_up.load(Ordering::Relaxed) {
+                self.is_over = true;
+                return Some(CallEvent::Ended(CallEnd::Cancelled));
+            }
+            let place = outgoing.redirects.next()?.clone();
+            let called = outgoing.call(&place).await;
+            outgoing.redirects.called();
+            match called {
+                Ok(call) => {
+                    self.call = call;
+                    return Some(CallEvent::Redirected(place));
+                }
+                Err(error) => {
+                    let end = self.ended_with(CallEnd::Failed(error));
+                    if end.is_some() {
+                        return end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the end of the call at one place; none where there is another to go to.
+    pub(super) fn ended_with(&mut self, end: CallEnd) -> Option<CallEvent> {
+        let end = match (end, &mut self.outgoing) {
+            (CallEnd::Failed(error), Some(outgoing)) => {
+                CallEnd::Failed(outgoing.redirects.refused(error)?)
+            }
+            (end, _) => end,
+        };
+        self.is_over = true;
+        Some(CallEvent::Ended(end))
     }
 }
 

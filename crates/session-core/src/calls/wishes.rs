@@ -1,0 +1,172 @@
+//! What an application wants of the session of a call: that it begins, is refused, held, or otherwise changed.
+
+use sipora_dialog_core::{CallError, CallEvent as Event, CallRequest};
+use sipora_message::{StatusCode, Uri};
+
+use super::direction::{held, resumed};
+use super::{CallHandle, body};
+use crate::{Error, Result, SipResponse, uri};
+
+impl CallHandle {
+    /// Tells the caller that it rings here, with 180.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`].
+    pub async fn ring(&self) -> Result<()> {
+        Ok(self.call.ring().await?)
+    }
+
+    /// Tells the caller how it goes, with 101 to 199, as often as wanted; `sdp` is early media, the answer to the caller's offer.
+    /// What was said last is repeated every minute (RFC 3261 §13.3.1.1).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for any other status.
+    pub async fn progress(&self, status: StatusCode, sdp: Option<&str>) -> Result<()> {
+        Ok(self.call.progress(status, sdp.map(body)).await?)
+    }
+
+    /// Accepts the peer's INVITE, or what [`CallEvent::ChangeRequested`] told of. `sdp` is the answer to its offer, or the offer
+    /// where it has none. After an INVITE, [`CallEvent::Acknowledged`] follows, or the end of the call after 64 × T1.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]; [`Error::InvalidRequest`] where `sdp` is empty.
+    pub async fn accept(&self, sdp: &str) -> Result<()> {
+        let is_offered = std::mem::take(&mut self.owed().offer);
+        let answered = match is_offered {
+            true => self.call.answer(body(sdp)).await,
+            false => Err(CallError::Gone),
+        };
+        match answered {
+            // None, or one that has waited for too long; an INVITE may wait all the same.
+            Err(CallError::Gone) => self.call.accept(body(sdp)).await?,
+            answered => answered?,
+        }
+        self.described().says(sdp);
+        Ok(())
+    }
+
+    /// Refuses the peer's INVITE, the first or a later one: 486 says busy, 603 that nobody wants to be called. To refuse a later
+    /// one changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for a status that is not 300 to 699.
+    pub async fn reject(&self, status: StatusCode) -> Result<()> {
+        let is_offered = std::mem::take(&mut self.owed().offer);
+        let refused = match is_offered {
+            true => self.call.refuse(status).await,
+            false => Err(CallError::Gone),
+        };
+        match refused {
+            Err(CallError::Gone) => Ok(self.call.reject(status).await?),
+            refused => Ok(refused?),
+        }
+    }
+
+    /// Sends the caller elsewhere, with 302; the first place is best.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]; [`Error::InvalidUri`] for a place that is no URI.
+    pub async fn redirect(&self, places: &[&str]) -> Result<()> {
+        let places = places.iter().map(|place| uri::contact("places", place));
+        let places = places.collect::<Result<Vec<Uri>>>()?;
+        Ok(self.call.redirect(&places).await?)
+    }
+
+    /// Answers the offer that came with the 2xx to an INVITE of ours that had none, or before it: [`CallEvent::EarlyOffer`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`].
+    pub async fn acknowledge(&self, sdp: &str) -> Result<()> {
+        let early = self.owed().early_answer.take();
+        match early {
+            Some(tag) => self.call.acknowledge_progress(&tag, body(sdp)).await?,
+            None => self.call.acknowledge(body(sdp)).await?,
+        }
+        self.described().says(sdp);
+        Ok(())
+    }
+
+    /// Asks the peer to change the session to this offer, or to make an offer of its own with `None`. [`CallEvent::Changed`] or
+    /// [`CallEvent::ChangeRefused`] follows; meanwhile the session is as before.
+    ///
+    /// One that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]: [`Error::NotNow`] while another change is under way, in either direction.
+    pub async fn change(&self, sdp: Option<&str>) -> Result<()> {
+        self.call.reinvite(sdp.map(body)).await?;
+        if let Some(sdp) = sdp {
+            self.described().offers(sdp);
+        }
+        Ok(())
+    }
+
+    /// Holds the call: asks the peer, as [`change`](Self::change) does, to send nothing any more, by what we last said of the session
+    /// with `sendonly` in the place of `sendrecv`, and `inactive` in that of `recvonly` (RFC 3264 §8.4). The rest is as it was.
+    ///
+    /// What is played to the peer meanwhile, and that nothing is received, is the application's. An offer of its own making goes
+    /// with [`change`](Self::change); [`MediaDirection`](crate::MediaDirection) helps.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`change`](Self::change); [`Error::NotNow`] where nothing was said of the session yet.
+    pub async fn hold(&self) -> Result<()> {
+        self.redirect_media(held).await
+    }
+
+    /// Takes a [`hold`](Self::hold) back: `sendonly` becomes `sendrecv`, `inactive` becomes `recvonly`, as it is while the peer
+    /// holds us too.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`hold`](Self::hold).
+    pub async fn resume(&self) -> Result<()> {
+        self.redirect_media(resumed).await
+    }
+
+    /// Sends an INFO or OPTIONS within the call, and gives its final answer, whatever it says; in an early dialog too. A key that was
+    /// pressed goes as most telephones send it:
+    ///
+    /// ```no_run
+    /// # async fn example(call: &sipora_session_core::CallHandle) -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::{Body, CallRequest};
+    ///
+    /// let key = Body::new("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n");
+    /// let answer = call.request(CallRequest::info(key)).await?;
+    /// println!("{} {}", answer.status(), answer.reason());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]; [`Error::Timeout`] and [`Error::Transport`] without an answer, [`Error::Busy`] with 16 under way.
+    pub async fn request(&self, request: CallRequest) -> Result<SipResponse> {
+        Ok(self.call.request(request).await?.into())
+    }
+
+    async fn redirect_media(&self, how: fn(&str) -> String) -> Result<()> {
+        let sdp = self.described().changed(how);
+        let reason = "nothing was said of the session yet";
+        let sdp = sdp.ok_or(Error::NotNow { reason })?;
+        self.change(Some(&sdp)).await
+    }
+
+    /// Says once more what holds, where the session timer wants a description that only we know (RFC 4028 §7.4).
+    pub(super) async fn refreshed(&self, event: &Event) {
+        if !matches!(event, Event::RefreshDue) {
+            return;
+        }
+        let current = self.described().current();
+        if let Some(sdp) = current {
+            // With something else under way the session is refreshed by that.
+            let _ = self.call.reinvite(Some(body(&sdp))).await;
+        }
+    }
+}
