@@ -37,6 +37,8 @@ pub(crate) struct Abilities {
     pub(crate) has_calls: bool,
     /// Calls are transferred.
     pub(crate) has_transfers: bool,
+    /// What calls understand, as Supported lists it.
+    pub(crate) extensions: String,
     /// The events that are served, as Allow-Events lists them.
     pub(crate) events: String,
 }
@@ -191,7 +193,7 @@ fn printed(job: &Job, answer: Answer) -> Option<Response> {
     let mut lists_events = false;
     match answer.status {
         StatusCode::OK if is_options => {
-            builder = with_capabilities(builder, &abilities.allow(None), &answer.headers);
+            builder = with_capabilities(builder, abilities, &answer.headers);
             lists_events = true;
         }
         // RFC 3261 §21.4.6: "The response MUST include an Allow header field".
@@ -223,15 +225,15 @@ fn printed(job: &Job, answer: Answer) -> Option<Response> {
 /// RFC 3261 §11.2: "Allow, Accept, Accept-Encoding, Accept-Language, and Supported header fields SHOULD be present".
 fn with_capabilities(
     mut builder: ResponseBuilder,
-    allow: &str,
+    abilities: &Abilities,
     own: &[(HeaderName, String)],
 ) -> ResponseBuilder {
     let capabilities = [
-        (HeaderName::Allow, allow),
+        (HeaderName::Allow, &*abilities.allow(None)),
         (HeaderName::Accept, "application/sdp"),
         (HeaderName::AcceptEncoding, "identity"),
         (HeaderName::AcceptLanguage, "en"),
-        (HeaderName::Supported, ""),
+        (HeaderName::Supported, &abilities.extensions),
     ];
     for (name, value) in capabilities {
         if !has(own, &name) {
@@ -360,6 +362,8 @@ impl Abilities {
             (Method::Cancel, self.has_calls),
             (Method::Bye, self.has_calls),
             (Method::Info, self.has_calls),
+            (Method::Prack, self.has_calls),
+            (Method::Update, self.has_calls),
             (Method::Refer, self.has_calls && self.has_transfers),
             (Method::Options, true),
             (Method::Message, self.has_handler),

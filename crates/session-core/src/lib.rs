@@ -59,7 +59,8 @@
 //! | RFC 3261 §13 to §15 and §9, calls, both ways | [`SipClient::call`], [`IncomingCalls`], [`CallHandle`] |
 //! | RFC 3261 §8.1.3.4, redirections of calls | [`CallOptions::follow_redirects`], [`CallHandle::redirect`] |
 //! | RFC 6086, INFO within calls | [`CallHandle::request`], [`CallEvent::Info`] |
-//! | RFC 3515, RFC 3891, RFC 5589, transfer | [`CallHandle::transfer`], [`CallHandle::follow`] |
+//! | RFC 3515, RFC 5589, transfer, all roles | [`CallHandle::transfer`], [`CallHandle::transfer_to`], [`CallHandle::follow`] |
+//! | RFC 3891, calls that take the place of others | [`CallHandle::replaces`], [`CallOptions::replacing`] |
 //! | RFC 3264 §8.4, hold | [`CallHandle::hold`], [`CallHandle::resume`], [`MediaDirection`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
 //! | RFC 6665 §4.2, being subscribed to | [`SessionManagerBuilder::with_event_package`], [`SessionHandler::on_subscribe`], [`Watcher`] |
@@ -114,8 +115,8 @@ pub use watcher::{SubscribeAnswer, Watcher, WatcherEnd};
 
 pub use sipora_auth::{AuthError, Credentials};
 pub use sipora_dialog_core::{
-    ApiError, Body, BodyRefusal, CallMetrics, CallRequest, CustomPackage, EventPackage, Forking,
-    MessageSummaryPackage, PresencePackage, RefreshFailure, Resubscribe, SubscriptionEnd,
+    ApiError, Body, BodyRefusal, CallKey, CallMetrics, CallRequest, CustomPackage, EventPackage,
+    Forking, MessageSummaryPackage, PresencePackage, RefreshFailure, Resubscribe, SubscriptionEnd,
     SubscriptionState, TerminationReason, TransactionId,
 };
 pub use sipora_message as message;

@@ -32,8 +32,8 @@ impl Support {
 }
 
 impl CallConfig {
-    /// What stands in Supported.
-    pub(super) fn supported(&self) -> Vec<&'static str> {
+    /// The extensions of SIP that calls by these settings understand: option tags, as Supported lists them.
+    pub fn supported(&self) -> Vec<&'static str> {
         let mut options = Vec::new();
         if self.reliability != Reliability::Never {
             options.push(RELIABLE);

@@ -40,7 +40,13 @@ impl Refer {
     /// Refers the peer to whom we are in another call with, which its call there is to replace: an attended transfer
     /// (RFC 5589 §7). Both are calls of the same endpoint, and the other is up when the REFER is sent.
     pub fn to_call(other: &Call) -> Self {
-        Self::new(ReferTo::Call(other.key()))
+        Self::new(ReferTo::Call(other.key(), None))
+    }
+
+    /// Does what [`to_call`](Self::to_call) does, for a peer of the other call whose Contact leads to it from within that call alone:
+    /// the peer of this one calls `address`, and whoever else answers there must understand what is to be replaced (RFC 5589 §7.5).
+    pub fn to_call_at(other: &Call, address: Uri) -> Self {
+        Self::new(ReferTo::Call(other.key(), Some(address)))
     }
 
     fn new(to: ReferTo) -> Self {
@@ -73,7 +79,8 @@ impl Refer {
 #[derive(Debug, Clone)]
 pub(super) enum ReferTo {
     Uri(String),
-    Call(CallKey),
+    /// Whom a call is with, and where to call it if not at its Contact.
+    Call(CallKey, Option<Uri>),
 }
 
 /// What was answered to a REFER of ours.

@@ -41,7 +41,7 @@ impl Calls {
     ) -> Result<(ReferId, ExchangeKey), CallError> {
         let refer_to = match &refer.to {
             ReferTo::Uri(uri) => uri.clone(),
-            ReferTo::Call(other) => self.refer_to_call(*other)?,
+            ReferTo::Call(other, address) => self.refer_to_call(*other, address.as_ref())?,
         };
         let patience = self.config.request_timeout + self.config.t1 * 64;
         let call = self.call(key)?;

@@ -162,15 +162,22 @@ impl Calls {
         Ok(session.dialog.id().clone())
     }
 
-    /// Refer-To for an attended transfer: whom the call is with, and what is to be replaced there (RFC 5589 §7.1).
-    pub(super) fn refer_to_call(&mut self, key: CallKey) -> Result<String, CallError> {
+    /// Refer-To for an attended transfer: whom the call is with, and what is to be replaced there (RFC 5589 §7.3). An address may lead
+    /// to somebody else too: there "the Require: replaces header field SHOULD be used".
+    pub(super) fn refer_to_call(
+        &mut self,
+        key: CallKey,
+        address: Option<&Uri>,
+    ) -> Result<String, CallError> {
         let session = self.call(key)?.confirmed();
         let session = session.ok_or(CallError::NotNow("the other call is not up"))?;
         let replaces = session.dialog.id().replaces()?;
-        let target = session.dialog.remote_target();
-        let value = Uri::builder("h.invalid")
-            .header("Replaces", &replaces.to_string())
-            .build();
+        let target = address.unwrap_or(session.dialog.remote_target());
+        let mut value = Uri::builder("h.invalid").header("Replaces", &replaces.to_string());
+        if address.is_some() {
+            value = value.header("Require", "replaces");
+        }
+        let value = value.build();
         let value = value.map_err(|error| CallError::Invalid(error.to_string()))?;
         let (_, header) = value.as_str().split_once('?').unwrap_or_default();
         let joint = if target.has_headers() { '&' } else { '?' };

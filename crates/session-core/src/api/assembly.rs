@@ -176,11 +176,12 @@ impl SessionManagerBuilder {
         if let Some(observer) = &self.observer {
             builder = builder.observer(observer.clone());
         }
-        let has_calls = calls.is_some();
-        let (dialogs, calls) = match calls {
+        let config = calls.map(|timeout| self.call_config(timeout));
+        let has_calls = config.is_some();
+        let extensions = config.as_ref().map(CallConfig::supported);
+        let (dialogs, calls) = match config {
             None => (UnifiedDialogApi::add_to(&mut builder), None),
-            Some(timeout) => {
-                let config = self.call_config(timeout);
+            Some(config) => {
                 let (dialogs, calls) = UnifiedDialogApi::add_with_calls(&mut builder, config);
                 (dialogs, Some(calls))
             }
@@ -201,6 +202,7 @@ impl SessionManagerBuilder {
             is_client: self.is_client,
             has_calls,
             has_transfers: self.has_transfers,
+            extensions: extensions.unwrap_or_default().join(", "),
             events: names.join(", "),
         });
         let watchers = Arc::<AtomicUsize>::default();
@@ -246,6 +248,7 @@ impl SessionManagerBuilder {
         config.request_timeout = timeout;
         config.product = Some(self.user_agent.clone());
         config.takes_refers = self.has_transfers;
+        config.takes_replaces = self.has_transfers;
         config
     }
 }

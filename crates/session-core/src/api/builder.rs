@@ -41,7 +41,7 @@ use crate::{Error, IncomingCalls, Result, SessionHandler};
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
-/// | [`with_transfers`](Self::with_transfers) | none are taken: REFER is answered with 405 | who transfers us chooses whom we call (RFC 3515 §5) |
+/// | [`with_transfers`](Self::with_transfers) | none are taken: REFER is answered with 405, and calls take no other's place | who transfers us chooses whom we call (RFC 3515 §5) |
 /// | [`build_with_calls`](Self::build_with_calls) | [`build`](Self::build): INVITE is answered with 405 | who takes calls has to answer them |
 /// | [`enable_sip_client`](Self::enable_sip_client) | off | a process that only answers needs no client |
 ///
@@ -259,7 +259,9 @@ impl SessionManagerBuilder {
     }
 
     /// Lets peers transfer our calls: a REFER within one is [`CallEvent::TransferRequested`](crate::CallEvent::TransferRequested), for
-    /// the application to follow or refuse. Without it REFER gets 405. To transfer others it is not needed.
+    /// the application to follow or refuse, and an INVITE with Replaces says which call it is to take the place of
+    /// ([`CallHandle::replaces`](crate::CallHandle::replaces)), for the application to accept or refuse. Without it REFER gets 405, and
+    /// such an INVITE is a call like others, or gets 420 where it requires to be more. To transfer others it is not needed.
     pub fn with_transfers(mut self) -> Self {
         self.has_transfers = true;
         self

@@ -1,6 +1,6 @@
 //! How calls end.
 
-use sipora_dialog_core::CallEnd as End;
+use sipora_dialog_core::{CallEnd as End, CallKey};
 use sipora_message::Request;
 
 use crate::{Error, SipResponse};
@@ -30,6 +30,8 @@ pub enum CallEnd {
     Lost,
     /// The session was not refreshed in time (RFC 4028 §10); we sent BYE.
     Expired,
+    /// Another call, which we accepted, has taken its place: [`CallHandle::replaces`](crate::CallHandle::replaces). It was hung up.
+    Replaced(CallKey),
     /// The coordinator was shut down.
     Closed,
 }
@@ -48,6 +50,7 @@ impl CallEnd {
             End::PeerHungUp(bye) => Self::PeerHungUp(bye),
             End::NotAcknowledged => Self::NotAcknowledged,
             End::NotDescribed => Self::NotDescribed,
+            End::Replaced(by) => Self::Replaced(by),
             End::Lost => Self::Lost,
             End::Expired => Self::Expired,
             _ => Self::Closed,

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sipora_dialog_core::{Call, CallError, ReferReporter};
-use sipora_message::{Request, StatusCode, Uri};
+use sipora_dialog_core::{Call, CallError, CallKey, ReferReporter};
+use sipora_message::{HeaderName, Request, StatusCode, Uri};
 
 use super::described::Described;
 use super::event::description;
@@ -29,7 +29,7 @@ use crate::{Error, Result, SipResponse};
 /// | [`acknowledge`](Self::acknowledge) | ours without an offer | ACK with the answer |
 /// | [`change`](Self::change), [`hold`](Self::hold), [`resume`](Self::resume) | ours, in the call | INVITE in the dialog |
 /// | [`request`](Self::request) | either's | INFO, OPTIONS |
-/// | [`transfer`](Self::transfer) | either's | REFER |
+/// | [`transfer`](Self::transfer), [`transfer_to`](Self::transfer_to), [`transfer_to_address`](Self::transfer_to_address) | either's | REFER |
 /// | [`follow`](Self::follow), [`refuse_transfer`](Self::refuse_transfer) | either's | the answer to a REFER |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
 ///
@@ -111,6 +111,31 @@ impl CallHandle {
     /// The URI of whom we call, or of who calls us as From says: that it is true is for who authenticates calls to see to.
     pub fn remote_uri(&self) -> &str {
         &self.remote
+    }
+
+    /// Names the call: no other of the coordinator has the name, ever. A call that is redirected has another name at each place.
+    pub fn key(&self) -> CallKey {
+        self.call.key()
+    }
+
+    /// The call of ours whose place this one takes when it is accepted (RFC 3891), as at the target of an attended transfer: that one
+    /// then ends with [`CallEnd::Replaced`], and hears BYE, or CANCEL where it still rings at its peer. To
+    /// [`reject`](Self::reject) this one leaves that one as it is. Only with
+    /// [`with_transfers`](crate::SessionManagerBuilder::with_transfers).
+    ///
+    /// Whether the caller may do that is for the application to find out before it accepts: "the UA MUST verify that the initiator
+    /// of the new INVITE is authorized to replace the matched dialog" (RFC 3891 §3). Whoever names the call knows its Call-ID and
+    /// tags, which nobody guesses: its peer, who the peer has told, and who can read what is sent. [`referred_by`](Self::referred_by)
+    /// says who the caller claims to be sent by.
+    pub fn replaces(&self) -> Option<CallKey> {
+        self.call.replaces()
+    }
+
+    /// Who has sent the caller here, as it says itself (RFC 3892): an address. None where nobody has, or it was us who called, or
+    /// once [`take_invite`](Self::take_invite) has the INVITE.
+    pub fn referred_by(&self) -> Option<String> {
+        let headers = self.invite()?.headers();
+        Some(headers.text(&HeaderName::ReferredBy)?.into_owned())
     }
 
     /// The INVITE that the peer began the call with; none where we did, or once [`take_invite`](Self::take_invite) has it.

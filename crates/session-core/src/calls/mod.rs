@@ -53,9 +53,7 @@ async fn follow(
         options = options.with_header(HeaderName::ReferredBy, referrer);
     }
     if let Some(replaces) = replaces {
-        options = options
-            .with_header(HeaderName::Replaces, replaces)
-            .with_header(HeaderName::Require, "replaces");
+        options = options.replacing(&replaces);
     }
     let outgoing = Outgoing::new(outbound.clone(), &target, options)?;
     let call = outgoing.call(&target).await?;

@@ -1,6 +1,6 @@
 //! [`CallOptions`]: what an INVITE says, beside whom it calls.
 
-use sipora_message::HeaderName;
+use sipora_message::{DialogId, HeaderName};
 
 use crate::Credentials;
 
@@ -13,6 +13,7 @@ use crate::Credentials;
 /// | [`with_display_name`](Self::with_display_name) | none | |
 /// | [`with_credentials`](Self::with_credentials) | the builder's | |
 /// | [`with_header`](Self::with_header) | none | |
+/// | [`replacing`](Self::replacing) | nothing: it is a call beside others | |
 /// | [`follow_redirects`](Self::follow_redirects) | 0: a redirection ends the call | who redirects chooses whom we call, and who pays |
 ///
 /// ```
@@ -70,6 +71,24 @@ impl CallOptions {
     pub fn with_header(mut self, name: impl Into<HeaderName>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Takes the place of another call of whom is called (RFC 3891), or picks up one that rings elsewhere: the dialog as the one
+    /// who is called sees it. Who does not understand that refuses with 420.
+    ///
+    /// ```
+    /// use sipora_session_core::CallOptions;
+    /// use sipora_session_core::message::DialogId;
+    ///
+    /// // Not any more once somebody has answered it.
+    /// let rings: DialogId = "425928@bobster.example.org;to-tag=7743;from-tag=6472;early-only".parse()?;
+    /// let options = CallOptions::new().replacing(&rings);
+    /// # let _ = options;
+    /// # Ok::<(), sipora_session_core::message::InvalidDialogId>(())
+    /// ```
+    pub fn replacing(self, call: &DialogId) -> Self {
+        self.with_header(HeaderName::Replaces, call.to_string())
+            .with_header(HeaderName::Require, "replaces")
     }
 
     /// Calls up to `places` other places where a 300, 301 or 302 says so (RFC 3261 §8.1.3.4): best first, one after the other,

@@ -1,9 +1,7 @@
 //! Transfers: what is asked of us, and what comes of those that we ask for (RFC 3515, RFC 5589).
 
-use std::borrow::Cow;
-
 use sipora_dialog_core::{ReferReport, Referral};
-use sipora_message::{Request, StatusCode, Uri};
+use sipora_message::{DialogId, Request, StatusCode, Uri};
 
 use super::{CallEnd, CallEvent};
 use crate::{Error, Result};
@@ -35,7 +33,7 @@ impl TransferRequest {
     }
 
     /// Where the INVITE goes, and what it replaces.
-    pub(super) fn place(&self) -> Result<(Uri, Option<String>)> {
+    pub(super) fn place(&self) -> Result<(Uri, Option<DialogId>)> {
         let wrong = |reason: &str| Error::request("Refer-To", reason);
         let named = self.target().filter(Uri::is_sip);
         let named = named.ok_or_else(|| wrong("is no SIP URI"))?;
@@ -44,7 +42,9 @@ impl TransferRequest {
             return Err(wrong("asks for something else than a call"));
         }
         let target = bare(&named).ok_or_else(|| wrong("cannot be called"))?;
-        let replaces = named.header("Replaces").map(Cow::into_owned);
+        let replaces = named.header("Replaces").map(|value| value.parse());
+        let replaces = replaces.transpose();
+        let replaces = replaces.map_err(|_| wrong("names no call to replace"))?;
         Ok((target, replaces))
     }
 

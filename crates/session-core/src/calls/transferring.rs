@@ -1,5 +1,7 @@
 //! Calls that are transferred, by us or by the peer (RFC 3515, RFC 5589).
 
+use std::sync::Arc;
+
 use sipora_dialog_core::Refer;
 use sipora_message::StatusCode;
 
@@ -16,6 +18,72 @@ impl CallHandle {
     pub async fn transfer(&self, target_uri: &str) -> Result<SipResponse> {
         let target = uri::contact("target_uri", target_uri)?;
         self.refer(Refer::to(target)).await
+    }
+
+    /// Transfers the peer to whom `other` is a call with, an attended transfer (REFER with Replaces, RFC 5589 §7.3): the peer calls
+    /// there, at the Contact of that call, and takes our place in it. What comes of it is told as
+    /// [`CallEvent::TransferProgress`](crate::CallEvent::TransferProgress), here; when it has succeeded, `other` ends with
+    /// [`PeerHungUp`](crate::CallEnd::PeerHungUp), and this one wants to be hung up. When it has not, both are as they were.
+    ///
+    /// ```no_run
+    /// # async fn example(client: std::sync::Arc<sipora_session_core::SessionCoordinator>, mut to_bob: sipora_session_core::CallHandle)
+    /// # -> Result<(), sipora_session_core::Error> {
+    /// # const SDP: &str = "v=0\r\n...";
+    /// use sipora_session_core::{CallEvent, SipClient};
+    ///
+    /// // Bob waits while Carol is asked.
+    /// to_bob.hold().await?;
+    /// let mut to_carol = client.call("sip:carol@example.com", Some(SDP)).await?;
+    /// to_carol.answered().await?;
+    /// // She wants to speak with him.
+    /// to_bob.transfer_to(&to_carol).await?;
+    /// while let Some(event) = to_bob.next().await {
+    ///     let CallEvent::TransferProgress(report) = event else { continue };
+    ///     if report.is_over {
+    ///         match report.has_succeeded() {
+    ///             true => to_bob.hang_up().await?,
+    ///             false => to_bob.resume().await?,
+    ///         }
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`transfer`](Self::transfer); [`Error::NotNow`] where `other` is not up: then the choice is to wait, or to hang it up and
+    /// [`transfer`](Self::transfer), semi-attended (RFC 5589 §7.6). [`Error::InvalidRequest`] where it is this call, or one of another coordinator.
+    pub async fn transfer_to(&self, other: &CallHandle) -> Result<SipResponse> {
+        self.check_other(other)?;
+        self.refer(Refer::to_call(&other.call)).await
+    }
+
+    /// Does what [`transfer_to`](Self::transfer_to) does, where the Contact of that call is nothing that others can call, as behind
+    /// many a NAT: the peer calls `target_uri`, as a rule the address that was called for `other` (RFC 5589 §7.5).
+    ///
+    /// # Errors
+    ///
+    /// As there; [`Error::InvalidUri`].
+    pub async fn transfer_to_address(
+        &self,
+        other: &CallHandle,
+        target_uri: &str,
+    ) -> Result<SipResponse> {
+        self.check_other(other)?;
+        let target = uri::target("target_uri", target_uri)?;
+        self.refer(Refer::to_call_at(&other.call, target)).await
+    }
+
+    fn check_other(&self, other: &CallHandle) -> Result<()> {
+        let wrong = |reason: &str| Err(Error::request("other", reason));
+        if !Arc::ptr_eq(&self.outbound, &other.outbound) {
+            return wrong("is a call of another coordinator");
+        }
+        if self.key() == other.key() {
+            return wrong("is the call itself");
+        }
+        Ok(())
     }
 
     /// Does what the peer asks for with a transfer: calls whom it names, with its Referred-By, and in the place of another call where

@@ -9,6 +9,7 @@
     unreachable_pub
 )]
 
+mod attended;
 mod calling;
 mod exchange;
 mod held;

@@ -64,9 +64,18 @@ fn options_say_that_calls_are_taken() {
         let (alice, _bob) = two(&network).await;
         let answer = alice.client.send_options(&uri(BOB)).await.unwrap();
         let allow = answer.header("Allow").unwrap();
-        for method in ["INVITE", "ACK", "CANCEL", "BYE", "INFO"] {
+        for method in ["INVITE", "ACK", "CANCEL", "BYE", "INFO", "PRACK", "UPDATE"] {
             assert!(allow.split(", ").any(|one| one == method), "{allow}");
         }
+        // "The response to the OPTIONS is constructed using the same rules as ... for an INVITE" (RFC 3261 §11.2).
+        let supported = answer.header("Supported").unwrap();
+        assert_eq!(supported, "100rel, timer, tdialog");
+        assert!(!allow.contains("REFER"), "{allow}");
+        let transfers = Phone::with(&network, CAROL, |builder| builder.with_transfers()).await;
+        let answer = alice.client.send_options(&uri(transfers.address)).await;
+        let answer = answer.unwrap();
+        assert!(answer.header("Allow").unwrap().contains("REFER"));
+        assert!(answer.header("Supported").unwrap().contains("replaces"));
     });
 }
 

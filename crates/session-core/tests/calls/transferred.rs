@@ -8,7 +8,7 @@ use sipora_session_core::{
 };
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 
-async fn three(network: &SimNetwork) -> (Phone, Phone, Phone) {
+pub async fn three(network: &SimNetwork) -> (Phone, Phone, Phone) {
     let allowing =
         async |address| Phone::with(network, address, |builder| builder.with_transfers()).await;
     (
@@ -18,7 +18,7 @@ async fn three(network: &SimNetwork) -> (Phone, Phone, Phone) {
     )
 }
 
-async fn is_asked(call: &mut CallHandle) -> TransferRequest {
+pub async fn is_asked(call: &mut CallHandle) -> TransferRequest {
     match call.next().await.unwrap() {
         CallEvent::TransferRequested(wish) => wish,
         other => panic!("{other:?}"),
@@ -26,7 +26,7 @@ async fn is_asked(call: &mut CallHandle) -> TransferRequest {
 }
 
 /// Reads what is told of a transfer until nothing more will be.
-async fn told(call: &mut CallHandle) -> Vec<TransferReport> {
+pub async fn told(call: &mut CallHandle) -> Vec<TransferReport> {
     let mut told = Vec::new();
     while !told
         .last()
@@ -40,7 +40,7 @@ async fn told(call: &mut CallHandle) -> Vec<TransferReport> {
     told
 }
 
-fn offering() -> CallOptions {
+pub fn offering() -> CallOptions {
     CallOptions::new().with_sdp(OFFER)
 }
 
