@@ -33,6 +33,12 @@ pub trait Authorizer: Send + Sync {
     }
 }
 
+impl fmt::Debug for dyn Authorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authorizer")
+    }
+}
+
 /// Answers digest challenges (RFC 3261 §22, RFC 7616, RFC 8760) and remembers nonces between requests.
 ///
 /// ```

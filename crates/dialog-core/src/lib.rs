@@ -116,7 +116,8 @@ pub use authorizer::{Authorizer, DigestAuthorizer};
 pub use call::api::ReferReporter;
 pub use call::{
     Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest,
-    IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral, Reliability,
+    IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral, Rejection,
+    Reliability,
 };
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};

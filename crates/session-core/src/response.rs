@@ -50,6 +50,11 @@ impl SipResponse {
             .map(String::from_utf8_lossy)
     }
 
+    /// The tag in To: the user agent that has answered. Where a request was forked, answers differ by it.
+    pub fn to_tag(&self) -> Option<&str> {
+        self.message.headers().to().ok()?.tag()
+    }
+
     /// The values of every header field of this name, one for each line.
     pub fn headers_named(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
         HeaderName::parse(name)

@@ -11,6 +11,7 @@ use super::event::{CallEnd, CallError, CallEvent};
 use super::extensions::{RELIABLE, Support};
 use super::offer::is_description;
 use super::packages::{knows_packages, recv_info};
+use super::rejection::Rejection;
 use super::reliable::Answer;
 use super::session::SessionInput;
 use super::timer::{TIMER, knows_timers};
@@ -153,12 +154,8 @@ impl Calls {
     }
 
     /// Refuses the peer's INVITE, first or later, with 300 to 699.
-    pub(crate) fn reject(
-        &mut self,
-        key: CallKey,
-        status: StatusCode,
-        headers: &[(HeaderName, String)],
-    ) -> Result<(), CallError> {
+    pub(crate) fn reject(&mut self, key: CallKey, rejection: &Rejection) -> Result<(), CallError> {
+        let status = rejection.status;
         if !status.is_final() || status.is_success() {
             return Err(CallError::Invalid(format!("{status} is not 300 to 699")));
         }
@@ -171,7 +168,9 @@ impl Calls {
                 "the session has changed since the re-INVITE came: accept it, and change it back",
             ));
         }
-        let (transaction, response) = self.response(key, status, None, headers)?;
+        let (reason, body) = (rejection.reason.as_deref(), rejection.body.as_ref());
+        let (transaction, response) =
+            self.response_as(key, (status, reason), body, &rejection.headers)?;
         self.refused_with(key, transaction, response, CallEnd::Rejected);
         self.settle(key);
         Ok(())
@@ -285,6 +284,17 @@ impl Calls {
         body: Option<&Body>,
         headers: &[(HeaderName, String)],
     ) -> Result<(ServerTransactionId, Response), CallError> {
+        self.response_as(key, (status, None), body, headers)
+    }
+
+    /// Does so, with a reason phrase.
+    fn response_as(
+        &mut self,
+        key: CallKey,
+        (status, reason): (StatusCode, Option<&str>),
+        body: Option<&Body>,
+        headers: &[(HeaderName, String)],
+    ) -> Result<(ServerTransactionId, Response), CallError> {
         let product = self.config.product.clone();
         let (allow, packages) = (self.allow.clone(), self.recv_info.clone());
         let supported = self.config.supported();
@@ -294,6 +304,9 @@ impl Calls {
         let server = call.pending_server().ok_or(CallError::Gone)?;
         let request = server.request.as_ref().ok_or(CallError::Gone)?;
         let mut builder = Response::for_request(request, status).to_tag(&tag);
+        if let Some(reason) = reason {
+            builder = builder.reason(reason);
+        }
         // §12.1.1: answers that make a dialog copy Record-Route and have a Contact; that of a redirection is where to go.
         if status.is_provisional() || status.is_success() {
             builder = builder.record_route().contact(contact);

@@ -16,7 +16,7 @@ use super::metrics::Published;
 use super::reliable::Answer;
 use super::replacing::Related;
 use super::user::{Act, CallUser, Command, Offered, Open};
-use super::{CallConfig, CallMetrics, CallRequest, Refer, ReferAnswer, ReferId};
+use super::{CallConfig, CallMetrics, CallRequest, Refer, ReferAnswer, ReferId, Rejection};
 use crate::user::Abandoned;
 use crate::{Authorizer, Body, DialogId};
 
@@ -326,19 +326,34 @@ impl Call {
     ///
     /// As [`ring`](Self::ring); [`CallError::Invalid`] for any other status.
     pub async fn reject(&self, status: StatusCode) -> Result<(), CallError> {
-        self.act(Act::Reject(status, Vec::new())).await
+        self.reject_with(Rejection::new(status)).await
     }
 
-    /// Sends the peer elsewhere, with 302 (RFC 3261 §13.3.1.2); the first place is best.
+    /// Does what [`reject`](Self::reject) does, and says more: a reason phrase, header fields, a body.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`CallError::Invalid`] for what cannot be sent too, and then nothing is refused yet.
+    pub async fn reject_with(&self, rejection: Rejection) -> Result<(), CallError> {
+        self.act(Act::Reject(rejection)).await
+    }
+
+    /// Sends the peer elsewhere, with 302 (RFC 3261 §13.3.1.2); the first place is best, and says so by its q where there are
+    /// several.
     ///
     /// # Errors
     ///
     /// As [`ring`](Self::ring).
     pub async fn redirect(&self, places: &[Uri]) -> Result<(), CallError> {
-        let contact = |uri: &Uri| (HeaderName::Contact, format!("<{uri}>"));
-        let contacts = places.iter().map(contact).collect();
-        self.act(Act::Reject(StatusCode::MOVED_TEMPORARILY, contacts))
-            .await
+        let mut rejection = Rejection::new(StatusCode::MOVED_TEMPORARILY);
+        for (at, uri) in places.iter().enumerate() {
+            let contact = match places.len() {
+                1 => format!("<{uri}>"),
+                all => format!("<{uri}>;q={}", preference(at, all)),
+            };
+            rejection = rejection.header(HeaderName::Contact, contact);
+        }
+        self.reject_with(rejection).await
     }
 
     /// Answers the offer that came with the 2xx to an INVITE of ours that had none, in the ACK.
@@ -556,5 +571,25 @@ impl ReferReporter {
         let sent = self.user.send(command).await;
         sent.map_err(|_| CallError::Closed)?;
         outcome.await.unwrap_or(Err(CallError::Closed))
+    }
+}
+
+/// The q of a place among others, from 1 down to above 0: values without q are all alike (RFC 3261 §16.6).
+fn preference(at: usize, all: usize) -> String {
+    let thousandths = 1000 * all.saturating_sub(at) / all.max(1);
+    let q = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
+    q.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::preference;
+
+    #[test]
+    fn each_place_is_preferred_to_the_next() {
+        let all = |count| (0..count).map(move |at| preference(at, count));
+        assert_eq!(all(2).collect::<Vec<_>>(), ["1", "0.5"]);
+        assert_eq!(all(3).collect::<Vec<_>>(), ["1", "0.666", "0.333"]);
+        assert_eq!(all(1000).next_back().as_deref(), Some("0.001"));
     }
 }

@@ -1,6 +1,9 @@
 //! Settings of calls.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::Authorizer;
 
 /// Holds the settings of the calls of one endpoint.
 #[derive(Debug, Clone)]
@@ -45,6 +48,9 @@ pub struct CallConfig {
     /// Whether provisional answers are sent and taken reliably. Default [`Reliability::Supported`], since "the UAC SHOULD include
     /// this in all INVITE requests" (RFC 3262 §4).
     pub reliability: Reliability,
+    /// What answers challenges to our requests within calls that others began; those that we begin have their own
+    /// ([`UnifiedDialogApi::invite`](crate::UnifiedDialogApi::invite)). Default none: the challenge is the answer.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
     /// Value of `User-Agent` and `Server`; none by default.
     pub product: Option<String>,
 }
@@ -80,6 +86,7 @@ impl Default for CallConfig {
             session_expires: None,
             min_session_expires: Duration::from_secs(90),
             reliability: Reliability::Supported,
+            authorizer: None,
             product: None,
         }
     }

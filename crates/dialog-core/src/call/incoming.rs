@@ -198,6 +198,7 @@ impl Calls {
         let key = self.next_call();
         let mut call = Call::new(false, tag, contact);
         call.replaces = replacing;
+        call.authorizer = self.config.authorizer.clone();
         let comes_directly =
             headers.vias().count() == 1 && !headers.contains(&HeaderName::RecordRoute);
         call.flow = Some(incoming.flow).filter(|flow| flow.transport.is_stream() && comes_directly);

@@ -29,6 +29,7 @@ mod refer;
 mod referred;
 mod referring;
 mod refused;
+mod rejection;
 mod reliable;
 mod replacing;
 mod request;
@@ -48,6 +49,7 @@ pub use core::CallKey;
 pub use event::{CallEnd, CallError, CallEvent, Invite};
 pub use metrics::CallMetrics;
 pub use refer::{Refer, ReferAnswer, ReferId, ReferReport, Referral};
+pub use rejection::Rejection;
 pub use request::CallRequest;
 
 /// What we understand in a call.

@@ -6,6 +6,7 @@ use sipora_message::{HeaderName, Headers, StatusCode, Uri};
 
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError};
+use super::rejection::Rejection;
 use super::session::SessionState;
 use crate::DialogId;
 
@@ -117,7 +118,7 @@ impl Calls {
         let checked = self.may_replace(&replacing);
         self.call(key)?.replaces = Some(replacing);
         if let Err(status) = checked {
-            self.reject(key, status, &[])?;
+            self.reject(key, &Rejection::new(status))?;
             return Err(CallError::Gone);
         }
         Ok(())

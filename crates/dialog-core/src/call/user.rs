@@ -18,6 +18,7 @@ use super::inbox::{Feeder, Inbox};
 use super::metrics::Published;
 use super::refer::{Refer, ReferAnswer, ReferId};
 use super::referring::is_granted;
+use super::rejection::Rejection;
 use super::reliable::Answer;
 use super::replacing::Related;
 use super::request::CallRequest;
@@ -102,7 +103,7 @@ pub(super) enum Act {
     /// And whether it is to be sent reliably.
     Progress(Answer, bool),
     Accept(Option<Body>, Vec<(HeaderName, String)>),
-    Reject(StatusCode, Vec<(HeaderName, String)>),
+    Reject(Rejection),
     Acknowledge(Body),
     AcknowledgeProgress(Box<str>, Body),
     Answer(Body),
@@ -171,7 +172,7 @@ impl CallUser {
         match act {
             Act::Progress(answer, reliably) => self.core.progress(now, key, answer, reliably),
             Act::Accept(body, headers) => self.core.accept(now, key, body, headers),
-            Act::Reject(status, headers) => self.core.reject(key, status, &headers),
+            Act::Reject(rejection) => self.core.reject(key, &rejection),
             Act::Acknowledge(body) => self.core.acknowledge(key, body),
             Act::AcknowledgeProgress(tag, body) => self.core.acknowledge_progress(key, &tag, &body),
             Act::Answer(body) => self.core.answer_offer(now, key, &body),
@@ -292,7 +293,7 @@ impl CallUser {
             Err(mpsc::error::TrySendError::Closed(_)) => StatusCode::TEMPORARILY_UNAVAILABLE,
         };
         // It was offered just now, so that it waits for an answer.
-        let _ = self.core.reject(key, status, &[]);
+        let _ = self.core.reject(key, &Rejection::new(status));
     }
 
     fn tell(&mut self, key: CallKey, event: CallEvent) {

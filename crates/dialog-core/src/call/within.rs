@@ -8,6 +8,7 @@ use sipora_transaction_core::Target;
 use super::client::ClientState;
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
 use super::event::{CallEnd, CallError};
+use super::rejection::Rejection;
 use super::session::{SessionInput, SessionState};
 use crate::user::{Retry, retry, with_credentials};
 
@@ -17,7 +18,8 @@ impl Calls {
     pub(crate) fn hang_up(&mut self, key: CallKey) -> Result<(), CallError> {
         let call = self.call(key)?;
         if call.pending_server().is_some_and(|server| server.is_first) {
-            return self.reject(key, StatusCode::TEMPORARILY_UNAVAILABLE, &[]);
+            let rejection = Rejection::new(StatusCode::TEMPORARILY_UNAVAILABLE);
+            return self.reject(key, &rejection);
         }
         if call.confirmed().is_none() {
             if let Some(exchange) = call.client {

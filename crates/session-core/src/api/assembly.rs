@@ -176,7 +176,7 @@ impl SessionManagerBuilder {
         if let Some(observer) = &self.observer {
             builder = builder.observer(observer.clone());
         }
-        let config = calls.map(|timeout| self.call_config(timeout));
+        let config = calls.map(|timeout| self.call_config(timeout, authorizer));
         let has_calls = config.is_some();
         let extensions = config.as_ref().map(CallConfig::supported);
         let (dialogs, calls) = match config {
@@ -241,12 +241,13 @@ impl SessionManagerBuilder {
         })
     }
 
-    fn call_config(&self, timeout: Duration) -> CallConfig {
+    fn call_config(&self, timeout: Duration, authorizer: &Arc<dyn Authorizer>) -> CallConfig {
         let mut config = CallConfig::default();
         config.t1 = self.timers.t1;
         config.t2 = self.timers.t2;
         config.request_timeout = timeout;
         config.product = Some(self.user_agent.clone());
+        config.authorizer = Some(authorizer.clone());
         config.takes_refers = self.has_transfers;
         config.takes_replaces = self.has_transfers;
         config

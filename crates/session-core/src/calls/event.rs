@@ -11,12 +11,12 @@ use crate::SipResponse;
 #[non_exhaustive]
 pub enum CallEvent {
     /// A provisional answer to our INVITE, 100 excepted: 180 says that it rings there. With a session description it is early
-    /// media. Where the INVITE was forked, each To tag is another user agent.
+    /// media. Where the INVITE was forked, each [To tag](SipResponse::to_tag) is another user agent.
     Progress(SipResponse),
     /// Our INVITE was redirected, and has gone to this place now: see
     /// [`CallOptions::follow_redirects`](crate::CallOptions::follow_redirects).
     Redirected(Uri),
-    /// Our INVITE was accepted. Where it had no offer, this answer has one, which
+    /// Our INVITE was accepted, by the user agent with this [To tag](SipResponse::to_tag): early media of others are over. Where it had no offer, this answer has one, which
     /// [`acknowledge`](crate::CallHandle::acknowledge) wants to answer; else it is acknowledged.
     Answered(SipResponse),
     /// The ACK to what we accepted came: the call is up. It has the answer where the offer was ours.

@@ -24,7 +24,7 @@ use crate::{Error, Result, SipResponse};
 /// | --- | --- | --- |
 /// | [`ring`](Self::ring), [`progress`](Self::progress) | the peer's | 101 to 199; with a description early media |
 /// | [`accept`](Self::accept) | the peer's, first or later | 200, again and again until its ACK comes |
-/// | [`reject`](Self::reject) | the peer's, first or later | 400 to 699 |
+/// | [`reject`](Self::reject), [`reject_with`](Self::reject_with) | the peer's, first or later | 300 to 699 |
 /// | [`redirect`](Self::redirect) | the peer's first | 302 |
 /// | [`acknowledge`](Self::acknowledge) | ours without an offer | ACK with the answer |
 /// | [`change`](Self::change), [`hold`](Self::hold), [`resume`](Self::resume) | ours, in the call | INVITE in the dialog |
@@ -44,8 +44,12 @@ use crate::{Error, Result, SipResponse};
 ///
 /// # Challenges and forks
 ///
-/// 401 and 407 to our INVITE and to requests within the call are answered with the credentials of the call or of the builder. Of
-/// several user agents that accept, the first has the call; the others are acknowledged and hung up (RFC 3261 §13.2.2.4).
+/// 401 and 407 to our INVITE and to requests within the call are answered with the credentials of the call or of the builder, and in
+/// calls that others made with those of the builder.
+///
+/// Where proxies send our INVITE to several user agents, each has a To tag of its own, which tells their answers apart
+/// ([`SipResponse::to_tag`]): several may ring, and several may have early media. [`CallEvent::Answered`] says who has accepted: the
+/// first one has the call, and the others are acknowledged and hung up (RFC 3261 §13.2.2.4).
 ///
 /// # Its end
 ///

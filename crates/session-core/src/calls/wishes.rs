@@ -1,11 +1,11 @@
 //! What an application wants of the session of a call: that it begins, is refused, held, or otherwise changed.
 
-use sipora_dialog_core::{CallError, CallEvent as Event, CallRequest};
+use sipora_dialog_core::{Body, CallError, CallEvent as Event, CallRequest, Rejection};
 use sipora_message::{StatusCode, Uri};
 
 use super::direction::{held, resumed};
 use super::{CallHandle, body};
-use crate::{Error, Result, SipResponse, uri};
+use crate::{Answer, Error, Result, SipResponse, uri};
 
 impl CallHandle {
     /// Tells the caller that it rings here, with 180.
@@ -66,7 +66,41 @@ impl CallHandle {
         }
     }
 
-    /// Sends the caller elsewhere, with 302; the first place is best.
+    /// Does what [`reject`](Self::reject) does, and says why: the reason phrase, header fields such as Retry-After, Reason and
+    /// Warning, and the body of the answer.
+    ///
+    /// ```no_run
+    /// # async fn example(call: &sipora_session_core::CallHandle) -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::{Answer, StatusCode};
+    ///
+    /// let at_lunch = Answer::new(StatusCode::BUSY_HERE).with_reason("At lunch");
+    /// call.reject_with(at_lunch.with_header("Retry-After", "1800")).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As there; [`Error::InvalidRequest`] for what cannot be sent too, and then nothing is refused yet. An offer in an UPDATE is
+    /// refused by its status alone.
+    pub async fn reject_with(&self, answer: Answer) -> Result<()> {
+        let status = answer.status;
+        if self.owed().offer {
+            return self.reject(status).await;
+        }
+        let mut rejection = Rejection::new(status);
+        if let Some(reason) = answer.reason {
+            rejection = rejection.reason(reason);
+        }
+        for (name, value) in answer.headers {
+            rejection = rejection.header(name, value);
+        }
+        if let Some((content_type, body)) = answer.body {
+            rejection = rejection.body(Body::new(&content_type, body));
+        }
+        Ok(self.call.reject_with(rejection).await?)
+    }
+
+    /// Sends the caller elsewhere, with 302; the first place is best, as their q says.
     ///
     /// # Errors
     ///

@@ -1,15 +1,18 @@
-//! A peer that answers as its script says, and keeps what came.
+//! A peer that answers as its script says, calls where it is told to, and keeps what came.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sipora_message::{HeaderName, Method, Request, Response, StatusCode};
+use sipora_message::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use sipora_session_core::IdSource;
 use sipora_testkit::SimNetwork;
-use sipora_transaction_core::{Claim, Context, Endpoint, Event, IncomingRequest, User};
+use sipora_transaction_core::{
+    Claim, Context, Endpoint, Event, IncomingRequest, RequestOptions, Target, User, UserHandle,
+};
 use sipora_transport::Transport;
 
+use crate::phone::OFFER;
 use crate::support::Now;
 
 /// One answer: status, To tag, header fields, body.
@@ -45,13 +48,33 @@ impl Said {
 type Script = Box<dyn FnMut(&Request, Now) -> Vec<Said> + Send>;
 
 #[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<Vec<Request>>>);
+pub struct Kept(Arc<Mutex<Vec<Request>>>, Arc<Mutex<Vec<Response>>>);
 
 impl Kept {
+    /// Waits for the final answer to a request of the peer's own.
+    pub async fn answer_to(&self, request: &Request) -> Response {
+        let cseq = request.headers().cseq().unwrap();
+        for _ in 0..20_000 {
+            let responses = self.1.lock().unwrap().clone();
+            let is_answer = |response: &Response| {
+                response.status().is_final() && response.headers().cseq().unwrap() == cseq
+            };
+            if let Some(response) = responses.into_iter().find(is_answer) {
+                return response;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("no answer to {}", request.method());
+    }
+
     pub fn all(&self, method: Method) -> Vec<Request> {
         let kept = self.0.lock().unwrap();
         let of = |request: &&Request| *request.method() == method;
         kept.iter().filter(of).cloned().collect()
+    }
+
+    pub fn everything(&self) -> Vec<Request> {
+        self.0.lock().unwrap().clone()
     }
 
     pub async fn nth(&self, method: Method, nth: usize) -> Request {
@@ -65,8 +88,52 @@ impl Kept {
     }
 }
 
+/// One that answers more than INVITE by its script.
+pub struct Exchange {
+    pub kept: Kept,
+    handle: UserHandle<Wish>,
+    address: SocketAddr,
+    _endpoint: Endpoint,
+}
+
+type Wish = Box<dyn FnOnce(&mut Context<'_>) + Send>;
+
+impl Exchange {
+    async fn sends(&self, request: &Request, to: &str) {
+        let target = Target::udp(format!("{to}:5060").parse().unwrap());
+        let request = request.clone();
+        let wish: Wish = Box::new(move |context| {
+            let options = RequestOptions::default();
+            context.send(request, target, options).unwrap();
+        });
+        self.handle.send(wish).await.unwrap();
+    }
+
+    /// Calls, with an offer, and acknowledges what is answered.
+    pub async fn calls(&self, to: &str) {
+        let uri = Uri::parse(&format!("sip:somebody@{to}")).unwrap();
+        let begin = |method: Method, to: &str| {
+            Request::builder(method, &uri)
+                .from("<sip:exchange@example.com>;tag=x")
+                .to(to)
+                .call_id("a-call-of-the-exchange")
+                .cseq(1)
+                .contact(format!("<sip:{}>", self.address))
+        };
+        let invite = begin(Method::Invite, &format!("<{uri}>"));
+        let invite = invite.body("application/sdp", OFFER).build().unwrap();
+        self.sends(&invite, to).await;
+        let answer = self.kept.answer_to(&invite).await;
+        assert!(answer.status().is_success());
+        let callee = answer.headers().text(&HeaderName::To).unwrap();
+        let ack = begin(Method::Ack, &callee).build().unwrap();
+        self.sends(&ack, to).await;
+    }
+}
+
 struct Scripted {
     script: Script,
+    methods: &'static [Method],
     kept: Kept,
     address: SocketAddr,
 }
@@ -77,6 +144,17 @@ pub async fn exchange(
     address: &str,
     script: impl FnMut(&Request, Now) -> Vec<Said> + Send + 'static,
 ) -> (Endpoint, Kept) {
+    let exchange = exchange_for(&[Method::Invite], network, address, script).await;
+    (exchange._endpoint, exchange.kept)
+}
+
+/// Starts one whose script answers these methods.
+pub async fn exchange_for(
+    methods: &'static [Method],
+    network: &SimNetwork,
+    address: &str,
+    script: impl FnMut(&Request, Now) -> Vec<Said> + Send + 'static,
+) -> Exchange {
     let kept = Kept::default();
     let address = SocketAddr::new(address.parse().unwrap(), 5060);
     let mut builder = Endpoint::builder()
@@ -84,23 +162,29 @@ pub async fn exchange(
         .ids(IdSource::from_number(7))
         .listen(Transport::Udp, address)
         .listen(Transport::Tcp, address);
-    builder.add_user(Scripted {
+    let handle = builder.add_user(Scripted {
         script: Box::new(script),
+        methods,
         kept: kept.clone(),
         address,
     });
-    (builder.build().await.unwrap(), kept)
+    Exchange {
+        kept,
+        handle,
+        address,
+        _endpoint: builder.build().await.unwrap(),
+    }
 }
 
 impl User for Scripted {
-    type Command = ();
+    type Command = Wish;
 
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
         let request = &incoming.request;
         self.kept.0.lock().unwrap().push(request.clone());
         let answers = match request.method() {
             Method::Ack => Vec::new(),
-            Method::Invite => {
+            method if self.methods.contains(method) => {
                 let now = context.now();
                 let now = Now {
                     instant: now.instant,
@@ -113,7 +197,7 @@ impl User for Scripted {
         for answer in answers {
             let status = StatusCode::new(answer.status).unwrap();
             let mut builder = Response::for_request(request, status).to_tag(answer.tag);
-            if *request.method() == Method::Invite && answer.status < 300 {
+            if matches!(request.method(), Method::Invite | Method::Refer) && answer.status < 300 {
                 builder = builder.contact(format!("<sip:{}>", self.address));
             }
             for (name, value) in answer.headers {
@@ -130,6 +214,9 @@ impl User for Scripted {
     }
 
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
+        if let Event::Response { response, .. } = &event {
+            self.kept.1.lock().unwrap().push(response.clone());
+        }
         if let Event::Cancelled {
             transaction,
             cancel,
@@ -143,5 +230,7 @@ impl User for Scripted {
         }
     }
 
-    fn on_command(&mut self, _: &mut Context<'_>, (): ()) {}
+    fn on_command(&mut self, context: &mut Context<'_>, wish: Wish) {
+        wish(context);
+    }
 }

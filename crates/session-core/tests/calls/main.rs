@@ -11,6 +11,7 @@
 
 mod attended;
 mod calling;
+mod challenged;
 mod exchange;
 mod held;
 mod phone;

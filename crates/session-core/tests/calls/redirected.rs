@@ -42,7 +42,10 @@ fn a_redirection_that_is_not_followed_ends_the_call_and_says_where_to() {
             Err(Error::Rejected(answer)) => {
                 assert_eq!(answer.status().as_u16(), 302);
                 let places: Vec<_> = answer.headers_named("Contact").collect();
-                assert_eq!(places.join(", "), "<sip:carol@192.0.2.3>, <tel:+15551234>");
+                assert_eq!(
+                    places.join(", "),
+                    "<sip:carol@192.0.2.3>;q=1, <tel:+15551234>;q=0.5"
+                );
             }
             other => panic!("{other:?}"),
         }

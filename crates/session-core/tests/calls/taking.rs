@@ -3,7 +3,7 @@
 use crate::phone::*;
 use crate::support::{pass, seconds};
 use sipora_message::HeaderName;
-use sipora_session_core::{CallEnd, Error, SipClient, StatusCode};
+use sipora_session_core::{Answer, CallEnd, CallEvent, Error, SipClient, StatusCode};
 
 fn status(refused: Result<sipora_session_core::SipResponse, Error>) -> u16 {
     match refused {
@@ -90,6 +90,55 @@ fn an_invite_can_be_read_and_let_go() {
         assert!(his.invite().is_none() && his.sdp().is_none());
         assert_eq!(his.remote_uri(), "sip:user-1@example.com");
         his.accept(ANSWER).await.unwrap();
+    });
+}
+
+#[test]
+fn a_refusal_says_why() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let mut hers = alice.calls(BOB).await;
+        let mut his = bob.is_called().await;
+        // What cannot be sent refuses nothing.
+        let broken = Answer::new(StatusCode::BUSY_HERE).with_reason("At\r\nlunch");
+        let invalid = his.reject_with(broken).await;
+        assert!(
+            matches!(invalid, Err(Error::InvalidRequest { .. })),
+            "{invalid:?}"
+        );
+        his.ring().await.unwrap();
+        let at_lunch = Answer::new(StatusCode::BUSY_HERE)
+            .with_reason("At lunch")
+            .with_header("Retry-After", "1800")
+            .with_header("Reason", "Q.850;cause=17")
+            .with_body("text/plain", "Soup");
+        his.reject_with(at_lunch).await.unwrap();
+        match hers.answered().await {
+            Err(Error::Rejected(answer)) => {
+                assert_eq!(answer.status(), StatusCode::BUSY_HERE);
+                assert_eq!(answer.reason(), "At lunch");
+                assert_eq!(answer.header("Retry-After").as_deref(), Some("1800"));
+                assert_eq!(answer.header("Reason").as_deref(), Some("Q.850;cause=17"));
+                assert_eq!(answer.body(), b"Soup");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(his.ended().await, CallEnd::Rejected));
+
+        // A wish to change the session, too.
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
+        hers.change(Some(OFFER)).await.unwrap();
+        let wish = his.next().await;
+        assert!(matches!(wish, Some(CallEvent::ChangeRequested(_))));
+        let no_video = Answer::new(StatusCode::NOT_ACCEPTABLE_HERE)
+            .with_header("Warning", "304 192.0.2.2 \"No video\"");
+        his.reject_with(no_video).await.unwrap();
+        match hers.next().await.unwrap() {
+            CallEvent::ChangeRefused(answer) => {
+                assert!(answer.header("Warning").unwrap().contains("No video"));
+            }
+            other => panic!("{other:?}"),
+        }
     });
 }
 
