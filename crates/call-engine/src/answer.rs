@@ -1,7 +1,7 @@
 //! How answers are written.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sipora_message::{HeaderName, Request, ResponseBuilder, StatusCode, format_date};
@@ -38,10 +38,13 @@ impl Answers {
         date: &mut Date,
     ) {
         let mut answer = context.answer(request, StatusCode::OK);
+        let mut contact = String::new();
         for binding in bindings {
-            answer = answer.contact(Contact(binding, now));
+            contact.clear();
+            write_contact(&mut contact, binding, now);
+            answer = answer.text(HeaderName::Contact, &contact);
         }
-        answer = answer.header(HeaderName::Date, date.at(context.now().wall));
+        answer = answer.text(HeaderName::Date, date.at(context.now().wall));
         self.send(context, incoming, answer);
     }
 
@@ -72,7 +75,7 @@ impl Answers {
         headers: &[(HeaderName, String)],
     ) {
         let answer = self.refusal(context, incoming, status, reason, headers);
-        match self.finish(answer).build() {
+        match self.finish(answer).print() {
             // Gone: the peer has had an answer.
             Ok(response) => _ = context.respond_stateless(incoming.transaction, response),
             Err(error) => tracing::warn!(%error, "an answer could not be written"),
@@ -103,11 +106,11 @@ impl Answers {
         incoming: &IncomingRequest,
         answer: ResponseBuilder,
     ) -> StatusCode {
-        let response = self.finish(answer).build().or_else(|error| {
+        let response = self.finish(answer).print().or_else(|error| {
             tracing::warn!(%error, "an answer could not be written");
             context
                 .answer(&incoming.request, StatusCode::SERVER_INTERNAL_ERROR)
-                .build()
+                .print()
         });
         let Ok(response) = response else {
             return StatusCode::SERVER_INTERNAL_ERROR;
@@ -121,7 +124,7 @@ impl Answers {
     fn finish(&self, answer: ResponseBuilder) -> ResponseBuilder {
         match self.server.is_empty() {
             true => answer,
-            false => answer.header(HeaderName::Server, &self.server),
+            false => answer.text(HeaderName::Server, &self.server),
         }
     }
 
@@ -170,23 +173,24 @@ impl Answers {
     }
 }
 
-/// One Contact value. The URI stands in angle brackets, so that its parameters stay its own (RFC 4475 §3.3.12).
-struct Contact<'a>(&'a Binding, Timestamp);
-
-impl fmt::Display for Contact<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(binding, now) = self;
-        f.write_str("<")?;
-        f.write_str(binding.uri())?;
-        f.write_str(">")?;
-        if let Some(q) = binding.q().and_then(sipora_message::Q::from_thousandths) {
-            write!(f, ";q={q}")?;
-        }
-        f.write_str(binding.parameters())?;
-        f.write_str(";expires=")?;
-        fmt::Display::fmt(&binding.remaining_seconds(*now), f)
+/// Writes one Contact value. The URI stands in angle brackets, so that its parameters stay its own (RFC 4475 §3.3.12).
+fn write_contact(out: &mut String, binding: &Binding, now: Timestamp) {
+    let (uri, parameters) = (binding.uri(), binding.parameters());
+    out.reserve(uri.len() + parameters.len() + MARKS);
+    out.push('<');
+    out.push_str(uri);
+    out.push('>');
+    if let Some(q) = binding.q().and_then(sipora_message::Q::from_thousandths) {
+        // Writing to a string cannot fail.
+        let _ = write!(out, ";q={q}");
     }
+    out.push_str(parameters);
+    out.push_str(";expires=");
+    let _ = write!(out, "{}", binding.remaining_seconds(now));
 }
+
+/// `<>;q=0.500;expires=4294967295`
+const MARKS: usize = 32;
 
 /// The text of a Date header field, printed once a second.
 #[derive(Default)]

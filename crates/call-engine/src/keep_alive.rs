@@ -37,6 +37,9 @@ pub(crate) fn accept<'a>(
 /// The request with a value for `keep` in its top Via; `None` where there is none, or it has a value.
 fn with_interval(request: &Request, interval: Duration) -> Option<Request> {
     let via = request.headers().via().ok()?;
+    if !may_offer(via.params().as_bytes()) {
+        return None;
+    }
     let is_offer = |(name, value): &(&[u8], Option<&[u8]>)| {
         name.eq_ignore_ascii_case(b"keep") && value.is_none()
     };
@@ -47,6 +50,15 @@ fn with_interval(request: &Request, interval: Duration) -> Option<Request> {
     let (before, after) = text.split_at_checked(start.checked_add(name.len())?)?;
     let value = format!("={}", interval.as_secs());
     request.with_top_via_replaced(&[before, value.as_bytes(), after].concat())
+}
+
+/// Whether there is a `keep` at all, in which letters ever; without an early end, so that it is cheap.
+fn may_offer(params: &[u8]) -> bool {
+    let letters = |text: &[u8]| <[u8; 4]>::try_from(text).map(u32::from_ne_bytes);
+    let keep = u32::from_ne_bytes(*b"keep");
+    params.windows(4).fold(false, |found, text| {
+        found | letters(text).is_ok_and(|letters| letters | 0x2020_2020 == keep)
+    })
 }
 
 /// RFC 5626 §4.4.1: a good user experience wants failures to be detected in 120 s.

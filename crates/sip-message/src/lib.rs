@@ -106,7 +106,9 @@ pub use body::{
     Fragment, FragmentStart, Multipart, MultipartBuilder, MultipartError, MultipartErrorKind,
     MultipartLimits, Part,
 };
-pub use builder::{Address, AuthBuf, HeaderValue, RequestBuilder, ResponseBuilder, ViaBuf};
+pub use builder::{
+    Address, AuthBuf, HeaderValue, PrintedResponse, RequestBuilder, ResponseBuilder, ViaBuf,
+};
 pub use edit::Edit;
 pub use error::{BuildError, HeaderError, ParseError, ParseErrorKind, Rejection};
 pub use header_name::HeaderName;

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 use sipora_message::{
-    Address, BuildError, HeaderName, Limits, Message, Method, Request, RequestBuilder, Response,
-    StatusCode, Uri,
+    Address, BuildError, HeaderName, Limits, Message, Method, PrintedResponse, Request,
+    RequestBuilder, Response, StatusCode, Uri,
 };
 
 fn uri(text: &str) -> Uri {
@@ -440,4 +440,44 @@ fn what_an_answer_copies_is_what_is_read_of_it() {
             assert!(twice.build().is_err());
         }
     }
+}
+
+#[test]
+fn a_response_is_printed_as_it_is_built() {
+    let text = "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nv: SIP/2.0/UDP b\r\n\
+                Record-Route: <sip:p.example.com;lr>\r\nFrom: <sip:a@example.com>;tag=1\r\nT: <sip:bob@example.com>\r\n\
+                i: c\r\nCSeq:  1 INVITE\r\n\r\n";
+    let invite = Request::parse(text, &Limits::default()).unwrap();
+    let builder = Response::for_request(&invite, StatusCode::OK)
+        .to_tag("2")
+        .record_route()
+        .text(HeaderName::Contact, "<sip:bob@b>")
+        .body("text/plain", "hello");
+    let printed = builder.clone().print().unwrap();
+    let built = builder.build().unwrap();
+    assert_eq!(printed.status(), StatusCode::OK);
+    assert_eq!(printed.as_bytes(), built.as_bytes());
+    assert_eq!(PrintedResponse::from(built), printed);
+}
+
+#[test]
+fn a_text_is_refused_as_any_other_value() {
+    let builder = || Response::builder(StatusCode::OK);
+    let injected = builder().text(HeaderName::Contact, "<sip:a>\r\nX: y");
+    assert_eq!(
+        injected.print().map(drop),
+        Err(BuildError::Injection(HeaderName::Contact))
+    );
+    let twice = builder()
+        .text(HeaderName::Date, "x")
+        .text(HeaderName::Date, "y");
+    assert_eq!(
+        twice.print().map(drop),
+        Err(BuildError::Duplicate(HeaderName::Date))
+    );
+    let reserved = builder().text(HeaderName::ContentLength, "1");
+    assert_eq!(
+        reserved.print().map(drop),
+        Err(BuildError::Reserved(HeaderName::ContentLength))
+    );
 }

@@ -5,7 +5,8 @@
 //! in it but a host, a port and plain parameters. Everything else is left to [`stamp`](crate::stamp) and
 //! [`response_route`](crate::response_route), whose outcome is the same.
 
-use crate::via::{push_address, push_decimal};
+use crate::via::{decimal, literal, push_address, push_decimal};
+use memchr::memchr;
 use sipora_message::Via;
 use std::net::SocketAddr;
 
@@ -24,21 +25,21 @@ pub(crate) fn stamped_datagram(bytes: &[u8], source: SocketAddr) -> Option<Vec<u
     {
         return None;
     }
-    let params_start = via.iter().position(|byte| *byte == b';')?;
+    let params_start = memchr(b';', via)?;
     let (_, params) = via.split_at_checked(params_start + 1)?;
     if !is_plain(params) {
         return None;
     }
     let mut asks_at = None;
     let mut at = start + params_start + 1;
-    for param in params.split(|byte| *byte == b';') {
+    for param in split(params) {
         at += param.len();
-        if param.eq_ignore_ascii_case(b"rport") {
+        if begins_with(param, b"rport") {
             asks_at = match asks_at {
-                None => Some(at),
-                Some(_) => return None,
+                None if param.len() == b"rport".len() => Some(at),
+                _ => return None,
             };
-        } else if begins_with(param, b"rport") || begins_with(param, b"received") {
+        } else if begins_with(param, b"received") {
             return None;
         }
         at += 1;
@@ -61,20 +62,16 @@ pub(crate) fn leads_to(via: &Via<'_>, peer: SocketAddr) -> bool {
     if !is_plain(params) {
         return false;
     }
-    let mut expected = Vec::with_capacity(ROOM);
-    push_decimal(&mut expected, peer.port());
-    let port_len = expected.len();
-    push_address(&mut expected, peer.ip());
-    let (port, address) = expected.split_at(port_len);
+    let text = |value| std::str::from_utf8(value).ok();
     let (mut has_port, mut has_address) = (false, false);
-    for param in params.split(|byte| *byte == b';') {
+    for param in split(params) {
         if let Some(value) = param.strip_prefix(b"rport=") {
-            has_port = value == port;
+            has_port = text(value).and_then(decimal) == Some(peer.port());
             if !has_port {
                 return false;
             }
         } else if let Some(value) = param.strip_prefix(b"received=") {
-            has_address = value == address;
+            has_address = text(value).and_then(literal) == Some(peer.ip());
             if !has_address {
                 return false;
             }
@@ -90,10 +87,21 @@ pub(crate) fn leads_to(via: &Via<'_>, peer: SocketAddr) -> bool {
 
 /// Where the line ends that the bytes begin with, its line end included.
 fn line_end(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .map(|at| at + 1)
+    memchr(b'\n', bytes).map(|at| at + 1)
+}
+
+/// What stands between semicolons.
+fn split(params: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(params);
+    std::iter::from_fn(move || {
+        let params = rest?;
+        let Some((param, behind)) = memchr(b';', params).and_then(|at| params.split_at_checked(at))
+        else {
+            return rest.take();
+        };
+        rest = behind.get(1..);
+        Some(param)
+    })
 }
 
 /// No white space, no quotes, no second Via.
@@ -104,9 +112,10 @@ fn is_plain(params: &[u8]) -> bool {
     })
 }
 
-fn begins_with(param: &[u8], name: &[u8]) -> bool {
+#[inline]
+fn begins_with<const N: usize>(param: &[u8], name: &[u8; N]) -> bool {
     param
-        .get(..name.len())
+        .get(..N)
         .is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 

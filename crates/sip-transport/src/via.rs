@@ -141,13 +141,13 @@ fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
 }
 
 /// Reads a port: digits and nothing else.
-fn decimal(text: &str) -> Option<u16> {
+pub(crate) fn decimal(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok())?
 }
 
 /// Reads an address with or without the brackets of an IPv6 reference.
-fn literal(text: &str) -> Option<IpAddr> {
+pub(crate) fn literal(text: &str) -> Option<IpAddr> {
     let bare = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'))

@@ -4,7 +4,7 @@
 //! and a transaction keeps 16 bytes instead of three strings.
 
 use crate::merged::Origin;
-use crate::{IdSource, Owner, Tag};
+use crate::{IdSource, Owner};
 use sipora_message::{Method, Request, Response};
 use sipora_transport::Flow;
 use std::collections::HashMap;
@@ -18,6 +18,15 @@ impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let Self([low, _]) = self;
         state.write_u64(*low);
+    }
+}
+
+/// A tag that follows from a request.
+pub(crate) struct KeyedTag([u8; TAG_LENGTH]);
+
+impl KeyedTag {
+    pub(crate) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -136,37 +145,36 @@ impl KeyMaker {
     }
 
     /// A To tag that every copy of a request gets, and its CANCEL too, without anything being remembered.
-    pub(crate) fn tag(&self, request: &Request) -> Tag {
+    ///
+    /// A branch names a request "across space and time" (RFC 3261 §8.1.1.7), so that it is all that a tag needs to follow
+    /// from. Where there is none, it follows from what identified requests before (RFC 2543).
+    pub(crate) fn tag(&self, request: &Request) -> KeyedTag {
         let headers = request.headers();
+        let via = headers.via().ok();
         let mut hash = self.begin();
         hash.number(1);
-        hash.exact(headers.call_id().unwrap_or("").as_bytes());
-        hash.exact(
-            headers
-                .from()
-                .ok()
-                .and_then(|from| from.tag())
-                .unwrap_or("")
-                .as_bytes(),
-        );
-        hash.number(u64::from(headers.cseq().map_or(0, |cseq| cseq.number)));
-        hash.folded(
-            headers
-                .via()
-                .ok()
-                .and_then(|via| via.branch())
-                .unwrap_or("")
-                .as_bytes(),
-        );
-        let Key([low, high]) = hash.finish();
-        let bits = u128::from(high) << 64 | u128::from(low);
-        let mut letters = [b'a'; TAG_LENGTH];
-        for (place, letter) in letters.iter_mut().enumerate() {
-            let bits = (bits >> (place * 5)) as usize & 31;
-            *letter = TAG_ALPHABET.get(bits).copied().unwrap_or(b'a');
+        if !via.as_ref().is_some_and(|via| via.has_unique_branch()) {
+            hash.exact(headers.call_id().unwrap_or("").as_bytes());
+            let from = headers.from().ok();
+            let tag = from.as_ref().and_then(|from| from.tag()).unwrap_or("");
+            hash.exact(tag.as_bytes());
+            hash.number(u64::from(headers.cseq().map_or(0, |cseq| cseq.number)));
         }
-        let text = std::str::from_utf8(&letters).unwrap_or_default();
-        Tag::new(text)
+        let branch = via.as_ref().and_then(|via| via.branch()).unwrap_or("");
+        hash.folded(branch.as_bytes());
+        let Key([low, high]) = hash.finish();
+        let mut letters = [b'a'; TAG_LENGTH];
+        let (first, second) = letters.split_at_mut(TAG_LENGTH / 2);
+        for (mut bits, half) in [(low, first), (high, second)] {
+            for letter in half {
+                *letter = TAG_ALPHABET
+                    .get(bits as usize & 31)
+                    .copied()
+                    .unwrap_or(b'a');
+                bits >>= 5;
+            }
+        }
+        KeyedTag(letters)
     }
 
     /// A hash of a socket and a peer.

@@ -101,10 +101,10 @@ impl Server {
         if reaction.send_trying {
             let request = self.live.as_ref()?.request.as_ref()?;
             let trying = Response::for_request(request, StatusCode::TRYING)
-                .build()
+                .print()
                 .ok()?;
             self.keep(shelf, trying.as_bytes());
-            return Some(trying.to_bytes());
+            return Some(trying.into_bytes());
         }
         if !reaction.send {
             return None;

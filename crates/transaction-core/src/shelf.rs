@@ -10,7 +10,7 @@ use std::num::NonZeroU16;
 /// Keeps texts one after the other, in segments that are used again when all that stood in them is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
-    /// The segments, one after the other.
+    /// The segments, one after the other, as far as they have been filled.
     bytes: Vec<u8>,
     /// How many texts stand in each.
     counts: Vec<u32>,
@@ -37,9 +37,15 @@ impl Shelf {
             _ => (self.turn()?, 0),
         };
         let at = segment as usize * SEGMENT + used;
-        self.bytes
-            .get_mut(at..at + text.len())?
-            .copy_from_slice(text);
+        match self.bytes.get_mut(at..at + text.len()) {
+            Some(room) => room.copy_from_slice(text),
+            None => {
+                // Behind the end, or over it; what was left free in the segment before is filled.
+                self.bytes.truncate(at);
+                self.bytes.resize(at, 0);
+                self.bytes.extend_from_slice(text);
+            }
+        }
         *self.counts.get_mut(segment as usize)? += 1;
         self.current = Some((segment, used + text.len()));
         Some(Kept { at: at as u32, len })
@@ -86,12 +92,14 @@ impl Shelf {
             .ok()
             .filter(|segment| *segment < MOST_SEGMENTS)?;
         self.counts.push(0);
-        if self.bytes.capacity() < self.counts.len() * SEGMENT {
+        let needed = self.counts.len() * SEGMENT;
+        if self.bytes.capacity() < needed {
             // By a thirty-second: large blocks grow without being copied where the system can move pages, and doubling would leave
             // half of the memory idle.
-            self.bytes.reserve_exact(SEGMENT.max(self.bytes.len() / 32));
+            let filled = self.bytes.len();
+            self.bytes
+                .reserve_exact(needed.max(filled + filled / 32) - filled);
         }
-        self.bytes.resize(self.counts.len() * SEGMENT, 0);
         Some(segment)
     }
 
@@ -192,7 +200,8 @@ mod tests {
         let mut shelf = Shelf::default();
         for _ in 0..10_000 {
             let kept = shelf.insert(&[0; 999]).unwrap();
-            assert_eq!(shelf.bytes.len(), SEGMENT);
+            assert!(shelf.bytes.len() <= SEGMENT);
+            assert_eq!(shelf.bytes.capacity(), SEGMENT);
             shelf.remove(kept);
         }
     }

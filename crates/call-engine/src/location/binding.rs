@@ -147,7 +147,10 @@ impl Binding {
     /// What is left in whole seconds, rounded up: a binding that lives is never said to have 0 seconds left, which
     /// would say that it is gone.
     pub fn remaining_seconds(&self, now: Timestamp) -> u32 {
-        u32::try_from(self.remaining(now).as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+        let left = self.remaining(now);
+        // What is left of a second counts as one, what is left of a millisecond does not.
+        let seconds = left.as_secs() + u64::from(left.subsec_millis() > 0);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
     /// Whether the binding has ended.

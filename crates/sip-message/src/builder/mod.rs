@@ -18,8 +18,8 @@ pub(crate) use address::quote;
 pub use auth::AuthBuf;
 pub use request::RequestBuilder;
 pub(crate) use request::request_of;
-pub use response::ResponseBuilder;
 pub(crate) use response::response_of;
+pub use response::{PrintedResponse, ResponseBuilder};
 pub use value::HeaderValue;
 pub(crate) use value::check_token;
 pub use via::ViaBuf;
@@ -45,11 +45,15 @@ pub(crate) struct Parts {
 
 impl Parts {
     pub(crate) fn header(&mut self, name: HeaderName, value: impl Display) {
-        self.header_of(name, format_args!("{value}"));
+        self.header_of(name, Value::Shown(format_args!("{value}")));
+    }
+
+    pub(crate) fn text(&mut self, name: HeaderName, value: &str) {
+        self.header_of(name, Value::Text(value));
     }
 
     /// One for all kinds of values.
-    fn header_of(&mut self, name: HeaderName, value: fmt::Arguments<'_>) {
+    fn header_of(&mut self, name: HeaderName, value: Value<'_>) {
         let bit = bit(&name);
         let result = if bit == CONTENT_LENGTH_BIT {
             Err(BuildError::Reserved(name))
@@ -57,7 +61,7 @@ impl Parts {
             Err(BuildError::Duplicate(name))
         } else {
             self.seen |= bit;
-            print_checked(&mut self.lines, &name, value)
+            print_value(&mut self.lines, &name, value)
         };
         if let Err(error) = result {
             self.fail(error);
@@ -144,6 +148,20 @@ pub(crate) fn print_checked(
     name: &HeaderName,
     value: fmt::Arguments<'_>,
 ) -> Result<(), BuildError> {
+    print_value(out, name, Value::Shown(value))
+}
+
+/// The value of a header line.
+enum Value<'a> {
+    Shown(fmt::Arguments<'a>),
+    Text(&'a str),
+}
+
+fn print_value(
+    out: &mut impl Lines,
+    name: &HeaderName,
+    value: Value<'_>,
+) -> Result<(), BuildError> {
     if matches!(name, HeaderName::Other(_)) && !name.is_token() {
         return Err(BuildError::HeaderName(name.as_str().to_owned()));
     }
@@ -151,7 +169,13 @@ pub(crate) fn print_checked(
     out.put(name.as_str().as_bytes());
     out.put(b": ");
     // Writing to memory cannot fail, a value of the caller's can.
-    let printed = fmt::Write::write_fmt(&mut Printer(out), value);
+    let printed = match value {
+        Value::Shown(value) => fmt::Write::write_fmt(&mut Printer(out), value),
+        Value::Text(text) => {
+            out.put(text.as_bytes());
+            Ok(())
+        }
+    };
     // Without an early end, so that it is done many bytes at a time.
     let injected = out.written().get(start..).is_some_and(|line| {
         line.iter()

@@ -5,7 +5,7 @@ use super::{RequestOptions, Target};
 use crate::{
     Gone, IdSource, OutgoingRequest, Owner, RequestId, SendError, ServerTransactionId, Tag,
 };
-use sipora_message::{Request, Response, ResponseBuilder, StatusCode};
+use sipora_message::{PrintedResponse, Request, ResponseBuilder, StatusCode};
 use sipora_transport::{Flow, FlowId, Now, SentBy};
 use std::time::Duration;
 
@@ -73,11 +73,12 @@ impl<'a> Context<'a> {
         self.core.layer.abandon(self.core.now, request);
     }
 
-    /// Answers a transaction: provisional answers as often as wanted, one final one.
+    /// Answers a transaction: provisional answers as often as wanted, one final one. Takes a
+    /// [`Response`](sipora_message::Response), or one that was only [printed](ResponseBuilder::print).
     pub fn respond(
         &mut self,
         transaction: ServerTransactionId,
-        response: Response,
+        response: impl Into<PrintedResponse>,
     ) -> Result<(), Gone> {
         self.core
             .layer
@@ -90,7 +91,7 @@ impl<'a> Context<'a> {
     pub fn respond_stateless(
         &mut self,
         transaction: ServerTransactionId,
-        response: Response,
+        response: impl Into<PrintedResponse>,
     ) -> Result<(), Gone> {
         self.core.layer.respond_stateless(transaction, response)
     }

@@ -426,7 +426,7 @@ impl Shard {
         }
         let tag = self.core.layer.keyed_tag(&request.request);
         let answer = default_answer(&request.request, &self.allow)
-            .map(|builder| builder.to_tag(tag.as_str()).build());
+            .map(|builder| builder.to_tag(tag.as_str()).print());
         match answer {
             Some(Ok(response)) => {
                 // A user that passes on a request which it has answered has answered it all the same.

@@ -239,7 +239,7 @@ impl TransactionLayer {
 
     /// Returns the To tag that every copy of this request gets, without anything being remembered.
     pub fn keyed_tag(&self, request: &Request) -> Tag {
-        self.keys.tag(request)
+        Tag::new(self.keys.tag(request).as_str())
     }
 
     /// Returns the settings.

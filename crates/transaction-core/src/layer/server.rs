@@ -8,7 +8,9 @@ use crate::server::{Input, Live, Machine, Server, react};
 use crate::timers::{Holder, Tick};
 use crate::{Event, Gone, IncomingRequest, Owner, Purpose, ServerTransactionId, TransportFailure};
 use bytes::Bytes;
-use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
+use sipora_message::{
+    HeaderName, Method, PrintedResponse, Request, Response, ResponseBuilder, StatusCode,
+};
 use sipora_transport::{Flow, Now, response_route};
 
 impl TransactionLayer {
@@ -35,7 +37,7 @@ impl TransactionLayer {
         self.metrics.merged += 1;
         tracing::debug!(peer = %incoming.flow.remote, "merged request refused");
         let answer = self.answer(&incoming.request, StatusCode::LOOP_DETECTED);
-        match answer.build() {
+        match answer.print() {
             Ok(response) => {
                 self.assign(incoming.transaction, owner);
                 self.set_origin(incoming.transaction, origin);
@@ -81,7 +83,16 @@ impl TransactionLayer {
         &mut self,
         now: Now,
         transaction: ServerTransactionId,
-        response: Response,
+        response: impl Into<PrintedResponse>,
+    ) -> Result<(), Gone> {
+        self.respond_printed(now, transaction, response.into())
+    }
+
+    fn respond_printed(
+        &mut self,
+        now: Now,
+        transaction: ServerTransactionId,
+        response: PrintedResponse,
     ) -> Result<(), Gone> {
         let Some(server) = self.servers.get_mut(transaction.0) else {
             self.metrics.gone += 1;
@@ -98,8 +109,7 @@ impl TransactionLayer {
             return Ok(());
         }
         if let Some(live) = server.live.as_mut().filter(|live| live.legacy) {
-            let tag = response.headers().to().ok().and_then(|to| to.tag());
-            live.answer_tag = Some(self.keys.tag_hash(tag));
+            live.answer_tag = Some(self.keys.tag_hash(tag_of(response.as_bytes()).as_deref()));
         }
         self.server_input(
             now,
@@ -115,7 +125,7 @@ impl TransactionLayer {
     pub fn respond_stateless(
         &mut self,
         transaction: ServerTransactionId,
-        response: Response,
+        response: impl Into<PrintedResponse>,
     ) -> Result<(), Gone> {
         let server = self
             .servers
@@ -127,7 +137,7 @@ impl TransactionLayer {
         };
         self.remove_server(transaction.0);
         self.metrics.stateless_answers_sent += 1;
-        self.transmit(route, response.into_bytes(), Purpose::Stateless);
+        self.transmit(route, response.into().into_bytes(), Purpose::Stateless);
         Ok(())
     }
 
@@ -157,7 +167,7 @@ impl TransactionLayer {
             // §8.2.6.2: "a tag MAY be present" in 100; without one it cannot be mistaken for an early dialog's.
             return builder;
         }
-        builder.to_tag(self.keyed_tag(request).as_str())
+        builder.to_tag(self.keys.tag(request).as_str())
     }
 
     pub(super) fn handle_request(
@@ -290,8 +300,8 @@ impl TransactionLayer {
         let tag = server.and_then(|server| tag_of(server.answer(&self.shelf)));
         let response = request.and_then(|request| {
             let builder = Response::for_request(&request, StatusCode::REQUEST_TIMEOUT);
-            let tag = tag.unwrap_or_else(|| self.keyed_tag(&request).as_str().to_owned());
-            builder.to_tag(&tag).build().ok()
+            let tag = tag.unwrap_or_else(|| self.keys.tag(&request).as_str().to_owned());
+            builder.to_tag(&tag).print().ok()
         });
         match response {
             // It is unanswered, so that it cannot be gone.
@@ -435,7 +445,7 @@ impl TransactionLayer {
                 flow,
             });
         };
-        if let Ok(response) = self.answer_to_cancel(&cancel, invite).build() {
+        if let Ok(response) = self.answer_to_cancel(&cancel, invite).print() {
             // The transaction was made just now, so it cannot be gone.
             let _ = self.respond(now, ServerTransactionId(id), response);
         }
@@ -550,7 +560,7 @@ impl TransactionLayer {
     }
 
     fn send_stateless(&mut self, request: &Request, flow: Flow, builder: ResponseBuilder) {
-        let Ok(response) = builder.build() else {
+        let Ok(response) = builder.print() else {
             tracing::debug!(peer = %flow.remote, "no answer can be made to the request");
             return;
         };

@@ -184,6 +184,26 @@ fn keyed_tags_differ_by_request_and_by_endpoint() {
 }
 
 #[test]
+fn keyed_tags_of_requests_without_a_branch_differ_by_call_from_tag_and_number() {
+    let mut bench = Bench::new();
+    let legacy = incoming("REGISTER", "z9hG4bK-1").replace(";branch=z9hG4bK-1", "");
+    let mut tags = std::collections::HashSet::new();
+    let (call_id, cseq) = ("Call-ID: ", "CSeq: ");
+    let texts = [
+        legacy.clone(),
+        legacy.replace(call_id, "Call-ID: another-"),
+        legacy.replace(cseq, "CSeq: 9"),
+    ];
+    for text in &texts {
+        let request = bench.receive_request(text, udp_flow(9)).unwrap();
+        assert!(
+            tags.insert(bench.layer.keyed_tag(&request.request)),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn the_answer_goes_where_rport_received_and_sent_by_say() {
     let mut bench = Bench::new();
     let from = |text: &str, port: u16, bench: &mut Bench| {
