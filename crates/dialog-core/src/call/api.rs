@@ -572,6 +572,13 @@ impl ReferReporter {
         sent.map_err(|_| CallError::Closed)?;
         outcome.await.unwrap_or(Err(CallError::Closed))
     }
+
+    /// Tells it without waiting for anything, as in a destructor. Where the endpoint has too much to do it is not told.
+    pub fn try_report(&self, status: StatusCode) {
+        let (reply, _) = oneshot::channel();
+        let command = Command::Act(self.call, Act::ReportRefer(self.id, status), reply);
+        let _ = self.user.try_send(command);
+    }
 }
 
 /// The q of a place among others, from 1 down to above 0: values without q are all alike (RFC 3261 §16.6).

@@ -9,6 +9,8 @@ pub(super) struct Described {
     current: Option<Box<str>>,
     /// What was offered, and has no answer yet.
     offered: Option<Box<str>>,
+    /// The present one is the answer to the offer of the peer's first INVITE, and was sent before that was accepted.
+    is_early: bool,
     /// The highest version that was ever said: the peer may have seen it, even where it refused.
     version: u64,
 }
@@ -25,6 +27,22 @@ impl Described {
     pub(super) fn says(&mut self, sdp: &str) {
         self.see(sdp);
         self.current = Some(sdp.into());
+    }
+
+    /// The peer takes the first description of several as the answer (RFC 3261 §13.2.1).
+    pub(super) fn says_early(&mut self, sdp: &str) {
+        if self.current.is_none() {
+            self.says(sdp);
+            self.is_early = true;
+        }
+    }
+
+    /// The answer to an INVITE, which repeats what was said early.
+    pub(super) fn accepts(&mut self, sdp: &str) {
+        match std::mem::take(&mut self.is_early) {
+            true => self.see(sdp),
+            false => self.says(sdp),
+        }
     }
 
     pub(super) fn current(&self) -> Option<Box<str>> {

@@ -21,6 +21,9 @@ pub enum CallEvent {
     Answered(SipResponse),
     /// The ACK to what we accepted came: the call is up. It has the answer where the offer was ours.
     Acknowledged(Request),
+    /// The caller has acknowledged what [`progress`](crate::CallHandle::progress) told it reliably, as with early media where it knows
+    /// that (PRACK, RFC 3262). It has the answer where the offer was ours.
+    ProgressAcknowledged(Request),
     /// Before it answers our INVITE, which had no offer, the peer makes one (RFC 3262 §5):
     /// [`acknowledge`](crate::CallHandle::acknowledge) answers it. Until then it goes on repeating it, and after 64 × T1 gives up.
     EarlyOffer(SipResponse),
@@ -61,9 +64,9 @@ impl CallEvent {
             | Self::ChangeRefused(response) => {
                 description(&response.message().headers(), response.body())
             }
-            Self::Acknowledged(request) | Self::ChangeRequested(request) => {
-                description(&request.headers(), request.body())
-            }
+            Self::Acknowledged(request)
+            | Self::ProgressAcknowledged(request)
+            | Self::ChangeRequested(request) => description(&request.headers(), request.body()),
             _ => None,
         }
     }
@@ -74,6 +77,7 @@ impl CallEvent {
             Event::Progress(response) => Self::Progress(response.into()),
             Event::Answered(response) => Self::Answered(response.into()),
             Event::Acknowledged(ack) => Self::Acknowledged(ack),
+            Event::ProgressAcknowledged(prack) => Self::ProgressAcknowledged(prack),
             Event::EarlyOffer(response) => Self::EarlyOffer(response.into()),
             Event::Reinvited(request) | Event::Offered(request) => Self::ChangeRequested(request),
             Event::ReinviteCancelled => Self::ChangeWithdrawn,

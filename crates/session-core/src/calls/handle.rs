@@ -4,12 +4,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sipora_dialog_core::{Call, CallError, CallKey, ReferReporter};
+use sipora_dialog_core::{Call, CallError, CallKey};
 use sipora_message::{HeaderName, Request, StatusCode, Uri};
 
 use super::described::Described;
 use super::event::description;
 use super::owed::Owed;
+use super::reporter::Reporter;
 use super::transfer::told_of;
 use super::{CallEnd, CallEvent, Outgoing};
 use crate::outgoing::Outbound;
@@ -65,7 +66,7 @@ pub struct CallHandle {
     pub(super) described: Mutex<Described>,
     pub(super) owed: Mutex<Owed>,
     /// Who has us call, and hears of it.
-    pub(super) reporter: Option<ReferReporter>,
+    pub(super) reporter: Option<Reporter>,
     /// An event that is told to who has us call before it is to the application.
     pub(super) due: Option<CallEvent>,
     pub(super) hangs_up: AtomicBool,
@@ -168,14 +169,10 @@ impl CallHandle {
             self.due = self.next_here().await;
         }
         // Dropped in here, it is told again.
-        if let (Some(reporter), Some(event)) = (&self.reporter, &self.due)
+        if let (Some(reporter), Some(event)) = (&mut self.reporter, &self.due)
             && let Some(status) = told_of(event)
         {
-            // Nobody may want to hear it any more.
-            let _ = reporter.report(status).await;
-            if status.is_final() {
-                self.reporter = None;
-            }
+            reporter.report(status).await;
         }
         self.due.take()
     }

@@ -9,6 +9,7 @@ mod incoming;
 mod options;
 mod owed;
 mod redirects;
+mod reporter;
 mod transfer;
 mod transferring;
 mod wishes;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sipora_dialog_core::Refer;
 use sipora_message::StatusCode;
 
+use super::reporter::Reporter;
 use super::{CallHandle, CallOptions, TransferRequest, follow};
 use crate::{Error, Result, SipResponse, uri};
 
@@ -87,7 +88,8 @@ impl CallHandle {
     }
 
     /// Does what the peer asks for with a transfer: calls whom it names, with its Referred-By, and in the place of another call where
-    /// it says so. What comes of the new call is told to the peer as its handle is read.
+    /// it says so. What comes of the new call is told to the peer as its handle is read, and 487 where that is dropped before it has
+    /// come to anything.
     ///
     /// # Errors
     ///
@@ -96,7 +98,7 @@ impl CallHandle {
     pub async fn follow(&self, wish: &TransferRequest, options: CallOptions) -> Result<CallHandle> {
         let id = wish.referral.id;
         self.call.accept_refer(id).await?;
-        let reporter = self.call.reporter(id);
+        let mut reporter = Reporter::new(self.call.reporter(id));
         match follow(&self.outbound, wish, options).await {
             Ok((call, outgoing, target)) => {
                 let mut handle = Self::outgoing(call, outgoing, target);
@@ -104,7 +106,7 @@ impl CallHandle {
                 Ok(handle)
             }
             Err(error) => {
-                let _ = reporter.report(StatusCode::SERVICE_UNAVAILABLE).await;
+                reporter.report(StatusCode::SERVICE_UNAVAILABLE).await;
                 Err(error)
             }
         }

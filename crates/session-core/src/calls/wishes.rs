@@ -17,14 +17,21 @@ impl CallHandle {
         Ok(self.call.ring().await?)
     }
 
-    /// Tells the caller how it goes, with 101 to 199, as often as wanted; `sdp` is early media, the answer to the caller's offer.
+    /// Tells the caller how it goes, with 101 to 199, as often as wanted; `sdp` is early media, the answer to the caller's offer, and
+    /// [`accept`](Self::accept) then repeats it: what it says else does not count (RFC 3261 §13.2.1). Where the caller has made no
+    /// offer, it is one, and has to reach it reliably (RFC 3262): [`CallEvent::ProgressAcknowledged`](super::CallEvent::ProgressAcknowledged)
+    /// has the answer.
     /// What was said last is repeated every minute (RFC 3261 §13.3.1.1).
     ///
     /// # Errors
     ///
     /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for any other status.
     pub async fn progress(&self, status: StatusCode, sdp: Option<&str>) -> Result<()> {
-        Ok(self.call.progress(status, sdp.map(body)).await?)
+        self.call.progress(status, sdp.map(body)).await?;
+        if let Some(sdp) = sdp {
+            self.described().says_early(sdp);
+        }
+        Ok(())
     }
 
     /// Accepts the peer's INVITE, or what [`CallEvent::ChangeRequested`] told of. `sdp` is the answer to its offer, or the offer
@@ -41,10 +48,15 @@ impl CallHandle {
         };
         match answered {
             // None, or one that has waited for too long; an INVITE may wait all the same.
-            Err(CallError::Gone) => self.call.accept(body(sdp)).await?,
-            answered => answered?,
+            Err(CallError::Gone) => {
+                self.call.accept(body(sdp)).await?;
+                self.described().accepts(sdp);
+            }
+            answered => {
+                answered?;
+                self.described().says(sdp);
+            }
         }
-        self.described().says(sdp);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use crate::phone::*;
 use sipora_session_core::{CallEnd, CallEvent, CallHandle, Error, MediaDirection, StatusCode};
 use sipora_testkit::{Conditions, for_each_seed, seeds};
+use std::time::Duration;
 
 const HERS: &str = "v=0\r\no=- 5 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 const HIS: &str = "v=0\r\no=- 6 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio 4002 RTP/AVP 0\r\n";
@@ -156,6 +157,33 @@ fn there_is_nothing_to_hold_before_the_call_is_up_or_when_it_is_over() {
         hers.ended().await;
         his.ended().await;
         assert!(matches!(his.resume().await, Err(Error::TooLate)));
+    });
+}
+
+/// RFC 3261 §14.1: both re-INVITEs get 491; the callee's is sent again after 0 to 2 s, the caller's after 2.1 to 4 s, and neither
+/// application hears of any of that.
+#[test]
+fn two_changes_that_meet_are_made_one_after_the_other() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let (one, other) = tokio::join!(hers.hold(), his.hold());
+        assert!(one.is_ok() && other.is_ok());
+        let begun = tokio::time::Instant::now();
+        // His comes first; then hers, which her phone remembers.
+        let (offered, answered) = tokio::join!(takes(&mut hers, HERS), is_changed(&mut his));
+        assert_eq!(offered, MediaDirection::SendOnly);
+        assert_eq!(answered, MediaDirection::RecvOnly);
+        assert!(begun.elapsed() < Duration::from_millis(2_100));
+        let (offered, _) = tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+        assert!(!offered.receives(), "{offered:?}");
+        let waited = begun.elapsed();
+        let bounds = Duration::from_millis(2_100)..Duration::from_millis(4_100);
+        assert!(bounds.contains(&waited), "{waited:?}");
+        let packets = network.packets();
+        let pending = packets.iter().map(ToString::to_string);
+        let pending = pending.filter(|line| line.contains("SIP/2.0 491"));
+        assert_eq!(pending.count(), 2);
     });
 }
 

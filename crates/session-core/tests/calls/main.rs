@@ -12,6 +12,7 @@
 mod attended;
 mod calling;
 mod challenged;
+mod early;
 mod exchange;
 mod held;
 mod phone;

@@ -1,8 +1,8 @@
 //! Calls that are transferred (RFC 3515, RFC 3891, RFC 5589).
 
-use crate::exchange::{exchange, said};
+use crate::exchange::{exchange, exchange_for, said};
 use crate::phone::*;
-use sipora_message::{HeaderName, Method};
+use sipora_message::{HeaderName, Method, Request};
 use sipora_session_core::{
     CallEnd, CallEvent, CallHandle, CallOptions, Error, StatusCode, TransferReport, TransferRequest,
 };
@@ -155,13 +155,81 @@ fn a_transfer_that_fails_is_told_and_the_call_goes_on() {
         assert!(asked.unwrap().is_success());
         let told = told(&mut hers).await;
         assert_eq!(told.last().unwrap().status, Some(StatusCode::BUSY_HERE));
-        hers.change(Some(OFFER)).await.unwrap();
-        assert!(matches!(
-            his.next().await,
-            Some(CallEvent::ChangeRequested(_))
-        ));
-        his.accept(ANSWER).await.unwrap();
-        assert!(matches!(hers.next().await, Some(CallEvent::Changed(_))));
+        goes_on(&mut hers, &mut his).await;
+    });
+}
+
+/// The session can still be changed.
+async fn goes_on(hers: &mut CallHandle, his: &mut CallHandle) {
+    hers.change(Some(OFFER)).await.unwrap();
+    let wish = his.next().await;
+    assert!(matches!(wish, Some(CallEvent::ChangeRequested(_))));
+    his.accept(ANSWER).await.unwrap();
+    assert!(matches!(hers.next().await, Some(CallEvent::Changed(_))));
+}
+
+/// RFC 5057 §5.1: some refusals end the call with the transfer, and most do not; 480, which would end it for a NOTIFY, says nothing
+/// of the call but that nobody is there to be transferred.
+#[test]
+fn a_transfer_that_is_refused_leaves_the_call_unless_that_is_not_known_any_more() {
+    for (status, is_over) in [
+        (480, false),
+        (403, false),
+        (405, false),
+        (429, false),
+        (503, false),
+        (603, false),
+        (404, true),
+        (481, true),
+    ] {
+        scene(|network| async move {
+            let methods = &[Method::Invite, Method::Refer];
+            let script = move |request: &Request, _| match request.method() {
+                Method::Refer => vec![said(status, "callee")],
+                _ => vec![said(200, "callee").with_sdp(ANSWER)],
+            };
+            let peer = exchange_for(methods, &network, BOB, script).await;
+            let alice = Phone::new(&network, ALICE).await;
+            let mut call = alice.calls(BOB).await;
+            call.answered().await.unwrap();
+            match call.transfer(&uri(CAROL)).await {
+                Err(Error::Rejected(answer)) => assert_eq!(answer.status().as_u16(), status),
+                other => panic!("{other:?}"),
+            }
+            if is_over {
+                assert!(matches!(call.ended().await, CallEnd::Lost), "{status}");
+            } else {
+                call.change(Some(OFFER)).await.unwrap();
+                let changed = call.next().await;
+                assert!(matches!(changed, Some(CallEvent::Changed(_))), "{status}");
+                call.hang_up().await.unwrap();
+                assert!(matches!(call.ended().await, CallEnd::HungUp), "{status}");
+            }
+            peer.kept.nth(Method::Bye, 0).await;
+            settle().await;
+            alice.assert_idle();
+        });
+    }
+}
+
+/// Whoever asked for it need not wait for five minutes.
+#[test]
+fn who_gives_up_a_call_that_a_transfer_asked_for_says_so() {
+    scene(|network| async move {
+        let (alice, mut bob, mut carol) = three(&network).await;
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
+        let transfer = uri(CAROL);
+        let gives_up = async {
+            let wish = is_asked(&mut his).await;
+            drop(his.follow(&wish, offering()).await.unwrap());
+        };
+        let (asked, ()) = tokio::join!(hers.transfer(&transfer), gives_up);
+        assert!(asked.unwrap().is_success());
+        let last = told(&mut hers).await.pop().unwrap();
+        assert_eq!(last.status, Some(StatusCode::REQUEST_TERMINATED));
+        let mut rung = carol.is_called().await;
+        assert!(matches!(rung.ended().await, CallEnd::Cancelled));
+        goes_on(&mut hers, &mut his).await;
     });
 }
 
@@ -169,7 +237,7 @@ fn a_transfer_that_fails_is_told_and_the_call_goes_on() {
 fn a_transfer_is_refused_by_who_does_not_want_it_or_allows_none() {
     scene(|network| async move {
         let (alice, mut bob, _carol) = three(&network).await;
-        let (hers, mut his) = up(&alice, &mut bob).await;
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
         let refuses = async {
             let wish = is_asked(&mut his).await;
             his.refuse_transfer(&wish, StatusCode::DECLINE)
@@ -186,6 +254,7 @@ fn a_transfer_is_refused_by_who_does_not_want_it_or_allows_none() {
             Err(Error::Rejected(answer)) => assert_eq!(answer.status(), StatusCode::DECLINE),
             other => panic!("{other:?}"),
         }
+        goes_on(&mut hers, &mut his).await;
         assert!(matches!(
             hers.transfer("carol").await,
             Err(Error::InvalidUri { .. })
