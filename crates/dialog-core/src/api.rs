@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::call::CallsApi;
 use crate::user::{Abandoned, Command, DialogUser, Outgoing};
 use crate::{
-    ApiError, ApiResult, Authorizer, Call, CallConfig, CallError, CallMetrics, Exchange,
+    ApiError, ApiResult, Authorizer, Call, CallConfig, CallError, CallMetrics, CallState, Exchange,
     IncomingCalls, Invite, check,
 };
 
@@ -97,6 +97,43 @@ impl UnifiedDialogApi {
     ) -> Result<Call, CallError> {
         let calls = self.calls.as_ref().ok_or(CallError::NotEnabled)?;
         calls.invite(invite, authorizer).await
+    }
+
+    /// Goes on with a call that another process, or another endpoint, has [let go of](Call::detach). Nothing is sent for that, but
+    /// ACKs that may have been lost. Challenges are answered by `authorizer`, since credentials are not in the state; without, in a
+    /// call that the peer began, by [`CallConfig::authorizer`].
+    ///
+    /// The peer sends its requests where our Contact and its route set lead, and this endpoint has to be reached there: it has the
+    /// address of the one before it, or stands behind the proxy in the route set, or says where it is
+    /// ([`CallState::with_contact`]) and sends an UPDATE or re-INVITE. A session timer that has run out meanwhile ends the call as
+    /// soon as it is restored.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Busy`], [`CallError::Closed`], [`CallError::NotEnabled`], and [`CallError::Invalid`] where the call is here
+    /// already. The state is used up then, as the authorizer is; whoever wants to try again has a clone of it.
+    pub async fn restore_call(
+        &self,
+        state: CallState,
+        authorizer: Option<Arc<dyn Authorizer>>,
+    ) -> Result<Call, CallError> {
+        let calls = self.calls.as_ref().ok_or(CallError::NotEnabled)?;
+        calls.restore(state, authorizer).await
+    }
+
+    /// Lets go of all calls that are up and in which nothing is under way, as [`Call::detach`] does, and gives their states: a
+    /// process that hands over does not hang up its calls. The others stay, and are counted in
+    /// [`call_metrics`](Self::call_metrics); after a moment it can be tried again, until those that are left are hung up by the
+    /// endpoint's shutdown.
+    ///
+    /// While the endpoint shuts down afterwards, requests in these calls get no answer if they are BYEs, and else 503.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Closed`], and [`CallError::NotEnabled`].
+    pub async fn detach_calls(&self) -> Result<Vec<CallState>, CallError> {
+        let calls = self.calls.as_ref().ok_or(CallError::NotEnabled)?;
+        calls.detach_all().await
     }
 
     /// Gives the counts of calls, as of the endpoint's last turn with any of them.

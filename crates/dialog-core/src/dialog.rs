@@ -7,6 +7,9 @@ use sipora_message::{
 
 use crate::check::MAX_CSEQ;
 
+#[cfg(feature = "serde")]
+pub(crate) mod saved;
+
 /// Names a dialog, as one side sees it (RFC 3261 §12): on the other side local and remote tag change places.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialogId {
@@ -210,6 +213,11 @@ impl Dialog {
     /// The number last sent.
     pub fn local_cseq(&self) -> Option<u32> {
         self.local_cseq
+    }
+
+    /// Who we are: our From or To, without display name and tag, as text.
+    pub fn local_uri(&self) -> &str {
+        &self.local_uri
     }
 
     /// Who the peer is: its From or To, without display name and tag, as text.

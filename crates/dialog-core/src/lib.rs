@@ -71,11 +71,14 @@
 //! # Ok(()) }
 //! ```
 //!
+//! A process that is to be replaced lets go of its calls without a BYE ([`UnifiedDialogApi::detach_calls`]), and the next goes on
+//! with them ([`UnifiedDialogApi::restore_call`]); what goes from one to the other is [`CallState`].
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | none yet | | |
+//! | `serde` | no | [`CallState`] can be serialised and deserialised |
 //!
 //! # Where the RFCs are
 //!
@@ -115,7 +118,7 @@ pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
 pub use call::api::ReferReporter;
 pub use call::{
-    Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest,
+    Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest, CallState,
     IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral, Rejection,
     Reliability,
 };

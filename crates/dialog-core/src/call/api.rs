@@ -15,8 +15,10 @@ use super::inbox::Inbox;
 use super::metrics::Published;
 use super::reliable::Answer;
 use super::replacing::Related;
-use super::user::{Act, CallUser, Command, Offered, Open};
-use super::{CallConfig, CallMetrics, CallRequest, Refer, ReferAnswer, ReferId, Rejection};
+use super::user::{Act, CallUser, Command, Offered, Open, Restore};
+use super::{
+    CallConfig, CallMetrics, CallRequest, CallState, Refer, ReferAnswer, ReferId, Rejection,
+};
 use crate::user::Abandoned;
 use crate::{Authorizer, Body, DialogId};
 
@@ -67,6 +69,32 @@ impl CallsApi {
         let answered = (&mut opening.answer).await;
         let offered = answered.unwrap_or(Err(CallError::Closed))?;
         Ok(Call::new(self.clone(), offered))
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        state: CallState,
+        authorizer: Option<Arc<dyn Authorizer>>,
+    ) -> Result<Call, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let restore = Restore {
+            state,
+            authorizer,
+            reply,
+        };
+        let mut opening = Opening { api: self, answer };
+        let sent = self.user.send(Command::Restore(Box::new(restore))).await;
+        sent.map_err(|_| CallError::Closed)?;
+        let answered = (&mut opening.answer).await;
+        let offered = answered.unwrap_or(Err(CallError::Closed))?;
+        Ok(Call::new(self.clone(), offered))
+    }
+
+    pub(crate) async fn detach_all(&self) -> Result<Vec<CallState>, CallError> {
+        let (reply, states) = oneshot::channel();
+        let sent = self.user.send(Command::DetachAll(reply)).await;
+        sent.map_err(|_| CallError::Closed)?;
+        states.await.map_err(|_| CallError::Closed)
     }
 
     pub(crate) fn metrics(&self) -> CallMetrics {
@@ -138,6 +166,7 @@ impl Drop for IncomingCalls {
 /// | [`accept_refer`](Self::accept_refer), [`reject_refer`](Self::reject_refer) | either's | the answer to a REFER |
 /// | [`report_refer`](Self::report_refer) | either's | NOTIFY |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
+/// | [`detach`](Self::detach) | either's | nothing: another process goes on with it |
 ///
 /// Dropped, it is hung up.
 pub struct Call {
@@ -188,6 +217,39 @@ impl Call {
         let sent = self.api.user.send(Command::Dialog(self.key, reply)).await;
         sent.map_err(|_| CallError::Closed)?;
         dialog.await.unwrap_or(Err(CallError::Closed))
+    }
+
+    /// Gives the state of the call, for another process that is to go on with it should this one fail. What happens in the call
+    /// afterwards is not in it: to hand the call over, [`detach`](Self::detach) it.
+    ///
+    /// # Errors
+    ///
+    /// As [`detach`](Self::detach).
+    pub async fn export(&self) -> Result<CallState, CallError> {
+        let (reply, state) = oneshot::channel();
+        let sent = self.api.user.send(Command::Export(self.key, reply)).await;
+        sent.map_err(|_| CallError::Closed)?;
+        state.await.unwrap_or(Err(CallError::Closed))
+    }
+
+    /// Lets go of the call without a word to the peer, and gives its state, for
+    /// [`UnifiedDialogApi::restore_call`](crate::UnifiedDialogApi::restore_call) in another process or endpoint. Its last event is
+    /// [`CallEnd::Detached`]. What the peer sends in it gets no answer here for 64*T1, so that copies of it find who goes on;
+    /// dropped after this, the call goes on.
+    ///
+    /// It is a call that is up, with nothing under way: INVITEs, UPDATEs and PRACKs of either side have their answers and ACKs, the
+    /// requests of [`request`](Self::request) theirs, and no REFER is told of any more.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::NotNow`] while something is under way, or before the call is up, and the call is as it was: a moment later it
+    /// may be possible. [`CallError::Gone`] where the call is over, or ends. A future that is dropped has left the call as it was, or
+    /// has ended it.
+    pub async fn detach(&self) -> Result<CallState, CallError> {
+        let (reply, state) = oneshot::channel();
+        let sent = self.api.user.send(Command::Detach(self.key, reply)).await;
+        sent.map_err(|_| CallError::Closed)?;
+        state.await.unwrap_or(Err(CallError::Closed))
     }
 
     /// The INVITE that the peer began the call with; none where we did, or once [`take_invite`](Self::take_invite) has it.

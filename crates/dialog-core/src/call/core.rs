@@ -10,6 +10,7 @@ use sipora_transport::Flow;
 
 use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
+use super::handover::{Acknowledging, Detached};
 use super::offered::Offered;
 use super::refer::ReferId;
 use super::replacing::{Related, Replacing};
@@ -71,6 +72,8 @@ pub(crate) struct Calls {
     pub(super) recv_info: Box<str>,
     /// Dialogs whose calls have ended, the newest last.
     pub(super) ended: VecDeque<u64>,
+    /// Dialogs whose calls go on elsewhere.
+    pub(super) detached: Detached,
     pub(super) calls: HashMap<CallKey, Box<Call>>,
     /// Our tags. The peer's tag, which differs where an INVITE was forked, is looked for in the call.
     pub(super) by_tag: HashMap<Box<str>, CallKey>,
@@ -115,6 +118,10 @@ pub(super) struct Call {
     pub(super) late_prack: Option<Box<RAck>>,
     /// The connection that the peer came by, with nobody between.
     pub(super) flow: Option<Flow>,
+    /// It had one in another process, and takes that of the peer's next request.
+    pub(super) wants_flow: bool,
+    /// What is acknowledged once more, for another process.
+    pub(super) acknowledging: Option<Box<Acknowledging>>,
     /// How long its session lasts, where that is limited.
     pub(super) timer: Option<Box<SessionTimer>>,
     /// What it takes the place of once it is accepted.
@@ -169,6 +176,7 @@ impl Calls {
         Self {
             allow: allow.into(),
             ended: VecDeque::new(),
+            detached: Detached::default(),
             recv_info: config.info_packages.join(", ").into(),
             config,
             ids,
@@ -269,6 +277,7 @@ impl Calls {
         if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
             self.again_after_glare(key, *glare);
         }
+        self.acknowledge_again(now, key);
         self.timer_due(now, key);
     }
 
@@ -373,6 +382,8 @@ impl Call {
             pracks: 0,
             late_prack: None,
             flow: None,
+            wants_flow: false,
+            acknowledging: None,
             timer: None,
             replaces: None,
             expires: None,
@@ -479,7 +490,8 @@ impl Call {
         let refers = self.sessions.iter().filter_map(Session::refer_deadline);
         let offered = self.offered.as_ref().map(|offered| offered.gives_up);
         let timer = self.timer.as_ref().map(|timer| timer.at);
-        let ours = [glare, offered, timer, self.expires];
+        let again = self.acknowledging.as_ref().map(|again| again.next);
+        let ours = [glare, offered, timer, again, self.expires];
         servers
             .chain(ours.into_iter().flatten())
             .chain(refers)

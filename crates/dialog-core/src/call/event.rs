@@ -193,6 +193,8 @@ pub enum CallEnd {
     Lost,
     /// The session was not refreshed in time (RFC 4028 §10); we sent BYE.
     Expired,
+    /// It goes on elsewhere: [`Call::detach`](crate::Call::detach) has given its state, and nothing was said to the peer.
+    Detached,
     /// The endpoint has ended.
     Closed,
 }

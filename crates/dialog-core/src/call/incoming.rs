@@ -43,6 +43,7 @@ impl Calls {
         let Some((key, their_tag)) = self.find(request, our_tag) else {
             return false;
         };
+        self.take_flow(incoming, key);
         if is_ack {
             self.acknowledged(request, key);
         } else if matches!(method, Method::Subscribe | Method::Notify) && !is_of_refer(request) {
@@ -64,6 +65,17 @@ impl Calls {
         let session = self.calls.get_mut(&key)?.session(their_tag)?;
         let is_same = headers.call_id().ok()? == &*session.dialog.id().call_id;
         is_same.then(|| (key, their_tag.into()))
+    }
+
+    /// Who came by a connection of its own, in a call that was another process' then, has come by another.
+    fn take_flow(&mut self, incoming: &IncomingRequest, key: CallKey) {
+        if let Some(call) = self.calls.get_mut(&key).filter(|call| call.wants_flow)
+            && incoming.flow.transport.is_stream()
+            && incoming.request.headers().vias().count() == 1
+        {
+            call.flow = Some(incoming.flow);
+            call.wants_flow = false;
+        }
     }
 
     fn within_dialog(&mut self, now: Instant, incoming: &IncomingRequest, key: CallKey, tag: &str) {

@@ -10,9 +10,9 @@ pub struct CallMetrics {
     pub calls: u64,
     /// Requests of calls there are now: in flight, and INVITEs whose 2xx might come once more.
     pub exchanges: u64,
-    /// Calls that were begun, by either side.
+    /// Calls that were begun, by either side, or [restored](crate::UnifiedDialogApi::restore_call).
     pub begun: u64,
-    /// Calls that have ended.
+    /// Calls that have ended, or were [let go of](crate::Call::detach).
     pub ended: u64,
     /// Calls that were refused for lack of room.
     pub refused_for_lack_of_room: u64,

@@ -2,7 +2,7 @@
 //!
 //! [`Calls`](core::Calls) is the core, which knows neither sockets nor clocks; its parts are state machines, one a file:
 //! an INVITE of ours ([`client`]), one of the peer's ([`server`]), a dialog ([`session`]), offer and answer ([`offer`]), the
-//! reliable provisional answers to an INVITE ([`reliable`]).
+//! reliable provisional answers to an INVITE ([`reliable`]). What is left of a call for another process is its [`state`].
 //! [`user`] runs it inside an endpoint, [`api`] is what applications see.
 
 mod answered;
@@ -15,6 +15,7 @@ mod core;
 mod effect;
 mod event;
 mod extensions;
+mod handover;
 mod inbox;
 mod incoming;
 mod messages;
@@ -33,8 +34,11 @@ mod rejection;
 mod reliable;
 mod replacing;
 mod request;
+#[cfg(feature = "serde")]
+mod saved;
 mod server;
 mod session;
+mod state;
 mod timer;
 mod update;
 mod user;
@@ -51,6 +55,7 @@ pub use metrics::CallMetrics;
 pub use refer::{Refer, ReferAnswer, ReferId, ReferReport, Referral};
 pub use rejection::Rejection;
 pub use request::CallRequest;
+pub use state::CallState;
 
 /// What we understand in a call.
 const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, NOTIFY, PRACK, UPDATE";

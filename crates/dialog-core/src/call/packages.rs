@@ -18,6 +18,16 @@ impl Packages {
         Some(Self(packages.take(MOST).map(Box::from).collect()))
     }
 
+    #[cfg(feature = "serde")]
+    pub(super) fn of_names(names: Vec<String>) -> Self {
+        Self(names.into_iter().map(String::into_boxed_str).collect())
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn into_names(self) -> Vec<String> {
+        self.0.into_iter().map(String::from).collect()
+    }
+
     /// "The Info Package name is case sensitive. Info-package-param is not part of the comparison-checking algorithm" (§7.2).
     pub(super) fn contain(&self, wanted: &str) -> bool {
         self.0.iter().any(|known| **known == *package(wanted))
@@ -49,7 +59,7 @@ fn package(value: &str) -> &str {
 }
 
 /// Packages of a peer's that are remembered. Dozens are registered in all.
-const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 
 #[cfg(test)]
 mod tests {

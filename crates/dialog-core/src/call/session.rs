@@ -171,10 +171,29 @@ impl Session {
         !matches!(self.state, SessionState::Mortal | SessionState::Lingering)
     }
 
+    /// The packages of INFO that the peer takes, where it has named any.
+    pub(super) fn packages(&self) -> Option<&Packages> {
+        self.extras.as_ref()?.packages.as_ref()
+    }
+
+    /// There was a REFER of the peer's.
+    pub(super) fn was_referred(&self) -> bool {
+        self.extras.as_ref().is_some_and(|it| it.was_referred)
+    }
+
+    /// Takes what was known of the dialog in another process.
+    pub(super) fn restore(&mut self, packages: Option<Packages>, was_referred: bool) {
+        if packages.is_some() || was_referred {
+            let extras = self.extras();
+            extras.packages = packages;
+            extras.was_referred = was_referred;
+        }
+    }
+
     /// Says whether the peer takes this package of INFO.
     pub(super) fn takes_package(&self, package: &str) -> bool {
-        let packages = self.extras.as_ref().and_then(|it| it.packages.as_ref());
-        packages.is_some_and(|packages| packages.contain(package))
+        self.packages()
+            .is_some_and(|packages| packages.contain(package))
     }
 
     /// Takes a 2xx to the INVITE that made the dialog.

@@ -10,6 +10,7 @@ use sipora_message::{
 use super::CallConfig;
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallEvent};
+use super::state::at;
 use crate::Body;
 
 /// The session timer of a call.
@@ -40,6 +41,52 @@ pub(super) struct SessionTimer {
     is_refreshing: bool,
     /// What we have said of the session last, to be said again in a re-INVITE.
     description: Option<Body>,
+}
+
+/// What is left of one, without the time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) interval: u32,
+    pub(super) is_ours: bool,
+    /// Until it is refreshed, or ended.
+    pub(super) due: Duration,
+    /// Until the session is over.
+    pub(super) ends: Duration,
+    pub(super) min_se: u32,
+    pub(super) takes_update: bool,
+}
+
+impl SessionTimer {
+    pub(super) fn left(&self, now: Instant) -> Left {
+        Left {
+            interval: self.interval,
+            is_ours: self.is_ours,
+            due: self.at.saturating_duration_since(now),
+            ends: self.ends.saturating_duration_since(now),
+            min_se: self.min_se,
+            takes_update: self.takes_update,
+        }
+    }
+
+    pub(super) fn description(&self) -> Option<&Body> {
+        self.description.as_ref()
+    }
+}
+
+impl Left {
+    /// The timer that goes on from now.
+    pub(super) fn timer(self, now: Instant, description: Option<Body>) -> SessionTimer {
+        SessionTimer {
+            interval: self.interval,
+            is_ours: self.is_ours,
+            at: at(now, self.due),
+            ends: at(now, self.ends),
+            min_se: self.min_se,
+            takes_update: self.takes_update,
+            is_refreshing: false,
+            description,
+        }
+    }
 }
 
 /// What a 2xx has agreed on.
@@ -340,7 +387,7 @@ fn seconds(duration: Duration) -> u32 {
 const MIN_SE: u32 = 90;
 
 /// Longer sessions are refreshed once a year.
-const LONGEST: u32 = 365 * 86_400;
+pub(super) const LONGEST: u32 = 365 * 86_400;
 
 /// How soon a refresh is tried again, at the soonest.
 const RETRY: Duration = Duration::from_secs(5);

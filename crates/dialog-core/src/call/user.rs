@@ -22,6 +22,7 @@ use super::rejection::Rejection;
 use super::reliable::Answer;
 use super::replacing::Related;
 use super::request::CallRequest;
+use super::state::CallState;
 use crate::user::Abandoned;
 use crate::{ApiError, Authorizer, Body, DialogId};
 
@@ -88,12 +89,22 @@ pub(super) enum Command {
         oneshot::Sender<Result<ReferAnswer, CallError>>,
     ),
     Dialog(CallKey, oneshot::Sender<Result<DialogId, CallError>>),
+    Export(CallKey, oneshot::Sender<Result<CallState, CallError>>),
+    Detach(CallKey, oneshot::Sender<Result<CallState, CallError>>),
+    DetachAll(oneshot::Sender<Vec<CallState>>),
+    Restore(Box<Restore>),
     /// Looks at what was abandoned.
     Reap,
 }
 
 pub(super) struct Open {
     pub(super) invite: Invite,
+    pub(super) authorizer: Option<Arc<dyn Authorizer>>,
+    pub(super) reply: oneshot::Sender<Result<Offered, CallError>>,
+}
+
+pub(super) struct Restore {
+    pub(super) state: CallState,
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
     pub(super) reply: oneshot::Sender<Result<Offered, CallError>>,
 }
@@ -145,7 +156,30 @@ impl CallUser {
         if reply.is_closed() {
             return;
         }
-        match self.core.invite(now, invite, authorizer) {
+        let key = self.core.invite(now, invite, authorizer);
+        self.begun(key, reply);
+    }
+
+    fn restore(&mut self, now: Instant, restore: Restore) {
+        let Restore {
+            state,
+            authorizer,
+            reply,
+        } = restore;
+        if reply.is_closed() {
+            return;
+        }
+        let key = self.core.restore(now, state, authorizer);
+        self.begun(key, reply);
+    }
+
+    /// Gives a call that has begun here to who wanted it.
+    fn begun(
+        &mut self,
+        key: Result<CallKey, CallError>,
+        reply: oneshot::Sender<Result<Offered, CallError>>,
+    ) {
+        match key {
             Ok(key) => {
                 let inbox = self.link(key);
                 let offered = Offered {
@@ -331,6 +365,11 @@ impl User for CallUser {
         let is_taken = self.core.handle_request(now, incoming, tag.as_str(), || {
             contact(context, &incoming.request, &incoming.flow)
         });
+        if !is_taken && self.core.is_detached(now, &incoming.request) {
+            // Who has the call now answers a copy of it.
+            context.forget(incoming.transaction);
+            return Claim::Taken;
+        }
         if !is_taken {
             return Claim::Passed;
         }
@@ -402,6 +441,26 @@ impl User for CallUser {
                 Err(error) => drop(reply.send(Err(error))),
             },
             Command::Dialog(key, reply) => drop(reply.send(self.core.dialog(key))),
+            // Who does not wait for the state does not want it, and the call stays.
+            Command::Export(_, reply) | Command::Detach(_, reply) if reply.is_closed() => {}
+            Command::DetachAll(reply) if reply.is_closed() => {}
+            Command::Export(key, reply) => {
+                let now = context.now().instant;
+                drop(reply.send(self.core.export(now, key)));
+            }
+            Command::Detach(key, reply) => {
+                let now = context.now().instant;
+                if let Err(Ok(state)) = reply.send(self.core.detach(now, key)) {
+                    self.core.end_detached(now, [state]);
+                }
+            }
+            Command::DetachAll(reply) => {
+                let now = context.now().instant;
+                if let Err(states) = reply.send(self.core.detach_all(now)) {
+                    self.core.end_detached(now, states);
+                }
+            }
+            Command::Restore(restore) => self.restore(context.now().instant, *restore),
             Command::Refer(key, refer, reply) => {
                 let now = context.now().instant;
                 match self.core.refer(now, key, *refer) {

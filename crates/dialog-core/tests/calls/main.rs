@@ -7,6 +7,10 @@ mod callee;
 mod caller;
 mod ends;
 mod flows_3665;
+mod handover;
+mod handover_rough;
+#[cfg(feature = "serde")]
+mod handover_saved;
 mod messages;
 mod proxy;
 mod races_5407;

@@ -9,7 +9,7 @@ use sipora_dialog_core::{
 use sipora_message::{
     HeaderName, Method, Request, RequestBuilder, Response, ResponseBuilder, StatusCode, Uri,
 };
-use sipora_testkit::{SimNetwork, for_each_seed};
+use sipora_testkit::{SimHost, SimNetwork, for_each_seed};
 use sipora_transaction_core::{
     Claim, Context, Endpoint, Event, IdSource, IncomingRequest, RequestOptions,
     ServerTransactionId, Target, User, UserHandle,
@@ -42,6 +42,7 @@ pub struct Agent {
     pub incoming: IncomingCalls,
     pub address: String,
     endpoint: Endpoint,
+    host: SimHost,
 }
 
 impl Agent {
@@ -50,14 +51,28 @@ impl Agent {
     }
 
     pub async fn with(network: &SimNetwork, address: &str, seed: u64, config: CallConfig) -> Self {
-        let mut builder = endpoint(network, address, seed);
+        let host = host(network, address);
+        Self::on(host, address, seed, config).await
+    }
+
+    pub async fn on(host: SimHost, address: &str, seed: u64, config: CallConfig) -> Self {
+        let mut builder = endpoint_on(host.clone(), address, seed);
         let (dialogs, incoming) = UnifiedDialogApi::add_with_calls(&mut builder, config);
         Agent {
             dialogs,
             incoming,
             address: address.to_owned(),
             endpoint: builder.build().await.unwrap(),
+            host,
         }
+    }
+
+    /// Ends at once, as a process does, and gives its host to the next.
+    pub async fn dies(self) -> SimHost {
+        let host = self.host.clone();
+        drop(self);
+        pass(1).await;
+        host
     }
 
     pub fn asks(&self, to: &str) -> Invite {
@@ -93,10 +108,24 @@ pub fn endpoint(
     address: &str,
     seed: u64,
 ) -> sipora_transaction_core::EndpointBuilder {
+    endpoint_on(host(network, address), address, seed)
+}
+
+fn host(network: &SimNetwork, address: &str) -> SimHost {
     let address: std::net::SocketAddr = address.parse().unwrap();
+    network.host(address.ip())
+}
+
+fn endpoint_on(
+    host: SimHost,
+    address: &str,
+    seed: u64,
+) -> sipora_transaction_core::EndpointBuilder {
+    let address: std::net::SocketAddr = address.parse().unwrap();
+    let seed = seed ^ host.network().seed() << 8;
     Endpoint::builder()
-        .network(Arc::new(network.host(address.ip())))
-        .ids(IdSource::from_number(seed ^ network.seed() << 8))
+        .network(Arc::new(host))
+        .ids(IdSource::from_number(seed))
         .listen(Transport::Udp, address)
         .listen(Transport::Tcp, address)
 }

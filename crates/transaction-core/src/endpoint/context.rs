@@ -96,6 +96,11 @@ impl<'a> Context<'a> {
         self.core.layer.respond_stateless(transaction, response)
     }
 
+    /// Leaves a request without an answer and forgets it: a copy of it will be a new request. For what somebody else is to answer.
+    pub fn forget(&mut self, transaction: ServerTransactionId) {
+        self.core.layer.forget(transaction);
+    }
+
     /// Begins an answer to a request, with a To tag that is the same for every copy of it.
     pub fn answer(&self, request: &Request, status: StatusCode) -> ResponseBuilder {
         self.core.layer.answer(request, status)

@@ -1,0 +1,127 @@
+//! Answers every call, and is replaced in mid-call: what it is told to end by writes down its calls, and what is started after it
+//! goes on with them.
+//!
+//! `cargo run -p sipora-dialog-core --features serde --example handover -- 5060 calls.json` listens on UDP 127.0.0.1:5060 until
+//! SIGTERM or Ctrl-C.
+#![allow(clippy::print_stderr)]
+
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use sipora_dialog_core::{Body, Call, CallConfig, CallEnd, CallError, CallState, UnifiedDialogApi};
+use sipora_transaction_core::Endpoint;
+use sipora_transport::Transport;
+
+/// A session without media: the first port that nobody listens on.
+const ANSWER: &str = "v=0\r\no=answer 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+                      m=audio 9 RTP/AVP 0\r\n";
+
+/// How often a call that is not quiet is looked at again, and how long apart.
+const LOOKS: u32 = 10;
+const APART: Duration = Duration::from_millis(200);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(port), Some(file)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: handover PORT FILE".into());
+    };
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?));
+    let mut builder = Endpoint::builder().listen(Transport::Udp, address);
+    let (dialogs, mut incoming) =
+        UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());
+    let endpoint = builder.build().await?;
+    for call in take_over(&dialogs, Path::new(&file)).await? {
+        eprintln!("going on with call {:?}", call.key());
+        tokio::spawn(goes_on(call));
+    }
+
+    let stop = stop();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            call = incoming.next() => match call {
+                Some(call) => drop(tokio::spawn(answer(call))),
+                None => break,
+            },
+            () = &mut stop => break,
+        }
+    }
+    hand_over(&dialogs, Path::new(&file)).await?;
+    // Whatever could not be handed over is hung up.
+    endpoint.shutdown().await;
+    Ok(())
+}
+
+async fn take_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<Vec<Call>, Box<dyn Error>> {
+    let Ok(text) = std::fs::read(file) else {
+        return Ok(Vec::new());
+    };
+    let written = std::fs::metadata(file)?.modified()?;
+    // They are ours now: nobody else may go on with them.
+    std::fs::remove_file(file)?;
+    let lay_still = SystemTime::now().duration_since(written);
+    let states: Vec<CallState> = serde_json::from_slice(&text)?;
+    let mut calls = Vec::new();
+    for state in states {
+        let state = state.after(lay_still.clone().unwrap_or_default());
+        calls.push(dialogs.restore_call(state, None).await?);
+    }
+    Ok(calls)
+}
+
+async fn hand_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<(), Box<dyn Error>> {
+    let mut states = Vec::new();
+    for _ in 0..LOOKS {
+        states.extend(dialogs.detach_calls().await?);
+        if dialogs.call_metrics().calls == 0 {
+            break;
+        }
+        tokio::time::sleep(APART).await;
+    }
+    std::fs::write(file, serde_json::to_vec(&states)?)?;
+    eprintln!("{} calls handed over", states.len());
+    Ok(())
+}
+
+async fn answer(mut call: Call) {
+    call.take_invite();
+    if let Err(error) = take(&call).await {
+        // The caller was faster: it has cancelled.
+        eprintln!("not answered: {error}");
+    }
+    goes_on(call).await;
+}
+
+async fn take(call: &Call) -> Result<(), CallError> {
+    call.ring().await?;
+    call.accept(Body::new("application/sdp", ANSWER)).await
+}
+
+async fn goes_on(mut call: Call) {
+    match call.ended().await {
+        CallEnd::Detached => {}
+        end => eprintln!("call {:?} is over: {end:?}", call.key()),
+    }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn stop() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    // Without signals it runs until it is killed.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
