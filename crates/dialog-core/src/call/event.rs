@@ -25,6 +25,7 @@ pub struct Invite {
     pub(super) uri: Uri,
     pub(super) from: String,
     pub(super) to: String,
+    pub(super) call_id: Option<String>,
     pub(super) contact: Uri,
     pub(super) body: Option<Body>,
     pub(super) headers: Vec<(HeaderName, String)>,
@@ -37,6 +38,7 @@ impl Invite {
         Self {
             from: format!("<{from}>"),
             to: format!("<{uri}>"),
+            call_id: None,
             uri,
             contact,
             body: None,
@@ -54,6 +56,13 @@ impl Invite {
     /// Names who is called, where it is not the Request-URI.
     pub fn to(mut self, address: impl Into<String>) -> Self {
         self.to = address.into();
+        self
+    }
+
+    /// Sets the Call-ID, which is an unguessable one of its own otherwise: to that of an INVITE that was redirected, which it is
+    /// "RECOMMENDED" to keep (RFC 3261 §8.1.3.4), or of the other side of a gateway.
+    pub fn call_id(mut self, call_id: impl Into<String>) -> Self {
+        self.call_id = Some(call_id.into());
         self
     }
 

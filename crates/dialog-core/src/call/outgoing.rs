@@ -34,8 +34,11 @@ impl Calls {
         let mut builder = Request::builder(Method::Invite, &invite.uri)
             .from(format!("{};tag={tag}", invite.from))
             .to(&invite.to)
-            .call_id(self.ids.call_id())
             .cseq(FIRST_CSEQ);
+        builder = match &invite.call_id {
+            Some(call_id) => builder.call_id(call_id),
+            None => builder.call_id(self.ids.call_id()),
+        };
         for (name, value) in &invite.headers {
             builder = builder.header(name.clone(), value);
         }

@@ -479,3 +479,29 @@ fn a_call_whose_future_is_dropped_is_given_up() {
 fn futures_poll<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
     future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
 }
+
+#[test]
+fn the_call_id_that_the_application_gives_is_kept_throughout_the_call() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let invite = alice.asks(BOB).call_id("redirected@h").body(sdp("offer"));
+        let mut call = alice.dialogs.invite(invite, None).await.unwrap();
+        let invite = phone.first(Method::Invite).await;
+        assert_eq!(invite.headers().call_id(), Ok("redirected@h"));
+        phone.answer(&invite, 200, "b").await;
+        call.answered().await.unwrap();
+        call.hang_up().await.unwrap();
+        let bye = phone.first(Method::Bye).await;
+        assert_eq!(bye.headers().call_id(), Ok("redirected@h"));
+        phone.answer(&bye, 200, "b").await;
+        assert!(matches!(end(&mut call).await, CallEnd::HungUp));
+
+        // A line end would make two header fields of it.
+        let invite = alice.asks(BOB).call_id("a\r\nSubject: b");
+        let refused = alice.dialogs.invite(invite, None).await.unwrap_err();
+        assert!(matches!(refused, CallError::Invalid(_)), "{refused:?}");
+        pass(40_000).await;
+        alice.assert_idle();
+    });
+}
