@@ -3,9 +3,11 @@
 use crate::{CloseReason, Flow, stamp};
 use bytes::Bytes;
 use sipora_message::{Message, ParseError, Request, StatusCode};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,8 +19,8 @@ pub struct Inbound {
     pub flow: Flow,
     /// What came.
     pub payload: Payload,
-    /// A request as it stood on the wire, where it has been stamped since.
-    pub unstamped: Option<Bytes>,
+    /// What stamping has made of the message.
+    pub(crate) stamped: Stamped,
     /// Closes when this has been dealt with. It is held, never read.
     #[allow(dead_code)]
     pub(crate) until_dropped: Option<oneshot::Sender<Infallible>>,
@@ -29,10 +31,40 @@ impl Inbound {
         Inbound {
             flow,
             payload,
-            unstamped: None,
+            stamped: Stamped::Not,
             until_dropped: None,
         }
     }
+
+    /// Returns the message as it stood on the wire, where a request had not been stamped yet; `None` where no message came.
+    pub fn as_received(&self) -> Option<Cow<'_, [u8]>> {
+        let Payload::Message(message) = &self.payload else {
+            return None;
+        };
+        let bytes = message.as_bytes();
+        Some(match &self.stamped {
+            Stamped::Not => Cow::Borrowed(bytes),
+            Stamped::Replaced(received) => Cow::Borrowed(received),
+            Stamped::With([one, other]) => {
+                let parts = [
+                    bytes.get(..one.start),
+                    bytes.get(one.end..other.start),
+                    bytes.get(other.end..),
+                ];
+                Cow::Owned(parts.map(Option::unwrap_or_default).concat())
+            }
+        })
+    }
+}
+
+/// What has become of a request when it was stamped.
+#[derive(Debug)]
+pub(crate) enum Stamped {
+    Not,
+    /// These two pieces were put in, in order.
+    With([Range<usize>; 2]),
+    /// This is how it was.
+    Replaced(Bytes),
 }
 
 /// Tells what came in over a flow.

@@ -9,11 +9,16 @@ use crate::via::{decimal, literal, push_address, push_decimal};
 use memchr::memchr;
 use sipora_message::Via;
 use std::net::SocketAddr;
+use std::ops::Range;
 
-/// The datagram with its top Via stamped; `None` where this is no plain request that asks for its source port.
+/// The datagram with its top Via stamped, and the two pieces that this put in; `None` where it is no plain request that
+/// asks for its source port.
 ///
 /// It is the right one only if it can be parsed, and its Via read.
-pub(crate) fn stamped_datagram(bytes: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
+pub(crate) fn stamped_datagram(
+    bytes: &[u8],
+    source: SocketAddr,
+) -> Option<(Vec<u8>, [Range<usize>; 2])> {
     let start = line_end(bytes)?;
     let (start_line, rest) = bytes.split_at_checked(start)?;
     if !start_line.first()?.is_ascii_alphabetic() || start_line.starts_with(b"SIP/") {
@@ -49,11 +54,14 @@ pub(crate) fn stamped_datagram(bytes: &[u8], source: SocketAddr) -> Option<Vec<u
     stamped.extend_from_slice(bytes.get(..asks_at)?);
     stamped.push(b'=');
     push_decimal(&mut stamped, source.port());
+    let port = asks_at..stamped.len();
     stamped.extend_from_slice(bytes.get(asks_at..end - 2)?);
+    let received_at = stamped.len();
     stamped.extend_from_slice(RECEIVED);
     push_address(&mut stamped, source.ip().to_canonical());
+    let received = received_at..stamped.len();
     stamped.extend_from_slice(bytes.get(end - 2..)?);
-    Some(stamped)
+    Some((stamped, [port, received]))
 }
 
 /// Says whether a Via plainly has `rport` and `received` of that peer, and no `maddr`: answers go to where it came from.
@@ -127,8 +135,9 @@ const RECEIVED: &[u8] = b";received=";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Flow, FlowId, Transport, response_route, stamp};
-    use sipora_message::{Limits, Request};
+    use crate::inbound::Stamped;
+    use crate::{Flow, FlowId, Inbound, Payload, Transport, response_route, stamp};
+    use sipora_message::{Limits, Message, Request};
 
     fn request(lines: &str) -> String {
         format!(
@@ -141,6 +150,20 @@ mod tests {
     fn both(lines: &str, source: &str) -> (Option<Vec<u8>>, Vec<u8>) {
         let (text, source) = (request(lines), source.parse().unwrap());
         let early = stamped_datagram(text.as_bytes(), source);
+        let early = early.map(|(stamped, added)| {
+            let parsed = Message::parse(stamped.clone(), &Limits::default()).unwrap();
+            let flow = Flow {
+                id: FlowId::from_u64(1),
+                transport: Transport::Udp,
+                remote: source,
+            };
+            let inbound = Inbound {
+                stamped: Stamped::With(added),
+                ..Inbound::new(flow, Payload::Message(parsed))
+            };
+            assert_eq!(inbound.as_received().as_deref(), Some(text.as_bytes()));
+            stamped
+        });
         let late = stamp(Request::parse(text, &Limits::default()).unwrap(), source);
         (early, late.as_bytes().to_vec())
     }

@@ -1,5 +1,6 @@
 //! What the handles, the listeners and the connection tasks have in common.
 
+use crate::inbound::Stamped;
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::observer::Observer;
@@ -111,20 +112,23 @@ impl Shared {
         flow: &Flow,
         local: SocketAddr,
     ) -> Option<Inbound> {
-        let (message, unstamped) = match message {
+        let (message, stamped) = match message {
             Message::Request(request) => match via::stamped(&request, flow.remote) {
-                Some(stamped) => (Message::Request(stamped), Some(request.into_bytes())),
-                None => (Message::Request(request), None),
+                Some(stamped) => {
+                    let received = Stamped::Replaced(request.into_bytes());
+                    (Message::Request(stamped), received)
+                }
+                None => (Message::Request(request), Stamped::Not),
             },
             Message::Response(response) if !self.is_ours(&response, flow.transport, local) => {
                 count(&self.counters.responses_misdirected);
                 debug!(peer = %flow.remote, flow = %flow.id, "response discarded: its top Via is not ours");
                 return None;
             }
-            response => (response, None),
+            response => (response, Stamped::Not),
         };
         Some(Inbound {
-            unstamped,
+            stamped,
             ..Inbound::new(*flow, Payload::Message(message))
         })
     }

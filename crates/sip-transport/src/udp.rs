@@ -1,5 +1,6 @@
 //! A UDP socket in the hands of a driver.
 
+use crate::inbound::Stamped;
 use crate::metrics::count;
 use crate::plain_via;
 use crate::shared::Shared;
@@ -213,12 +214,12 @@ impl UdpListener {
 
     /// Takes a request that could be stamped before it was parsed.
     fn take_plain(&self, bytes: &[u8], flow: &Flow) -> Option<Inbound> {
-        let stamped = plain_via::stamped_datagram(bytes, flow.remote)?;
+        let (stamped, added) = plain_via::stamped_datagram(bytes, flow.remote)?;
         let parsed = Message::parse(stamped, &self.shared.config.message).ok()?;
         // What is wrong with the datagram is found out, and stamped as far as it can be, as it stands.
         parsed.headers().via().ok()?;
         Some(Inbound {
-            unstamped: Some(Bytes::copy_from_slice(bytes)),
+            stamped: Stamped::With(added),
             ..Inbound::new(*flow, Payload::Message(parsed))
         })
     }

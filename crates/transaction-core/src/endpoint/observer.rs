@@ -2,9 +2,14 @@
 
 use sipora_transport::{Direction, Flow};
 
+/// Says whether anybody reads what would be logged.
+pub(super) fn logs() -> bool {
+    tracing::enabled!(tracing::Level::DEBUG)
+}
+
 /// Writes a line for a message at debug, and all of it but credentials at trace.
 pub(super) fn log(direction: Direction, flow: &Flow, bytes: &[u8]) {
-    if !tracing::enabled!(tracing::Level::DEBUG) {
+    if !logs() {
         return;
     }
     let text = String::from_utf8_lossy(bytes);

@@ -287,21 +287,17 @@ impl Shard {
 
     /// Deals with one thing that came in.
     fn take(&mut self, inbound: Inbound) {
-        let Inbound {
-            flow,
-            payload,
-            unstamped,
-            ..
-        } = inbound;
+        if observer::logs()
+            && let Some(received) = inbound.as_received()
+        {
+            observer::log(Direction::In, &inbound.flow, &received);
+        }
+        let Inbound { flow, payload, .. } = inbound;
         match payload {
-            Payload::Message(message) => {
-                let bytes = unstamped.as_deref().unwrap_or(message.as_bytes());
-                observer::log(Direction::In, &flow, bytes);
-                match self.core.router.elsewhere(&message, &flow) {
-                    Some(shard) => self.pass_on(shard, message, flow, 0, shard),
-                    None => self.receive(message, flow, 0, self.core.router.shard),
-                }
-            }
+            Payload::Message(message) => match self.core.router.elsewhere(&message, &flow) {
+                Some(shard) => self.pass_on(shard, message, flow, 0, shard),
+                None => self.receive(message, flow, 0, self.core.router.shard),
+            },
             Payload::Malformed(malformed) => {
                 tracing::debug!(peer = %flow.remote, reason = malformed.reason, "malformed message");
                 self.core.layer.handle_malformed(
