@@ -360,6 +360,7 @@ fn an_answer_belongs_to_a_request_and_copies_it() {
         wire.objects(Rule::Answer);
     }
     let wire = Wire::new();
+    wire.auditor.waive(Rule::Dialog);
     wire.ask(&options().replace("bob@example.com>", "bob@example.com>;tag=c"));
     wire.is_content().answer(&good);
     wire.objects(Rule::Answer);
@@ -431,6 +432,150 @@ fn what_is_remembered_is_bounded() {
     wire.is_content();
     wire.answer(&answer("200 OK", "OPTIONS", "z9hG4bK-0"));
     wire.objects(Rule::Answer);
+}
+
+/// A request within the dialog of the call, by who called.
+fn within(method: &str, cseq: u32) -> String {
+    request(method, &format!("z9hG4bK-c{method}{cseq}"))
+        .replace(
+            "To: <sip:bob@example.com>",
+            "To: <sip:bob@example.com>;tag=b",
+        )
+        .replace(
+            &format!("CSeq: 1 {method}"),
+            &format!("CSeq: {cseq} {method}"),
+        )
+}
+
+/// One by who was called.
+fn back(method: &str, cseq: u32) -> String {
+    within(method, cseq)
+        .replace("bK-c", "bK-s")
+        .replace("192.0.2.1;branch", "192.0.2.2;branch")
+        .replace("<sip:alice@example.com>;tag=a", "<sip:BOB>;tag=b")
+        .replace(
+            "<sip:bob@example.com>;tag=b",
+            "<sip:alice@example.com>;tag=a",
+        )
+        .replace("<sip:BOB>", "<sip:bob@example.com>")
+}
+
+fn routed(message: &str, name: &str, routes: &str) -> String {
+    message.replace("Call-ID:", &format!("{name}: {routes}\nCall-ID:"))
+}
+
+/// A call that is up.
+fn call() -> Wire {
+    let wire = Wire::new();
+    wire.ask(&invite());
+    wire.answer(&of_invite("180 Ringing"));
+    wire.answer(&of_invite("200 OK"));
+    wire.ask(&within("ACK", 1));
+    wire
+}
+
+/// The 2xx to the BYE of who called.
+fn of_bye(cseq: u32) -> String {
+    answer("200 OK", "BYE", &format!("z9hG4bK-cBYE{cseq}"))
+        .replace("CSeq: 1 BYE", &format!("CSeq: {cseq} BYE"))
+}
+
+#[test]
+fn a_request_with_a_to_tag_names_a_dialog_that_was_made() {
+    let wire = call();
+    wire.ask(&within("INFO", 2)).answer(&back("INFO", 1));
+    wire.is_content()
+        .ask(&within("INFO", 3).replace("tag=b", "tag=x"));
+    wire.objects(Rule::Dialog);
+    let wire = call();
+    wire.ask(&within("INFO", 2).replace("tag=a", "tag=x"));
+    wire.objects(Rule::Dialog);
+    // A refusal makes none.
+    let wire = Wire::new();
+    wire.ask(&invite());
+    wire.answer(&of_invite("486 Busy Here"));
+    wire.ask(&ack("z9hG4bK1"));
+    wire.is_content().ask(&within("BYE", 2));
+    wire.objects(Rule::Dialog);
+    // A NOTIFY does (RFC 6665 §4.4.1).
+    let wire = Wire::new();
+    wire.answer(&back("NOTIFY", 7));
+    wire.is_content();
+}
+
+#[test]
+fn the_numbers_of_a_dialog_go_up_in_each_direction() {
+    let wire = call();
+    wire.ask(&within("INFO", 2)).ask(&within("INFO", 9));
+    // The other side begins where it likes.
+    wire.answer(&back("INFO", 4));
+    wire.is_content().ask(&within("INFO", 8));
+    wire.objects(Rule::Sequence);
+    let wire = call();
+    wire.ask(&within("INFO", 2)).ask(&within("OPTIONS", 2));
+    wire.objects(Rule::Sequence);
+    let wire = call();
+    wire.answer(&back("INFO", 5)).answer(&back("BYE", 4));
+    wire.objects(Rule::Sequence);
+    // The ACK has the number of its INVITE, whatever came meanwhile, and another target gets the same number.
+    let wire = Wire::new();
+    wire.ask(&invite());
+    wire.answer(&of_invite("200 OK"));
+    wire.ask(&within("INFO", 2)).ask(&within("ACK", 1));
+    wire.ask(&within("INFO", 2).replace("bK-c", "bK-again"));
+    wire.is_content();
+}
+
+#[test]
+fn the_route_set_of_a_dialog_is_kept() {
+    let route = |message: &str, routes| routed(message, "Route", routes);
+    let wire = Wire::new();
+    wire.ask(&invite());
+    wire.answer(&of_invite("200 OK"));
+    let way = "<sip:p1.example.com;lr>, <sip:p2.example.com;lr>";
+    wire.ask(&route(&within("ACK", 1), way));
+    wire.ask(&route(&within("INFO", 2), way));
+    wire.answer(&back("INFO", 1));
+    wire.is_content()
+        .ask(&route(&within("INFO", 3), "<sip:p1.example.com;lr>"));
+    wire.objects(Rule::RouteSet);
+    let wire = call();
+    wire.ask(&within("INFO", 2));
+    wire.is_content().ask(&route(&within("BYE", 3), way));
+    wire.objects(Rule::RouteSet);
+    // The 2xx may have another than the provisional answer.
+    let wire = Wire::new();
+    wire.ask(&invite());
+    wire.answer(&of_invite("180 Ringing"));
+    wire.ask(&within("INFO", 2));
+    wire.answer(&of_invite("200 OK"));
+    wire.ask(&route(&within("ACK", 1), way));
+    wire.is_content();
+}
+
+#[test]
+fn nothing_new_is_said_after_the_bye() {
+    for method in ["INFO", "INVITE", "OPTIONS", "UPDATE"] {
+        let wire = call();
+        wire.ask(&within("BYE", 2));
+        wire.is_content().ask(&within(method, 3));
+        wire.objects(Rule::AfterBye);
+        let wire = call();
+        wire.ask(&within("BYE", 2));
+        // It has not heard of it yet.
+        wire.answer(&back(method, 1));
+        wire.answer(&of_bye(2));
+        wire.is_content().answer(&back(method, 2));
+        wire.objects(Rule::AfterBye);
+    }
+    // A BYE that was refused is sent again, a 2xx still gets its ACK, and the outcome of a REFER is told.
+    let wire = call();
+    wire.ask(&within("BYE", 2)).ask(&within("BYE", 3));
+    wire.ask(&within("ACK", 1).replace("bK-c", "bK-late"));
+    wire.answer(&back("NOTIFY", 1));
+    wire.answer(&of_bye(3));
+    wire.answer(&back("NOTIFY", 2));
+    wire.is_content();
 }
 
 /// Sends one datagram over a simulated network.

@@ -3,6 +3,7 @@
 use crate::support::*;
 use sipora_dialog_core::{CallConfig, CallEnd, CallError, CallEvent};
 use sipora_message::{HeaderName, Method, Request, Response, StatusCode};
+use sipora_testkit::audit::Rule;
 use sipora_transaction_core::Target;
 
 #[test]
@@ -150,6 +151,8 @@ fn a_cancel_after_the_2xx_changes_nothing() {
 #[test]
 fn sequence_numbers_may_skip_and_must_not_fall() {
     scene(|network| async move {
+        network.auditor().waive(Rule::Sequence);
+        network.auditor().waive(Rule::AfterBye);
         let mut alice = Agent::new(&network, ALICE, 1).await;
         let phone = Phone::new(&network).await;
         let (mut call, dialog) = answered(&mut alice, &phone).await;
@@ -182,6 +185,7 @@ fn sequence_numbers_may_skip_and_must_not_fall() {
 #[test]
 fn what_stands_in_no_dialog_gets_481() {
     scene(|network| async move {
+        network.auditor().waive(Rule::Dialog);
         let mut alice = Agent::new(&network, ALICE, 1).await;
         let phone = Phone::new(&network).await;
         let (call, dialog) = answered(&mut alice, &phone).await;

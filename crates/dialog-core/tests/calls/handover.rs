@@ -9,6 +9,7 @@ use sipora_dialog_core::{
     UnifiedDialogApi,
 };
 use sipora_message::{HeaderName, Method, StatusCode};
+use sipora_testkit::audit::Rule;
 use sipora_transaction_core::Target;
 
 /// The way of a state from one process to another.
@@ -131,6 +132,7 @@ fn our_numbers_tags_and_routes_go_on() {
 #[test]
 fn the_peers_numbers_go_on_and_its_reinvites_are_offered() {
     scene(|network| async move {
+        network.auditor().waive(Rule::Sequence);
         let mut alice = Agent::new(&network, ALICE, 1).await;
         let phone = Phone::new(&network).await;
         let (call, dialog) = answered_up(&mut alice, &phone).await;

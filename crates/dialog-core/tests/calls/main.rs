@@ -7,6 +7,7 @@ mod callee;
 mod caller;
 mod ends;
 mod flows_3665;
+mod flows_5359;
 mod handover;
 mod handover_rough;
 #[cfg(feature = "serde")]

@@ -5,6 +5,7 @@ use sipora_dialog_core::{
     Call, CallConfig, CallEnd, CallError, CallEvent, Refer, ReferReport, Referral,
 };
 use sipora_message::{HeaderName, Method, Request, StatusCode};
+use sipora_testkit::audit::Rule;
 use sipora_testkit::{Conditions, for_each_seed, seeds};
 
 const CAROL: &str = "sip:carol@192.0.2.3:5060";
@@ -618,6 +619,7 @@ fn a_refused_notify_of_a_lost_dialog_ends_the_call_too() {
 #[test]
 fn after_the_bye_the_outcome_is_still_told() {
     scene(|network| async move {
+        network.auditor().waive(Rule::AfterBye);
         let mut alice = Agent::with(&network, ALICE, 1, transferable()).await;
         let phone = Phone::new(&network).await;
         let (mut call, dialog) = up(&mut alice, &phone).await;

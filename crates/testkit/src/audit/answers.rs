@@ -1,7 +1,7 @@
 //! Rules for responses.
 
 use super::ledger::{Final, Key, Ledger};
-use super::{Record, Rule, Sighting};
+use super::{Record, Rule, Sighting, dialogs};
 use sipora_message::{HeaderName, Headers, Limits, Method, Response, StatusCode};
 
 pub(super) fn see(ledger: &mut Ledger, sighting: &Sighting<'_>, response: &Response) {
@@ -35,6 +35,10 @@ pub(super) fn see(ledger: &mut Ledger, sighting: &Sighting<'_>, response: &Respo
     found.extend(against_earlier(record, sighting, response, is_invite));
     for (rule, reason) in found {
         ledger.object(sighting, rule, reason);
+    }
+    let request = ledger.record(&key).map(|record| record.request.clone());
+    if let Some(request) = request {
+        dialogs::answered(ledger, &request, response);
     }
     remember(ledger, &key, response, is_invite);
 }

@@ -1,5 +1,6 @@
 //! What an auditor remembers.
 
+use super::dialogs::Dialogs;
 use super::{Rule, Sighting, Violation};
 use bytes::Bytes;
 use sipora_message::{Headers, Method, Request, Via};
@@ -13,6 +14,7 @@ pub(super) struct Ledger {
     pub(super) waived: HashSet<Rule>,
     pub(super) violations: Vec<Violation>,
     pub(super) seen: u64,
+    pub(super) dialogs: Dialogs,
     records: HashMap<Key, Record>,
     /// What a host used a branch for first. Two hosts of a test may have the same seed, and so the same branches.
     branches: HashMap<(String, IpAddr), Key>,

@@ -5,6 +5,7 @@
 //! on real sockets send, over every transport.
 
 mod answers;
+mod dialogs;
 mod ledger;
 mod requests;
 
@@ -42,6 +43,14 @@ pub enum Rule {
     Answer,
     /// There is one final answer, and nothing but it comes after it (§17.2).
     FinalAnswer,
+    /// A request with a To tag names a dialog that was made (§12.2): the tags of both sides are kept.
+    Dialog,
+    /// The numbers of CSeq go up in each direction of a dialog (§12.2.1.1).
+    Sequence,
+    /// The route set of a confirmed dialog is kept (§12.2).
+    RouteSet,
+    /// Nothing new is said in a dialog by who has sent its BYE, or answered it (§15, RFC 5407 §2).
+    AfterBye,
     /// A request that is no INVITE gets no 1xx but 100, and no 408 (RFC 4320 §4).
     NonInvite,
 }

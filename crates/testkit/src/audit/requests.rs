@@ -1,7 +1,7 @@
 //! Rules for requests.
 
 use super::ledger::{Key, Ledger};
-use super::{Record, Rule, Sighting};
+use super::{Record, Rule, Sighting, dialogs};
 use sipora_message::{HeaderName, Method, Request};
 
 pub(super) fn see(ledger: &mut Ledger, sighting: &Sighting<'_>, request: Request) {
@@ -42,6 +42,7 @@ pub(super) fn see(ledger: &mut Ledger, sighting: &Sighting<'_>, request: Request
             }
         }
     }
+    dialogs::asked(ledger, sighting, &request);
     let record = Record {
         source: sighting.source.ip(),
         destination: sighting.destination,

@@ -2,6 +2,7 @@
 
 use crate::stage::{Client, Server, address, builder, final_of, pass, request, send};
 use sipora_message::{HeaderName, Method, Request, Response};
+use sipora_testkit::audit::Rule;
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 use sipora_transaction_core::Target;
 
@@ -101,6 +102,7 @@ fn a_required_extension_gets_420_naming_it() {
 #[test]
 fn a_request_of_a_dialog_that_is_not_there_gets_481() {
     for_each_seed(0..1, |network| async move {
+        network.auditor().waive(Rule::Dialog);
         let request = request(Method::Bye, 1)
             .edit()
             .set(HeaderName::To, "<sip:bob@example.com>;tag=1")
