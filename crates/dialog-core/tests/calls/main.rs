@@ -1,8 +1,9 @@
-//! Calls: the rules of RFC 3261 §12 to §15 against a phone that does what a test tells it, and the flows of RFC 3665 and
+//! Calls: the rules of RFC 3261 §12 to §15 against a phone that does what a test tells it, and the flows of RFC 3665, RFC 5359 and
 //! RFC 5407 between two user agents, on the simulated network and under the wire auditor.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(unreachable_pub)]
 
+mod appendices_5407;
 mod callee;
 mod caller;
 mod ends;

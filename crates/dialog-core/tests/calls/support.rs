@@ -36,6 +36,14 @@ pub fn scene<S: Future<Output = ()>>(scenario: impl FnMut(SimNetwork) -> S) {
     for_each_seed(0..1, scenario);
 }
 
+/// An endpoint that is being built, and where.
+pub type Site = (sipora_transaction_core::EndpointBuilder, SimHost);
+
+pub fn site(network: &SimNetwork, address: &str, seed: u64) -> Site {
+    let host = host(network, address);
+    (endpoint_on(host.clone(), address, seed), host)
+}
+
 /// A user agent of this crate.
 pub struct Agent {
     pub dialogs: UnifiedDialogApi,
@@ -56,7 +64,12 @@ impl Agent {
     }
 
     pub async fn on(host: SimHost, address: &str, seed: u64, config: CallConfig) -> Self {
-        let mut builder = endpoint_on(host.clone(), address, seed);
+        let builder = endpoint_on(host.clone(), address, seed);
+        Self::beside((builder, host), address, config).await
+    }
+
+    /// One beside other users of its endpoint.
+    pub async fn beside((mut builder, host): Site, address: &str, config: CallConfig) -> Self {
         let (dialogs, incoming) = UnifiedDialogApi::add_with_calls(&mut builder, config);
         Agent {
             dialogs,

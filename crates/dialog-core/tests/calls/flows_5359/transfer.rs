@@ -1,117 +1,10 @@
-//! The flows of RFC 5359 §2 that two or three user agents have among themselves, each on a good network and on a bad one.
+//! Sections 2.4 to 2.6: transfers.
 
-use crate::support::*;
-use sipora_dialog_core::{Call, CallConfig, CallEnd, CallEvent, Refer};
-use sipora_message::StatusCode;
-use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
-
-const CAROL: &str = "192.0.2.3:5060";
-
-/// Every other seed is a bad network.
-fn set(network: &SimNetwork) {
-    if network.seed() % 2 == 1 {
-        network.set_conditions(Conditions::rough());
-    }
-}
-
-fn able() -> CallConfig {
-    let mut config = CallConfig::default();
-    config.takes_refers = true;
-    config.takes_replaces = true;
-    config
-}
-
-async fn agents(network: &SimNetwork) -> [Agent; 3] {
-    set(network);
-    [
-        Agent::with(network, ALICE, 1, able()).await,
-        Agent::with(network, BOB, 2, able()).await,
-        Agent::with(network, CAROL, 3, able()).await,
-    ]
-}
-
-async fn quiet(agents: &[Agent]) {
-    pass(400_000).await;
-    for agent in agents {
-        agent.assert_idle();
-    }
-}
-
-/// Takes the next call, and says yes to whatever is wanted of it until it ends, but to REFER.
-async fn agrees(agent: &mut Agent) -> (Call, CallEnd) {
-    let mut call = agent.incoming.next().await.unwrap();
-    call.accept(sdp("answer")).await.unwrap();
-    let end = listens(&mut call).await;
-    (call, end)
-}
-
-async fn listens(call: &mut Call) -> CallEnd {
-    loop {
-        match call.next().await.unwrap() {
-            CallEvent::Reinvited(_) => call.accept(sdp("agreed")).await.unwrap(),
-            CallEvent::Ended(end) => return end,
-            _ => {}
-        }
-    }
-}
-
-/// Changes the session, and waits until it is changed.
-async fn changes(call: &mut Call, what: &str) {
-    call.reinvite(Some(sdp(what))).await.unwrap();
-    loop {
-        match call.next().await.unwrap() {
-            CallEvent::ReinviteAccepted(_) => return,
-            CallEvent::ReinviteRefused(response) => panic!("{}", response.status()),
-            CallEvent::Ended(end) => panic!("{end:?}"),
-            _ => {}
-        }
-    }
-}
-
-#[test]
-fn section_2_1_call_hold() {
-    for_each_seed(seeds(), |network| async move {
-        let [alice, mut bob, _] = agents(&network).await;
-        let calling = async {
-            let mut call = alice.calls(BOB).await;
-            call.answered().await.unwrap();
-            changes(&mut call, "hold").await;
-            pass(1_000).await;
-            changes(&mut call, "resume").await;
-            call.hang_up().await.unwrap();
-            call.ended().await
-        };
-        let ((_, his), hers) = tokio::join!(agrees(&mut bob), calling);
-        assert!(matches!(hers, CallEnd::HungUp));
-        assert!(matches!(his, CallEnd::PeerHungUp(_)));
-        quiet(&[alice, bob]).await;
-    });
-}
-
-#[test]
-fn section_2_2_consultation_hold() {
-    for_each_seed(seeds(), |network| async move {
-        let [alice, mut bob, mut carol] = agents(&network).await;
-        let calling = async {
-            let mut first = alice.calls(BOB).await;
-            first.answered().await.unwrap();
-            changes(&mut first, "hold").await;
-            let mut second = alice.calls(CAROL).await;
-            second.answered().await.unwrap();
-            second.hang_up().await.unwrap();
-            assert!(matches!(second.ended().await, CallEnd::HungUp));
-            changes(&mut first, "resume").await;
-            first.hang_up().await.unwrap();
-            first.ended().await
-        };
-        let ((_, his), (_, third), hers) =
-            tokio::join!(agrees(&mut bob), agrees(&mut carol), calling);
-        assert!(matches!(hers, CallEnd::HungUp));
-        assert!(matches!(his, CallEnd::PeerHungUp(_)));
-        assert!(matches!(third, CallEnd::PeerHungUp(_)));
-        quiet(&[alice, bob, carol]).await;
-    });
-}
+use super::outside::Outside;
+use super::*;
+use sipora_dialog_core::Refer;
+use sipora_message::{Method, StatusCode};
+use sipora_testkit::{for_each_seed, seeds};
 
 /// Who is referred calls whom it is told to, tells what comes of it, and stays in the new call until that ends.
 async fn follows(agent: &Agent, call: &mut Call, own: &str) -> (CallEnd, Option<CallEnd>) {
@@ -170,7 +63,7 @@ fn section_2_4_transfer_unattended() {
             let mut call = bob.incoming.next().await.unwrap();
             call.accept(sdp("answer")).await.unwrap();
             // The ACK has to have come: an offer is only made after it.
-            while !matches!(call.next().await, Some(CallEvent::Acknowledged(_))) {}
+            acknowledged(&mut call).await;
             changes(&mut call, "hold").await;
             let carol = uri(&format!("sip:carol@{CAROL}"));
             let refer = Refer::to(carol).referred_by("<sip:bob@example.com>");
@@ -193,7 +86,7 @@ fn section_2_4_transfer_unattended() {
                 return call.ended().await;
             }
             call.accept(sdp("answer")).await.unwrap();
-            while !matches!(call.next().await, Some(CallEvent::Acknowledged(_))) {}
+            acknowledged(&mut call).await;
             pass(2_000).await;
             call.hang_up().await.unwrap();
             call.ended().await
@@ -221,7 +114,7 @@ fn section_2_5_transfer_attended() {
         let bobs = async {
             let mut first = bob.incoming.next().await.unwrap();
             first.accept(sdp("answer")).await.unwrap();
-            while !matches!(first.next().await, Some(CallEvent::Acknowledged(_))) {}
+            acknowledged(&mut first).await;
             changes(&mut first, "hold").await;
             let mut second = bob.calls(CAROL).await;
             second.answered().await.unwrap();
@@ -243,7 +136,7 @@ fn section_2_5_transfer_attended() {
                 let mut new = carol.incoming.next().await.unwrap();
                 assert!(new.replaces().is_some());
                 new.accept(sdp("answer")).await.unwrap();
-                while !matches!(new.next().await, Some(CallEvent::Acknowledged(_))) {}
+                acknowledged(&mut new).await;
                 pass(2_000).await;
                 new.hang_up().await.unwrap();
                 new.ended().await
@@ -257,5 +150,51 @@ fn section_2_5_transfer_attended() {
         assert!(matches!(with_carol, Some(CallEnd::PeerHungUp(_))));
         assert!(matches!(with_alice, CallEnd::HungUp));
         quiet(&[alice, bob, carol]).await;
+    });
+}
+
+#[test]
+fn section_2_6_transfer_by_instant_message() {
+    for_each_seed(seeds(), |network| async move {
+        set(&network);
+        let mut alice = Agent::with(&network, ALICE, 1, able()).await;
+        let mut bob = Agent::with(&network, BOB, 2, able()).await;
+        let mut carol = Outside::new(&network, CAROL, 3).await;
+        let alices = async {
+            let mut first = alice.calls(BOB).await;
+            first.answered().await.unwrap();
+            tokio::join!(listens(&mut first), async {
+                let mut second = alice.incoming.next().await.unwrap();
+                second.accept(sdp("answer")).await.unwrap();
+                listens(&mut second).await
+            })
+        };
+        let bobs = async {
+            let mut call = bob.incoming.next().await.unwrap();
+            call.accept(sdp("answer")).await.unwrap();
+            acknowledged(&mut call).await;
+            let place = in_place_of("alice", ALICE, &call.dialog().await.unwrap());
+            let text = place.as_str().to_owned();
+            let message = outside::request(Method::Message, BOB, CAROL);
+            let message = message.body("text/plain", text).build().unwrap();
+            let answer = outside::sends(&bob, message, CAROL).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            listens(&mut call).await
+        };
+        let carols = async {
+            let message = carol.came().await;
+            let place = uri(std::str::from_utf8(message.body()).unwrap());
+            let mut call = takes_over(&carol.agent, &place).await;
+            call.answered().await.unwrap();
+            pass(2_000).await;
+            call.hang_up().await.unwrap();
+            call.ended().await
+        };
+        let ((first, second), his, hers) = tokio::join!(alices, bobs, carols);
+        assert!(matches!(first, CallEnd::Replaced(_)), "{first:?}");
+        assert!(matches!(second, CallEnd::PeerHungUp(_)), "{second:?}");
+        assert!(matches!(his, CallEnd::PeerHungUp(_)), "{his:?}");
+        assert!(matches!(hers, CallEnd::HungUp), "{hers:?}");
+        quiet(&[alice, bob, carol.agent]).await;
     });
 }
