@@ -67,6 +67,9 @@ pub struct TransportConfig {
     pub inbound_queue: usize,
     /// Peers whose way (our address towards them) is remembered. Default 4,096; past it the memory starts anew.
     pub local_address_cache: usize,
+    /// What the times of keep-alives and the names of STUN requests follow from, so that a test can be played again. Default none:
+    /// nobody can predict them.
+    pub seed: Option<u64>,
     /// Sizes of messages, refused past them.
     pub message: Limits,
 }
@@ -104,6 +107,7 @@ impl Default for TransportConfig {
             out_queue: 1_024,
             inbound_queue: 128,
             local_address_cache: 4_096,
+            seed: None,
             message: Limits::default(),
         }
     }

@@ -120,6 +120,7 @@ mod now;
 mod observer;
 mod pace;
 mod plain_via;
+mod random;
 mod resolver;
 mod sent_by;
 mod shared;

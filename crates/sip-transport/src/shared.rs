@@ -5,6 +5,7 @@ use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::observer::Observer;
 use crate::pace::Pace;
+use crate::random::Random;
 use crate::stun::Stun;
 use crate::table::{Admission, Resolved, Socket, Table};
 use crate::{
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) addresses: LocalAddresses,
     pub(crate) observer: Observer,
     pub(crate) stun: Stun,
+    pub(crate) random: Random,
     pub(crate) paces: Paces,
     /// True once there is to be no new connection.
     pub(crate) stopping: watch::Sender<bool>,

@@ -6,6 +6,7 @@ use crate::listener::accept_loop;
 use crate::local::LocalAddresses;
 use crate::metrics::{Counters, count};
 use crate::observer::Observer;
+use crate::random::Random;
 use crate::shared::{Paces, Shared};
 use crate::stun::{self, Stun};
 use crate::table::{Joined, Refusal, Resolved, Route, Table};
@@ -91,9 +92,11 @@ impl Transports {
         inbound: Box<[mpsc::Sender<Inbound>]>,
     ) -> Transports {
         let stun = Stun::new(network.now().instant);
+        let random = Random::new(config.seed);
         let shared = Arc::new(Shared {
             network,
             stun,
+            random,
             config,
             table: Arc::new(Table::default()),
             counters: Counters::default(),

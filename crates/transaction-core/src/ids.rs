@@ -10,6 +10,8 @@ use std::time::Duration;
 /// Two sources with one seed give the same values in the same order, so that a test run can be played again.
 pub struct IdSource {
     generator: StdRng,
+    /// Its values can be predicted.
+    is_short: bool,
     /// Marks branches, so that every shard knows whose an answer is.
     shard: Option<u8>,
 }
@@ -19,6 +21,7 @@ impl IdSource {
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self {
             generator: StdRng::from_seed(seed),
+            is_short: false,
             shard: None,
         }
     }
@@ -27,6 +30,7 @@ impl IdSource {
     pub fn from_number(seed: u64) -> Self {
         Self {
             generator: StdRng::seed_from_u64(seed),
+            is_short: true,
             shard: None,
         }
     }
@@ -35,6 +39,7 @@ impl IdSource {
     pub fn unpredictable() -> Self {
         Self {
             generator: rand::make_rng(),
+            is_short: false,
             shard: None,
         }
     }
@@ -47,7 +52,15 @@ impl IdSource {
 
     /// Splits off a source of its own, for another shard or task.
     pub fn split(&mut self) -> Self {
-        Self::from_seed(self.generator.random())
+        Self {
+            is_short: self.is_short,
+            ..Self::from_seed(self.generator.random())
+        }
+    }
+
+    /// Says whether it was made, or split off one that was made, from a short seed: then a test wants to be played again.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
     }
 
     /// Makes a branch with the magic cookie of RFC 3261 §8.1.1.7 and 96 random bits.

@@ -3,9 +3,8 @@
 use super::{Link, PING};
 use crate::CloseReason;
 use crate::metrics::count;
+use crate::random::Random;
 use ::bytes::Bytes;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -87,10 +86,10 @@ impl Pings {
     }
 
     /// Time to the next ping. Whether the peer answers at all is found out at once, before it matters.
-    fn wait(self, has_pinged: bool) -> Duration {
+    fn wait(self, has_pinged: bool, random: &Random) -> Duration {
         match self.is_attempt && !has_pinged {
-            true => shortened(self.every.min(FIRST_ATTEMPT)),
-            false => shortened(self.every),
+            true => shortened(self.every.min(FIRST_ATTEMPT), random),
+            false => shortened(self.every, random),
         }
     }
 }
@@ -105,7 +104,9 @@ impl Link<'_> {
             let pings = *changes.borrow_and_update();
             let wait = async {
                 match pings {
-                    Some(pings) => tokio::time::sleep(pings.wait(has_pinged)).await,
+                    Some(pings) => {
+                        tokio::time::sleep(pings.wait(has_pinged, &self.shared.random)).await
+                    }
                     None => std::future::pending().await,
                 }
             };
@@ -196,9 +197,8 @@ impl LineEnds {
 
 /// RFC 5626 §4.4.1: each wait is a random one between 80 and 100 % of the interval, so that those who began together, when a
 /// server came back, do not stay together.
-pub(crate) fn shortened(interval: Duration) -> Duration {
-    let random = RandomState::new().hash_one(());
-    let per_mille = u32::try_from(800 + random % 201).unwrap_or(1_000);
+pub(crate) fn shortened(interval: Duration, random: &Random) -> Duration {
+    let per_mille = u32::try_from(800 + random.number() % 201).unwrap_or(1_000);
     // What does not fit would be some hundred million years.
     interval
         .checked_mul(per_mille)
@@ -238,14 +238,16 @@ mod tests {
 
     #[test]
     fn an_interval_beyond_all_reason_is_none_that_overflows() {
-        assert!(shortened(Duration::MAX) <= Duration::MAX);
-        assert_eq!(shortened(Duration::ZERO), Duration::ZERO);
+        let random = Random::new(None);
+        assert!(shortened(Duration::MAX, &random) <= Duration::MAX);
+        assert_eq!(shortened(Duration::ZERO, &random), Duration::ZERO);
     }
 
     #[test]
     fn waits_are_between_80_and_100_percent_and_differ() {
         let interval = Duration::from_secs(100);
-        let waits: Vec<_> = (0..100).map(|_| shortened(interval)).collect();
+        let random = Random::new(None);
+        let waits: Vec<_> = (0..100).map(|_| shortened(interval, &random)).collect();
         let range = Duration::from_secs(80)..=interval;
         assert!(waits.iter().all(|wait| range.contains(wait)), "{waits:?}");
         assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");

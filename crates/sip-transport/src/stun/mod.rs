@@ -4,13 +4,12 @@
 mod message;
 
 use crate::metrics::count;
+use crate::random::Random;
 use crate::shared::Shared;
 use crate::table::{Resolved, Socket};
 use crate::{Flow, FlowId};
 use message::{StunMessage, TransactionId};
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -50,7 +49,6 @@ pub enum StunFailure {
 pub(crate) struct Stun {
     waiting: Mutex<HashMap<TransactionId, Waiting>>,
     pace: Mutex<Pace>,
-    random: RandomState,
 }
 
 #[derive(Debug)]
@@ -70,7 +68,6 @@ impl Stun {
                 since: now,
                 answered: 0,
             }),
-            random: RandomState::new(),
         }
     }
 
@@ -141,7 +138,7 @@ impl Stun {
 
     /// Asks a peer once, with the retransmissions of RFC 5389 §7.2.1.
     async fn ask(&self, shared: &Shared, flow: &Flow) -> Result<SocketAddr, StunFailure> {
-        let transaction = self.transaction();
+        let transaction = transaction(&shared.random);
         let (answer, mut answered) = oneshot::channel();
         let waiting = Waiting {
             socket: flow.id.socket(),
@@ -171,20 +168,16 @@ impl Stun {
             was_answered: false,
         })
     }
+}
 
-    /// Unguessable, so that nobody beside the way can answer.
-    fn transaction(&self) -> TransactionId {
-        let mut transaction = TransactionId::default();
-        let random = |salt: u8| RandomState::new().hash_one((salt, self.random.hash_one(salt)));
-        let octets = random(1)
-            .to_ne_bytes()
-            .into_iter()
-            .chain(random(2).to_ne_bytes());
-        for (place, octet) in transaction.iter_mut().zip(octets) {
-            *place = octet;
-        }
-        transaction
+/// Unguessable, so that nobody beside the way can answer.
+fn transaction(random: &Random) -> TransactionId {
+    let mut transaction = TransactionId::default();
+    let octets = [random.number(), random.number()].map(u64::to_ne_bytes);
+    for (place, octet) in transaction.iter_mut().zip(octets.into_iter().flatten()) {
+        *place = octet;
     }
+    transaction
 }
 
 /// Asks the peer of a flow again and again, until an answer does not come, refuses, or differs.
@@ -215,7 +208,7 @@ pub(crate) async fn keep_alive(
                 after: mapped,
             };
         }
-        tokio::time::sleep(crate::connection::shortened(interval)).await;
+        tokio::time::sleep(crate::connection::shortened(interval, &shared.random)).await;
     }
 }
 
@@ -290,8 +283,8 @@ mod tests {
 
     #[test]
     fn transactions_differ() {
-        let stun = Stun::new(Instant::now());
-        let all: std::collections::HashSet<_> = (0..1_000).map(|_| stun.transaction()).collect();
+        let random = Random::new(None);
+        let all: std::collections::HashSet<_> = (0..1_000).map(|_| transaction(&random)).collect();
         assert_eq!(all.len(), 1_000);
     }
 }

@@ -193,8 +193,11 @@ impl EndpointBuilder {
             None => Arc::new(TokioNetwork::new()),
         };
         let shards = self.config.shards.clamp(1, MOST_SHARDS);
-        let (transports, inbound) =
-            Transports::sharded(network, self.config.transport, self.observer, shards);
+        let (mut ids, mut transport) = (self.ids, self.config.transport);
+        if ids.is_short() && transport.seed.is_none() {
+            transport.seed = Some(ids.number());
+        }
+        let (transports, inbound) = Transports::sharded(network, transport, self.observer, shards);
         let listeners = bind(&transports, &self.listeners, shards)?;
         let addresses = transports.listeners();
         for (transport, address) in &addresses {
@@ -206,7 +209,6 @@ impl EndpointBuilder {
             transports: transports.clone(),
             resolver: Arc::clone(&self.resolver),
         });
-        let mut ids = self.ids;
         let secret = if shards > 1 { ids.number() } else { 0 };
         let (ways, passed): (Vec<_>, Vec<_>) = (0..shards)
             .map(|_| mpsc::channel(self.config.shard_queue.max(1)))
