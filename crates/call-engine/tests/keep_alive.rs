@@ -4,11 +4,13 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::*;
 use sipora_message::{Limits, Response};
-use sipora_testkit::SimNetwork;
+use sipora_session_core::{IdSource, RegistrationState, SessionManagerBuilder, SipClient};
+use sipora_testkit::{SimNetwork, for_each_seed, seeds};
 use sipora_transport::{Network, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -175,4 +177,75 @@ async fn the_last_registration_over_a_connection_decides() {
     device.register(5, ";keep").await;
     assert!(!device.is_ended_within(149).await);
     assert!(device.is_ended_within(2).await);
+}
+
+/// The client of this workspace offers keep-alives, is told how often they are wanted, and sends them: it stays connected while
+/// nothing else is sent, and it is noticed when it has gone.
+#[test]
+fn a_client_that_offers_keep_alives_stays_connected_until_it_has_gone() {
+    for_each_seed(seeds(), |network| async move {
+        let engine = engine(&network, |config| {
+            config.with_domain("example.com").without_authentication()
+        })
+        .await;
+        let mobile = network.host(MOBILE.parse().unwrap());
+        let client = SessionManagerBuilder::new()
+            .with_network(Arc::new(mobile))
+            .with_id_source(IdSource::from_number(network.seed()))
+            .enable_sip_client();
+        let client = client.build().await.unwrap();
+        let registrar = format!("sip:{SERVER};transport=tcp");
+        let contact = client.contact_uri("bob", &registrar).await.unwrap();
+        let registration = client.register(&registrar, BOB, &contact, 3600).await;
+        let registration = registration.unwrap();
+        after(2_000).await;
+        let metrics = engine.metrics().transport;
+        assert_eq!((metrics.connections_open, metrics.silent_closed), (1, 0));
+        assert!(matches!(
+            registration.state(),
+            RegistrationState::Registered { .. }
+        ));
+        let server: SocketAddr = SERVER.parse().unwrap();
+        network.part(MOBILE.parse().unwrap(), server.ip());
+        after(151).await;
+        let metrics = engine.metrics().transport;
+        assert_eq!((metrics.connections_open, metrics.silent_closed), (0, 1));
+        client.shutdown().await;
+    });
+}
+
+/// Over UDP the offer that is taken says that STUN is answered: the client finds out by it that the way is lost.
+#[tokio::test(start_paused = true)]
+async fn over_udp_a_client_whose_offer_was_taken_asks_by_stun() {
+    let network = SimNetwork::new(1);
+    let engine = engine(&network, |config| {
+        config.with_domain("example.com").without_authentication()
+    })
+    .await;
+    let mobile = network.host(MOBILE.parse().unwrap());
+    let client = SessionManagerBuilder::new()
+        .with_network(Arc::new(mobile))
+        .with_id_source(IdSource::from_number(1))
+        .enable_sip_client();
+    let client = client.build().await.unwrap();
+    let registrar = format!("sip:{SERVER}");
+    let contact = client.contact_uri("bob", &registrar).await.unwrap();
+    let registered = client.register(&registrar, BOB, &contact, 36_000).await;
+    let registration = registered.unwrap();
+    let mut states = registration.states();
+    after(600).await;
+    let answered = engine.metrics().transport.stun_answered;
+    // Every 29 s, less a fifth at most.
+    assert!((20..=27).contains(&answered), "{answered}");
+    let server: SocketAddr = SERVER.parse().unwrap();
+    network.part(MOBILE.parse().unwrap(), server.ip());
+    let lost = async {
+        while let Some(state) = states.next().await {
+            if matches!(state, RegistrationState::FlowLost { .. }) {
+                break;
+            }
+        }
+    };
+    timeout(Duration::from_secs(75), lost).await.unwrap();
+    client.shutdown().await;
 }

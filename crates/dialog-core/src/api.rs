@@ -176,7 +176,7 @@ impl UnifiedDialogApi {
         target: Target,
         timeout: Duration,
     ) -> ApiResult<Response> {
-        let exchange = self.exchange(request, target, None, timeout).await?;
+        let exchange = self.exchange(request, target, None, timeout, false).await?;
         Ok(exchange.response)
     }
 
@@ -196,7 +196,24 @@ impl UnifiedDialogApi {
         authorizer: Arc<dyn Authorizer>,
         timeout: Duration,
     ) -> ApiResult<Exchange> {
-        self.exchange(request, target, Some(authorizer), timeout)
+        self.exchange(request, target, Some(authorizer), timeout, false)
+            .await
+    }
+
+    /// Does what [`send_authorized`](Self::send_authorized) does, and offers to keep the way of the request alive, as a REGISTER does
+    /// whose sender will (RFC 6223). Where the answer takes that ([`Exchange::keep_alive`]), the sender has to.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn send_offering_keep_alives(
+        &self,
+        request: Request,
+        target: Target,
+        authorizer: Arc<dyn Authorizer>,
+        timeout: Duration,
+    ) -> ApiResult<Exchange> {
+        self.exchange(request, target, Some(authorizer), timeout, true)
             .await
     }
 
@@ -211,6 +228,7 @@ impl UnifiedDialogApi {
         target: Target,
         authorizer: Option<Arc<dyn Authorizer>>,
         timeout: Duration,
+        offers_keep_alives: bool,
     ) -> ApiResult<Exchange> {
         let cseq = check::outgoing(&request)?;
         let timeout = timeout.min(MAX_TIMEOUT);
@@ -225,6 +243,7 @@ impl UnifiedDialogApi {
             authorizer,
             timeout,
             deadline: deadline.into_std(),
+            offers_keep_alives,
             reply,
         };
         let send = self.user.send(Command::Send(Box::new(outgoing)));

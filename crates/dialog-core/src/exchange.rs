@@ -1,6 +1,7 @@
 //! One request, its retries with credentials, and its final answer.
 
 use std::fmt;
+use std::time::Duration;
 
 use sipora_auth::AuthError;
 use sipora_message::{Request, Response};
@@ -55,4 +56,16 @@ pub struct Exchange {
     pub retries: u8,
     /// Why a 401 or 407 was not answered; `None` for every other answer, and where there was no authorizer.
     pub refusal: Option<AuthError>,
+}
+
+impl Exchange {
+    /// Whether who answered wants the keep-alives that were offered
+    /// ([`send_offering_keep_alives`](crate::UnifiedDialogApi::send_offering_keep_alives)): how often at least, or
+    /// [`Duration::ZERO`] where that is ours to choose (RFC 6223). None where it does not, and then none are to be sent for it.
+    pub fn keep_alive(&self) -> Option<Duration> {
+        let via = self.response.headers().via().ok()?;
+        // An offer comes back as it was from who does not know it.
+        let seconds: u32 = via.params().get("keep")?.parse().ok()?;
+        Some(Duration::from_secs(seconds.into()))
+    }
 }

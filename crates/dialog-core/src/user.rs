@@ -41,6 +41,7 @@ pub(crate) struct Outgoing {
     pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) timeout: Duration,
     pub(crate) deadline: Instant,
+    pub(crate) offers_keep_alives: bool,
     pub(crate) reply: oneshot::Sender<ApiResult<Exchange>>,
 }
 
@@ -73,6 +74,7 @@ struct Pending {
     retries: u8,
     timeout: Duration,
     deadline: Instant,
+    offers_keep_alives: bool,
     reply: oneshot::Sender<ApiResult<Exchange>>,
 }
 
@@ -117,6 +119,7 @@ impl DialogUser {
             retries: 0,
             timeout: outgoing.timeout,
             deadline: outgoing.deadline,
+            offers_keep_alives: outgoing.offers_keep_alives,
             reply: outgoing.reply,
         };
         self.dispatch(context, pending, outgoing.target, None);
@@ -137,7 +140,8 @@ impl DialogUser {
             let after = pending.timeout;
             return reply(pending.reply, Err(ApiError::Timeout { after, cseq: sent }));
         }
-        let options = RequestOptions::with_deadline(left);
+        let mut options = RequestOptions::with_deadline(left);
+        options.offers_keep_alives = pending.offers_keep_alives;
         match context.send(pending.request.clone(), target, options) {
             Ok(id) => {
                 self.requests.insert(pending.key, id);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sipora_message::Response;
+use sipora_dialog_core::Exchange;
 use sipora_transaction_core::EndpointHandle;
 use sipora_transport::{Flow, FlowId, StunFailure};
 use tokio::sync::watch;
@@ -25,20 +25,12 @@ type Entries = BTreeMap<Key, Entry>;
 type Key = (FlowId, SocketAddr);
 
 /// A flow that somebody watches.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     news: watch::Sender<Option<End>>,
-    /// What keeps a flow of UDP alive.
-    _work: Option<AbortOnDrop>,
-}
-
-impl Entry {
-    fn new(work: Option<AbortHandle>) -> Entry {
-        Entry {
-            news: watch::Sender::new(None),
-            _work: work.map(AbortOnDrop),
-        }
-    }
+    /// How a flow of UDP is kept alive, and what does it.
+    udp: Option<UdpKeepAlive>,
+    work: Option<AbortOnDrop>,
 }
 
 /// How a flow ended.
@@ -100,7 +92,8 @@ pub(crate) struct Flows {
 /// What keeps the way of registrations over UDP open through a NAT, and finds out that it is not any more.
 ///
 /// Without one, a NAT forgets the way after half a minute or some minutes, and requests of others do not arrive until the next
-/// refresh. A registrar that asks for it gets [`Stun`](Self::Stun) whatever was set: with Flow-Timer, or with `ob` in Path.
+/// refresh. A registrar that asks for it gets [`Stun`](Self::Stun) whatever was set: with Flow-Timer, with `ob` in Path, or by taking our
+/// offer of keep-alives (RFC 6223).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UdpKeepAlive {
@@ -134,20 +127,24 @@ impl KeepAlive {
 impl Flows {
     /// Watches the flow over which a registrar granted a binding, and keeps it alive. `None` for one over UDP that is not kept
     /// alive, and whose end nobody would notice.
-    pub(crate) fn follow(&self, flow: Flow, granted: &Response) -> Option<Watched> {
+    pub(crate) fn follow(&self, exchange: &Exchange) -> Option<Watched> {
+        let flow = exchange.flow;
         let udp = match flow.transport.is_stream() {
             true => {
-                self.keep_alive(flow.id, granted);
+                self.keep_alive(flow.id, wanted(exchange, SENSIBLE));
                 None
             }
-            false => Some(self.udp(granted)?),
+            false => Some(self.udp(exchange)?),
         };
         let key = (flow.id, flow.remote);
         let news = {
             let mut entries = self.board.lock();
-            let entry = entries
-                .entry(key)
-                .or_insert_with(|| Entry::new(udp.map(|udp| self.work(flow, udp))));
+            let entry = entries.entry(key).or_default();
+            // The last REGISTER over a flow decides how it is kept alive.
+            if entry.udp != udp {
+                entry.udp = udp;
+                entry.work = udp.map(|udp| AbortOnDrop(self.work(flow, udp)));
+            }
             entry.news.subscribe()
         };
         if !self.endpoint.is_open(flow.id) {
@@ -162,13 +159,20 @@ impl Flows {
         })
     }
 
-    /// RFC 5626 §8: no STUN without "an explicit indication": a Flow-Timer, `ob` in the Path, or a setting.
-    fn udp(&self, granted: &Response) -> Option<UdpKeepAlive> {
+    /// Says whether registrars are told that keep-alives can be had (RFC 6223).
+    pub(crate) fn offers_keep_alives(&self) -> bool {
+        self.keep_alive != KeepAlive::Never
+    }
+
+    /// RFC 5626 §8: no STUN without "an explicit indication": a Flow-Timer, `ob` in the Path, our offer that was taken
+    /// (RFC 6223), or a setting.
+    fn udp(&self, exchange: &Exchange) -> Option<UdpKeepAlive> {
         let has_ob = || {
-            let mut paths = granted.headers().path().filter_map(Result::ok);
+            let headers = exchange.response.headers();
+            let mut paths = headers.path().filter_map(Result::ok);
             paths.any(|path| path.uri().param("ob").is_some())
         };
-        let wanted = flow_timer(granted).or_else(|| has_ob().then_some(SENSIBLE_UDP));
+        let wanted = wanted(exchange, SENSIBLE_UDP).or_else(|| has_ob().then_some(SENSIBLE_UDP));
         match (self.udp, wanted) {
             (Some(UdpKeepAlive::Stun(every)), Some(wanted)) => {
                 Some(UdpKeepAlive::Stun(every.min(wanted)))
@@ -206,8 +210,8 @@ impl Flows {
 
     /// RFC 5626 §4.4: "The UA MUST send keep-alives at least as often as this number of seconds". Who does not say so may not
     /// know what a ping is.
-    fn keep_alive(&self, flow: FlowId, granted: &Response) {
-        match (self.keep_alive, flow_timer(granted)) {
+    fn keep_alive(&self, flow: FlowId, wanted: Option<Duration>) {
+        match (self.keep_alive, wanted) {
             (KeepAlive::Never, _) | (KeepAlive::Every(_), None) => {}
             (KeepAlive::Sensible, None) => self.endpoint.try_keep_alive(flow, SENSIBLE),
             (KeepAlive::Sensible, Some(wanted)) => self.endpoint.keep_alive(flow, Some(wanted)),
@@ -218,11 +222,19 @@ impl Flows {
     }
 }
 
-fn flow_timer(granted: &Response) -> Option<Duration> {
-    let wanted = granted.headers().flow_timer().ok().flatten();
-    wanted
+/// How often who granted a binding wants keep-alives: what Flow-Timer says, what stands in the place of our offer (RFC 6223), or the
+/// shorter of the two. `ours` is for who wants them and does not say how often.
+fn wanted(exchange: &Exchange, ours: Duration) -> Option<Duration> {
+    let timer = exchange.response.headers().flow_timer().ok().flatten();
+    let timer = timer
         .filter(|seconds| *seconds > 0)
-        .map(|seconds| Duration::from_secs(seconds.into()).max(SHORTEST))
+        .map(|seconds| Duration::from_secs(seconds.into()));
+    let taken = exchange.keep_alive().map(|every| match every {
+        Duration::ZERO => ours,
+        every => every,
+    });
+    let wanted = [timer, taken].into_iter().flatten().min();
+    wanted.map(|every| every.max(SHORTEST))
 }
 
 async fn line_ends(endpoint: EndpointHandle, flow: Flow, udp: UdpKeepAlive) {
@@ -305,7 +317,7 @@ mod tests {
             "[2001:db8::1]:5060".parse().unwrap(),
         );
         let mut entries = board.lock();
-        let entry = entries.entry(key).or_insert_with(|| Entry::new(None));
+        let entry = entries.entry(key).or_default();
         Watched {
             key,
             since: now(),

@@ -68,6 +68,7 @@
 //! | RFC 3903, publishing | [`SipClient::publish`], [`PublicationHandle`] |
 //! | RFC 3842, message summaries; RFC 3863, presence documents | [`MessageSummary`], [`Presence`] |
 //! | RFC 5626 §4.5, back-off | [`SessionManagerBuilder::with_registration_backoff`] |
+//! | RFC 5626 §4.4, RFC 6223, keep-alives, offered to registrars | [`SessionManagerBuilder::with_keep_alive`], [`UdpKeepAlive`] |
 //!
 //! Transactions are `sipora-transaction-core`'s, flows `sipora-transport`'s, the grammar `sipora-message`'s, which is
 //! re-exported as the module `message`.

@@ -89,6 +89,22 @@ impl Outbound {
             .await
     }
 
+    /// Sends a REGISTER that binds, with the offer to keep its way alive unless that is unwanted (RFC 6223).
+    pub(crate) async fn send_binding(
+        &self,
+        request: Request,
+        authorizer: Arc<dyn Authorizer>,
+        timeout: Duration,
+    ) -> ApiResult<Exchange> {
+        if !self.flows.offers_keep_alives() {
+            return self.send(request, authorizer, timeout).await;
+        }
+        let target = Target::Uri(next_hop(&request)?);
+        self.dialogs
+            .send_offering_keep_alives(request, target, authorizer, timeout)
+            .await
+    }
+
     /// Refuses targets that this version cannot reach, before anything is sent.
     pub(crate) fn check_next_hop(&self, target: &Uri) -> Result<()> {
         match self.proxy_towards(target.scheme()) {

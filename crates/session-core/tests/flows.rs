@@ -483,3 +483,84 @@ fn a_binding_survives_resets_at_any_time() {
         scene.server.endpoint.shutdown().await;
     });
 }
+
+fn keeping(seconds: u32) -> impl FnMut(&Request, Now) -> Replies + Send + 'static {
+    move |request, _| {
+        let replies = grant(request, 36_000).into_iter();
+        replies.map(|reply| reply.and_keep(seconds)).collect()
+    }
+}
+
+fn offers(request: &Request) -> bool {
+    let via = request.headers().via().unwrap();
+    via.params().contains("keep")
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_alives_are_offered_by_what_binds_and_by_nothing_else() {
+    let script = |request: &Request, _: Now| grant(request, 36_000);
+    let scene = Scene::new(script).await;
+    let registration = scene.register(36_000).await;
+    registration.refresh().await.unwrap();
+    registration.query().await.unwrap();
+    registration.unregister().await.unwrap();
+    scene.client.send_options(REGISTRAR).await.unwrap();
+    let offered: Vec<_> = scene.server.seen.all().iter().map(offers).collect();
+    assert_eq!(offered, [true, true, false, false, false]);
+
+    let settings = |builder: SessionManagerBuilder| builder.without_keep_alive();
+    let scene = Scene::with(SimNetwork::new(1), script, settings).await;
+    let _registration = scene.register(36_000).await;
+    assert!(!offers(&scene.server.seen.last()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_alives_that_were_offered_come_as_often_as_they_are_wanted() {
+    // As Flow-Timer would: the shorter of two counts.
+    for (keep, timer) in [(20, 0), (20, 600), (600, 20)] {
+        let mut script = keeping(keep);
+        let scene = Scene::new(move |request, now| {
+            let replies = script(request, now).into_iter();
+            replies
+                .map(|reply| reply.with(HeaderName::FlowTimer, timer))
+                .collect()
+        })
+        .await;
+        let registration = scene.register(36_000).await;
+        pass(seconds(90)).await;
+        scene.network.part(client_ip(), server_ip());
+        let begun = now();
+        until(&registration, is_lost).await;
+        assert!(now() - begun <= seconds(31), "{:?}", now() - begun);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_udp_keep_alives_that_were_offered_are_stun_from_their_taking_to_their_end() {
+    // 0: they are wanted, and how often is for us to say.
+    for (keep, expected) in [(25, 140..=185), (0, 120..=155), (60, 58..=78)] {
+        let scene = Scene::new(keeping(keep)).await;
+        let _registration = scene.register_over_udp("alice").await;
+        pass(seconds(3600)).await;
+        let sent = scene.sent(STUN);
+        assert!(expected.contains(&sent), "{keep}: {sent}");
+    }
+
+    // Each REGISTER offers them anew: the answer may want them at other times, or not any more.
+    let mut answers = [Some(60), Some(10), None].into_iter();
+    let scene = Scene::new(move |request, _| {
+        let mut replies = grant(request, 36_000);
+        replies[0].keep = answers.next().flatten();
+        replies
+    })
+    .await;
+    let registration = scene.register_over_udp("alice").await;
+    for expected in [10..=13, 60..=76, 0..=0] {
+        let before = scene.sent(STUN);
+        pass(seconds(600)).await;
+        let sent = scene.sent(STUN) - before;
+        assert!(expected.contains(&sent), "{expected:?}: {sent}");
+        registration.refresh().await.unwrap();
+    }
+    assert!(is_registered(&registration.state()));
+}

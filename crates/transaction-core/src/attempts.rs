@@ -26,6 +26,8 @@ pub struct OutgoingRequest {
     /// Timer C of a proxy (RFC 3261 §16.6 step 11), for an INVITE: how long it may ring after its latest provisional answer
     /// other than 100. It is cancelled then. `None` is [`Timers::ringing`](crate::Timers::ringing).
     pub timer_c: Option<Duration>,
+    /// `keep` stands in our Via (RFC 6223).
+    pub offers_keep_alives: bool,
     /// Who gets the events.
     pub owner: Owner,
 }
@@ -39,6 +41,7 @@ impl OutgoingRequest {
             flow: None,
             deadline: None,
             timer_c: None,
+            offers_keep_alives: false,
             owner,
         }
     }
@@ -70,6 +73,7 @@ pub(crate) struct Exchange {
     /// A 503 that gave way to the next target, to be delivered should none answer better.
     pub(crate) unavailable: Option<Box<Unavailable>>,
     pub(crate) cancel: Cancel,
+    pub(crate) offers_keep_alives: bool,
     /// A provisional answer came: the request stays where it is.
     pub(crate) provisional: bool,
     /// An INVITE was accepted.

@@ -36,8 +36,8 @@ use crate::{Error, IncomingCalls, Result, SessionHandler};
 /// | [`with_resolver`](Self::with_resolver) | the operating system's | |
 /// | [`with_tls`](Self::with_tls) | none: no `sips` | whom to believe is for the application to say |
 /// | [`with_tls_listener`](Self::with_tls_listener) | none: requests come over the connections that are there | a client has no certificate |
-/// | [`with_keep_alive`](Self::with_keep_alive) | connections of registrations: what Flow-Timer says, else 120 s; of subscriptions: 120 s | RFC 5626 §4.4 |
-/// | [`with_udp_keep_alive`](Self::with_udp_keep_alive) | none, unless the registrar says that it answers STUN | RFC 5626 §8 |
+/// | [`with_keep_alive`](Self::with_keep_alive) | connections of registrations: what the registrar says, else 120 s; of subscriptions: 120 s | RFC 5626 §4.4, RFC 6223 |
+/// | [`with_udp_keep_alive`](Self::with_udp_keep_alive) | none, unless the registrar says that it answers STUN | RFC 5626 §8, RFC 6223 |
 /// | [`with_network`](Self::with_network) | the operating system's | tests bring a simulated one |
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
@@ -219,8 +219,8 @@ impl SessionManagerBuilder {
     /// Pings over every connection this often, each time after a random 80 to 100 % of it (RFC 5626 §4.4.1); one without an
     /// answer within 10 s is closed. For servers that are known to answer: RFC 5626 recommends 120 s.
     ///
-    /// Without it, connections that registrations and subscriptions live on are pinged alone: as often as the registrar's
-    /// Flow-Timer says, else every 120 s, and then a ping without an answer ends only a connection over which one was answered
+    /// Without it, connections that registrations and subscriptions live on are pinged alone: as often as the registrar
+    /// says, by Flow-Timer or by its answer to the offer in our Via (`keep`, RFC 6223), else every 120 s, and then a ping without an answer ends only a connection over which one was answered
     /// before. See [`RegistrationHandle`](crate::RegistrationHandle) for what follows.
     pub fn with_keep_alive(mut self, interval: Duration) -> Self {
         self.keep_alive = KeepAlive::Every(interval);
@@ -233,7 +233,7 @@ impl SessionManagerBuilder {
         self
     }
 
-    /// Sends no pings over connections, and no STUN because a registrar asks for it: for devices whose battery
+    /// Sends no pings over connections, and no STUN because a registrar asks for it, and offers none: for devices whose battery
     /// counts. A connection that dies without a word is found out at the next refresh.
     pub fn without_keep_alive(mut self) -> Self {
         self.keep_alive = KeepAlive::Never;

@@ -57,7 +57,7 @@ impl Registrant {
             0 => 0,
             asked => expiry::granted(&exchange.response, &self.contact, asked),
         };
-        let flow = outbound.flows.follow(exchange.flow, &exchange.response);
+        let flow = outbound.flows.follow(&exchange);
         let response = SipResponse::from(exchange.response);
         if seconds == 0 && self.asked > 0 {
             let reason = format!("{} s were asked for and 0 s granted", self.asked);
@@ -132,7 +132,12 @@ impl Registrant {
             .build()
             .map_err(|error| Error::request("REGISTER", error.to_string()))?;
         let left = deadline.saturating_duration_since(now());
-        let result = outbound.send(request, self.authorizer.clone(), left).await;
+        let authorizer = self.authorizer.clone();
+        // RFC 6223: what is negotiated lasts until the next REGISTER that binds, which offers it anew.
+        let result = match expires {
+            Some(1..) => outbound.send_binding(request, authorizer, left).await,
+            _ => outbound.send(request, authorizer, left).await,
+        };
         self.cseq = last_cseq(&result, self.cseq);
         result.map_err(|error| match Error::from(error) {
             // What a first answer took, a 423 say, belongs to the wait.

@@ -23,6 +23,8 @@ pub struct Reply {
     pub headers: Vec<(HeaderName, String)>,
     /// The connection ends behind it.
     pub closes: bool,
+    /// What stands in the place of an offer of keep-alives (RFC 6223).
+    pub keep: Option<u32>,
 }
 
 pub fn reply(status: u16) -> Reply {
@@ -30,12 +32,18 @@ pub fn reply(status: u16) -> Reply {
         status,
         headers: Vec::new(),
         closes: false,
+        keep: None,
     }
 }
 
 impl Reply {
     pub fn and_close(mut self) -> Self {
         self.closes = true;
+        self
+    }
+
+    pub fn and_keep(mut self, seconds: u32) -> Self {
+        self.keep = Some(seconds);
         self
     }
 
@@ -200,7 +208,11 @@ impl User for Scripted {
             wall: now.wall,
         };
         for reply in (self.script)(request, now) {
-            let mut builder = context.answer(request, StatusCode::new(reply.status).unwrap());
+            let asked = match reply.keep {
+                Some(seconds) => with_keep(request, seconds),
+                None => request.clone(),
+            };
+            let mut builder = context.answer(&asked, StatusCode::new(reply.status).unwrap());
             for (name, value) in reply.headers {
                 builder = builder.header(name, value);
             }
@@ -237,6 +249,16 @@ impl User for Scripted {
             Method::Publish,
         ]
     }
+}
+
+/// Takes the offer of keep-alives that the top Via has to make.
+fn with_keep(request: &Request, seconds: u32) -> Request {
+    let via = request.headers().via().unwrap();
+    let via = String::from_utf8(via.as_bytes().to_vec()).unwrap();
+    let (before, after) = via.split_once(";keep").expect("an offer");
+    assert!(!after.starts_with('='), "{via}");
+    let via = format!("{before};keep={seconds}{after}");
+    request.with_top_via_replaced(via.as_bytes()).unwrap()
 }
 
 /// A gate that lets the user alice, with a password that can be changed, pass.

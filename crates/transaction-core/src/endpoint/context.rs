@@ -45,6 +45,7 @@ impl<'a> Context<'a> {
             flow: None,
             deadline: options.deadline,
             timer_c: options.timer_c,
+            offers_keep_alives: options.offers_keep_alives,
             owner: self.owner,
         };
         let mut uri = None;

@@ -49,6 +49,10 @@ pub struct RequestOptions {
     /// before it is cancelled. A proxy sets it to [`TIMER_C`](Self::TIMER_C). Default
     /// [`Timers::ringing`](crate::Timers::ringing), for user agents.
     pub timer_c: Option<Duration>,
+    /// Offers to keep the way of the request alive (`keep` in our Via, RFC 6223). An answer whose top Via has a value there takes
+    /// that: then keep-alives MUST come, at least as often as the value says, in seconds, where it is not 0. To send them is for
+    /// who has offered it. Default no.
+    pub offers_keep_alives: bool,
 }
 
 impl RequestOptions {

@@ -33,9 +33,11 @@ impl TransactionLayer {
             return;
         };
         let branch = self.ids.branch();
-        let sent = exchange
-            .request
-            .with_top_via(&via(flow.transport, &sent_by, branch.as_str()));
+        let mut via = via(flow.transport, &sent_by, branch.as_str());
+        if exchange.offers_keep_alives {
+            via.push_str(";keep");
+        }
+        let sent = exchange.request.with_top_via(&via);
         let bytes = sent.to_bytes();
         let kind = exchange.kind;
         if flow.transport == Transport::Udp

@@ -26,6 +26,7 @@ impl TransactionLayer {
             flow,
             deadline,
             timer_c,
+            offers_keep_alives,
             owner,
         } = outgoing;
         if *request.method() == Method::Cancel {
@@ -72,6 +73,7 @@ impl TransactionLayer {
             queued: None,
             unavailable: None,
             cancel: Cancel::No,
+            offers_keep_alives,
             provisional: false,
             accepted: false,
             abandoned: false,
