@@ -72,6 +72,8 @@ pub struct Dialog {
     remote_cseq: Option<u32>,
     remote_target: Uri,
     route_set: Vec<Route>,
+    /// The "secure" flag: the request that made it was for a SIPS URI. Its target is one too, then and ever.
+    is_secure: bool,
 }
 
 /// One entry of a route set: as it is printed, parameters and all, and its URI.
@@ -112,7 +114,8 @@ impl Dialog {
     /// not there.
     pub fn of_response(request: &Request, response: &Response) -> Result<Self, DialogError> {
         let cseq = request.headers().cseq()?.number;
-        let dialog = Self::of_answer(cseq, response, target(response.headers())?)?;
+        let target = target(response.headers())?;
+        let dialog = Self::of_answer(cseq, response, target, asks_securely(request))?;
         match dialog.id.remote_tag.is_empty() {
             true => Err(DialogError::Missing("the tag of To")),
             false => Ok(dialog),
@@ -128,10 +131,15 @@ impl Dialog {
         uri: &Uri,
     ) -> Result<Self, DialogError> {
         let target = target(response.headers()).unwrap_or_else(|_| uri.clone());
-        Self::of_answer(cseq, response, target)
+        Self::of_answer(cseq, response, target, uri.scheme() == Scheme::Sips)
     }
 
-    fn of_answer(cseq: u32, response: &Response, remote_target: Uri) -> Result<Self, DialogError> {
+    fn of_answer(
+        cseq: u32,
+        response: &Response,
+        remote_target: Uri,
+        is_secure: bool,
+    ) -> Result<Self, DialogError> {
         let headers = response.headers();
         let (from, to) = (headers.from()?, headers.to()?);
         let mut route_set = routes(headers)?;
@@ -148,8 +156,9 @@ impl Dialog {
             remote_cseq: None,
             remote_target,
             route_set,
+            is_secure,
         };
-        dialog.secure_routes();
+        dialog.secure();
         Ok(dialog)
     }
 
@@ -159,7 +168,7 @@ impl Dialog {
         if let Ok(mut route_set) = routes(response.headers()) {
             route_set.reverse();
             self.route_set = route_set;
-            self.secure_routes();
+            self.secure();
         }
         self.refresh_target(response.headers());
     }
@@ -186,8 +195,9 @@ impl Dialog {
             remote_cseq: Some(headers.cseq()?.number),
             remote_target: target(headers)?,
             route_set: routes(headers)?,
+            is_secure: asks_securely(request),
         };
-        dialog.secure_routes();
+        dialog.secure();
         Ok(dialog)
     }
 
@@ -331,13 +341,17 @@ impl Dialog {
     pub fn refresh_target(&mut self, headers: Headers<'_>) {
         if let Ok(target) = target(headers) {
             self.remote_target = target;
-            self.secure_routes();
+            self.secure();
         }
     }
 
-    /// RFC 5630 §5.1.1, of requests to a SIPS URI: "if the route set included any SIP URI, the UAC MUST change the SIP URIs to
-    /// SIPS URIs simply by changing the scheme".
-    fn secure_routes(&mut self) {
+    /// What began with a SIPS URI does not go on in clear, whatever Contact the peer gives (RFC 5630 §5.1.1.3). And of requests to
+    /// a SIPS URI: "if the route set included any SIP URI, the UAC MUST change the SIP URIs to SIPS URIs simply by changing the
+    /// scheme" (RFC 5630 §5.1.1).
+    fn secure(&mut self) {
+        if self.is_secure {
+            self.remote_target = self.remote_target.to_sips();
+        }
         if self.remote_target.scheme() != Scheme::Sips {
             return;
         }
@@ -348,6 +362,10 @@ impl Dialog {
             route.uri = secure;
         }
     }
+}
+
+fn asks_securely(request: &Request) -> bool {
+    request.uri().is_ok_and(|uri| uri.scheme() == Scheme::Sips)
 }
 
 fn target(headers: Headers<'_>) -> Result<Uri, DialogError> {
@@ -407,6 +425,23 @@ mod tests {
         routes
             .map(|route| route.unwrap().uri().to_string())
             .collect()
+    }
+
+    #[test]
+    fn what_began_with_a_sips_uri_stays_secure() {
+        let extra = "Contact: <sip:alice@192.0.2.1>\r\n";
+        let request = request("INVITE sips:bob@example.com", extra, "1 INVITE");
+        let response = Response::for_request(&request, StatusCode::OK)
+            .to_tag("b")
+            .contact("<sip:bob@192.0.2.2:5061>")
+            .build()
+            .unwrap();
+        let mut asked = Dialog::of_response(&request, &response).unwrap();
+        assert_eq!(asked.remote_target().as_str(), "sips:bob@192.0.2.2:5061");
+        asked.refresh_target(request.headers());
+        assert_eq!(asked.remote_target().as_str(), "sips:alice@192.0.2.1");
+        let served = Dialog::of_request(&request, "b").unwrap();
+        assert_eq!(served.remote_target().as_str(), "sips:alice@192.0.2.1");
     }
 
     #[test]

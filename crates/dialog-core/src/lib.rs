@@ -106,6 +106,7 @@ mod api;
 mod authorizer;
 mod call;
 mod check;
+mod contact;
 mod dialog;
 mod error;
 mod exchange;

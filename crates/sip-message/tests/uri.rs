@@ -418,3 +418,20 @@ fn what_telephones_forget_to_escape_is_read_and_kept() {
         assert!(Uri::parse(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_request_uri_has_neither_headers_nor_a_method() {
+    let cases = [
+        ("sip:carol@h", "sip:carol@h"),
+        (
+            "sip:carol;x=y@h:5060;method=INVITE;transport=tcp?Replaces=a",
+            "sip:carol;x=y@h:5060;transport=tcp",
+        ),
+        ("sips:h;METHOD=INVITE", "sips:h"),
+        ("sip:a?b:c@h?e=f", "sip:a?b:c@h"),
+        ("tel:+1", "tel:+1"),
+    ];
+    for (whole, bare) in cases {
+        assert_eq!(uri(whole).to_request_uri().as_str(), bare);
+    }
+}

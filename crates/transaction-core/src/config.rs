@@ -81,11 +81,12 @@ pub struct Config {
     /// Server transactions that are kept at once, completed ones included; more are refused with a stateless 503.
     /// Default 500,000: at 32 s each that is 15,000 requests a second.
     pub max_server_transactions: usize,
-    /// Requests of our own in flight at once; more are refused with [`SendError::Overloaded`](crate::SendError).
-    /// Default 100,000.
+    /// Requests of our own in flight at once; more are refused with [`SendError::Overloaded`](crate::SendError). An ACK and a
+    /// BYE, which calls cannot do without, find room up to twice as many. Default 100,000.
     pub max_requests: usize,
     /// Client transactions kept at once, completed ones, CANCELs and attempts that were given up included; more requests are
-    /// refused with [`SendError::Overloaded`](crate::SendError). Default 500,000, as many as server transactions.
+    /// refused with [`SendError::Overloaded`](crate::SendError), an ACK and a BYE at twice as many. Default 500,000, as many as
+    /// server transactions.
     pub max_client_transactions: usize,
     /// Targets that are tried for one request; the rest of a longer list is ignored. Default 16.
     pub max_targets: usize,

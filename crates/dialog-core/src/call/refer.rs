@@ -1,7 +1,7 @@
 //! What applications say and hear of REFER (RFC 3515).
 
 use sipora_message::{
-    DialogId, Fragment, HeaderName, Headers, Limits, Request, Response, StatusCode, Uri,
+    DialogId, Fragment, HeaderName, Headers, Limits, Request, Response, Scheme, StatusCode, Uri,
 };
 
 use super::api::Call;
@@ -112,16 +112,28 @@ impl Referral {
         Some(address.uri().to_owned())
     }
 
+    /// The Request-URI of the INVITE that the REFER asks for: Refer-To without the parameter `method` and without headers (RFC
+    /// 3261 §19.1.1). A SIPS call leads to a SIPS call alone: "the UAC MUST NOT establish a new one using SIP, unless there is an
+    /// explicit authorization" (RFC 5630 §5.1.1.3). None where Refer-To is no SIP URI.
+    pub fn request_uri(&self) -> Option<Uri> {
+        let refer_to = self.refer_to().filter(Uri::is_sip)?.to_request_uri();
+        let asked = self.request.uri().ok()?;
+        Some(match asked.scheme() {
+            Scheme::Sips => refer_to.to_sips(),
+            _ => refer_to,
+        })
+    }
+
     /// Makes the INVITE that the REFER asks for, from `from`, to be reached at `contact`: to Refer-To, with its Replaces, where it
     /// has one, and with the Referred-By of the REFER (RFC 3892 §2.2). Other headers of the URI are left out: "not all of them
     /// should be honored" (RFC 3261 §19.1.5). None where Refer-To asks for another method, or is no SIP URI.
     pub fn invite(&self, from: Uri, contact: Uri) -> Option<Invite> {
-        let refer_to = self.refer_to().filter(Uri::is_sip)?;
+        let refer_to = self.refer_to()?;
         let method = refer_to.param("method").flatten().unwrap_or("INVITE");
         if method != "INVITE" {
             return None;
         }
-        let mut invite = Invite::new(bare(&refer_to)?, from, contact);
+        let mut invite = Invite::new(self.request_uri()?, from, contact);
         if let Some(replaces) = refer_to.header("Replaces") {
             let replaces: DialogId = replaces.parse().ok()?;
             invite = invite.replaces(&replaces);
@@ -161,19 +173,6 @@ impl ReferReport {
     }
 }
 
-/// A URI without headers and without the parameter `method`, which have no place in a Request-URI (RFC 3261 §19.1.1).
-fn bare(uri: &Uri) -> Option<Uri> {
-    let text = uri.as_str().split('?').next()?;
-    let at = text.find('@').map_or(0, |at| at + 1);
-    let (user, host) = text.split_at_checked(at)?;
-    let is_method = |part: &&str| {
-        let name = part.split('=').next().unwrap_or_default();
-        name.eq_ignore_ascii_case("method")
-    };
-    let kept: Vec<&str> = host.split(';').filter(|part| !is_method(part)).collect();
-    Uri::parse(&format!("{user}{}", kept.join(";"))).ok()
-}
-
 /// The status in a NOTIFY: "the body of a NOTIFY MUST begin with a SIP Response Status-Line" (RFC 3515 §2.4.5).
 pub(super) fn reported(body: &[u8]) -> Option<StatusCode> {
     let fragment = Fragment::parse(body.to_vec(), &Limits::default());
@@ -204,18 +203,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_uri_has_neither_headers_nor_a_method() {
+    fn whom_a_refer_names_is_called_and_securely_where_the_call_is() {
         let cases = [
-            ("sip:carol@h", "sip:carol@h"),
-            (
-                "sip:carol;x=y@h:5060;method=INVITE;transport=tcp?Replaces=a",
-                "sip:carol;x=y@h:5060;transport=tcp",
-            ),
-            ("sips:h;METHOD=INVITE", "sips:h"),
+            ("sip:us", "sip:carol@h", "sip:carol@h"),
+            ("sip:us", "sip:a?b@h;method=INVITE?Replaces=a", "sip:a?b@h"),
+            ("sips:us", "sip:carol@h;x=1", "sips:carol@h;x=1"),
+            ("sips:us", "sips:carol@h", "sips:carol@h"),
         ];
-        for (refer_to, uri) in cases {
-            let refer_to = Uri::parse(refer_to).unwrap();
-            assert_eq!(bare(&refer_to).unwrap().as_str(), uri);
+        for (us, refer_to, called) in cases {
+            let us = Uri::parse(us).unwrap();
+            let request = Request::builder(sipora_message::Method::Refer, &us)
+                .from("<sip:bob@h>;tag=b")
+                .to("<sip:alice@h>;tag=a")
+                .call_id("c")
+                .cseq(1)
+                .header(HeaderName::ReferTo, format!("<{refer_to}>"))
+                .build()
+                .unwrap();
+            let id = ReferId(1);
+            let referral = Referral { id, request };
+            assert_eq!(referral.request_uri().unwrap().as_str(), called);
         }
     }
 }

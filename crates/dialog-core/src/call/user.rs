@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipora_message::{HeaderName, Host, Method, Request, Response, Scheme, StatusCode, Uri};
+use sipora_message::{
+    HeaderName, Host, Method, Request, Response, Scheme, StatusCode, Uri, UriRef,
+};
 use sipora_transaction_core::{
     Claim, Context, Event, IncomingRequest, RequestId, RequestOptions, Target, User,
 };
@@ -529,20 +531,23 @@ fn locate(uri: Uri) -> Target {
 
 /// Where the peer of a flow reaches us in the call that its INVITE begins.
 fn contact(context: &Context<'_>, request: &Request, flow: &Flow) -> String {
-    let sent_by = context.sent_by(flow);
     let uri = request.uri().ok();
+    let is_sips = |uri: UriRef<'_>| uri.scheme() == Scheme::Sips;
+    // RFC 3261 §12.1.1: a Request-URI that is SIPS wants a SIPS Contact, and so does the first Record-Route, or the Contact where
+    // there is none.
+    let headers = request.headers();
+    let routed = headers.addresses(&HeaderName::RecordRoute).next();
+    let asks = match &routed {
+        Some(route) => route.as_ref().is_ok_and(|route| is_sips(route.uri())),
+        None => {
+            let contact = headers.contact().ok().flatten();
+            contact.is_some_and(|contact| is_sips(contact.uri()))
+        }
+    };
+    let is_secure = asks || uri.is_some_and(is_sips);
     let user = uri.and_then(|uri| uri.user());
-    let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-    // RFC 3261 §12.1.1: a Request-URI or first Record-Route that is SIPS wants a SIPS Contact.
-    let routed = request.headers().addresses(&HeaderName::RecordRoute).next();
-    let is_secure = uri.is_some_and(|uri| uri.scheme() == Scheme::Sips)
-        || routed
-            .is_some_and(|route| route.is_ok_and(|route| route.uri().scheme() == Scheme::Sips));
-    match (is_secure, flow.transport) {
-        (true, Transport::Ws | Transport::Wss) => format!("<sips:{user}{sent_by};transport=ws>"),
-        // The scheme says it (RFC 5630 §3.1.4).
-        (true, _) => format!("<sips:{user}{sent_by}>"),
-        (false, Transport::Udp) => format!("<sip:{user}{sent_by}>"),
-        (false, other) => format!("<sip:{user}{sent_by};transport={}>", other.parameter()),
-    }
+    format!(
+        "<{}>",
+        crate::contact::of_flow(context, flow, user, is_secure)
+    )
 }

@@ -7,6 +7,24 @@ use sipora_testkit::audit::Rule;
 use sipora_transaction_core::Target;
 
 #[test]
+fn a_sips_contact_alone_wants_a_sips_contact() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let invite = invite(ALICE).build().unwrap();
+        let contact = format!("<sips:bob@{BOB}>");
+        let invite = invite.edit().set(HeaderName::Contact, contact);
+        let invite = invite.build().unwrap();
+        phone.send(&invite, ALICE).await;
+        let call = alice.incoming.next().await.unwrap();
+        call.accept(sdp("answer")).await.unwrap();
+        let response = phone.answer_to(&invite).await;
+        let contact = response.headers().contact().unwrap().unwrap();
+        assert_eq!(contact.uri().as_str(), format!("sips:alice@{ALICE}"));
+    });
+}
+
+#[test]
 fn a_call_rings_is_accepted_and_acknowledged() {
     scene(|network| async move {
         let mut alice = Agent::new(&network, ALICE, 1).await;

@@ -6,6 +6,29 @@ use crate::support::*;
 use sipora_auth::AuthError;
 use sipora_dialog_core::{Authorizer, CallEnd, CallError, CallEvent};
 use sipora_message::{HeaderName, Method, Request, Response};
+use sipora_transaction_core::Target;
+
+#[test]
+fn a_call_to_a_sips_uri_does_not_go_on_in_clear() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let ask = sipora_dialog_core::Invite::new(
+            uri(&format!("sips:bob@{BOB}")),
+            uri("sips:alice@example.com"),
+            uri(&format!("sips:alice@{ALICE}")),
+        );
+        let ask = ask
+            .body(sdp("offer"))
+            .via(Target::udp(BOB.parse().unwrap()));
+        let _call = alice.dialogs.invite(ask, None).await.unwrap();
+        let invite = phone.first(Method::Invite).await;
+        // With a Contact that is none.
+        phone.answer(&invite, 200, "b").await;
+        pass(1_000).await;
+        assert!(phone.all(Method::Ack).is_empty(), "there is no TLS here");
+    });
+}
 
 #[test]
 fn an_accepted_call_is_acknowledged_and_every_copy_of_its_2xx_again() {

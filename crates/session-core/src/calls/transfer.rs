@@ -41,7 +41,8 @@ impl TransferRequest {
         if method.is_some_and(|method| method != "INVITE") {
             return Err(wrong("asks for something else than a call"));
         }
-        let target = bare(&named).ok_or_else(|| wrong("cannot be called"))?;
+        let target = self.referral.request_uri();
+        let target = target.ok_or_else(|| wrong("cannot be called"))?;
         let replaces = named.header("Replaces").map(|value| value.parse());
         let replaces = replaces.transpose();
         let replaces = replaces.map_err(|_| wrong("names no call to replace"))?;
@@ -79,19 +80,6 @@ impl TransferReport {
     }
 }
 
-/// A URI without headers and without the parameter `method`, which have no place in a Request-URI (RFC 3261 §19.1.1).
-fn bare(uri: &Uri) -> Option<Uri> {
-    let text = uri.as_str().split('?').next()?;
-    let at = text.find('@').map_or(0, |at| at + 1);
-    let (user, host) = text.split_at_checked(at)?;
-    let is_method = |part: &&str| {
-        let name = part.split('=').next().unwrap_or_default();
-        name.eq_ignore_ascii_case("method")
-    };
-    let kept: Vec<&str> = host.split(';').filter(|part| !is_method(part)).collect();
-    Uri::parse(&format!("{user}{}", kept.join(";"))).ok()
-}
-
 /// What an event of the call that a transfer has us make says to who asked for it.
 pub(super) fn told_of(event: &CallEvent) -> Option<StatusCode> {
     match event {
@@ -106,26 +94,5 @@ pub(super) fn told_of(event: &CallEvent) -> Option<StatusCode> {
         }),
         CallEvent::Ended(_) => Some(StatusCode::REQUEST_TERMINATED),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_uri_has_neither_headers_nor_a_method() {
-        let cases = [
-            ("sip:carol@h", "sip:carol@h"),
-            (
-                "sip:carol;x=y@h:5060;method=INVITE;transport=tcp?Replaces=a",
-                "sip:carol;x=y@h:5060;transport=tcp",
-            ),
-            ("sips:h;METHOD=INVITE", "sips:h"),
-        ];
-        for (refer_to, uri) in cases {
-            let refer_to = Uri::parse(refer_to).unwrap();
-            assert_eq!(bare(&refer_to).unwrap().as_str(), uri);
-        }
     }
 }

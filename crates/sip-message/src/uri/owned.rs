@@ -98,22 +98,7 @@ impl Uri {
         if uri.scheme() == Scheme::Other {
             return Ok(self.clone());
         }
-        let mut text = self
-            .text
-            .get(..uri.parts.params_start() as usize)
-            .unwrap_or("")
-            .to_owned();
-        for (found, kept) in uri
-            .params()
-            .filter(|(found, _)| !escape::eq_ignore_case(found, name))
-        {
-            text.push(';');
-            text.push_str(found);
-            if let Some(kept) = kept {
-                text.push('=');
-                text.push_str(kept);
-            }
-        }
+        let mut text = self.without(name);
         text.push(';');
         escape::encode(name, URI_PARAM, &mut text);
         if let Some(value) = value {
@@ -125,6 +110,41 @@ impl Uri {
             text.push_str(headers);
         }
         Uri::parse(&text)
+    }
+
+    /// The same URI as it may stand in a Request-URI: without headers and without the parameter `method` (RFC 3261
+    /// §19.1.1), which a Contact or Refer-To may have. URIs of schemes other than `sip` and `sips` come back unchanged.
+    ///
+    /// ```
+    /// use sipora_message::Uri;
+    /// let uri = Uri::parse("sip:a?b@example.com;method=INVITE;x=1?Subject=y")?;
+    /// assert_eq!(uri.to_request_uri().as_str(), "sip:a?b@example.com;x=1");
+    /// # Ok::<(), sipora_message::UriError>(())
+    /// ```
+    pub fn to_request_uri(&self) -> Uri {
+        match self.is_sip() {
+            true => Uri::parse(&self.without("method")).unwrap_or_else(|_| self.clone()),
+            false => self.clone(),
+        }
+    }
+
+    /// The text without a parameter and without headers.
+    fn without(&self, name: &str) -> String {
+        let uri = self.as_ref();
+        let start = self.text.get(..uri.parts.params_start() as usize);
+        let mut text = start.unwrap_or("").to_owned();
+        for (found, kept) in uri
+            .params()
+            .filter(|(found, _)| !escape::eq_ignore_case(found, name))
+        {
+            text.push(';');
+            text.push_str(found);
+            if let Some(kept) = kept {
+                text.push('=');
+                text.push_str(kept);
+            }
+        }
+        text
     }
 
     /// The same URI as a SIPS URI: "simply by changing the scheme from "sip" to "sips"" (RFC 5630 §5.1.1). URIs of other

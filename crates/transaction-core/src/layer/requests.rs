@@ -33,13 +33,14 @@ impl TransactionLayer {
             return Err(SendError::CancelRefused);
         }
         let kind = Kind::of(request.method());
-        // To end a call makes room.
-        let ends_call = *request.method() == Method::Bye;
-        if self.draining && kind != Kind::Ack && !ends_call {
+        // What a call cannot do without: its ACK stops retransmissions, and to end it makes room.
+        let is_owed = matches!(request.method(), Method::Ack | Method::Bye);
+        if self.draining && !is_owed {
             return Err(SendError::ShuttingDown);
         }
-        let has_room = self.exchanges.len() < self.config.max_requests
-            && self.clients.len() < self.config.max_client_transactions;
+        let most = |limit: usize| limit.saturating_mul(if is_owed { 2 } else { 1 });
+        let has_room = self.exchanges.len() < most(self.config.max_requests)
+            && self.clients.len() < most(self.config.max_client_transactions);
         if !has_room {
             self.metrics.overloaded += 1;
             return Err(SendError::Overloaded);

@@ -230,6 +230,28 @@ fn ten_thousand_connections_that_close_at_once_fail_each_its_own_request() {
 }
 
 #[test]
+fn an_ack_and_a_bye_find_room_up_to_twice_as_many() {
+    let config = Config {
+        max_requests: 2,
+        ..Config::default()
+    };
+    let mut bench = Bench::with(config);
+    let mut send = |method: Method| {
+        let request = OutgoingRequest::new(outgoing(method), udp(2), OWNER);
+        let sent = bench.layer.send_request(bench.now, request).map(drop);
+        bench.settle();
+        sent
+    };
+    send(Method::Invite).unwrap();
+    send(Method::Options).unwrap();
+    assert_eq!(send(Method::Options), Err(SendError::Overloaded));
+    send(Method::Ack).unwrap();
+    send(Method::Bye).unwrap();
+    send(Method::Bye).unwrap();
+    assert_eq!(send(Method::Bye), Err(SendError::Overloaded));
+}
+
+#[test]
 fn too_many_client_transactions_are_refused_finished_ones_counted() {
     let config = Config {
         max_client_transactions: 1,

@@ -291,17 +291,8 @@ fn is_large(request: &Request) -> bool {
 
 /// Where the peer of a flow reaches us, for what it watches.
 fn contact(context: &Context<'_>, offer: &Offer) -> String {
-    let flow = offer.flow();
-    let sent_by = context.sent_by(flow);
-    let user = offer.resource().user().map(|user| format!("{user}@"));
-    let user = user.unwrap_or_default();
-    match (offer.is_secure(), flow.transport) {
-        (true, Transport::Ws | Transport::Wss) => format!("sips:{user}{sent_by};transport=ws"),
-        // The scheme says it (RFC 5630 §3.1.4).
-        (true, _) => format!("sips:{user}{sent_by}"),
-        (false, Transport::Udp) => format!("sip:{user}{sent_by}"),
-        (false, other) => format!("sip:{user}{sent_by};transport={}", other.parameter()),
-    }
+    let user = offer.resource().user();
+    crate::contact::of_flow(context, offer.flow(), user, offer.is_secure())
 }
 
 /// How long a NOTIFY may take: 64 × T1.
