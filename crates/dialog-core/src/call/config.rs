@@ -26,6 +26,10 @@ pub struct CallConfig {
     /// The packages of INFO that the application takes (RFC 6086); INFO of others gets 469. None by default. INFO without a
     /// package is always passed to it.
     pub info_packages: Vec<String>,
+    /// Content types of INVITE, UPDATE and PRACK that the application understands, beside `application/sdp` and multipart bodies:
+    /// `application/pidf+xml`, for example. None by default. A body of another type gets 415, unless its Content-Disposition says
+    /// `handling=optional` (RFC 3261 §8.2.3).
+    pub body_types: Vec<String>,
     /// Whether a MESSAGE within a call is passed to the application, which has to show it. Default no: it gets 405, since its 200
     /// says that somebody reads it.
     pub takes_messages: bool,
@@ -79,6 +83,7 @@ impl Default for CallConfig {
             max_ringing: Duration::from_secs(15 * 60),
             request_timeout: Duration::from_secs(32),
             info_packages: Vec::new(),
+            body_types: Vec::new(),
             takes_messages: false,
             takes_refers: false,
             refer_expires: Duration::from_secs(5 * 60),

@@ -108,6 +108,15 @@ impl Calls {
             let builder = builder.header(HeaderName::Unsupported, unknown);
             return self.respond(incoming.transaction, builder);
         }
+        let describes = matches!(
+            request.method(),
+            Method::Invite | Method::Update | Method::Prack
+        );
+        if describes && self.config.is_foreign(request) {
+            let builder = self.begin(request, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            let builder = self.config.add_accepted(builder);
+            return self.respond(incoming.transaction, builder);
+        }
         match request.method() {
             // The call in it is over already.
             Method::Bye if state == SessionState::Lingering => {
@@ -166,6 +175,11 @@ impl Calls {
         if let Some(unknown) = self.config.not_understood(request) {
             let builder = self.begin(request, StatusCode::BAD_EXTENSION).to_tag(tag);
             let builder = builder.header(HeaderName::Unsupported, unknown);
+            return self.respond(incoming.transaction, builder);
+        }
+        if self.config.is_foreign(request) {
+            let builder = self.begin(request, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            let builder = self.config.add_accepted(builder.to_tag(tag));
             return self.respond(incoming.transaction, builder);
         }
         let peer_reliable = Support::of(request.headers(), RELIABLE);

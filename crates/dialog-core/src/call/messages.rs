@@ -36,7 +36,7 @@ impl Calls {
             .begin(request, StatusCode::OK)
             .header(HeaderName::Allow, &self.allow)
             .header(HeaderName::Supported, self.config.supported().join(", "))
-            .header(HeaderName::Accept, "application/sdp");
+            .header(HeaderName::Accept, self.config.accepted());
         if !self.config.info_packages.is_empty() || knows_packages(request.headers()) {
             builder = builder.header(recv_info(), &self.recv_info);
         }

@@ -9,6 +9,7 @@ mod answered;
 mod answering;
 pub(crate) mod api;
 mod asking;
+mod bodies;
 mod client;
 mod config;
 mod core;

@@ -38,7 +38,7 @@ impl Calls {
     pub(crate) fn handle_failed(&mut self, now: Instant, exchange: ExchangeKey, error: ApiError) {
         let key = match self.exchanges.remove(&exchange) {
             Some(Exchange::Invite(client)) => {
-                self.invite_failed(exchange, &client, error);
+                self.invite_failed(now, exchange, &client, error);
                 client.call
             }
             Some(Exchange::Within(within)) => {
@@ -215,7 +215,13 @@ impl Calls {
         true
     }
 
-    fn invite_failed(&mut self, exchange: ExchangeKey, client: &InviteClient, error: ApiError) {
+    fn invite_failed(
+        &mut self,
+        now: Instant,
+        exchange: ExchangeKey,
+        client: &InviteClient,
+        error: ApiError,
+    ) {
         let Some(call) = self.calls.get_mut(&client.call) else {
             return;
         };
@@ -223,9 +229,17 @@ impl Calls {
             call.client = None;
         }
         if client.within.is_some() {
-            if let Some(session) = call.confirmed() {
-                session.offer.withdrawn();
-                self.bye(client.call, CallEnd::Lost);
+            let Some(session) = call.confirmed() else {
+                return;
+            };
+            session.offer.withdrawn();
+            // RFC 3261 §8.1.3.1: an error of the transport is taken for a 503; only silence ends the dialog (§14.1).
+            match unavailable(client, &error) {
+                Some(response) if client.is_refresh => {
+                    self.refresh_refused(now, client.call, Some(&response), Method::Invite);
+                }
+                Some(response) => self.tell(client.call, CallEvent::ReinviteRefused(response)),
+                None => self.bye(client.call, CallEnd::Lost),
             }
             return;
         }
@@ -237,6 +251,18 @@ impl Calls {
         call.sessions
             .retain(|session| session.state == SessionState::Mortal);
     }
+}
+
+/// The answer that stands for a re-INVITE which did not get to the peer; none where it may have, and is not answered.
+fn unavailable(client: &InviteClient, error: &ApiError) -> Option<Response> {
+    if !matches!(error, ApiError::Transport { .. } | ApiError::Busy { .. }) {
+        return None;
+    }
+    let builder = match &client.request {
+        Some(request) => Response::for_request(request, StatusCode::SERVICE_UNAVAILABLE),
+        None => Response::builder(StatusCode::SERVICE_UNAVAILABLE),
+    };
+    builder.build().ok()
 }
 
 /// Times that an INVITE is sent again for 422: each proxy on the way may have its own minimum.

@@ -355,9 +355,15 @@ impl Calls {
         } else if is_update && matches!(status.as_u16(), 405 | 501) {
             timer.takes_update = false;
             timer.at = now;
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
+            // §10: "follow the rules specific to that response code and retry the session refresh if possible".
+            timer.at = now + TRIES_AGAIN;
         }
     }
 }
+
+/// How soon a refresh is tried again that found no way, or no room.
+const TRIES_AGAIN: Duration = Duration::from_secs(10);
 
 /// "It is RECOMMENDED that this refresh be sent once half the session interval has elapsed" (§7.2); who waits for it hangs up "the
 /// minimum of 32 seconds and one third of the session interval" before its end (§10).

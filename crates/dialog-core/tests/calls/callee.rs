@@ -7,6 +7,56 @@ use sipora_testkit::audit::Rule;
 use sipora_transaction_core::Target;
 
 #[test]
+fn a_body_that_nobody_understands_gets_415_unless_it_is_optional() {
+    scene(|network| async move {
+        let mut config = CallConfig::default();
+        config.body_types = vec!["application/pidf+xml".into()];
+        let mut alice = Agent::with(&network, ALICE, 1, config).await;
+        let phone = Phone::new(&network).await;
+        let plain = invite(ALICE).build().unwrap();
+        for (number, media, header, taken) in [
+            (1, "text/plain", None, false),
+            (
+                2,
+                "application/sdp",
+                Some((HeaderName::ContentEncoding, "gzip")),
+                false,
+            ),
+            (3, "Application/PIDF+xml", None, true),
+            (4, "multipart/mixed;boundary=x", None, true),
+            (
+                5,
+                "text/plain",
+                Some((HeaderName::ContentDisposition, "render;handling=optional")),
+                true,
+            ),
+        ] {
+            let invite = plain.edit().remove(HeaderName::ContentType);
+            let mut invite = invite.set(HeaderName::CallId, format!("c{number}"));
+            if let Some((name, value)) = header {
+                invite = invite.set(name, value);
+            }
+            let invite = invite.body(media, "--x").build().unwrap();
+            phone.send(&invite, ALICE).await;
+            if taken {
+                alice.incoming.next().await.unwrap();
+            } else {
+                let answer = phone.answer_to(&invite).await;
+                assert_eq!(
+                    answer.status(),
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "{media}"
+                );
+                let accept = answer.headers().text(&HeaderName::Accept).unwrap();
+                assert_eq!(accept, "application/sdp, application/pidf+xml");
+                let encoding = answer.headers().text(&HeaderName::AcceptEncoding);
+                assert_eq!(encoding.unwrap(), "identity");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_sips_contact_alone_wants_a_sips_contact() {
     scene(|network| async move {
         let mut alice = Agent::new(&network, ALICE, 1).await;

@@ -413,6 +413,29 @@ fn a_reinvite_moves_the_target_and_its_own_ack_follows() {
 }
 
 #[test]
+fn a_reinvite_that_finds_no_way_leaves_the_session_as_503_does() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, _) = established(&alice, &phone).await;
+        // It is started anew, and meanwhile nobody listens at its port.
+        drop(phone);
+        pass(100).await;
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let Some(CallEvent::ReinviteRefused(response)) = call.next().await else {
+            panic!("the call goes on");
+        };
+        assert_eq!(response.status().as_u16(), 503);
+        // It is there to be tried again.
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        assert!(matches!(
+            call.next().await,
+            Some(CallEvent::ReinviteRefused(_))
+        ));
+    });
+}
+
+#[test]
 fn a_refused_reinvite_leaves_the_session_and_481_ends_it() {
     scene(|network| async move {
         let alice = Agent::new(&network, ALICE, 1).await;

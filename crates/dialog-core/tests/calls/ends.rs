@@ -8,6 +8,7 @@ use sipora_message::{HeaderName, Method, Request, StatusCode};
 fn without_offer() -> Request {
     let invite = invite(ALICE).build().unwrap();
     let invite = invite.edit().remove(HeaderName::ContentType);
+    let invite = invite.set(HeaderName::ContentDisposition, "render;handling=optional");
     invite.body("text/plain", "no offer").build().unwrap()
 }
 

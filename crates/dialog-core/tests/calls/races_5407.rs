@@ -156,7 +156,11 @@ fn section_3_1_5_callee_receives_re_invite_while_in_moratorium_case_2() {
         let invite = invite(ALICE).build().unwrap();
         let invite = invite
             .edit()
-            .remove(sipora_message::HeaderName::ContentType);
+            .remove(sipora_message::HeaderName::ContentType)
+            .set(
+                sipora_message::HeaderName::ContentDisposition,
+                "render;handling=optional",
+            );
         let invite = invite.body("text/plain", "no offer").build().unwrap();
         phone.send(&invite, ALICE).await;
         let mut call = alice.incoming.next().await.unwrap();

@@ -14,6 +14,7 @@ fn supporting() -> Request {
 fn without_offer() -> Request {
     let invite = supporting();
     let invite = invite.edit().remove(HeaderName::ContentType);
+    let invite = invite.set(HeaderName::ContentDisposition, "render;handling=optional");
     invite.body("text/plain", "no offer").build().unwrap()
 }
 
