@@ -46,8 +46,8 @@ use crate::{
 /// dropped. What was sent may still be acted on.
 #[derive(Debug, Clone)]
 pub struct UnifiedDialogApi {
-    user: UserHandle<Command>,
-    abandoned: Arc<Abandoned>,
+    /// One for each shard.
+    users: Arc<[(UserHandle<Command>, Arc<Abandoned>)]>,
     next_key: Arc<AtomicU64>,
     calls: Option<CallsApi>,
 }
@@ -55,11 +55,14 @@ pub struct UnifiedDialogApi {
 impl UnifiedDialogApi {
     /// Adds the dialog layer to an endpoint that is being built, without calls: INVITEs are left to other users.
     pub fn add_to(builder: &mut EndpointBuilder) -> Self {
-        let abandoned = Arc::new(Abandoned::default());
-        let user = builder.add_user(DialogUser::new(abandoned.clone()));
+        let mut abandoned = Vec::new();
+        let users = builder.add_users(|_| {
+            let lost: Arc<Abandoned> = Arc::default();
+            abandoned.push(lost.clone());
+            DialogUser::new(lost)
+        });
         Self {
-            user,
-            abandoned,
+            users: users.into_iter().zip(abandoned).collect(),
             next_key: Arc::default(),
             calls: None,
         }
@@ -68,9 +71,9 @@ impl UnifiedDialogApi {
     /// Adds the dialog layer with calls (RFC 3261 §13): it takes every INVITE that no user before it has taken, and whatever
     /// stands in the dialogs of its calls.
     ///
-    /// Where an endpoint has several shards, all calls live in the first. What others receive for it they hand over by method
-    /// ([`User::methods`](sipora_transaction_core::User::methods)), so that INFO, UPDATE and the like are answered 481 there: for
-    /// calls an endpoint has one shard, which is the default.
+    /// Where an endpoint has several shards ([`EndpointConfig::shards`](sipora_transaction_core::EndpointConfig::shards), to be set
+    /// before), each has calls of its own: those whose Call-ID leads to it. Nobody needs to know which. Each has an equal part of
+    /// [`CallConfig::max_calls`], rounded up.
     pub fn add_with_calls(
         builder: &mut EndpointBuilder,
         config: CallConfig,
@@ -219,7 +222,13 @@ impl UnifiedDialogApi {
 
     /// Says whether the endpoint has ended.
     pub fn is_closed(&self) -> bool {
-        self.user.is_closed()
+        self.users.iter().all(|(user, _)| user.is_closed())
+    }
+
+    /// Who sends the request with this key: the shards take turns.
+    fn user(&self, key: u64) -> Option<&(UserHandle<Command>, Arc<Abandoned>)> {
+        let shard = key.checked_rem(self.users.len() as u64)?;
+        self.users.get(usize::try_from(shard).ok()?)
     }
 
     async fn exchange(
@@ -246,7 +255,11 @@ impl UnifiedDialogApi {
             offers_keep_alives,
             reply,
         };
-        let send = self.user.send(Command::Send(Box::new(outgoing)));
+        let send = self
+            .user(key)
+            .ok_or(ApiError::Cancelled { cseq: None })?
+            .0
+            .send(Command::Send(Box::new(outgoing)));
         tokio::time::timeout_at(deadline, send)
             .await
             .map_err(|_| ApiError::Busy { cseq: None })?
@@ -279,9 +292,12 @@ impl Guard<'_> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if self.armed {
-            self.api.abandoned.push(self.key);
+            let Some((user, abandoned)) = self.api.user(self.key) else {
+                return;
+            };
+            abandoned.push(self.key);
             // A full queue means that commands wait, and each of them makes the user look.
-            let _ = self.api.user.try_send(Command::Reap);
+            let _ = user.try_send(Command::Reap);
         }
     }
 }

@@ -6,28 +6,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sipora_message::{HeaderName, Request, Response, StatusCode, Uri};
-use sipora_transaction_core::{EndpointBuilder, UserHandle};
+use sipora_transaction_core::{EndpointBuilder, IdSource};
 use tokio::sync::{mpsc, oneshot};
 
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError, CallEvent, Invite};
 use super::inbox::Inbox;
-use super::metrics::Published;
 use super::reliable::Answer;
 use super::replacing::Related;
+use super::shards::Ways;
 use super::user::{Act, CallUser, Command, Offered, Open, Restore};
 use super::{
     CallConfig, CallMetrics, CallRequest, CallState, Refer, ReferAnswer, ReferId, Rejection,
 };
-use crate::user::Abandoned;
 use crate::{Authorizer, Body, DialogId};
 
 /// The part of [`UnifiedDialogApi`](crate::UnifiedDialogApi) that makes calls.
 #[derive(Debug, Clone)]
 pub(crate) struct CallsApi {
-    user: UserHandle<Command>,
-    abandoned: Arc<Abandoned>,
-    published: Arc<Published>,
+    ways: Arc<Ways>,
 }
 
 impl CallsApi {
@@ -36,15 +33,18 @@ impl CallsApi {
         config: CallConfig,
     ) -> (Self, IncomingCalls) {
         let (sender, receiver) = mpsc::channel(config.backlog.max(1));
-        let core = Calls::new(config, builder.split_ids());
-        let abandoned = Arc::new(Abandoned::default());
-        let published = Arc::new(Published::default());
-        let user = CallUser::new(core, sender, abandoned.clone(), published.clone());
-        let api = Self {
-            user: builder.add_user(user),
-            abandoned,
-            published,
-        };
+        let shards = builder.shards();
+        let ids: Vec<IdSource> = (0..shards).map(|_| builder.split_ids()).collect();
+        let mut ids = ids.into_iter();
+        let ways = Arc::new(Ways::new(shards));
+        let users = builder.add_users(|shard| {
+            // There is one for each.
+            let ids = ids.next().unwrap_or_else(IdSource::unpredictable);
+            let core = Calls::new(config.clone(), ids).of_shard(shard, shards);
+            CallUser::new(core, sender.clone(), ways.clone(), shard)
+        });
+        ways.lead_to(users);
+        let api = Self { ways };
         let calls = IncomingCalls {
             api: api.clone(),
             receiver,
@@ -64,8 +64,8 @@ impl CallsApi {
             reply,
         };
         let mut opening = Opening { api: self, answer };
-        let sent = self.user.send(Command::Invite(Box::new(open))).await;
-        sent.map_err(|_| CallError::Closed)?;
+        let command = Command::Invite(Box::new(open));
+        self.ways.send(self.ways.next(), command).await?;
         let answered = (&mut opening.answer).await;
         let offered = answered.unwrap_or(Err(CallError::Closed))?;
         Ok(Call::new(self.clone(), offered))
@@ -83,22 +83,30 @@ impl CallsApi {
             reply,
         };
         let mut opening = Opening { api: self, answer };
-        let sent = self.user.send(Command::Restore(Box::new(restore))).await;
-        sent.map_err(|_| CallError::Closed)?;
+        let command = Command::Restore(Box::new(restore));
+        self.ways.send(self.ways.next(), command).await?;
         let answered = (&mut opening.answer).await;
         let offered = answered.unwrap_or(Err(CallError::Closed))?;
         Ok(Call::new(self.clone(), offered))
     }
 
     pub(crate) async fn detach_all(&self) -> Result<Vec<CallState>, CallError> {
-        let (reply, states) = oneshot::channel();
-        let sent = self.user.send(Command::DetachAll(reply)).await;
-        sent.map_err(|_| CallError::Closed)?;
-        states.await.map_err(|_| CallError::Closed)
+        let ways = &self.ways;
+        let mut gathered = Gathered {
+            ways,
+            states: Vec::new(),
+        };
+        for shard in 0..ways.shards() {
+            let (reply, states) = oneshot::channel();
+            ways.send(shard, Command::DetachAll(reply)).await?;
+            let states = states.await.map_err(|_| CallError::Closed)?;
+            gathered.states.extend(states);
+        }
+        Ok(std::mem::take(&mut gathered.states))
     }
 
     pub(crate) fn metrics(&self) -> CallMetrics {
-        self.published.load()
+        self.ways.metrics()
     }
 }
 
@@ -113,6 +121,20 @@ impl Drop for Opening<'_> {
         self.answer.close();
         if let Ok(Ok(offered)) = self.answer.try_recv() {
             drop(Call::new(self.api.clone(), offered));
+        }
+    }
+}
+
+/// Calls that some shards have let go of: who stops waiting for the others ends them.
+struct Gathered<'a> {
+    ways: &'a Ways,
+    states: Vec<CallState>,
+}
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        if !self.states.is_empty() {
+            self.ways.end(std::mem::take(&mut self.states));
         }
     }
 }
@@ -214,8 +236,7 @@ impl Call {
     /// [`CallError::Gone`] where there is none.
     pub async fn dialog(&self) -> Result<DialogId, CallError> {
         let (reply, dialog) = oneshot::channel();
-        let sent = self.api.user.send(Command::Dialog(self.key, reply)).await;
-        sent.map_err(|_| CallError::Closed)?;
+        self.tell(Command::Dialog(self.key, reply)).await?;
         dialog.await.unwrap_or(Err(CallError::Closed))
     }
 
@@ -227,8 +248,7 @@ impl Call {
     /// As [`detach`](Self::detach).
     pub async fn export(&self) -> Result<CallState, CallError> {
         let (reply, state) = oneshot::channel();
-        let sent = self.api.user.send(Command::Export(self.key, reply)).await;
-        sent.map_err(|_| CallError::Closed)?;
+        self.tell(Command::Export(self.key, reply)).await?;
         state.await.unwrap_or(Err(CallError::Closed))
     }
 
@@ -247,8 +267,7 @@ impl Call {
     /// has ended it.
     pub async fn detach(&self) -> Result<CallState, CallError> {
         let (reply, state) = oneshot::channel();
-        let sent = self.api.user.send(Command::Detach(self.key, reply)).await;
-        sent.map_err(|_| CallError::Closed)?;
+        self.tell(Command::Detach(self.key, reply)).await?;
         state.await.unwrap_or(Err(CallError::Closed))
     }
 
@@ -525,8 +544,7 @@ impl Call {
     pub async fn request(&self, request: CallRequest) -> Result<Response, CallError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Ask(self.key, Box::new(request), reply);
-        let sent = self.api.user.send(command).await;
-        sent.map_err(|_| CallError::Closed)?;
+        self.tell(command).await?;
         outcome.await.unwrap_or(Err(CallError::Closed))
     }
 
@@ -542,8 +560,7 @@ impl Call {
     pub async fn refer(&self, refer: Refer) -> Result<ReferAnswer, CallError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Refer(self.key, Box::new(refer), reply);
-        let sent = self.api.user.send(command).await;
-        sent.map_err(|_| CallError::Closed)?;
+        self.tell(command).await?;
         outcome.await.unwrap_or(Err(CallError::Closed))
     }
 
@@ -580,15 +597,18 @@ impl Call {
         ReferReporter {
             call: self.key,
             id,
-            user: self.api.user.clone(),
+            api: self.api.clone(),
         }
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), CallError> {
+        self.api.ways.send(self.key.shard(), command).await
     }
 
     async fn act(&self, act: Act) -> Result<(), CallError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Act(self.key, act, reply);
-        let sent = self.api.user.send(command).await;
-        sent.map_err(|_| CallError::Closed)?;
+        self.tell(command).await?;
         outcome.await.unwrap_or(Err(CallError::Closed))
     }
 }
@@ -606,9 +626,7 @@ impl Drop for Call {
         if self.inbox.is_over() {
             return;
         }
-        self.api.abandoned.push(self.key.0);
-        // A full queue means that commands wait, and each of them makes the user look.
-        let _ = self.api.user.try_send(Command::Reap);
+        self.api.ways.abandon(self.key);
     }
 }
 
@@ -618,7 +636,7 @@ impl Drop for Call {
 pub struct ReferReporter {
     call: CallKey,
     id: ReferId,
-    user: UserHandle<Command>,
+    api: CallsApi,
 }
 
 impl ReferReporter {
@@ -630,8 +648,7 @@ impl ReferReporter {
     pub async fn report(&self, status: StatusCode) -> Result<(), CallError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Act(self.call, Act::ReportRefer(self.id, status), reply);
-        let sent = self.user.send(command).await;
-        sent.map_err(|_| CallError::Closed)?;
+        self.api.ways.send(self.call.shard(), command).await?;
         outcome.await.unwrap_or(Err(CallError::Closed))
     }
 
@@ -639,7 +656,7 @@ impl ReferReporter {
     pub fn try_report(&self, status: StatusCode) {
         let (reply, _) = oneshot::channel();
         let command = Command::Act(self.call, Act::ReportRefer(self.id, status), reply);
-        let _ = self.user.try_send(command);
+        self.api.ways.try_send(self.call.shard(), command);
     }
 }
 

@@ -13,7 +13,8 @@ pub struct CallConfig {
     pub t1: Duration,
     /// The longest interval between copies of a 2xx. Default 4 s.
     pub t2: Duration,
-    /// Calls at once, those that ring included; more get 503. Default 100,000, as many as an endpoint has requests in flight.
+    /// Calls at once, those that ring included; more get 503. Default 100,000, as many as an endpoint has requests in flight. Of
+    /// several shards each has an equal part, rounded up.
     pub max_calls: usize,
     /// Calls that came in and wait for the application to take them; more get 503. Default 256: who has not taken the first of
     /// them is stuck.

@@ -16,6 +16,7 @@ use super::refer::ReferId;
 use super::replacing::{Related, Replacing};
 use super::server::{Due, InviteServer};
 use super::session::{Session, SessionState};
+use super::shards::first_number;
 use super::timer::SessionTimer;
 use super::update::Updating;
 use super::{ALLOW, CallConfig, CallMetrics};
@@ -57,6 +58,8 @@ pub(crate) enum Output {
     Incoming(CallKey, Request, Related),
     /// Tell the application.
     Event(CallKey, CallEvent),
+    /// A call ends, since another has taken its place.
+    Replaced { old: CallKey, by: CallKey },
 }
 
 /// Holds every call of one endpoint.
@@ -189,6 +192,13 @@ impl Calls {
             next: 0,
             metrics: CallMetrics::default(),
         }
+    }
+
+    /// Makes these the calls of one shard of several.
+    pub(crate) fn of_shard(mut self, shard: usize, shards: usize) -> Self {
+        self.next = first_number(shard);
+        self.config.max_calls = self.config.max_calls.div_ceil(shards.max(1));
+        self
     }
 
     pub(crate) fn config(&self) -> &CallConfig {

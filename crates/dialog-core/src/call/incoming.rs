@@ -11,7 +11,7 @@ use super::event::{CallEnd, CallEvent};
 use super::extensions::{RELIABLE, Support};
 use super::offer::{OfferAnswer, has_description};
 use super::refer::REFER;
-use super::replacing::Related;
+use super::replacing::{Found, Related};
 use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
 use crate::{Dialog, DialogError};
@@ -35,7 +35,7 @@ impl Calls {
         }
         let Some(our_tag) = headers.to().ok().and_then(|to| to.tag()) else {
             if *method == Method::Invite {
-                self.first_invite(now, incoming, tag, contact());
+                self.first_invite(now, incoming, tag, contact(), Found::default());
                 return true;
             }
             return false;
@@ -155,13 +155,15 @@ impl Calls {
         }
     }
 
-    /// Takes a request that begins a call. `tag` is the To tag that its answers have; `contact` is ours.
+    /// Takes a request that begins a call. `tag` is the To tag that its answers have; `contact` is ours; `found` is what other shards
+    /// know of the calls that it names.
     pub(super) fn first_invite(
         &mut self,
         now: Instant,
         incoming: &IncomingRequest,
         tag: &str,
         contact: String,
+        found: Found,
     ) {
         let request = &incoming.request;
         if self.calls.len() >= self.config.max_calls || self.by_tag.contains_key(tag) {
@@ -195,7 +197,9 @@ impl Calls {
             let builder = builder.to_tag(tag).header(HeaderName::MinSe, min_se);
             return self.respond(incoming.transaction, builder);
         }
-        let replacing = match self.replaced_by(request.headers()) {
+        let replaced = found.replaces;
+        let replaced = replaced.unwrap_or_else(|| self.replaced_by(request.headers()));
+        let replacing = match replaced {
             Ok(replacing) => replacing.map(Box::new),
             Err(status) => {
                 let builder = self.begin(request, status).to_tag(tag);
@@ -204,7 +208,9 @@ impl Calls {
         };
         let related = Related {
             replaces: replacing.as_ref().map(|replacing| replacing.old),
-            target: self.targeted_by(request.headers()),
+            target: found
+                .target
+                .unwrap_or_else(|| self.targeted_by(request.headers())),
         };
         let dialog = match Dialog::of_request(request, tag) {
             Ok(dialog) => dialog,

@@ -22,6 +22,18 @@ pub struct CallMetrics {
     pub messages_refused: u64,
 }
 
+impl CallMetrics {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        self.exchanges += other.exchanges;
+        self.begun += other.begun;
+        self.ended += other.ended;
+        self.refused_for_lack_of_room += other.refused_for_lack_of_room;
+        self.forks_ended += other.forks_ended;
+        self.messages_refused += other.messages_refused;
+    }
+}
+
 /// Shows metrics to other tasks.
 #[derive(Debug, Default)]
 pub(super) struct Published {

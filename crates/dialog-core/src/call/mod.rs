@@ -39,6 +39,7 @@ mod request;
 mod saved;
 mod server;
 mod session;
+mod shards;
 mod state;
 mod timer;
 mod update;

@@ -4,14 +4,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sipora_message::{HeaderName, Headers, StatusCode, Uri};
 
-use super::core::{CallKey, Calls};
-use super::event::{CallEnd, CallError};
+use super::core::{CallKey, Calls, Output};
+use super::event::CallError;
 use super::rejection::Rejection;
 use super::session::SessionState;
 use crate::DialogId;
 
 /// The dialog that an INVITE of the peer's is to replace.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Replacing {
     pub(super) old: CallKey,
     /// The peer's tag in it.
@@ -26,6 +26,22 @@ pub(crate) struct Related {
     pub(crate) replaces: Option<CallKey>,
     /// The call in its Target-Dialog.
     pub(crate) target: Option<CallKey>,
+}
+
+/// What other shards know of the calls that an INVITE names, where they were asked.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// What it replaces, or the status that it is owed.
+    pub(super) replaces: Option<Result<Option<Replacing>, StatusCode>>,
+    /// What its Target-Dialog names.
+    pub(super) target: Option<Option<CallKey>>,
+}
+
+impl Found {
+    pub(super) fn merge(&mut self, other: Self) {
+        self.replaces = other.replaces.or(self.replaces.take());
+        self.target = other.target.or(self.target);
+    }
 }
 
 impl Calls {
@@ -68,7 +84,7 @@ impl Calls {
     }
 
     /// Says whether what is to be replaced is still what it has to be.
-    fn may_replace(&self, replacing: &Replacing) -> Result<(), StatusCode> {
+    pub(super) fn may_replace(&self, replacing: &Replacing) -> Result<(), StatusCode> {
         let Some(call) = self.calls.get(&replacing.old) else {
             return Err(StatusCode::DECLINE);
         };
@@ -115,7 +131,11 @@ impl Calls {
         let Some(replacing) = self.call(key)?.replaces.take() else {
             return Ok(());
         };
-        let checked = self.may_replace(&replacing);
+        // That of another shard has been looked at there.
+        let checked = match replacing.old.shard() == key.shard() {
+            true => self.may_replace(&replacing),
+            false => Ok(()),
+        };
         self.call(key)?.replaces = Some(replacing);
         if let Err(status) = checked {
             self.reject(key, &Rejection::new(status))?;
@@ -134,11 +154,7 @@ impl Calls {
         let Some(Replacing { old, .. }) = replacing.map(|replacing| *replacing) else {
             return;
         };
-        if let Some(call) = self.calls.get_mut(&old) {
-            call.end.get_or_insert(CallEnd::Replaced(key));
-            // It may have to wait for its ACK.
-            let _ = self.hang_up(old);
-        }
+        self.outputs.push_back(Output::Replaced { old, by: key });
     }
 
     /// Remembers a dialog whose call has ended, for those that want to replace it.

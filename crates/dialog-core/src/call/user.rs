@@ -17,20 +17,19 @@ use tokio::sync::{mpsc, oneshot};
 use super::core::{CallKey, Calls, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
 use super::inbox::{Feeder, Inbox};
-use super::metrics::Published;
 use super::refer::{Refer, ReferAnswer, ReferId};
 use super::referring::is_granted;
 use super::rejection::Rejection;
 use super::reliable::Answer;
 use super::replacing::Related;
 use super::request::CallRequest;
+use super::shards::{Elsewhere, Letter, Ways};
 use super::state::CallState;
-use crate::user::Abandoned;
 use crate::{ApiError, Authorizer, Body, DialogId};
 
 /// Claims every INVITE, and whatever stands in the dialog of a call.
 pub(super) struct CallUser {
-    core: Calls,
+    pub(super) core: Calls,
     requests: HashMap<RequestId, Sent>,
     /// INVITEs that may be cancelled.
     invites: HashMap<ExchangeKey, RequestId>,
@@ -38,8 +37,9 @@ pub(super) struct CallUser {
     /// Who waits for the answers to requests within calls.
     asked: HashMap<ExchangeKey, Reply>,
     incoming: mpsc::Sender<Offered>,
-    abandoned: Arc<Abandoned>,
-    published: Arc<Published>,
+    pub(super) ways: Arc<Ways>,
+    pub(super) shard: usize,
+    pub(super) elsewhere: Elsewhere,
 }
 
 /// A request that was handed to the transaction layer.
@@ -95,7 +95,11 @@ pub(super) enum Command {
     Detach(CallKey, oneshot::Sender<Result<CallState, CallError>>),
     DetachAll(oneshot::Sender<Vec<CallState>>),
     Restore(Box<Restore>),
-    /// Looks at what was abandoned.
+    /// Nobody wants these any more.
+    End(Vec<CallState>),
+    /// Comes from another shard.
+    Letter(Box<Letter>),
+    /// Looks at what was abandoned, and written.
     Reap,
 }
 
@@ -134,8 +138,8 @@ impl CallUser {
     pub(super) fn new(
         core: Calls,
         incoming: mpsc::Sender<Offered>,
-        abandoned: Arc<Abandoned>,
-        published: Arc<Published>,
+        ways: Arc<Ways>,
+        shard: usize,
     ) -> Self {
         Self {
             core,
@@ -144,33 +148,62 @@ impl CallUser {
             links: HashMap::new(),
             asked: HashMap::new(),
             incoming,
-            abandoned,
-            published,
+            ways,
+            shard,
+            elsewhere: Elsewhere::default(),
         }
     }
 
-    fn open(&mut self, now: Instant, open: Open) {
+    fn open(&mut self, context: &mut Context<'_>, mut open: Box<Open>) {
+        if self.has_others() {
+            // What comes of the call comes to the shard that its Call-ID leads to.
+            let call_id = match open.invite.call_id.take() {
+                Some(call_id) => call_id,
+                None => self.call_id(context),
+            };
+            let home = context.home(&call_id);
+            open.invite.call_id = Some(call_id);
+            if home != self.shard {
+                return self.hand_over(home, Command::Invite(open));
+            }
+        }
         let Open {
             invite,
             authorizer,
             reply,
-        } = open;
+        } = *open;
         if reply.is_closed() {
             return;
         }
+        let now = context.now().instant;
         let key = self.core.invite(now, invite, authorizer);
         self.begun(key, reply);
     }
 
-    fn restore(&mut self, now: Instant, restore: Restore) {
+    /// A Call-ID that leads here: one in as many as there are shards does.
+    fn call_id(&self, context: &mut Context<'_>) -> String {
+        loop {
+            let call_id = context.ids().call_id();
+            if context.home(call_id.as_str()) == self.shard {
+                return call_id.as_str().to_owned();
+            }
+        }
+    }
+
+    fn restore(&mut self, context: &mut Context<'_>, restore: Box<Restore>) {
+        let home = context.home(&restore.state.dialog().call_id);
+        if home != self.shard {
+            return self.hand_over(home, Command::Restore(restore));
+        }
         let Restore {
             state,
             authorizer,
             reply,
-        } = restore;
+        } = *restore;
         if reply.is_closed() {
             return;
         }
+        let now = context.now().instant;
         let key = self.core.restore(now, state, authorizer);
         self.begun(key, reply);
     }
@@ -204,7 +237,7 @@ impl CallUser {
         inbox
     }
 
-    fn act(&mut self, now: Instant, key: CallKey, act: Act) -> Result<(), CallError> {
+    pub(super) fn act(&mut self, now: Instant, key: CallKey, act: Act) -> Result<(), CallError> {
         match act {
             Act::Progress(answer, reliably) => self.core.progress(now, key, answer, reliably),
             Act::Accept(body, headers) => self.core.accept(now, key, body, headers),
@@ -224,7 +257,7 @@ impl CallUser {
     }
 
     fn reap(&mut self, now: Instant) {
-        for key in self.abandoned.take() {
+        for key in self.ways.way(self.shard).abandoned.take() {
             // Where it is over already there is nothing to end.
             let _ = self.core.abandon(now, CallKey(key));
         }
@@ -273,9 +306,14 @@ impl CallUser {
                 }
                 Output::Incoming(key, request, related) => self.offer(key, request, related),
                 Output::Event(key, event) => self.tell(key, event),
+                Output::Replaced { old, by } if old.shard() == self.shard => {
+                    self.core.replaced(old, by);
+                }
+                Output::Replaced { old, by } => self.tell_replaced(old, by),
             }
         }
-        self.published.store(&self.core.metrics());
+        let way = self.ways.way(self.shard);
+        way.published.store(&self.core.metrics());
     }
 
     fn send(
@@ -362,6 +400,9 @@ impl User for CallUser {
     type Command = Command;
 
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
+        if self.asks_others(context, incoming) {
+            return Claim::Taken;
+        }
         let now = context.now().instant;
         let tag = context.keyed_tag(&incoming.request);
         let is_taken = self.core.handle_request(now, incoming, tag.as_str(), || {
@@ -423,7 +464,11 @@ impl User for CallUser {
                     self.core.handle_ended(sent.exchange);
                 }
             }
-            Event::Cancelled { transaction, .. } => self.core.handle_cancelled(now, transaction),
+            Event::Cancelled { transaction, .. } => {
+                if !self.cancels_finding(context, transaction) {
+                    self.core.handle_cancelled(now, transaction);
+                }
+            }
             _ => return,
         }
         self.drain(context);
@@ -431,8 +476,56 @@ impl User for CallUser {
 
     fn on_command(&mut self, context: &mut Context<'_>, command: Command) {
         self.reap(context.now().instant);
+        for letter in self.ways.letters(self.shard) {
+            self.obey(context, letter);
+        }
+        self.obey(context, command);
+        self.drain(context);
+    }
+
+    fn on_timeout(&mut self, context: &mut Context<'_>) {
+        self.core.handle_timeout(context.now().instant);
+        self.drain(context);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.core.poll_timeout()
+    }
+
+    fn on_shutdown(&mut self, context: &mut Context<'_>) {
+        self.give_up_finding(context);
+        self.core.end_everything();
+        self.drain(context);
+    }
+
+    fn methods(&self) -> Vec<Method> {
+        vec![
+            Method::Invite,
+            Method::Ack,
+            Method::Cancel,
+            Method::Bye,
+            Method::Info,
+            Method::Refer,
+            Method::Notify,
+            Method::Prack,
+            Method::Update,
+        ]
+    }
+}
+
+impl Drop for CallUser {
+    fn drop(&mut self) {
+        self.ways.close(self.shard);
+    }
+}
+
+impl CallUser {
+    fn obey(&mut self, context: &mut Context<'_>, command: Command) {
         match command {
-            Command::Invite(open) => self.open(context.now().instant, *open),
+            Command::Invite(open) => self.open(context, open),
+            Command::Act(key, act @ Act::Accept(..), reply) => {
+                self.accept(context, key, act, reply);
+            }
             Command::Act(key, act, reply) => {
                 let result = self.act(context.now().instant, key, act);
                 // Who does not wait for the outcome does not want it.
@@ -462,8 +555,13 @@ impl User for CallUser {
                     self.core.end_detached(now, states);
                 }
             }
-            Command::Restore(restore) => self.restore(context.now().instant, *restore),
+            Command::Restore(restore) => self.restore(context, restore),
+            Command::End(states) => self.core.end_detached(context.now().instant, states),
+            Command::Letter(letter) => self.read(context, *letter),
             Command::Refer(key, refer, reply) => {
+                let Some((refer, reply)) = self.refers_elsewhere(key, refer, reply) else {
+                    return;
+                };
                 let now = context.now().instant;
                 match self.core.refer(now, key, *refer) {
                     Ok((id, asked)) => {
@@ -474,35 +572,6 @@ impl User for CallUser {
             }
             Command::Reap => {}
         }
-        self.drain(context);
-    }
-
-    fn on_timeout(&mut self, context: &mut Context<'_>) {
-        self.core.handle_timeout(context.now().instant);
-        self.drain(context);
-    }
-
-    fn next_timeout(&self) -> Option<Instant> {
-        self.core.poll_timeout()
-    }
-
-    fn on_shutdown(&mut self, context: &mut Context<'_>) {
-        self.core.end_everything();
-        self.drain(context);
-    }
-
-    fn methods(&self) -> Vec<Method> {
-        vec![
-            Method::Invite,
-            Method::Ack,
-            Method::Cancel,
-            Method::Bye,
-            Method::Info,
-            Method::Refer,
-            Method::Notify,
-            Method::Prack,
-            Method::Update,
-        ]
     }
 }
 
@@ -530,7 +599,7 @@ fn locate(uri: Uri) -> Target {
 }
 
 /// Where the peer of a flow reaches us in the call that its INVITE begins.
-fn contact(context: &Context<'_>, request: &Request, flow: &Flow) -> String {
+pub(super) fn contact(context: &Context<'_>, request: &Request, flow: &Flow) -> String {
     let uri = request.uri().ok();
     let is_sips = |uri: UriRef<'_>| uri.scheme() == Scheme::Sips;
     // RFC 3261 §12.1.1: a Request-URI that is SIPS wants a SIPS Contact, and so does the first Record-Route, or the Contact where

@@ -19,6 +19,7 @@ pub(crate) struct SavedDialog {
     remote_target: String,
     /// As they are printed, the first to be visited first.
     route_set: Vec<String>,
+    is_secure: bool,
 }
 
 /// A value that no dialog has.
@@ -39,6 +40,7 @@ impl From<&Dialog> for SavedDialog {
             remote_cseq: dialog.remote_cseq,
             remote_target: dialog.remote_target.to_string(),
             route_set: routes.map(|route| route.text.to_string()).collect(),
+            is_secure: dialog.is_secure,
         }
     }
 }
@@ -73,6 +75,8 @@ impl TryFrom<SavedDialog> for Dialog {
         let mut dialog = dialog.map_err(|_| InvalidDialog("a header field"))?;
         dialog.local_cseq = saved.local_cseq;
         dialog.remote_cseq = saved.remote_cseq;
+        dialog.is_secure = saved.is_secure;
+        dialog.secure();
         let to = read.headers().to();
         if to.is_ok_and(|to| to.tag() != Some(&*saved.local_tag)) {
             return Err(InvalidDialog("the local tag"));

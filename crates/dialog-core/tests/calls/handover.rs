@@ -458,7 +458,11 @@ fn a_call_is_restored_once_and_where_there_is_room() {
         let mut config = CallConfig::default();
         config.max_calls = 1;
         let alice = Agent::on(alice.dies().await, ALICE, 2, config).await;
-        let full = alice.calls(BOB).await;
+        // As many as there are shards, each of which has room for one.
+        let mut full = Vec::new();
+        for _ in 0..shards(&network) {
+            full.push(alice.calls(BOB).await);
+        }
         let busy = alice.dialogs.restore_call(state.clone(), None).await;
         assert!(matches!(busy, Err(CallError::Busy)), "{busy:?}");
         drop(full);

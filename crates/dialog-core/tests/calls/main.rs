@@ -21,6 +21,7 @@ mod reliable_callee;
 mod reliable_caller;
 mod replaces;
 mod rough;
+mod sharded;
 mod support;
 mod timer;
 mod updates;

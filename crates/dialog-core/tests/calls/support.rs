@@ -11,7 +11,7 @@ use sipora_message::{
 };
 use sipora_testkit::{SimHost, SimNetwork, for_each_seed};
 use sipora_transaction_core::{
-    Claim, Context, Endpoint, Event, IdSource, IncomingRequest, RequestOptions,
+    Claim, Context, Endpoint, EndpointConfig, Event, IdSource, IncomingRequest, RequestOptions,
     ServerTransactionId, Target, User, UserHandle,
 };
 use sipora_transport::Transport;
@@ -31,9 +31,17 @@ pub async fn pass(milliseconds: u64) {
     tokio::time::sleep(Duration::from_millis(milliseconds)).await;
 }
 
-/// Runs one scenario on a perfect network, the auditor watching.
+/// Runs one scenario on a perfect network, the auditor watching: where user agents have one shard, and where they have four.
 pub fn scene<S: Future<Output = ()>>(scenario: impl FnMut(SimNetwork) -> S) {
-    for_each_seed(0..1, scenario);
+    for_each_seed(0..2, scenario);
+}
+
+/// One shard under even seeds, four under odd ones.
+pub fn shards(network: &SimNetwork) -> usize {
+    match network.seed() % 2 {
+        0 => 1,
+        _ => 4,
+    }
 }
 
 /// An endpoint that is being built, and where.
@@ -64,7 +72,21 @@ impl Agent {
     }
 
     pub async fn on(host: SimHost, address: &str, seed: u64, config: CallConfig) -> Self {
-        let builder = endpoint_on(host.clone(), address, seed);
+        let shards = shards(host.network());
+        Self::sharded(host, address, (seed, shards), config).await
+    }
+
+    pub async fn sharded(
+        host: SimHost,
+        address: &str,
+        (seed, shards): (u64, usize),
+        config: CallConfig,
+    ) -> Self {
+        let settings = EndpointConfig {
+            shards,
+            ..EndpointConfig::default()
+        };
+        let builder = endpoint_on(host.clone(), address, seed).config(settings);
         Self::beside((builder, host), address, config).await
     }
 
@@ -124,7 +146,7 @@ pub fn endpoint(
     endpoint_on(host(network, address), address, seed)
 }
 
-fn host(network: &SimNetwork, address: &str) -> SimHost {
+pub fn host(network: &SimNetwork, address: &str) -> SimHost {
     let address: std::net::SocketAddr = address.parse().unwrap();
     network.host(address.ip())
 }

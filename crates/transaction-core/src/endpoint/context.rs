@@ -145,6 +145,12 @@ impl<'a> Context<'a> {
         self.core.layer.is_draining()
     }
 
+    /// Names the shard that requests in the dialogs with this Call-ID come to (see [`owner`](super::owner)); 0 where there is one
+    /// shard.
+    pub fn home(&self, call_id: &str) -> usize {
+        self.core.router.home(call_id)
+    }
+
     /// Returns the user's place in the order of claims.
     pub fn owner(&self) -> Owner {
         self.owner

@@ -132,6 +132,13 @@ impl Router {
         owner.filter(|owner| *owner != self.shard)
     }
 
+    /// Names the shard that the dialogs with a Call-ID belong to.
+    pub(super) fn home(&self, call_id: &str) -> usize {
+        let shards = self.shards.len();
+        let home = (shards > 1).then(|| divide(call_id.as_bytes(), shards, self.secret));
+        home.flatten().unwrap_or(0)
+    }
+
     /// The socket of this shard that is bound where another's is.
     pub(super) fn own(&self, socket: FlowId) -> FlowId {
         if self.shards.len() < 2 {

@@ -23,7 +23,8 @@ fn version_1() -> Value {
             "local_cseq": 7,
             "remote_cseq": 4_294_967_295_u32,
             "remote_target": "sip:bob@192.0.2.4:5062;transport=tcp",
-            "route_set": ["<sip:p1.example.com;lr>;x=\"y, z\"", "\"Two\" <sip:p2.example.com;lr>"]
+            "route_set": ["<sip:p1.example.com;lr>;x=\"y, z\"", "\"Two\" <sip:p2.example.com;lr>"],
+            "is_secure": false
         },
         "is_caller": true,
         "contact": "<sip:alice@192.0.2.1;transport=tcp>;+sip.instance=\"<urn:uuid:1>\"",
@@ -73,6 +74,11 @@ fn what_version_1_wrote_is_read() {
     bare["dialog"]["remote_tag"] = json!("");
     let state = read(&bare).unwrap();
     assert_eq!(written(&state), bare);
+    bare["dialog"]["is_secure"] = json!(true);
+    assert!(read(&bare).is_err(), "its target is not");
+    bare["dialog"]["remote_target"] = json!("sips:bob@192.0.2.4");
+    bare["dialog"]["route_set"] = json!(["<sips:p1.example.com;lr>"]);
+    assert_eq!(written(&read(&bare).unwrap()), bare);
     assert!(state.packages.is_none());
 }
 

@@ -1,0 +1,521 @@
+//! Calls on several shards. A call lives in the shard that its Call-ID leads to, where everything of its dialogs comes in; what
+//! concerns two calls goes by letter from one shard to the other.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use sipora_message::{HeaderName, Headers, Method, Request, StatusCode, Uri};
+use sipora_transaction_core::{Context, IncomingRequest, ServerTransactionId, UserHandle};
+use tokio::sync::oneshot;
+
+use super::core::{CallKey, Calls};
+use super::event::{CallEnd, CallError};
+use super::metrics::Published;
+use super::refer::{Refer, ReferTo};
+use super::rejection::Rejection;
+use super::replacing::{Found, Replacing};
+use super::state::CallState;
+use super::user::{Act, CallUser, Command, contact};
+use super::{CallMetrics, ReferAnswer};
+use crate::user::Abandoned;
+
+/// The ways to the users of all shards.
+pub(super) struct Ways {
+    first: Way,
+    others: Box<[Way]>,
+    next: AtomicUsize,
+}
+
+/// The way to the user of one shard.
+#[derive(Default)]
+pub(super) struct Way {
+    user: OnceLock<UserHandle<Command>>,
+    pub(super) abandoned: Abandoned,
+    pub(super) published: Published,
+    /// What other shards have written; none once the user is gone. A full command queue can refuse the word that there is
+    /// something, but the commands that fill it make the user look here. Each letter belongs to an INVITE that waits, of which
+    /// there are [`MOST_FINDING`] in a shard, to a call that is accepted, or to somebody who waits.
+    letters: Mutex<Letters>,
+}
+
+#[derive(Default)]
+struct Letters {
+    waiting: VecDeque<Command>,
+    is_closed: bool,
+}
+
+impl Ways {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            first: Way::default(),
+            others: (1..shards).map(|_| Way::default()).collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    pub(super) fn way(&self, shard: usize) -> &Way {
+        let other = shard.checked_sub(1).and_then(|at| self.others.get(at));
+        other.unwrap_or(&self.first)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Way> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Takes the handles of the users, by shard.
+    pub(super) fn lead_to(&self, users: Vec<UserHandle<Command>>) {
+        for (way, user) in self.all().zip(users) {
+            // It has none yet.
+            let _ = way.user.set(user);
+        }
+    }
+
+    /// The shard in which the next call begins.
+    pub(super) fn next(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed) % self.shards()
+    }
+
+    pub(super) fn metrics(&self) -> CallMetrics {
+        let mut sum = CallMetrics::default();
+        for way in self.all() {
+            sum.add(&way.published.load());
+        }
+        sum
+    }
+
+    /// Tells the user of a shard something, waiting for room.
+    pub(super) async fn send(&self, shard: usize, command: Command) -> Result<(), CallError> {
+        let user = self.way(shard).user.get().ok_or(CallError::Closed)?;
+        user.send(command).await.map_err(|_| CallError::Closed)
+    }
+
+    /// Does so if there is room.
+    pub(super) fn try_send(&self, shard: usize, command: Command) {
+        if let Some(user) = self.way(shard).user.get() {
+            let _ = user.try_send(command);
+        }
+    }
+
+    /// Says that nobody holds a call any more.
+    pub(super) fn abandon(&self, key: CallKey) {
+        let way = self.way(key.shard());
+        way.abandoned.push(key.0);
+        way.wake();
+    }
+
+    /// Ends calls that were let go of for somebody who does not want them any more.
+    pub(super) fn end(&self, states: Vec<CallState>) {
+        // Where the endpoint has ended nobody can.
+        let _ = self.post(0, Command::End(states));
+    }
+
+    /// Writes to another shard; says whether there is somebody to read it.
+    fn post(&self, shard: usize, letter: Command) -> bool {
+        let way = self.way(shard);
+        let mut letters = way.letters();
+        if letters.is_closed {
+            return false;
+        }
+        letters.waiting.push_back(letter);
+        drop(letters);
+        way.wake();
+        true
+    }
+
+    /// What other shards have written.
+    pub(super) fn letters(&self, shard: usize) -> VecDeque<Command> {
+        match self.others.is_empty() {
+            true => VecDeque::new(),
+            false => std::mem::take(&mut self.way(shard).letters().waiting),
+        }
+    }
+
+    /// The user of a shard is gone: who waits for it waits no longer.
+    pub(super) fn close(&self, shard: usize) {
+        let mut letters = self.way(shard).letters();
+        letters.is_closed = true;
+        let unread = std::mem::take(&mut letters.waiting);
+        drop(letters);
+        drop(unread);
+    }
+}
+
+impl Way {
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Some(user) = self.user.get() {
+            // A full queue means that commands wait, and each of them makes the user look.
+            let _ = user.try_send(Command::Reap);
+        }
+    }
+}
+
+impl fmt::Debug for Ways {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ways")
+            .field("shards", &self.shards())
+            .finish_non_exhaustive()
+    }
+}
+
+impl CallKey {
+    /// The shard that a call lives in.
+    pub(super) fn shard(self) -> usize {
+        usize::try_from(self.0 >> SHARD_BITS).unwrap_or(0)
+    }
+}
+
+/// The first of the numbers that a shard names calls and requests by.
+pub(super) fn first_number(shard: usize) -> u64 {
+    (shard as u64) << SHARD_BITS
+}
+
+/// What one shard writes to another.
+pub(super) enum Letter {
+    /// Which calls of yours does this INVITE name?
+    Find {
+        request: Request,
+        asks: Asks,
+        from: usize,
+        number: u64,
+    },
+    Found(u64, Found),
+    /// Is the call still one that may be replaced?
+    MayReplace(Replacing, CallKey),
+    Checked(CallKey, Result<(), StatusCode>),
+    /// It has been.
+    Replaced {
+        old: CallKey,
+        by: CallKey,
+    },
+    /// Whom is your call with, for a REFER in another?
+    ReferTo {
+        other: CallKey,
+        address: Option<Uri>,
+        call: CallKey,
+        refer: Box<Refer>,
+        reply: ReferReply,
+    },
+}
+
+/// Who waits for the answer to a REFER.
+type ReferReply = oneshot::Sender<Result<ReferAnswer, CallError>>;
+
+/// What an INVITE names that may be another shard's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asks {
+    replaces: bool,
+    target: bool,
+}
+
+/// What waits for the answers of other shards.
+#[derive(Default)]
+pub(super) struct Elsewhere {
+    finding: HashMap<u64, Finding>,
+    accepting: HashMap<CallKey, Accepting>,
+    next: u64,
+}
+
+/// An INVITE that names calls of other shards.
+struct Finding {
+    incoming: IncomingRequest,
+    found: Found,
+    /// Answers that are still to come.
+    missing: usize,
+}
+
+/// A call that takes the place of another shard's as soon as that has looked.
+struct Accepting {
+    act: Act,
+    reply: oneshot::Sender<Result<(), CallError>>,
+}
+
+impl CallUser {
+    /// Writes to another shard; says whether there is somebody to read it.
+    fn write(&self, shard: usize, letter: Letter) -> bool {
+        self.ways.post(shard, Command::Letter(Box::new(letter)))
+    }
+
+    /// Hands a command over to the shard that it belongs to.
+    pub(super) fn hand_over(&self, shard: usize, command: Command) {
+        // With nobody there the command is dropped, which who waits for it notices.
+        let _ = self.ways.post(shard, command);
+    }
+
+    pub(super) fn has_others(&self) -> bool {
+        self.ways.shards() > 1
+    }
+
+    /// Asks other shards which of their calls an INVITE names, where it names any that may be theirs. Says whether it did; the
+    /// INVITE waits then.
+    pub(super) fn asks_others(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+    ) -> bool {
+        if !self.has_others() {
+            return false;
+        }
+        let asks = self.asks(context, &incoming.request);
+        if asks.is_empty() {
+            return false;
+        }
+        if self.elsewhere.finding.len() >= MOST_FINDING {
+            self.refuse(context, incoming, StatusCode::SERVICE_UNAVAILABLE);
+            return true;
+        }
+        self.elsewhere.next += 1;
+        let number = self.elsewhere.next;
+        let missing = asks.len();
+        let finding = Finding {
+            incoming: incoming.clone(),
+            found: Found::default(),
+            missing,
+        };
+        self.elsewhere.finding.insert(number, finding);
+        for (shard, asks) in asks {
+            let letter = Letter::Find {
+                request: incoming.request.clone(),
+                asks,
+                from: self.shard,
+                number,
+            };
+            if !self.write(shard, letter) {
+                self.elsewhere.finding.remove(&number);
+                self.refuse(context, incoming, StatusCode::SERVICE_UNAVAILABLE);
+                break;
+            }
+        }
+        true
+    }
+
+    fn asks(&self, context: &Context<'_>, request: &Request) -> HashMap<usize, Asks> {
+        let mut asks: HashMap<usize, Asks> = HashMap::new();
+        let headers = request.headers();
+        let is_first =
+            *request.method() == Method::Invite && headers.to().is_ok_and(|to| to.tag().is_none());
+        if !is_first {
+            return asks;
+        }
+        let elsewhere =
+            |call_id: &str| Some(context.home(call_id)).filter(|home| *home != self.shard);
+        if self.core.config().takes_replaces
+            && let Ok(Some(named)) = headers.replaces()
+            && let Some(home) = elsewhere(named.call_id())
+        {
+            asks.entry(home).or_default().replaces = true;
+        }
+        if let Ok(Some(named)) = headers.target_dialog()
+            && let Some(home) = elsewhere(named.call_id())
+        {
+            asks.entry(home).or_default().target = true;
+        }
+        asks
+    }
+
+    /// Answers an INVITE that no call has come of.
+    fn refuse(
+        &mut self,
+        context: &mut Context<'_>,
+        incoming: &IncomingRequest,
+        status: StatusCode,
+    ) {
+        let mut builder = context.answer(&incoming.request, status);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            builder = builder.header(HeaderName::RetryAfter, BUSY_SECONDS);
+        }
+        if let Ok(response) = builder.build() {
+            // It waits for its answer, or has been given up.
+            let _ = context.respond(incoming.transaction, response);
+        }
+    }
+
+    /// Takes a CANCEL for an INVITE that waits for other shards; says whether it was one.
+    pub(super) fn cancels_finding(
+        &mut self,
+        context: &mut Context<'_>,
+        transaction: ServerTransactionId,
+    ) -> bool {
+        let mut finding = self.elsewhere.finding.iter();
+        let found = finding.find(|(_, finding)| finding.incoming.transaction == transaction);
+        let Some(number) = found.map(|(number, _)| *number) else {
+            return false;
+        };
+        if let Some(finding) = self.elsewhere.finding.remove(&number) {
+            self.refuse(context, &finding.incoming, StatusCode::REQUEST_TERMINATED);
+        }
+        true
+    }
+
+    /// The endpoint ends: what waits for other shards waits no longer.
+    pub(super) fn give_up_finding(&mut self, context: &mut Context<'_>) {
+        for (_, finding) in std::mem::take(&mut self.elsewhere.finding) {
+            self.refuse(context, &finding.incoming, StatusCode::SERVICE_UNAVAILABLE);
+        }
+    }
+
+    /// Accepts a call at once, or, where it takes the place of another shard's, as soon as that has looked.
+    pub(super) fn accept(
+        &mut self,
+        context: &mut Context<'_>,
+        key: CallKey,
+        act: Act,
+        reply: oneshot::Sender<Result<(), CallError>>,
+    ) {
+        let now = context.now().instant;
+        if let Some(replacing) = self.core.replaces_elsewhere(key) {
+            if self.elsewhere.accepting.contains_key(&key) {
+                return drop(reply.send(Err(CallError::Gone)));
+            }
+            let shard = replacing.old.shard();
+            if self.write(shard, Letter::MayReplace(replacing, key)) {
+                let accepting = Accepting { act, reply };
+                self.elsewhere.accepting.insert(key, accepting);
+                return;
+            }
+        }
+        let result = self.act(now, key, act);
+        // Who does not wait for the outcome does not want it.
+        let _ = reply.send(result);
+    }
+
+    pub(super) fn read(&mut self, context: &mut Context<'_>, letter: Letter) {
+        let now = context.now().instant;
+        match letter {
+            Letter::Find {
+                request,
+                asks,
+                from,
+                number,
+            } => {
+                let found = self.core.find_named(request.headers(), asks);
+                self.write(from, Letter::Found(number, found));
+            }
+            Letter::Found(number, found) => self.found(context, number, found),
+            Letter::MayReplace(replacing, by) => {
+                let checked = self.core.may_replace(&replacing);
+                self.write(by.shard(), Letter::Checked(by, checked));
+            }
+            Letter::Checked(key, checked) => {
+                let Some(Accepting { act, reply }) = self.elsewhere.accepting.remove(&key) else {
+                    return;
+                };
+                let result = match checked {
+                    Ok(()) => self.act(now, key, act),
+                    Err(status) => {
+                        let rejected = self.core.reject(key, &Rejection::new(status));
+                        rejected.and(Err(CallError::Gone))
+                    }
+                };
+                let _ = reply.send(result);
+            }
+            Letter::Replaced { old, by } => self.core.replaced(old, by),
+            Letter::ReferTo {
+                other,
+                address,
+                call,
+                mut refer,
+                reply,
+            } => match self.core.refer_to_call(other, address.as_ref()) {
+                Ok(refer_to) => {
+                    refer.to = ReferTo::Uri(refer_to);
+                    self.hand_over(call.shard(), Command::Refer(call, refer, reply));
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+        }
+    }
+
+    fn found(&mut self, context: &mut Context<'_>, number: u64, found: Found) {
+        let Some(finding) = self.elsewhere.finding.get_mut(&number) else {
+            return;
+        };
+        finding.found.merge(found);
+        finding.missing = finding.missing.saturating_sub(1);
+        if finding.missing > 0 {
+            return;
+        }
+        let Some(Finding {
+            incoming, found, ..
+        }) = self.elsewhere.finding.remove(&number)
+        else {
+            return;
+        };
+        let tag = context.keyed_tag(&incoming.request);
+        let contact = contact(context, &incoming.request, &incoming.flow);
+        let now = context.now().instant;
+        self.core
+            .first_invite(now, &incoming, tag.as_str(), contact, found);
+    }
+
+    /// A call has taken the place of another shard's.
+    pub(super) fn tell_replaced(&self, old: CallKey, by: CallKey) {
+        self.write(old.shard(), Letter::Replaced { old, by });
+    }
+
+    /// Has a REFER that names another shard's call written to there; gives it back where it does not.
+    pub(super) fn refers_elsewhere(
+        &self,
+        call: CallKey,
+        refer: Box<Refer>,
+        reply: ReferReply,
+    ) -> Option<(Box<Refer>, ReferReply)> {
+        let (other, address) = match &refer.to {
+            ReferTo::Call(other, address) if other.shard() != self.shard => {
+                (*other, address.clone())
+            }
+            _ => return Some((refer, reply)),
+        };
+        let letter = Letter::ReferTo {
+            other,
+            address,
+            call,
+            refer,
+            reply,
+        };
+        self.write(other.shard(), letter);
+        None
+    }
+}
+
+impl Calls {
+    fn find_named(&self, headers: Headers<'_>, asks: Asks) -> Found {
+        Found {
+            replaces: asks.replaces.then(|| self.replaced_by(headers)),
+            target: asks.target.then(|| self.targeted_by(headers)),
+        }
+    }
+
+    /// What a call takes the place of, where that is another shard's.
+    fn replaces_elsewhere(&self, key: CallKey) -> Option<Replacing> {
+        let replacing = self.calls.get(&key)?.replaces.as_ref()?;
+        (replacing.old.shard() != key.shard()).then(|| (**replacing).clone())
+    }
+
+    /// A call of ours ends, since one of another shard has taken its place (RFC 3891 §3).
+    pub(super) fn replaced(&mut self, old: CallKey, by: CallKey) {
+        if let Ok(call) = self.call(old) {
+            call.end.get_or_insert(CallEnd::Replaced(by));
+            // It may have to wait for its ACK.
+            let _ = self.hang_up(old);
+        }
+    }
+}
+
+/// INVITEs of one shard that wait for others, which takes them a turn: more than that means that they are overloaded.
+const MOST_FINDING: usize = 256;
+
+/// Seconds of the Retry-After for lack of room.
+const BUSY_SECONDS: u32 = 5;
+
+/// Where in the name of a call its shard stands. No endpoint has as many calls.
+const SHARD_BITS: u32 = 56;
