@@ -1,4 +1,4 @@
-//! A phone in the terminal, without sound: it calls, is called, holds and hangs up.
+//! A phone in the terminal, without sound: it calls, is called, holds, transfers and hangs up.
 //!
 //! Each line that is typed is a wish; what becomes of it, and what the other side does, is printed. Session descriptions are made
 //! up: they name a port that nobody listens on.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use clap::Parser;
 use sipora_session_core::{
     CallEnd, CallEvent, CallHandle, CallOptions, Credentials, Error, MediaDirection,
-    SessionCoordinator, SessionManagerBuilder, SipClient, StatusCode,
+    SessionCoordinator, SessionManagerBuilder, SipClient, StatusCode, TransferRequest,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -43,7 +43,8 @@ struct Arguments {
     password: Option<String>,
 }
 
-const HELP: &str = "call URI, answer, reject, redirect URI, hold, resume, hang up, help, quit";
+const HELP: &str = "call URI, answer, reject, redirect URI, hold, resume, hang up, transfer URI, \
+                    consult URI and transfer, follow, decline, help, quit";
 
 /// Places that a call is redirected to, at most.
 const PLACES: usize = 3;
@@ -62,6 +63,7 @@ async fn run() -> Result<(), Error> {
         .with_bind_address(arguments.address)
         .with_sip_port(arguments.port)
         .with_identity(&format!("sip:{user}@{}", arguments.domain))
+        .with_transfers()
         .enable_sip_client();
     if let Some(proxy) = &arguments.proxy {
         builder = builder.with_outbound_proxy(proxy);
@@ -76,6 +78,8 @@ async fn run() -> Result<(), Error> {
     let mut phone = Phone {
         client,
         call: None,
+        aside: None,
+        wish: None,
         is_up: false,
     };
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -91,7 +95,8 @@ async fn run() -> Result<(), Error> {
                 }
             }
             Some(call) = calls.next() => phone.is_called(call).await,
-            event = phone.next() => phone.tells(&event).await,
+            event = next(&mut phone.call) => phone.tells(event).await,
+            event = next(&mut phone.aside) => phone.tells_aside(event).await,
             _ = tokio::signal::ctrl_c() => break,
         }
     }
@@ -102,21 +107,37 @@ async fn run() -> Result<(), Error> {
 struct Phone {
     client: Arc<SessionCoordinator>,
     call: Option<CallHandle>,
+    /// A call that waits while another is made, or that another has taken over from.
+    aside: Option<CallHandle>,
+    /// What the peer asks for.
+    wish: Option<TransferRequest>,
     is_up: bool,
 }
 
-impl Phone {
-    /// Waits for the next event of the call, if there is one.
-    async fn next(&mut self) -> CallEvent {
-        if let Some(call) = &mut self.call
-            && let Some(event) = call.next().await
-        {
-            return event;
-        }
-        std::future::pending().await
+/// Waits for the next event of a call, if there is one.
+async fn next(call: &mut Option<CallHandle>) -> CallEvent {
+    if let Some(call) = call
+        && let Some(event) = call.next().await
+    {
+        return event;
     }
+    std::future::pending().await
+}
 
+impl Phone {
     async fn is_called(&mut self, call: CallHandle) {
+        if let (Some(old), None) = (&self.call, &self.aside)
+            && may_replace(&call, old)
+        {
+            let (who, whom) = (shown(call.remote_uri()), shown(old.remote_uri()));
+            let answer = answer_to(call.sdp(), &self.description());
+            if call.accept(&answer).await.is_ok() {
+                println!("{who} takes the place of {whom}");
+                // The old one ends now.
+                self.aside = self.call.replace(call);
+            }
+            return;
+        }
         let refused = match &self.call {
             Some(_) => call.reject(StatusCode::BUSY_HERE).await,
             None => call.ring().await,
@@ -148,17 +169,52 @@ impl Phone {
             ("hold", Some(call)) => call.hold().await?,
             ("resume", Some(call)) => call.resume().await?,
             ("hang", Some(call)) => call.hang_up().await?,
-            ("call", Some(_)) => println!("there is a call already"),
-            ("answer" | "reject" | "redirect" | "hold" | "resume" | "hang", None) => {
-                println!("there is no call");
+            ("transfer", Some(call)) if !rest.is_empty() => {
+                call.transfer(rest).await?;
+                println!("the peer goes along");
             }
+            ("transfer", Some(call)) => match &self.aside {
+                Some(aside) => {
+                    aside.transfer_to(call).await?;
+                    println!("the peer goes along");
+                }
+                None => println!("transfer to whom? consult somebody first, or name a URI"),
+            },
+            ("consult", Some(call)) if self.aside.is_none() => {
+                call.hold().await?;
+                self.aside = self.call.take();
+                self.is_up = false;
+                let options = CallOptions::new().with_sdp(self.description());
+                self.call = Some(self.client.call_with(rest, options).await?);
+                println!("calling {rest}");
+            }
+            ("follow", Some(call)) if self.wish.is_some() && self.aside.is_none() => {
+                if let Some(wish) = self.wish.take() {
+                    let options = CallOptions::new().with_sdp(self.description());
+                    let new = call.follow(&wish, options).await?;
+                    println!("calling {}", shown(new.remote_uri()));
+                    // The old call is the peer's to end.
+                    self.aside = self.call.replace(new);
+                }
+            }
+            ("decline", Some(call)) => {
+                if let Some(wish) = self.wish.take() {
+                    call.refuse_transfer(&wish, StatusCode::DECLINE).await?;
+                }
+            }
+            ("call", Some(_)) => println!("there is a call already"),
+            (
+                "answer" | "reject" | "redirect" | "hold" | "resume" | "hang" | "transfer"
+                | "consult" | "follow" | "decline",
+                None,
+            ) => println!("there is no call"),
             _ => println!("{HELP}"),
         }
         Ok(())
     }
 
-    async fn tells(&mut self, event: &CallEvent) {
-        match event {
+    async fn tells(&mut self, event: CallEvent) {
+        match &event {
             CallEvent::Progress(answer) => {
                 println!("{} {}", answer.status(), shown(&answer.reason()));
             }
@@ -175,6 +231,8 @@ impl Phone {
                 self.is_up = true;
             }
             CallEvent::ChangeRequested(_) => self.changes(event.sdp()).await,
+            CallEvent::TransferRequested(wish) => self.is_asked(wish.clone()),
+            CallEvent::TransferProgress(_) => tells_of_transfer(self.call.as_ref(), &event).await,
             // What is not received any more is held by us.
             CallEvent::Changed(_) => match event.sdp().map(MediaDirection::of) {
                 Some(theirs) if theirs.sends() => println!("resumed"),
@@ -192,6 +250,37 @@ impl Phone {
         }
     }
 
+    /// What happens in the call that waits, or is about to end.
+    async fn tells_aside(&mut self, event: CallEvent) {
+        match &event {
+            CallEvent::TransferProgress(_) => tells_of_transfer(self.aside.as_ref(), &event).await,
+            CallEvent::Changed(_) => println!("held"),
+            CallEvent::ChangeRequested(_) | CallEvent::TransferRequested(_) => {
+                // One thing at a time.
+                if let Some(aside) = &self.aside {
+                    let _ = aside.reject(StatusCode::NOT_ACCEPTABLE_HERE).await;
+                }
+            }
+            CallEvent::Ended(end) => {
+                println!("aside, over: {}", told(end));
+                self.aside = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Who is asked to call somebody decides: whom it costs what is not the peer's to say.
+    fn is_asked(&mut self, wish: TransferRequest) {
+        let target = wish.target();
+        let whom = target.as_ref().map_or("nobody", |target| target.as_str());
+        let whom = whom.split('?').next().unwrap_or_default();
+        println!(
+            "the peer sends you on to {}; follow or decline?",
+            shown(whom)
+        );
+        self.wish = Some(wish);
+    }
+
     /// Goes along with what the peer wants to change.
     async fn changes(&self, offer: Option<&str>) {
         let Some(call) = &self.call else { return };
@@ -206,6 +295,11 @@ impl Phone {
     }
 
     async fn ends(mut self) {
+        if let Some(aside) = &mut self.aside
+            && aside.hang_up().await.is_ok()
+        {
+            println!("aside, over: {}", told(&aside.ended().await));
+        }
         if let Some(call) = &mut self.call
             && call.hang_up().await.is_ok()
         {
@@ -225,6 +319,28 @@ impl Phone {
     }
 }
 
+/// Only who is sent by whom we are talking to, as far as From and Referred-By can be believed (RFC 3891 §3).
+fn may_replace(new: &CallHandle, old: &CallHandle) -> bool {
+    let by = new.referred_by().unwrap_or_default();
+    new.replaces() == Some(old.key()) && by == format!("<{}>", old.remote_uri())
+}
+
+/// Says what came of a transfer; the call that asked for it has done its part when it has succeeded.
+async fn tells_of_transfer(call: Option<&CallHandle>, event: &CallEvent) {
+    let (Some(call), CallEvent::TransferProgress(report)) = (call, event) else {
+        return;
+    };
+    match report.status {
+        _ if !report.is_over => {}
+        Some(_) if report.has_succeeded() => {
+            println!("transferred");
+            let _ = call.hang_up().await;
+        }
+        Some(status) => println!("not transferred: {status}"),
+        None => println!("not transferred, as it seems"),
+    }
+}
+
 /// Takes an offer as it is: who is held only receives.
 fn answer_to(offer: Option<&str>, own: &str) -> String {
     match offer {
@@ -240,6 +356,7 @@ fn told(end: &CallEnd) -> String {
         CallEnd::PeerHungUp(_) => "the peer hung up".to_owned(),
         CallEnd::Cancelled => "cancelled".to_owned(),
         CallEnd::Rejected => "refused".to_owned(),
+        CallEnd::Replaced(_) => "another has taken its place".to_owned(),
         other => format!("{other:?}"),
     }
 }

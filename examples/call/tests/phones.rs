@@ -137,3 +137,70 @@ async fn a_caller_is_sent_elsewhere_and_a_second_one_hears_that_it_is_busy() {
         phone.quits().await;
     }
 }
+
+/// What comes next, in any order.
+async fn reads(terminal: &mut Terminal, lines: &[&str]) {
+    let mut read = Vec::new();
+    for _ in lines {
+        read.push(terminal.read().await);
+    }
+    read.sort_unstable();
+    let mut lines = lines.to_vec();
+    lines.sort_unstable();
+    assert_eq!(read, lines);
+}
+
+#[tokio::test]
+async fn a_call_is_transferred_to_who_was_asked_before() {
+    let (mut alice, mut bob) = two().await;
+    let mut carol = Terminal::open("carol").await;
+    bob.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    bob.shows("the call is up").await;
+    let place = carol.uri.clone();
+    alice.types(&format!("consult {place}")).await;
+    carol.shows("sip:alice@127.0.0.1 calls; answer?").await;
+    bob.shows("the peer holds").await;
+    carol.types("answer").await;
+    carol.shows("the call is up").await;
+    let calling = format!("calling {place}");
+    reads(
+        &mut alice,
+        &[&calling, "held", "180 Ringing", "200 OK: the call is up"],
+    )
+    .await;
+
+    alice.types("transfer").await;
+    let asked = bob.read().await;
+    assert!(asked.ends_with("; follow or decline?"), "{asked}");
+    bob.types("follow").await;
+    carol
+        .shows("sip:bob@127.0.0.1 takes the place of sip:alice@127.0.0.1")
+        .await;
+    reads(
+        &mut alice,
+        &[
+            "the peer goes along",
+            "transferred",
+            "over: the peer hung up",
+            "aside, over: hung up",
+        ],
+    )
+    .await;
+    let line = bob.read().await;
+    assert!(line.starts_with("calling sip:"), "{line}");
+    reads(
+        &mut bob,
+        &["200 OK: the call is up", "aside, over: the peer hung up"],
+    )
+    .await;
+    carol
+        .shows("aside, over: another has taken its place")
+        .await;
+    bob.types("hang up").await;
+    bob.shows("over: hung up").await;
+    carol.shows("over: the peer hung up").await;
+    for phone in [alice, bob, carol] {
+        phone.quits().await;
+    }
+}
