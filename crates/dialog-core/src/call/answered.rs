@@ -119,7 +119,7 @@ impl Calls {
             return;
         };
         if call.session(tag).is_none()
-            && call.sessions.len() < MAX_FORKS
+            && call.sessions.len() + client.ended.len() < MAX_FORKS
             && let Ok(dialog) = Dialog::of_invite(client.cseq, response, &client.uri)
         {
             let offer = first_offer(client);
@@ -164,6 +164,9 @@ impl Calls {
         response: Response,
         was_cancelled: bool,
     ) -> Option<(Request, Target)> {
+        if client.has_ended(tag) {
+            return self.accepted_too_late(client, &response, was_cancelled);
+        }
         let made = Dialog::of_invite(client.cseq, &response, &client.uri);
         let Some(call) = self.calls.get_mut(&client.call) else {
             let dialog = made.ok()?;
@@ -182,9 +185,9 @@ impl Calls {
             let offer = first_offer(client);
             call.add_session(Session::new(dialog, offer));
         }
-        let is_taken = call.confirmed().is_some() || call.hangs_up;
+        let is_taken = call.confirmed().is_some() || call.hangs_up || call.end.is_some();
         let session = call.session(tag)?;
-        if is_taken || was_cancelled || session.state == SessionState::Mortal {
+        if is_taken || was_cancelled {
             return self.unwanted(client, tag, &response, was_cancelled);
         }
         session.accepted(&response);
@@ -210,6 +213,7 @@ impl Calls {
         call.expires = None;
         if !is_described {
             let acknowledged = self.ack_at_once(client, tag);
+            self.acknowledged_all(client.call);
             self.bye(client.call, CallEnd::NotDescribed);
             return acknowledged;
         }
@@ -217,11 +221,12 @@ impl Calls {
         if is_offer {
             return None;
         }
+        self.acknowledged_all(client.call);
         self.ack_at_once(client, tag)
     }
 
-    /// A 2xx that nobody wants: it comes from another fork, crossed the CANCEL, or its early dialog was ended with BYE. It is
-    /// acknowledged, and ended.
+    /// A 2xx that nobody wants: it comes from another fork, crossed the CANCEL, or the call has ended otherwise. It is
+    /// acknowledged, and ended; what the call still has to acknowledge stays as it is.
     fn unwanted(
         &mut self,
         client: &InviteClient,
@@ -230,29 +235,48 @@ impl Calls {
         was_cancelled: bool,
     ) -> Option<(Request, Target)> {
         let call = self.calls.get_mut(&client.call)?;
+        let is_fork = call.confirmed().is_some() || call.end.is_some();
         let session = call.session(tag)?;
-        // RFC 5407 §3.1.3: the BYE is on its way already.
-        let has_bye = session.state == SessionState::Mortal;
         session.dialog.confirm(response);
         session.on(SessionInput::Accepted);
         let acknowledged = self.ack_at_once(client, tag);
-        if !has_bye {
-            self.bye_for(client.call, tag);
+        self.bye_for(client.call, tag);
+        if is_fork && !was_cancelled {
+            self.metrics.forks_ended += 1;
         }
-        let call = self.calls.get_mut(&client.call)?;
+        self.given_up(client.call, was_cancelled);
+        acknowledged
+    }
+
+    /// A 2xx of an early dialog whose BYE has been sent or received, whether that has its answer or not: there is no other BYE to
+    /// send, and "the UAC sends an ACK to 200 in order to complete the INVITE transaction" (RFC 5407 §3.1.3).
+    fn accepted_too_late(
+        &mut self,
+        client: &InviteClient,
+        response: &Response,
+        was_cancelled: bool,
+    ) -> Option<(Request, Target)> {
+        let dialog = Dialog::of_invite(client.cseq, response, &client.uri).ok()?;
+        let acknowledged = self.ack_apart(client, &dialog);
+        self.given_up(client.call, was_cancelled);
+        acknowledged
+    }
+
+    /// What was accepted is not wanted: the call is over unless another of its dialogs is there.
+    fn given_up(&mut self, key: CallKey, was_cancelled: bool) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
         if was_cancelled {
             call.sessions
                 .retain(|session| session.state != SessionState::Early);
             call.client = None;
             call.end.get_or_insert(CallEnd::Cancelled);
-        } else if call.confirmed().is_some() {
-            self.metrics.forks_ended += 1;
-        } else if !call.has_early() {
+        } else if call.confirmed().is_none() && !call.has_early() {
             // Its last early dialog was ended with BYE, and was accepted meanwhile.
             call.client = None;
             call.end.get_or_insert(CallEnd::HungUp);
         }
-        acknowledged
     }
 
     /// A re-INVITE of ours was accepted.
@@ -267,11 +291,11 @@ impl Calls {
             .get_mut(&client.call)
             .and_then(|call| call.session(tag));
         let Some(session) = session.filter(|session| session.is_confirmed()) else {
-            // RFC 5407 §3.2.3: the BYE has been sent, and the 2xx wants its ACK all the same.
-            let dialog = Dialog::of_invite(client.cseq, &response, &client.uri).ok()?;
-            let request = ack(&dialog, client.cseq, &client.credentials, None)?;
-            let target = Target::Uri(dialog.next_hop().clone());
-            return Some(self.send_detached(request, target, None));
+            // RFC 5407 §3.2.3: the BYE has been sent, and the 2xx wants its ACK all the same, by the route set that there was: re-INVITEs
+            // "do not cause the dialog's route set to be modified" (RFC 3261 §12.2).
+            let mut dialog = client.dialog.clone()?;
+            dialog.refresh_target(response.headers());
+            return self.ack_apart(client, &dialog);
         };
         session.dialog.refresh_target(response.headers());
         session.learn(response.headers());
@@ -291,7 +315,15 @@ impl Calls {
         if is_offer {
             return None;
         }
+        self.acknowledged_all(client.call);
         self.ack_at_once(client, tag)
+    }
+
+    /// The INVITE that the call has waited for has its ACK.
+    fn acknowledged_all(&mut self, key: CallKey) {
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.client = None;
+        }
     }
 
     fn ack_at_once(&mut self, client: &InviteClient, tag: &str) -> Option<(Request, Target)> {
@@ -300,11 +332,18 @@ impl Calls {
         let request = ack(&session.dialog, client.cseq, &client.credentials, None)?;
         session.on(SessionInput::Acknowledged);
         let next_hop = session.dialog.next_hop().clone();
-        let is_confirmed = session.is_confirmed();
         let (target, fallback) = call.way(&next_hop);
-        if is_confirmed {
-            call.client = None;
-        }
+        Some(self.send_detached(request, target, fallback))
+    }
+
+    /// Acknowledges a 2xx in a dialog that is not, or no more, one of the call's.
+    fn ack_apart(&mut self, client: &InviteClient, dialog: &Dialog) -> Option<(Request, Target)> {
+        let request = ack(dialog, client.cseq, &client.credentials, None)?;
+        let next_hop = dialog.next_hop();
+        let (target, fallback) = match self.calls.get(&client.call) {
+            Some(call) => call.way(next_hop),
+            None => (Target::Uri(next_hop.clone()), None),
+        };
         Some(self.send_detached(request, target, fallback))
     }
 

@@ -7,6 +7,7 @@ use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, Stat
 use super::core::{CallKey, Calls, ExchangeKey, Output, Within};
 use super::effect::{Effect, of_error, of_status};
 use super::event::{CallEnd, CallError, CallEvent};
+use super::is_challenge;
 use super::outgoing::FIRST_CSEQ;
 use super::packages::info_package;
 use super::refer::ReferId;
@@ -169,7 +170,7 @@ impl Calls {
         }
     }
 
-    /// A request of ours with a higher number has come before this one.
+    /// A request of ours with a higher number has come before this one, or it was challenged while none may be sent.
     fn is_overtaken(
         &mut self,
         key: CallKey,
@@ -180,6 +181,12 @@ impl Calls {
         let is_refused =
             |response: &Response| response.status() == StatusCode::SERVER_INTERNAL_ERROR;
         let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let is_mortal = session
+            .as_ref()
+            .is_some_and(|session| session.state == SessionState::Mortal);
+        if is_mortal && outcome.as_ref().is_ok_and(is_challenge) {
+            return true;
+        }
         let last = session.and_then(|session| session.dialog.local_cseq());
         outcome.as_ref().is_ok_and(is_refused) && last.is_some_and(|last| last > cseq)
     }

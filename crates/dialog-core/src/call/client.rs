@@ -6,7 +6,7 @@ use sipora_message::{HeaderName, Request, Uri};
 use sipora_transaction_core::Target;
 
 use super::CallKey;
-use crate::{Authorizer, Body};
+use crate::{Authorizer, Body, Dialog};
 
 /// What became of an INVITE of ours (RFC 3261 §13.2, §9.1).
 ///
@@ -77,6 +77,10 @@ pub(super) struct InviteClient {
     /// It was sent again with a longer Session-Expires so often.
     pub(super) lengthened: u8,
     pub(super) accepted: Vec<Accepted>,
+    /// Early dialogs that were ended with BYE, by either side, by the peer's tags: nothing brings them back.
+    pub(super) ended: Vec<Box<str>>,
+    /// The dialog of a re-INVITE as it was, whose 2xx may come when the call is over.
+    pub(super) dialog: Option<Box<Dialog>>,
     /// Where the reliable provisional answers of each dialog stand.
     pub(super) progress: Vec<Progress>,
 }
@@ -107,6 +111,11 @@ impl InviteClient {
         };
         self.state = next;
         true
+    }
+
+    /// An early dialog was ended with BYE.
+    pub(super) fn has_ended(&self, tag: &str) -> bool {
+        self.ended.iter().any(|ended| &**ended == tag)
     }
 
     /// Says whether a reliable provisional answer is the next in its dialog. "If the UAC receives another reliable provisional

@@ -388,9 +388,17 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        call.end = Some(CallEnd::PeerHungUp(incoming.request.clone()));
+        let is_early = state == Some(SessionState::Early);
+        let mut sessions = call.sessions.iter();
+        let others_ring = sessions.any(|it| it.remote_tag() != tag && it.is_up());
+        if !(is_early && others_ring) {
+            call.end = Some(CallEnd::PeerHungUp(incoming.request.clone()));
+        }
+        if is_early {
+            self.early_ended(key, tag);
+        }
         self.leave(now, key, tag);
-        if state == Some(SessionState::Early) {
+        if is_early {
             self.cancel_if_alone(key);
             return;
         }

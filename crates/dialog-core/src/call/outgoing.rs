@@ -73,6 +73,8 @@ impl Calls {
             lengthened: 0,
             credentials: Vec::new(),
             accepted: Vec::new(),
+            ended: Vec::new(),
+            dialog: None,
             progress: Vec::new(),
         };
         self.send_invite(exchange, client, None);
@@ -100,7 +102,7 @@ impl Calls {
             is_refresh,
         } = glare;
         let sent = match update.clone() {
-            Some(tag) => self.update_again(key, tag, body.clone(), count),
+            Some(tag) => self.update_again(key, tag, body.clone(), count, is_refresh),
             None => self.reinvite_again(key, body.clone(), count, is_refresh),
         };
         match sent {
@@ -152,6 +154,7 @@ impl Calls {
             session.dialog.remote_target().clone(),
         );
         let cseq = session.dialog.local_cseq().unwrap_or(FIRST_CSEQ);
+        let dialog = Box::new(session.dialog.clone());
         let request = self.finish_invite(Some(key), builder, &contact, body.as_ref())?;
         let has_offer = has_description(request.headers(), request.body());
         let exchange = self.next_exchange();
@@ -179,6 +182,8 @@ impl Calls {
             credentials: Vec::new(),
             has_offer,
             accepted: Vec::new(),
+            ended: Vec::new(),
+            dialog: Some(dialog),
             progress: Vec::new(),
         };
         self.send_invite(exchange, client, fallback);

@@ -14,6 +14,10 @@ impl Calls {
     /// Takes a provisional answer, 100 excepted, to an INVITE of ours.
     pub(super) fn progressed(&mut self, client: &mut InviteClient, response: Response) {
         let headers = response.headers();
+        // It was sent before the BYE came.
+        if to_tag(headers).is_some_and(|tag| client.has_ended(&tag)) {
+            return;
+        }
         let is_reliable = headers
             .require()
             .any(|tag| tag.eq_ignore_ascii_case(RELIABLE));

@@ -59,15 +59,13 @@ impl Calls {
         response: Response,
         from: Target,
     ) {
-        if client.state != ClientState::Cancelling
-            && is_challenge(&response)
-            && self.invite_again(&mut client, &response)
-        {
+        let may_go_again = self.may_invite_again(&client);
+        if may_go_again && is_challenge(&response) && self.invite_again(&mut client, &response) {
             client.target = Some(from);
             self.send_invite(exchange, *client, None);
             return;
         }
-        if client.state != ClientState::Cancelling && self.lengthened(&mut client, &response) {
+        if may_go_again && self.lengthened(&mut client, &response) {
             client.target = Some(from);
             self.send_invite(exchange, *client, None);
             return;
@@ -125,6 +123,21 @@ impl Calls {
                 self.refresh_refused(now, client.call, Some(&response), Method::Invite);
             }
             _ => self.tell(client.call, CallEvent::ReinviteRefused(response)),
+        }
+    }
+
+    /// Says whether an INVITE may be sent once more: not when it is being cancelled, nor in a call that is over or has a BYE on its
+    /// way, when "the UA MUST NOT send any new requests" (RFC 5407 §2).
+    fn may_invite_again(&mut self, client: &InviteClient) -> bool {
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            return false;
+        };
+        if client.state == ClientState::Cancelling || call.end.is_some() {
+            return false;
+        }
+        match &client.within {
+            Some(tag) => call.session(tag).is_some_and(|it| it.is_confirmed()),
+            None => true,
         }
     }
 

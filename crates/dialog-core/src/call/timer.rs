@@ -296,20 +296,17 @@ impl Calls {
             return;
         };
         let (takes_update, description) = (timer.takes_update, timer.description.clone());
-        if takes_update {
-            let Some(session) = call.confirmed() else {
-                return;
-            };
+        let Some(session) = call.confirmed() else {
+            return;
+        };
+        // What the peer has said last holds.
+        if takes_update && session.allows_update {
             let tag: Box<str> = session.remote_tag().into();
-            if self.update_again(key, tag, None, 0).is_ok()
+            if self.update_again(key, tag, None, 0, true).is_ok()
                 && let Ok(call) = self.call(key)
+                && let Some(timer) = &mut call.timer
             {
-                if let Some(updating) = &mut call.updating {
-                    updating.is_refresh = true;
-                }
-                if let Some(timer) = &mut call.timer {
-                    timer.is_refreshing = true;
-                }
+                timer.is_refreshing = true;
             }
             return;
         }

@@ -18,7 +18,7 @@ pub(super) struct Updating {
     /// It met an offer of the peer's, and was sent so often again.
     glares: u8,
     /// It refreshes the session, and the application does not hear of it.
-    pub(super) is_refresh: bool,
+    is_refresh: bool,
 }
 
 impl Calls {
@@ -41,16 +41,17 @@ impl Calls {
         if call.glare.is_some() {
             return Err(CallError::NotNow("another change is in progress"));
         }
-        self.update_again(key, tag, body, 0)
+        self.update_again(key, tag, body, 0, false)
     }
 
-    /// Sends an UPDATE, perhaps once more (§5.3).
+    /// Sends an UPDATE, perhaps once more (§5.3), or to refresh the session.
     pub(super) fn update_again(
         &mut self,
         key: CallKey,
         tag: Box<str>,
         body: Option<Body>,
         glares: u8,
+        is_refresh: bool,
     ) -> Result<(), CallError> {
         let has_offer = is_description(body.as_ref(), &[]);
         let call = self.call(key)?;
@@ -112,7 +113,7 @@ impl Calls {
             tag,
             body,
             glares,
-            is_refresh: false,
+            is_refresh,
         }));
         Ok(())
     }
@@ -188,7 +189,7 @@ impl Calls {
                         body,
                         count: glares + 1,
                         update: Some(tag),
-                        is_refresh: false,
+                        is_refresh,
                     }));
                 }
             }

@@ -9,7 +9,7 @@ use super::client::ClientState;
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
 use super::event::{CallEnd, CallError};
 use super::rejection::Rejection;
-use super::session::{SessionInput, SessionState};
+use super::session::{Session, SessionInput, SessionState};
 use crate::user::{Retry, retry, with_credentials};
 
 impl Calls {
@@ -118,7 +118,11 @@ impl Calls {
         let Some(session) = call.session(tag) else {
             return;
         };
+        let was_early = session.state == SessionState::Early;
         session.on(SessionInput::ByeSent);
+        if was_early {
+            self.early_ended(key, tag);
+        }
         let bye = self.begin_within(key, tag, Method::Bye);
         match bye.and_then(|builder| builder.build().ok()) {
             Some(bye) => self.send_in_dialog(key, tag, bye),
@@ -128,6 +132,19 @@ impl Calls {
                     call.sessions.retain(|session| session.remote_tag() != tag);
                 }
             }
+        }
+    }
+
+    /// Remembers that an early dialog of our INVITE was ended with BYE: what was sent in it before may still come, and changes
+    /// nothing (RFC 5407 §3.1.3).
+    pub(super) fn early_ended(&mut self, key: CallKey, tag: &str) {
+        let exchange = self.calls.get(&key).and_then(|call| call.client);
+        let exchange = exchange.and_then(|exchange| self.exchanges.get_mut(&exchange));
+        if let Some(Exchange::Invite(client)) = exchange
+            && client.within.is_none()
+            && !client.has_ended(tag)
+        {
+            client.ended.push(tag.into());
         }
     }
 
@@ -175,6 +192,9 @@ impl Calls {
                 .calls
                 .get_mut(&within.call)
                 .and_then(|call| call.session(&within.tag));
+            if !may_go_again(&within.method, session.as_deref()) {
+                return self.within_ended(now, *within, Ok(response));
+            }
             let last = session
                 .as_ref()
                 .and_then(|session| session.dialog.local_cseq());
@@ -209,7 +229,7 @@ impl Calls {
         let Some(call) = self.calls.get(&key) else {
             return;
         };
-        let (Some(exchange), true) = (call.client, call.sessions.is_empty()) else {
+        let (Some(exchange), false) = (call.client, call.has_early()) else {
             return;
         };
         let is_open = match self.exchanges.get(&exchange) {
@@ -219,5 +239,17 @@ impl Calls {
         if is_open {
             self.cancel(exchange);
         }
+    }
+}
+
+/// Says whether a request may be sent once more in its dialog, with credentials: not while a BYE of ours is on its way, nor after
+/// it, when "the UA MUST NOT send any new requests" (RFC 5407 §2). The BYE itself may, and what tells of REFERs in a dialog that is
+/// kept for them.
+fn may_go_again(method: &Method, session: Option<&Session>) -> bool {
+    match session.map(|session| session.state) {
+        _ if *method == Method::Bye => true,
+        Some(SessionState::Lingering) => matches!(method, Method::Notify | Method::Subscribe),
+        Some(SessionState::Mortal) | None => false,
+        Some(_) => true,
     }
 }

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 #![allow(unreachable_pub)]
 
+mod after_bye;
 mod appendices_5407;
 mod callee;
 mod caller;
 mod ends;
 mod flows_3665;
 mod flows_5359;
+mod forks;
 mod handover;
 mod handover_rough;
 #[cfg(feature = "serde")]

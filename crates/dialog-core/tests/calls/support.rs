@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sipora_auth::AuthError;
 use sipora_dialog_core::{
-    Body, Call, CallConfig, CallEnd, CallEvent, IncomingCalls, Invite, UnifiedDialogApi,
+    Authorizer, Body, Call, CallConfig, CallEnd, CallEvent, IncomingCalls, Invite, UnifiedDialogApi,
 };
 use sipora_message::{
     HeaderName, Method, Request, RequestBuilder, Response, ResponseBuilder, StatusCode, Uri,
@@ -497,6 +498,27 @@ pub fn routes(request: &Request) -> Vec<String> {
     routes
         .map(|route| route.unwrap().uri().to_string())
         .collect()
+}
+
+/// Has an answer to every challenge.
+struct Word;
+
+impl Authorizer for Word {
+    fn authorize(
+        &self,
+        _: &Request,
+        _: &Response,
+        _: &str,
+    ) -> Result<Vec<(HeaderName, String)>, AuthError> {
+        Ok(vec![(
+            HeaderName::ProxyAuthorization,
+            "Word open".to_owned(),
+        )])
+    }
+}
+
+pub fn credentials() -> Option<Arc<dyn Authorizer>> {
+    Some(Arc::new(Word))
 }
 
 pub fn is_progress(event: &Option<CallEvent>) -> bool {

@@ -402,6 +402,68 @@ fn who_understands_update_is_refreshed_by_it_without_an_offer() {
     });
 }
 
+/// The call is refreshed by us, and the peer takes UPDATE.
+fn by_update(builder: ResponseBuilder) -> ResponseBuilder {
+    builder
+        .header(HeaderName::Allow, "INVITE, ACK, BYE, UPDATE")
+        .header(HeaderName::SessionExpires, "90;refresher=uac")
+        .header(HeaderName::Require, "timer")
+}
+
+#[test]
+fn a_peer_that_takes_update_no_more_is_refreshed_by_reinvite() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, timed(90)).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, invite) = calls(&alice, &phone, by_update).await;
+        let dialog = InDialog::of_invite(&invite, "b");
+        let theirs = dialog
+            .request(Method::Invite, 7)
+            .header(HeaderName::Allow, "INVITE, ACK, BYE")
+            .header(HeaderName::Supported, "timer")
+            .header(HeaderName::SessionExpires, "90;refresher=uas")
+            .build()
+            .unwrap();
+        phone.send(&theirs, ALICE).await;
+        assert!(matches!(call.next().await, Some(CallEvent::Reinvited(_))));
+        call.accept(sdp("answer")).await.unwrap();
+        assert_eq!(phone.status_of(&theirs).await, 200);
+        phone.send(&dialog.build(Method::Ack, 7), ALICE).await;
+        let (seconds, refresh) = seconds_until(&phone, Method::Invite, 1).await;
+        assert!((44..=46).contains(&seconds), "{seconds}");
+        assert_eq!(phone.count(Method::Update), 0);
+        assert_eq!(refresh.body(), sdp("answer").bytes);
+        ok(&phone, &refresh, "90;refresher=uac").await;
+        pass(40_000).await;
+        assert_eq!(phone.count(Method::Bye), 0);
+    });
+}
+
+/// A refresh meets something of the peer's, waits, and is refused then: the application hears of none of it, and there are others.
+#[test]
+fn a_refresh_by_update_that_meets_the_peers_is_still_a_refresh() {
+    for_each_seed(seeds(), |network| async move {
+        let alice = Agent::with(&network, ALICE, 1, timed(90)).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, _) = calls(&alice, &phone, by_update).await;
+        let first = phone.first(Method::Update).await;
+        phone.answer(&first, 491, "b").await;
+        let second = phone.nth(Method::Update, 1).await;
+        phone.answer(&second, 500, "b").await;
+        let third = phone.nth(Method::Update, 2).await;
+        ok(&phone, &third, "90;refresher=uac").await;
+        assert_eq!(phone.count(Method::Bye), 0);
+        call.hang_up().await.unwrap();
+        let bye = phone.first(Method::Bye).await;
+        phone.answer(&bye, 200, "b").await;
+        let event = call.next().await;
+        assert!(
+            matches!(event, Some(CallEvent::Ended(CallEnd::HungUp))),
+            "{event:?}"
+        );
+    });
+}
+
 #[test]
 fn a_refused_refresh_is_tried_again_until_the_session_ends() {
     scene(|network| async move {
