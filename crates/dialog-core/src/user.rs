@@ -45,22 +45,28 @@ pub(crate) struct Outgoing {
     pub(crate) reply: oneshot::Sender<ApiResult<Exchange>>,
 }
 
-/// The keys of requests whose futures were dropped.
+/// What was left in destructors, which cannot wait: the keys of requests whose futures were dropped, as a rule.
 ///
 /// A full command queue can refuse the word that a future was dropped; then the commands that fill it make the user look
 /// here soon. It holds no more keys than there were futures at once.
-#[derive(Debug, Default)]
-pub(crate) struct Abandoned(Mutex<Vec<u64>>);
+#[derive(Debug)]
+pub(crate) struct Abandoned<T = u64>(Mutex<Vec<T>>);
 
-impl Abandoned {
-    pub(crate) fn push(&self, key: u64) {
+impl<T> Default for Abandoned<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Abandoned<T> {
+    pub(crate) fn push(&self, key: T) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(key);
     }
 
-    pub(crate) fn take(&self) -> Vec<u64> {
+    pub(crate) fn take(&self) -> Vec<T> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

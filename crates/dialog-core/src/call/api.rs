@@ -15,7 +15,7 @@ use super::inbox::Inbox;
 use super::reliable::Answer;
 use super::replacing::Related;
 use super::shards::Ways;
-use super::user::{Act, CallUser, Command, Offered, Open, Restore};
+use super::user::{Act, CallUser, Command, Last, Left, Offered, Open, Restore};
 use super::{
     CallConfig, CallMetrics, CallRequest, CallState, Refer, ReferAnswer, ReferId, Rejection,
 };
@@ -626,7 +626,7 @@ impl Drop for Call {
         if self.inbox.is_over() {
             return;
         }
-        self.api.ways.abandon(self.key);
+        self.api.ways.leave(Left::Call(self.key));
     }
 }
 
@@ -652,11 +652,17 @@ impl ReferReporter {
         outcome.await.unwrap_or(Err(CallError::Closed))
     }
 
-    /// Tells it without waiting for anything, as in a destructor. Where the endpoint has too much to do it is not told.
+    /// Tells it without waiting for anything, as in a destructor; before the call itself ends, where that is dropped at the same time.
     pub fn try_report(&self, status: StatusCode) {
-        let (reply, _) = oneshot::channel();
-        let command = Command::Act(self.call, Act::ReportRefer(self.id, status), reply);
-        self.api.ways.try_send(self.call.shard(), command);
+        let last = Last::Reported(status);
+        self.api.ways.leave(Left::Refer(self.call, self.id, last));
+    }
+
+    /// Refuses the REFER without waiting for anything, as in a destructor: where it was accepted or refused already, nothing
+    /// happens.
+    pub fn try_reject(&self, status: StatusCode) {
+        let last = Last::Rejected(status);
+        self.api.ways.leave(Left::Refer(self.call, self.id, last));
     }
 }
 

@@ -318,6 +318,11 @@ impl Calls {
                     referred.is_telling = false;
                     self.tell_of(now, key, tag, id);
                 }
+                // The last word waits behind another.
+                (Stage::Over(_), Some(now)) if referred.is_stale => {
+                    referred.is_telling = false;
+                    self.tell_of(now, key, tag, id);
+                }
                 _ => {}
             }
         }

@@ -17,7 +17,7 @@ use super::refer::{Refer, ReferTo};
 use super::rejection::Rejection;
 use super::replacing::{Found, Replacing};
 use super::state::CallState;
-use super::user::{Act, CallUser, Command, contact};
+use super::user::{Act, CallUser, Command, Left, contact};
 use super::{CallMetrics, ReferAnswer};
 use crate::user::Abandoned;
 
@@ -32,7 +32,7 @@ pub(super) struct Ways {
 #[derive(Default)]
 pub(super) struct Way {
     user: OnceLock<UserHandle<Command>>,
-    pub(super) abandoned: Abandoned,
+    pub(super) abandoned: Abandoned<Left>,
     pub(super) published: Published,
     /// What other shards have written; none once the user is gone. A full command queue can refuse the word that there is
     /// something, but the commands that fill it make the user look here. Each letter belongs to an INVITE that waits, of which
@@ -95,17 +95,10 @@ impl Ways {
         user.send(command).await.map_err(|_| CallError::Closed)
     }
 
-    /// Does so if there is room.
-    pub(super) fn try_send(&self, shard: usize, command: Command) {
-        if let Some(user) = self.way(shard).user.get() {
-            let _ = user.try_send(command);
-        }
-    }
-
-    /// Says that nobody holds a call any more.
-    pub(super) fn abandon(&self, key: CallKey) {
-        let way = self.way(key.shard());
-        way.abandoned.push(key.0);
+    /// Says what is to be done for somebody who does not wait.
+    pub(super) fn leave(&self, left: Left) {
+        let way = self.way(left.call().shard());
+        way.abandoned.push(left);
         way.wake();
     }
 

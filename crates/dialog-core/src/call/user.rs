@@ -103,6 +103,30 @@ pub(super) enum Command {
     Reap,
 }
 
+/// What is left to be done when something is dropped.
+#[derive(Debug)]
+pub(super) enum Left {
+    /// The call is hung up.
+    Call(CallKey),
+    /// A REFER of the peer's is told of, or refused where that is not decided yet.
+    Refer(CallKey, ReferId, Last),
+}
+
+impl Left {
+    /// Where it is done.
+    pub(super) fn call(&self) -> CallKey {
+        let (Self::Call(key) | Self::Refer(key, ..)) = self;
+        *key
+    }
+}
+
+/// The last word on a REFER.
+#[derive(Debug)]
+pub(super) enum Last {
+    Reported(StatusCode),
+    Rejected(StatusCode),
+}
+
 pub(super) struct Open {
     pub(super) invite: Invite,
     pub(super) authorizer: Option<Arc<dyn Authorizer>>,
@@ -257,9 +281,25 @@ impl CallUser {
     }
 
     fn reap(&mut self, now: Instant) {
-        for key in self.ways.way(self.shard).abandoned.take() {
-            // Where it is over already there is nothing to end.
-            let _ = self.core.abandon(now, CallKey(key));
+        let mut calls = Vec::new();
+        // Where it is over already there is nothing to end, and nobody to tell.
+        for left in self.ways.way(self.shard).abandoned.take() {
+            let _ = match left {
+                Left::Call(key) => {
+                    calls.push(key);
+                    Ok(())
+                }
+                Left::Refer(key, id, Last::Reported(status)) => {
+                    self.core.report_refer(now, key, id, status)
+                }
+                Left::Refer(key, id, Last::Rejected(status)) => {
+                    self.core.reject_refer(now, key, id, status)
+                }
+            };
+        }
+        // A call that is dropped with what it has to tell tells it first.
+        for key in calls {
+            let _ = self.core.abandon(now, key);
         }
     }
 

@@ -1,8 +1,11 @@
 //! What happens in a call.
 
-use sipora_dialog_core::CallEvent as Event;
-use sipora_message::{Headers, Request, Uri};
+use std::sync::Arc;
 
+use sipora_dialog_core::{Call, CallEvent as Event};
+use sipora_message::{Headers, Multipart, MultipartLimits, Request, Uri};
+
+use super::reporter::Undecided;
 use super::{CallEnd, TransferReport, TransferRequest};
 use crate::SipResponse;
 
@@ -17,7 +20,8 @@ pub enum CallEvent {
     /// [`CallOptions::follow_redirects`](crate::CallOptions::follow_redirects).
     Redirected(Uri),
     /// Our INVITE was accepted, by the user agent with this [To tag](SipResponse::to_tag): early media of others are over. Where it had no offer, this answer has one, which
-    /// [`acknowledge`](crate::CallHandle::acknowledge) wants to answer; else it is acknowledged.
+    /// [`acknowledge`](crate::CallHandle::acknowledge) wants to answer; else it is acknowledged. Where the answer to our offer came before,
+    /// reliably, this one need not have it: [`remote_sdp`](crate::CallHandle::remote_sdp) has it in either case.
     Answered(SipResponse),
     /// The ACK to what we accepted came: the call is up. It has the answer where the offer was ours.
     Acknowledged(Request),
@@ -41,8 +45,8 @@ pub enum CallEvent {
     /// An INFO came (RFC 6086), such as a key that was pressed. It has had its 200.
     Info(Request),
     /// The peer wants us to call somebody else ([`with_transfers`](crate::SessionManagerBuilder::with_transfers)):
-    /// [`follow`](crate::CallHandle::follow) or [`refuse_transfer`](crate::CallHandle::refuse_transfer). Who says nothing within
-    /// 32 × T1 has it accepted, and may still decide.
+    /// [`follow`](crate::CallHandle::follow) or [`refuse_transfer`](crate::CallHandle::refuse_transfer). Dropped, it is refused with
+    /// 603; kept without a word for 32 × T1 it is accepted, and may still be decided.
     TransferRequested(TransferRequest),
     /// What came of a transfer that we asked for.
     TransferProgress(TransferReport),
@@ -54,7 +58,7 @@ pub enum CallEvent {
 }
 
 impl CallEvent {
-    /// The session description that came with it, where it is text.
+    /// The session description that came with it, where it is text; also out of a multipart body.
     pub fn sdp(&self) -> Option<&str> {
         match self {
             Self::Progress(response)
@@ -72,7 +76,7 @@ impl CallEvent {
     }
 
     /// `None` for what this crate has no word for.
-    pub(super) fn of(event: Event, has_credentials: bool) -> Option<Self> {
+    pub(super) fn of(event: Event, call: &Call, has_credentials: bool) -> Option<Self> {
         Some(match event {
             Event::Progress(response) => Self::Progress(response.into()),
             Event::Answered(response) => Self::Answered(response.into()),
@@ -87,6 +91,7 @@ impl CallEvent {
             }
             Event::Info(info) => Self::Info(info),
             Event::Referred(referral) => Self::TransferRequested(TransferRequest {
+                _undecided: Arc::new(Undecided::new(call.reporter(referral.id))),
                 referral: *referral,
             }),
             Event::ReferReport(report) => Self::TransferProgress(TransferReport::of(&report)),
@@ -97,11 +102,29 @@ impl CallEvent {
     }
 }
 
-/// The body of a message, if it is a session description.
+/// The session description in the body of a message, if there is one: the body, or the first part of it that is one
+/// (RFC 5621 §4).
 pub(super) fn description<'a>(headers: &Headers<'_>, body: &'a [u8]) -> Option<&'a str> {
     let content_type = headers.content_type().ok()??;
-    let is_sdp = content_type.is("application", "sdp");
-    (is_sdp && !body.is_empty())
-        .then(|| std::str::from_utf8(body).ok())
-        .flatten()
+    let body = match content_type.is("application", "sdp") {
+        true => body,
+        false => {
+            let limits = MultipartLimits::default();
+            described_part(&Multipart::parse(content_type, body, &limits).ok()?)?
+        }
+    };
+    let sdp = std::str::from_utf8(body).ok()?;
+    (!sdp.is_empty()).then_some(sdp)
+}
+
+/// The parts have fewer levels of their own, by the limits.
+fn described_part<'a>(multipart: &Multipart<'a>) -> Option<&'a [u8]> {
+    let mut parts = multipart.parts().iter();
+    parts.find_map(|part| {
+        let is_sdp = part.content_type().ok()?.is("application", "sdp");
+        match is_sdp {
+            true => Some(part.body()),
+            false => described_part(&part.multipart().ok()?),
+        }
+    })
 }

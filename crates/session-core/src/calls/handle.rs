@@ -9,6 +9,7 @@ use sipora_message::{HeaderName, Request, StatusCode, Uri};
 
 use super::described::Described;
 use super::event::description;
+use super::heard::Heard;
 use super::owed::Owed;
 use super::reporter::Reporter;
 use super::transfer::told_of;
@@ -40,7 +41,7 @@ use crate::{Error, Result, SipResponse};
 /// # Who owes a description
 ///
 /// An INVITE with an offer is answered in the 200; one without gets an offer there, and the answer is in the ACK (RFC 3261
-/// §13.2.1). [`sdp`](Self::sdp) and [`CallEvent::sdp`] have what the peer says. This crate sees to it that there is one where one
+/// §13.2.1). [`remote_sdp`](Self::remote_sdp) has what the peer says, and [`CallEvent::sdp`] what one message says. This crate sees to it that there is one where one
 /// is due, and not to what is in it.
 ///
 /// # Challenges and forks
@@ -64,6 +65,7 @@ pub struct CallHandle {
     pub(super) remote: Box<str>,
     pub(super) outbound: Arc<Outbound>,
     pub(super) described: Mutex<Described>,
+    pub(super) heard: Mutex<Heard>,
     pub(super) owed: Mutex<Owed>,
     /// Who has us call, and hears of it.
     pub(super) reporter: Option<Reporter>,
@@ -78,6 +80,7 @@ impl CallHandle {
         Self {
             call,
             described: Mutex::new(Described::new(outgoing.sdp.as_deref())),
+            heard: Mutex::default(),
             owed: Mutex::default(),
             outbound: outgoing.outbound.clone(),
             outgoing: Some(Box::new(outgoing)),
@@ -94,12 +97,14 @@ impl CallHandle {
             let from = invite.headers().from().ok()?;
             Some(from.uri().as_str().into())
         });
+        let heard = Heard::new(call.invite());
         Self {
             call,
             outgoing: None,
             remote: from.unwrap_or_default(),
             outbound: outbound.clone(),
             described: Mutex::default(),
+            heard: Mutex::new(heard),
             owed: Mutex::default(),
             reporter: None,
             due: None,
@@ -154,10 +159,20 @@ impl CallHandle {
     }
 
     /// The offer of the INVITE that the peer began the call with. None where it has none: then [`accept`](Self::accept) makes
-    /// the offer.
+    /// the offer. None too where we called: [`remote_sdp`](Self::remote_sdp) has what the peer says then, and what it says later.
     pub fn sdp(&self) -> Option<&str> {
         let invite = self.invite()?;
         description(&invite.headers(), invite.body())
+    }
+
+    /// What the peer says of the session, by whichever message that came, as far as events were read: the offer of its INVITE, its
+    /// answer in a 200, ACK or PRACK, early media, and in the call the last offer of its own that was
+    /// [accepted](Self::accept). None where it has said nothing yet.
+    ///
+    /// Of several user agents that have early media it is the newest, and once one has accepted, what that one said: in its 200, or,
+    /// where it had answered reliably before (RFC 3262), there.
+    pub fn remote_sdp(&self) -> Option<String> {
+        self.heard().current().map(Into::into)
     }
 
     /// Waits for the next event; `None` after [`CallEvent::Ended`]. Nothing is lost when the future is dropped.
@@ -189,8 +204,9 @@ impl CallHandle {
             let event = match self.call.next().await {
                 Some(event) => {
                     self.owed().sees(&event);
+                    self.heard().sees(&event);
                     self.refreshed(&event).await;
-                    CallEvent::of(event, has_credentials)
+                    CallEvent::of(event, &self.call, has_credentials)
                 }
                 None => Some(CallEvent::Ended(CallEnd::Closed)),
             };
@@ -214,7 +230,8 @@ impl CallHandle {
         None
     }
 
-    /// Waits until our INVITE is accepted, and gives its 2xx. Provisional answers and redirections are passed over.
+    /// Waits until our INVITE is accepted, and gives its 2xx. Provisional answers and redirections are passed over: where one of
+    /// those had the answer to our offer, the 2xx need not repeat it, and [`remote_sdp`](Self::remote_sdp) has it.
     ///
     /// # Errors
     ///
@@ -267,6 +284,10 @@ impl CallHandle {
 
     pub(super) fn owed(&self) -> MutexGuard<'_, Owed> {
         self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn described(&self) -> MutexGuard<'_, Described> {

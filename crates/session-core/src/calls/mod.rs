@@ -5,6 +5,7 @@ mod direction;
 mod end;
 mod event;
 mod handle;
+mod heard;
 mod incoming;
 mod options;
 mod owed;

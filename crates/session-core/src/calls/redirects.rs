@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use sipora_message::{Q, Response, Scheme, StatusCode, Uri};
 
+use super::heard::Heard;
 use super::{CallEnd, CallEvent, CallHandle};
 use crate::Error;
 
@@ -112,6 +113,7 @@ impl CallHandle {
             match called {
                 Ok(call) => {
                     self.call = call;
+                    *self.heard() = Heard::default();
                     return Some(CallEvent::Redirected(place));
                 }
                 Err(error) => {

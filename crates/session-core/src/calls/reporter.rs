@@ -14,6 +14,11 @@ impl Reporter {
         Self { below: Some(below) }
     }
 
+    /// Leaves it to others to tell.
+    pub(super) fn silence(&mut self) {
+        self.below = None;
+    }
+
     pub(super) async fn report(&mut self, status: StatusCode) {
         let Some(below) = &self.below else {
             return;
@@ -23,6 +28,24 @@ impl Reporter {
         if status.is_final() {
             self.below = None;
         }
+    }
+}
+
+/// Refuses a transfer that nobody has decided on.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    below: ReferReporter,
+}
+
+impl Undecided {
+    pub(super) fn new(below: ReferReporter) -> Self {
+        Self { below }
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        self.below.try_reject(StatusCode::DECLINE);
     }
 }
 

@@ -1,18 +1,24 @@
 //! Transfers: what is asked of us, and what comes of those that we ask for (RFC 3515, RFC 5589).
 
+use std::sync::Arc;
+
 use sipora_dialog_core::{ReferReport, Referral};
 use sipora_message::{DialogId, Request, StatusCode, Uri};
 
+use super::reporter::Undecided;
 use super::{CallEnd, CallEvent};
 use crate::{Error, Result};
 
 /// The peer wants us to call somebody else: [`CallHandle::follow`](crate::CallHandle::follow) does, and
 /// [`CallHandle::refuse_transfer`](crate::CallHandle::refuse_transfer) does not.
 ///
+/// Dropped with all its clones before either, it is refused with 603.
+///
 /// Who refers us chooses whom we call, and who pays (RFC 3515 §5): to ask a person, or to know the peer, is the application's.
 #[derive(Debug, Clone)]
 pub struct TransferRequest {
     pub(super) referral: Referral,
+    pub(super) _undecided: Arc<Undecided>,
 }
 
 impl TransferRequest {

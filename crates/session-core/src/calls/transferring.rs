@@ -89,7 +89,7 @@ impl CallHandle {
 
     /// Does what the peer asks for with a transfer: calls whom it names, with its Referred-By, and in the place of another call where
     /// it says so. What comes of the new call is told to the peer as its handle is read, and 487 where that is dropped before it has
-    /// come to anything.
+    /// come to anything; but nothing more once the handle of this call is dropped.
     ///
     /// # Errors
     ///
@@ -97,8 +97,12 @@ impl CallHandle {
     /// [`call_with`](crate::SipClient::call_with). The peer is told of all but the first.
     pub async fn follow(&self, wish: &TransferRequest, options: CallOptions) -> Result<CallHandle> {
         let id = wish.referral.id;
-        self.call.accept_refer(id).await?;
+        // Dropped in here, it is told all the same.
         let mut reporter = Reporter::new(self.call.reporter(id));
+        if let Err(error) = self.call.accept_refer(id).await {
+            reporter.silence();
+            return Err(error.into());
+        }
         match follow(&self.outbound, wish, options).await {
             Ok((call, outgoing, target)) => {
                 let mut handle = Self::outgoing(call, outgoing, target);

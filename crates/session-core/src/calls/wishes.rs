@@ -18,7 +18,8 @@ impl CallHandle {
     }
 
     /// Tells the caller how it goes, with 101 to 199, as often as wanted; `sdp` is early media, the answer to the caller's offer, and
-    /// [`accept`](Self::accept) then repeats it: what it says else does not count (RFC 3261 §13.2.1). Where the caller has made no
+    /// [`accept`](Self::accept) then repeats it, or leaves it out where the caller has it reliably: what it says else does not count
+    /// (RFC 3261 §13.2.1). Where the caller has made no
     /// offer, it is one, and has to reach it reliably (RFC 3262): [`CallEvent::ProgressAcknowledged`](super::CallEvent::ProgressAcknowledged)
     /// has the answer.
     /// What was said last is repeated every minute (RFC 3261 §13.3.1.1).
@@ -57,6 +58,7 @@ impl CallHandle {
                 self.described().says(sdp);
             }
         }
+        self.heard().accepted();
         Ok(())
     }
 
@@ -73,9 +75,11 @@ impl CallHandle {
             false => Err(CallError::Gone),
         };
         match refused {
-            Err(CallError::Gone) => Ok(self.call.reject(status).await?),
-            refused => Ok(refused?),
+            Err(CallError::Gone) => self.call.reject(status).await?,
+            refused => refused?,
         }
+        self.heard().refused();
+        Ok(())
     }
 
     /// Does what [`reject`](Self::reject) does, and says why: the reason phrase, header fields such as Retry-After, Reason and
@@ -109,7 +113,9 @@ impl CallHandle {
         if let Some((content_type, body)) = answer.body {
             rejection = rejection.body(Body::new(&content_type, body));
         }
-        Ok(self.call.reject_with(rejection).await?)
+        self.call.reject_with(rejection).await?;
+        self.heard().refused();
+        Ok(())
     }
 
     /// Sends the caller elsewhere, with 302; the first place is best, as their q says.

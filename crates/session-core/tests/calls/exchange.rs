@@ -22,6 +22,7 @@ pub struct Said {
     pub tag: &'static str,
     pub headers: Vec<(HeaderName, String)>,
     pub sdp: Option<&'static str>,
+    pub kind: &'static str,
 }
 
 pub fn said(status: u16, tag: &'static str) -> Said {
@@ -30,6 +31,7 @@ pub fn said(status: u16, tag: &'static str) -> Said {
         tag,
         headers: Vec::new(),
         sdp: None,
+        kind: "application/sdp",
     }
 }
 
@@ -41,6 +43,11 @@ impl Said {
 
     pub fn with_sdp(mut self, sdp: &'static str) -> Self {
         self.sdp = Some(sdp);
+        self
+    }
+
+    pub fn of_kind(mut self, kind: &'static str) -> Self {
+        self.kind = kind;
         self
     }
 }
@@ -204,7 +211,7 @@ impl User for Scripted {
                 builder = builder.header(name, value);
             }
             if let Some(sdp) = answer.sdp {
-                builder = builder.body("application/sdp", sdp);
+                builder = builder.body(answer.kind, sdp);
             }
             context
                 .respond(incoming.transaction, builder.build().unwrap())

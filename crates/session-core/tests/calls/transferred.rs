@@ -6,6 +6,8 @@ use sipora_message::{HeaderName, Method, Request};
 use sipora_session_core::{
     CallEnd, CallEvent, CallHandle, CallOptions, Error, StatusCode, TransferReport, TransferRequest,
 };
+use std::time::Duration;
+
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 
 pub async fn three(network: &SimNetwork) -> (Phone, Phone, Phone) {
@@ -267,6 +269,90 @@ fn a_transfer_is_refused_by_who_does_not_want_it_or_allows_none() {
             other => panic!("{other:?}"),
         }
     });
+}
+
+/// An application that has no arm for it.
+#[test]
+fn a_transfer_that_is_passed_over_is_refused_at_once_and_the_call_ends_with_bye() {
+    scene(|network| async move {
+        let (alice, mut bob, _carol) = three(&network).await;
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
+        let passing = tokio::spawn(async move {
+            while let Some(event) = his.next().await {
+                if let CallEvent::Ended(end) = event {
+                    return end;
+                }
+            }
+            panic!("it has no end");
+        });
+        let begins = tokio::time::Instant::now();
+        match hers.transfer(&uri(CAROL)).await {
+            Err(Error::Rejected(answer)) => assert_eq!(answer.status(), StatusCode::DECLINE),
+            other => panic!("{other:?}"),
+        }
+        hers.hang_up().await.unwrap();
+        assert!(matches!(hers.ended().await, CallEnd::HungUp));
+        assert!(matches!(passing.await.unwrap(), CallEnd::PeerHungUp(_)));
+        assert!(begins.elapsed() < Duration::from_secs(2));
+        settle().await;
+        alice.assert_idle();
+        bob.assert_idle();
+    });
+}
+
+/// RFC 3515 §2.4.2: it is accepted when nobody has decided; that is taken back when nobody will.
+#[test]
+fn a_transfer_that_is_given_up_late_is_told_and_the_call_ends_with_bye() {
+    scene(|network| async move {
+        let (alice, mut bob, _carol) = three(&network).await;
+        let (mut hers, mut his) = up(&alice, &mut bob).await;
+        let transfer = uri(CAROL);
+        let (asked, wish) = tokio::join!(hers.transfer(&transfer), is_asked(&mut his));
+        assert!(asked.unwrap().is_success());
+        drop(wish.clone());
+        drop(wish);
+        let told = told(&mut hers).await;
+        assert_eq!(told.last().unwrap().status, Some(StatusCode::DECLINE));
+        hers.hang_up().await.unwrap();
+        assert!(matches!(hers.ended().await, CallEnd::HungUp));
+        assert!(matches!(his.ended().await, CallEnd::PeerHungUp(_)));
+        settle().await;
+        alice.assert_idle();
+        bob.assert_idle();
+    });
+}
+
+#[test]
+fn a_new_call_that_is_dropped_together_with_the_old_one_is_told_of() {
+    for its_call_first in [false, true] {
+        scene(|network| async move {
+            let (alice, mut bob, mut carol) = three(&network).await;
+            let (mut hers, mut his) = up(&alice, &mut bob).await;
+            let transfer = uri(CAROL);
+            let follows = async {
+                let wish = is_asked(&mut his).await;
+                let mut new = his.follow(&wish, offering()).await.unwrap();
+                let rung = carol.is_called().await;
+                rung.ring().await.unwrap();
+                assert!(matches!(new.next().await, Some(CallEvent::Progress(_))));
+                (new, rung)
+            };
+            let (asked, (new, mut rung)) = tokio::join!(hers.transfer(&transfer), follows);
+            assert!(asked.unwrap().is_success());
+            match its_call_first {
+                true => drop((his, new)),
+                false => drop((new, his)),
+            }
+            let mut last = None;
+            while let Some(event) = hers.next().await {
+                if let CallEvent::TransferProgress(report) = event {
+                    last = report.status;
+                }
+            }
+            assert_eq!(last, Some(StatusCode::REQUEST_TERMINATED));
+            assert!(matches!(rung.ended().await, CallEnd::Cancelled));
+        });
+    }
 }
 
 #[test]
