@@ -513,7 +513,10 @@ fn more_calls_than_there_may_be_are_refused() {
     scene(|network| async move {
         let mut config = CallConfig::default();
         config.max_calls = 1;
-        let mut alice = Agent::with(&network, ALICE, 1, config).await;
+        // Several have room for one each.
+        let shards = 1;
+        let here = host(&network, ALICE);
+        let mut alice = Agent::sharded(here, ALICE, (1, shards), config).await;
         let phone = Phone::new(&network).await;
         let first = invite(ALICE).call_id_again("one");
         phone.send(&first, ALICE).await;
