@@ -341,7 +341,7 @@ async fn tells_of_transfer(call: Option<&CallHandle>, event: &CallEvent) {
     }
 }
 
-/// Takes an offer as it is: who is held only receives.
+/// Takes an offer as it is: who is held only receives. The version in `o=` is for `accept` to count.
 fn answer_to(offer: Option<&str>, own: &str) -> String {
     match offer {
         Some(offer) => MediaDirection::of(offer).reversed().in_sdp(own),

@@ -182,7 +182,7 @@ impl Drop for IncomingCalls {
 /// | [`acknowledge_progress`](Self::acknowledge_progress) | ours, without an offer | PRACK with the answer |
 /// | [`answer`](Self::answer), [`refuse`](Self::refuse) | none: an offer in an UPDATE or PRACK | its answer |
 /// | [`update`](Self::update) | either's | UPDATE in the dialog |
-/// | [`reinvite`](Self::reinvite) | ours, later | INVITE in the dialog |
+/// | [`reinvite`](Self::reinvite), [`reoffer`](Self::reoffer) | ours, later | INVITE in the dialog |
 /// | [`request`](Self::request) | either's | INFO, MESSAGE, OPTIONS |
 /// | [`refer`](Self::refer) | either's | REFER |
 /// | [`accept_refer`](Self::accept_refer), [`reject_refer`](Self::reject_refer) | either's | the answer to a REFER |
@@ -479,13 +479,24 @@ impl Call {
     /// Asks the peer to change the session: with an offer, to hold and resume too, or for an offer of its own with `None`.
     /// [`CallEvent::ReinviteAccepted`] or [`CallEvent::ReinviteRefused`] follows; while it is under way, the session is as before.
     ///
-    /// A re-INVITE that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before.
+    /// A re-INVITE that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before, with the
+    /// same offer: who answers the peer's meanwhile has another sent by [`reoffer`](Self::reoffer).
     ///
     /// # Errors
     ///
     /// [`CallError::NotNow`] while another INVITE is under way, in either direction.
     pub async fn reinvite(&self, body: Option<Body>) -> Result<(), CallError> {
         self.act(Act::Reinvite(body)).await
+    }
+
+    /// Replaces the offer of a [`reinvite`](Self::reinvite) or [`update`](Self::update) that met the peer's (491) and waits to be sent
+    /// again: before the peer's is answered, since a description that differs from the last has a higher version (RFC 3264 §8).
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Gone`] where none waits; [`CallError::BodyNeeded`] where `body` is no session description.
+    pub async fn reoffer(&self, body: Body) -> Result<(), CallError> {
+        self.act(Act::Reoffer(body)).await
     }
 
     /// Changes the session by UPDATE (RFC 3311), which the peer has to answer at once: with an offer, or with `None` to tell where we

@@ -11,7 +11,7 @@ use super::client::{Accepted, ClientInput, ClientState, InviteClient, credential
 use super::core::{Call, CallKey, Calls, Exchange, ExchangeKey, Glare, Output};
 use super::event::{CallError, Invite};
 use super::incoming::expiry;
-use super::offer::has_description;
+use super::offer::{has_description, is_description};
 use super::packages::recv_info;
 use super::session::SessionInput;
 use crate::user::with_credentials;
@@ -90,6 +90,17 @@ impl Calls {
     /// Sends a re-INVITE that changes nothing.
     pub(super) fn refresh_by_invite(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
         self.reinvite_again(key, Some(body), 0, true)
+    }
+
+    /// Replaces the offer of a re-INVITE or UPDATE that is to be sent once more: what was agreed on meanwhile may want another.
+    pub(crate) fn reoffer(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
+        if !is_description(Some(&body), &[]) {
+            return Err(CallError::BodyNeeded("an offer replaces an offer"));
+        }
+        let glare = self.call(key)?.glare.as_mut();
+        let glare = glare.filter(|glare| glare.body.is_some() && !glare.is_refresh);
+        glare.ok_or(CallError::Gone)?.body = Some(body);
+        Ok(())
     }
 
     /// Sends a re-INVITE or UPDATE that met the peer's once more (RFC 3261 §14.1, RFC 3311 §5.3).

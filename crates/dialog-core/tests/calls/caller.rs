@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::support::*;
 use sipora_auth::AuthError;
-use sipora_dialog_core::{Authorizer, CallEnd, CallError, CallEvent};
+use sipora_dialog_core::{Authorizer, Body, CallEnd, CallError, CallEvent};
 use sipora_message::{HeaderName, Method, Request, Response};
 use sipora_transaction_core::Target;
 
@@ -475,6 +475,37 @@ fn glare_waits_and_tries_again() {
         assert!((2_000..=4_100).contains(&waited), "{waited}");
         assert_eq!(again.body(), reinvite.body());
         assert_eq!(number(&again), number(&reinvite) + 1);
+        phone.answer(&again, 200, "b").await;
+        assert!(matches!(
+            call.next().await,
+            Some(CallEvent::ReinviteAccepted(_))
+        ));
+    });
+}
+
+/// RFC 3264 §8: what was agreed on while the re-INVITE waits may want another offer, and then another version.
+#[test]
+fn an_offer_that_waits_after_glare_can_be_replaced_and_no_other() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, _) = established(&alice, &phone).await;
+        let early = call.reoffer(sdp("other")).await;
+        assert!(matches!(early, Err(CallError::Gone)), "{early:?}");
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let reinvite = phone.nth(Method::Invite, 1).await;
+        let open = call.reoffer(sdp("other")).await;
+        assert!(matches!(open, Err(CallError::Gone)), "{open:?}");
+        phone.answer(&reinvite, 491, "b").await;
+        pass(100).await;
+        let nothing = call.reoffer(Body::new("text/plain", "x")).await;
+        assert!(
+            matches!(nothing, Err(CallError::BodyNeeded(_))),
+            "{nothing:?}"
+        );
+        call.reoffer(sdp("other")).await.unwrap();
+        let again = phone.nth(Method::Invite, 2).await;
+        assert_eq!(again.body(), sdp("other").bytes);
         phone.answer(&again, 200, "b").await;
         assert!(matches!(
             call.next().await,

@@ -124,6 +124,15 @@ pub(super) fn version(sdp: &str) -> Option<u64> {
     origin.split(' ').nth(2)?.parse().ok()
 }
 
+/// Says whether two descriptions are of one session by their `o=`, whose version alone counts up (RFC 3264 §8).
+pub(super) fn is_same_origin(one: &str, other: &str) -> bool {
+    let origin = |sdp| {
+        let origin = lines(sdp).find_map(|line| line.strip_prefix("o="))?;
+        Some(with_field(origin, 0))
+    };
+    origin(one) == origin(other)
+}
+
 /// Replaces the version in `o=`.
 pub(super) fn with_version(sdp: &str, version: u64) -> String {
     let mut text = String::with_capacity(sdp.len() + 2);

@@ -41,8 +41,9 @@ use crate::{Error, Result, SipResponse};
 /// # Who owes a description
 ///
 /// An INVITE with an offer is answered in the 200; one without gets an offer there, and the answer is in the ACK (RFC 3261
-/// §13.2.1). [`remote_sdp`](Self::remote_sdp) has what the peer says, and [`CallEvent::sdp`] what one message says. This crate sees to it that there is one where one
-/// is due, and not to what is in it.
+/// §13.2.1). [`remote_sdp`](Self::remote_sdp) has what the peer says, and [`CallEvent::sdp`] what one message says. This crate sees to
+/// it that there is one where one is due, and of what is in it to the version in `o=` alone: a description that differs from what
+/// was said before, and does not say so, gets the next (RFC 3264 §8).
 ///
 /// # Challenges and forks
 ///

@@ -1,5 +1,7 @@
 //! What the peer waits for that is no INVITE.
 
+use std::collections::VecDeque;
+
 use sipora_dialog_core::CallEvent as Event;
 
 /// Which offers of the peer's wait for their answer.
@@ -7,8 +9,8 @@ use sipora_dialog_core::CallEvent as Event;
 pub(super) struct Owed {
     /// One in an UPDATE or a PRACK.
     pub(super) offer: bool,
-    /// One in a reliable provisional answer to our INVITE: the tag of who has sent it.
-    pub(super) early_answer: Option<Box<str>>,
+    /// Those in reliable provisional answers to our INVITE: the tags of who has sent them, each a fork, of which there are 32.
+    pub(super) early_answers: VecDeque<Box<str>>,
 }
 
 impl Owed {
@@ -20,9 +22,11 @@ impl Owed {
             Event::EarlyOffer(response) => {
                 let to = response.headers().to();
                 let tag = to.ok().and_then(|to| to.tag().map(Into::into));
-                self.early_answer = Some(tag.unwrap_or_default());
+                let tag = tag.unwrap_or_default();
+                self.early_answers.retain(|known| *known != tag);
+                self.early_answers.push_back(tag);
             }
-            Event::Answered(_) => self.early_answer = None,
+            Event::Answered(_) => self.early_answers = VecDeque::new(),
             _ => {}
         }
     }

@@ -3,6 +3,7 @@
 use sipora_dialog_core::{Body, CallError, CallEvent as Event, CallRequest, Rejection};
 use sipora_message::{StatusCode, Uri};
 
+use super::described::{Change, Offered};
 use super::direction::{held, resumed};
 use super::{CallHandle, body};
 use crate::{Answer, Error, Result, SipResponse, uri};
@@ -42,7 +43,17 @@ impl CallHandle {
     ///
     /// Those of [`CallHandle`]; [`Error::InvalidRequest`] where `sdp` is empty.
     pub async fn accept(&self, sdp: &str) -> Result<()> {
-        let is_offered = std::mem::take(&mut self.owed().offer);
+        let sdp = self.described().next(sdp).into_owned();
+        let before = self.offers_after(&sdp).await;
+        let accepted = self.accept_as(&sdp).await;
+        if let (Err(_), Some(before)) = (&accepted, before) {
+            self.offers_again(before).await;
+        }
+        accepted
+    }
+
+    async fn accept_as(&self, sdp: &str) -> Result<()> {
+        let is_offered = self.owed().offer;
         let answered = match is_offered {
             true => self.call.answer(body(sdp)).await,
             false => Err(CallError::Gone),
@@ -50,16 +61,34 @@ impl CallHandle {
         match answered {
             // None, or one that has waited for too long; an INVITE may wait all the same.
             Err(CallError::Gone) => {
+                self.owed().offer = false;
                 self.call.accept(body(sdp)).await?;
                 self.described().accepts(sdp);
             }
             answered => {
                 answered?;
+                self.owed().offer = false;
                 self.described().says(sdp);
             }
         }
         self.heard().accepted();
         Ok(())
+    }
+
+    /// Makes a change anew that waits, since it met the peer's, from what is said now; gives what it was.
+    async fn offers_after(&self, said: &str) -> Option<Offered> {
+        let before = self.described().offered()?;
+        let again = self.described().offered_after(said)?;
+        self.offers_again(again).await.then_some(before)
+    }
+
+    /// Has another offer sent once more in the place of the one that waits; says whether one does.
+    async fn offers_again(&self, offered: Offered) -> bool {
+        let waits = self.call.reoffer(body(&offered.sdp)).await.is_ok();
+        if waits {
+            self.described().offers_as(offered);
+        }
+        waits
     }
 
     /// Refuses the peer's INVITE, the first or a later one: 486 says busy, 603 that nobody wants to be called. To refuse a later
@@ -69,14 +98,20 @@ impl CallHandle {
     ///
     /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for a status that is not 300 to 699.
     pub async fn reject(&self, status: StatusCode) -> Result<()> {
-        let is_offered = std::mem::take(&mut self.owed().offer);
+        let is_offered = self.owed().offer;
         let refused = match is_offered {
             true => self.call.refuse(status).await,
             false => Err(CallError::Gone),
         };
         match refused {
-            Err(CallError::Gone) => self.call.reject(status).await?,
-            refused => refused?,
+            Err(CallError::Gone) => {
+                self.owed().offer = false;
+                self.call.reject(status).await?;
+            }
+            refused => {
+                refused?;
+                self.owed().offer = false;
+            }
         }
         self.heard().refused();
         Ok(())
@@ -129,35 +164,46 @@ impl CallHandle {
         Ok(self.call.redirect(&places).await?)
     }
 
-    /// Answers the offer that came with the 2xx to an INVITE of ours that had none, or before it: [`CallEvent::EarlyOffer`].
+    /// Answers the offer that came with the 2xx to an INVITE of ours that had none, or before it: [`CallEvent::EarlyOffer`], of
+    /// which several that wait are answered in the order that they were told in.
     ///
     /// # Errors
     ///
     /// Those of [`CallHandle`].
     pub async fn acknowledge(&self, sdp: &str) -> Result<()> {
-        let early = self.owed().early_answer.take();
+        let sdp = self.described().next(sdp).into_owned();
+        let early = self.owed().early_answers.front().cloned();
         match early {
-            Some(tag) => self.call.acknowledge_progress(&tag, body(sdp)).await?,
-            None => self.call.acknowledge(body(sdp)).await?,
+            Some(tag) => {
+                let answered = self.call.acknowledge_progress(&tag, body(&sdp)).await;
+                if !matches!(answered, Err(CallError::BodyNeeded(_))) {
+                    self.owed().early_answers.retain(|owed| *owed != tag);
+                }
+                answered?;
+            }
+            None => self.call.acknowledge(body(&sdp)).await?,
         }
-        self.described().says(sdp);
+        self.described().says(&sdp);
         Ok(())
     }
 
     /// Asks the peer to change the session to this offer, or to make an offer of its own with `None`. [`CallEvent::Changed`] or
     /// [`CallEvent::ChangeRefused`] follows; meanwhile the session is as before.
     ///
-    /// One that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before.
+    /// One that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before: then this offer
+    /// goes as it is, but for its version, and a [`hold`](Self::hold) is made anew from what was agreed on meanwhile.
     ///
     /// # Errors
     ///
     /// Those of [`CallHandle`]: [`Error::NotNow`] while another change is under way, in either direction.
     pub async fn change(&self, sdp: Option<&str>) -> Result<()> {
-        self.call.reinvite(sdp.map(body)).await?;
-        if let Some(sdp) = sdp {
-            self.described().offers(sdp);
+        match sdp {
+            Some(sdp) => {
+                let sdp = self.described().next(sdp).into_owned();
+                self.offer(&sdp, None).await
+            }
+            None => Ok(self.call.reinvite(None).await?),
         }
-        Ok(())
     }
 
     /// Holds the call: asks the peer, as [`change`](Self::change) does, to send nothing any more, by what we last said of the session
@@ -203,11 +249,17 @@ impl CallHandle {
         Ok(self.call.request(request).await?.into())
     }
 
-    async fn redirect_media(&self, how: fn(&str) -> String) -> Result<()> {
+    async fn redirect_media(&self, how: Change) -> Result<()> {
         let sdp = self.described().changed(how);
         let reason = "nothing was said of the session yet";
         let sdp = sdp.ok_or(Error::NotNow { reason })?;
-        self.change(Some(&sdp)).await
+        self.offer(&sdp, Some(how)).await
+    }
+
+    async fn offer(&self, sdp: &str, how: Option<Change>) -> Result<()> {
+        self.call.reinvite(Some(body(sdp))).await?;
+        self.described().offers(sdp, how);
+        Ok(())
     }
 
     /// Says once more what holds, where the session timer wants a description that only we know (RFC 4028 §7.4).

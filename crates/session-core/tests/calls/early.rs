@@ -218,6 +218,48 @@ fn a_call_that_is_hung_up_once_it_is_answered_gets_no_cancel() {
     });
 }
 
+/// RFC 3262 §5, without an offer of ours: each fork makes its own, and each is answered, in the order that they were told in.
+#[test]
+fn offers_of_several_before_one_accepts_are_answered_one_after_the_other() {
+    scene(|network| async move {
+        let script = |_: &Request, _| {
+            let offers = |tag, sdp| {
+                let reliably = said(183, tag).with(HeaderName::Require, "100rel");
+                reliably.with(HeaderName::RSeq, "1").with_sdp(sdp)
+            };
+            vec![offers("one", ONE), offers("two", TWO)]
+        };
+        let (_peer, kept) = exchange(&network, BOB, script).await;
+        let alice = Phone::new(&network, ALICE).await;
+        let mut call = alice.client.call(&uri(BOB), None).await.unwrap();
+        for offer in [ONE, TWO] {
+            let event = call.next().await.unwrap();
+            assert!(matches!(event, CallEvent::EarlyOffer(_)), "{event:?}");
+            assert_eq!(event.sdp(), Some(offer));
+        }
+        let nothing = call.acknowledge("").await;
+        assert!(
+            matches!(nothing, Err(Error::InvalidRequest { .. })),
+            "{nothing:?}"
+        );
+        call.acknowledge(ANSWER).await.unwrap();
+        call.acknowledge(OFFER).await.unwrap();
+        kept.nth(Method::Prack, 1).await;
+        let pracks = kept.all(Method::Prack);
+        let told = pracks.iter().map(|prack| {
+            let to = prack.headers().to().unwrap();
+            (to.tag().unwrap().to_owned(), prack.body().to_vec())
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                ("one".to_owned(), ANSWER.as_bytes().to_vec()),
+                ("two".to_owned(), OFFER.as_bytes().to_vec()),
+            ]
+        );
+    });
+}
+
 /// §9.1: "If no provisional response has been received, the CANCEL request MUST NOT be sent".
 #[test]
 fn a_call_that_nobody_has_heard_of_yet_is_cancelled_when_somebody_has() {

@@ -187,6 +187,75 @@ fn two_changes_that_meet_are_made_one_after_the_other() {
     });
 }
 
+/// RFC 3264 §8: where a description differs from the last, its version is higher; so it is after 491, when the peer's change has been
+/// answered meanwhile, and with answers whose version the application does not count.
+#[test]
+fn a_hold_that_met_the_peers_is_made_anew_from_what_was_agreed_meanwhile() {
+    for_each_seed(seeds(), |network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let (one, other) = tokio::join!(hers.hold(), his.hold());
+        assert!(one.is_ok() && other.is_ok());
+        // His comes first, and she answers by the description that the call began with: version 2 once more.
+        let answers = async {
+            let event = hers.next().await.unwrap();
+            assert!(matches!(event, CallEvent::ChangeRequested(_)), "{event:?}");
+            hers.accept(&MediaDirection::RecvOnly.in_sdp(HERS))
+                .await
+                .unwrap();
+        };
+        let (event, ()) = tokio::join!(his.next(), answers);
+        let event = event.unwrap();
+        assert!(matches!(event, CallEvent::Changed(_)), "{event:?}");
+        let answer = event.sdp().unwrap();
+        assert_eq!(MediaDirection::of(answer), MediaDirection::RecvOnly);
+        assert!(answer.contains("o=- 5 3 IN"), "her hold was 2: {answer}");
+        let event = his.next().await.unwrap();
+        assert!(matches!(event, CallEvent::ChangeRequested(_)), "{event:?}");
+        let offer = event.sdp().unwrap();
+        assert_eq!(MediaDirection::of(offer), MediaDirection::Inactive);
+        assert!(offer.contains("o=- 5 4 IN"), "{offer}");
+        his.accept(&MediaDirection::Inactive.in_sdp(HIS))
+            .await
+            .unwrap();
+        let event = hers.next().await.unwrap();
+        assert!(matches!(event, CallEvent::Acknowledged(_)), "{event:?}");
+        let event = hers.next().await.unwrap();
+        assert!(matches!(event, CallEvent::Changed(_)), "{event:?}");
+        assert!(event.sdp().unwrap().contains("o=- 6 3 IN"), "{event:?}");
+        // What was agreed at last is what is resumed.
+        hers.resume().await.unwrap();
+        let (offered, _) = tokio::join!(
+            async {
+                assert!(matches!(his.next().await, Some(CallEvent::Acknowledged(_))));
+                takes(&mut his, HIS).await
+            },
+            is_changed(&mut hers)
+        );
+        assert_eq!(offered, MediaDirection::RecvOnly);
+    });
+}
+
+/// An offer of the application's own says the same after 491 as before, under a version that follows what was answered meanwhile.
+#[test]
+fn an_offer_of_the_applications_that_met_the_peers_keeps_its_text_and_not_its_version() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let wanted = HERS.replace(" 5 1 ", " 5 2 ").replace("4000", "4010");
+        let (one, other) = tokio::join!(hers.change(Some(&wanted)), his.hold());
+        assert!(one.is_ok() && other.is_ok());
+        tokio::join!(takes(&mut hers, HERS), is_changed(&mut his));
+        let event = his.next().await.unwrap();
+        assert!(matches!(event, CallEvent::ChangeRequested(_)), "{event:?}");
+        assert_eq!(
+            event.sdp().unwrap(),
+            wanted.replace(" 5 2 ", " 5 4 "),
+            "3 is her answer"
+        );
+    });
+}
+
 /// Both hold at once, again and again: one of them waits (491), and both come through.
 #[test]
 fn both_hold_at_once_on_bad_networks() {

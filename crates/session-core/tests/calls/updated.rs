@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::phone::*;
 use sipora_dialog_core as below;
 use sipora_message::Uri;
-use sipora_session_core::{CallEnd, CallEvent, SipClient, StatusCode};
+use sipora_session_core::{CallEnd, CallEvent, Error, SipClient, StatusCode};
 use sipora_testkit::SimNetwork;
 use sipora_transaction_core::{Endpoint, IdSource};
 use sipora_transport::Transport;
@@ -72,6 +72,46 @@ fn an_update_with_an_offer_is_answered_or_refused_as_a_change() {
         assert!(is_accepted, "{event:?}");
         hers.hang_up().await.unwrap();
         assert!(matches!(his.ended().await, CallEnd::PeerHungUp(_)));
+    });
+}
+
+/// The answer to an UPDATE that is none, and the refusal of one that is none, leave it to be answered.
+#[test]
+fn what_cannot_be_said_to_an_update_does_not_lose_it() {
+    scene(|network| async move {
+        let mut bob = Phone::new(&network, BOB).await;
+        let (_endpoint, dialogs, _incoming) = peer(&network).await;
+        let parse = |text: String| Uri::parse(&text).unwrap();
+        let from = parse("sip:carol@example.com".to_owned());
+        let contact = parse(format!("sip:carol@{CAROL}"));
+        let invite = below::Invite::new(parse(uri(BOB)), from, contact).body(sdp(OFFER));
+        let mut hers = dialogs.invite(invite, None).await.unwrap();
+        let mut his = bob.is_called().await;
+        his.accept(ANSWER).await.unwrap();
+        hers.answered().await.unwrap();
+        assert!(matches!(his.next().await, Some(CallEvent::Acknowledged(_))));
+
+        hers.update(Some(sdp(HOLD))).await.unwrap();
+        let event = his.next().await.unwrap();
+        assert!(matches!(event, CallEvent::ChangeRequested(_)), "{event:?}");
+        let refused = his.reject(StatusCode::OK).await;
+        assert!(
+            matches!(refused, Err(Error::InvalidRequest { .. })),
+            "{refused:?}"
+        );
+        let accepted = his.accept("").await;
+        assert!(
+            matches!(accepted, Err(Error::InvalidRequest { .. })),
+            "{accepted:?}"
+        );
+        his.accept(HELD).await.unwrap();
+        let event = hers.next().await.unwrap();
+        let below::CallEvent::UpdateAccepted(answer) = event else {
+            panic!("{event:?}")
+        };
+        assert_eq!(answer.body(), HELD.as_bytes());
+        let again = his.accept(HELD).await;
+        assert!(matches!(again, Err(Error::TooLate)), "{again:?}");
     });
 }
 
