@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use sipora_dialog_core::{Body, Call, CallConfig, CallError, UnifiedDialogApi};
+use sipora_dialog_core::{Body, Call, CallConfig, CallError, IncomingCalls, UnifiedDialogApi};
 use sipora_transaction_core::Endpoint;
 use sipora_transport::Transport;
 
@@ -23,26 +23,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .parse()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut builder = Endpoint::builder().listen(Transport::Udp, address);
-    let (dialogs, mut incoming) =
-        UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());
+    let (dialogs, incoming) = UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());
     let endpoint = builder.build().await?;
     let (_, address) = endpoint.handle().local_addresses()[0];
     eprintln!("listening on {address}");
 
-    let stop = stop();
-    tokio::pin!(stop);
-    loop {
-        tokio::select! {
-            call = incoming.next() => match call {
-                Some(call) => drop(tokio::spawn(answer(call))),
-                None => break,
-            },
-            () = &mut stop => break,
-        }
-    }
+    // A task, and not this function: the runtime wakes that by a system call each time.
+    tokio::spawn(answer_all(incoming));
+    stop().await;
     eprintln!("{:?}", dialogs.call_metrics());
     endpoint.shutdown().await;
     Ok(())
+}
+
+async fn answer_all(mut incoming: IncomingCalls) {
+    while let Some(call) = incoming.next().await {
+        tokio::spawn(answer(call));
+    }
 }
 
 async fn answer(mut call: Call) {

@@ -383,10 +383,13 @@ fn routes(headers: Headers<'_>) -> Result<Vec<Route>, DialogError> {
         text: unfolded(address.as_bytes()).into(),
         uri: address.uri().to_owned(),
     };
-    Ok(headers
+    let mut routes = headers
         .addresses(&HeaderName::RecordRoute)
         .map(|address| address.map(route))
-        .collect::<Result<_, _>>()?)
+        .collect::<Result<Vec<_>, _>>()?;
+    // A vector begins with room for four, and is kept for as long as the dialog.
+    routes.shrink_to_fit();
+    Ok(routes)
 }
 
 #[cfg(test)]

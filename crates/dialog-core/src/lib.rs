@@ -111,6 +111,7 @@ mod dialog;
 mod error;
 mod exchange;
 mod next_hop;
+mod numbered;
 mod outbox;
 mod subscription;
 mod user;

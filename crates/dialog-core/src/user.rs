@@ -1,6 +1,5 @@
 //! The transaction user behind [`UnifiedDialogApi`](crate::UnifiedDialogApi).
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,14 +12,15 @@ use sipora_transport::{Destination, Flow};
 use tokio::sync::oneshot;
 
 use crate::check::MAX_CSEQ;
+use crate::numbered::Numbered;
 use crate::{ApiError, ApiResult, Authorizer, Exchange, TransactionId};
 
 /// Runs inside the endpoint: it holds the requests that wait for their final answer, and answers challenges.
 #[derive(Default)]
 pub(crate) struct DialogUser {
-    pending: HashMap<RequestId, Pending>,
+    pending: Numbered<RequestId, Pending>,
     /// The current request of each key.
-    requests: HashMap<u64, RequestId>,
+    requests: Numbered<u64, RequestId>,
     abandoned: Arc<Abandoned>,
 }
 

@@ -271,11 +271,11 @@ impl Calls {
             call.sessions
                 .retain(|session| session.state != SessionState::Early);
             call.client = None;
-            call.end.get_or_insert(CallEnd::Cancelled);
+            call.ends_as(CallEnd::Cancelled);
         } else if call.confirmed().is_none() && !call.has_early() {
             // Its last early dialog was ended with BYE, and was accepted meanwhile.
             call.client = None;
-            call.end.get_or_insert(CallEnd::HungUp);
+            call.ends_as(CallEnd::HungUp);
         }
     }
 

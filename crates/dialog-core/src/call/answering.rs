@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sipora_message::{HeaderName, Response, StatusCode};
+use sipora_message::{HeaderName, PrintedResponse, Response, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
 use super::Reliability;
@@ -191,7 +191,7 @@ impl Calls {
         &mut self,
         key: CallKey,
         transaction: ServerTransactionId,
-        response: Response,
+        response: PrintedResponse,
         end: CallEnd,
     ) {
         self.pending.remove(&transaction);
@@ -205,7 +205,7 @@ impl Calls {
         // An UPDATE within a re-INVITE is a matter of its own.
         let is_open = call.updating.is_none() && call.offered.is_none();
         if is_first {
-            call.end.get_or_insert(end);
+            call.ends_as(end);
             call.sessions.clear();
             self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
         } else if let (true, Some(session)) = (is_open, call.confirmed()) {
@@ -250,7 +250,7 @@ impl Calls {
             let is_first = call.pending_server().is_some_and(|server| server.is_first);
             call.servers.retain(|server| !server.is_pending());
             if is_first {
-                call.end.get_or_insert(CallEnd::NotAnswered);
+                call.ends_as(CallEnd::NotAnswered);
                 call.sessions.clear();
                 self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
             }
@@ -283,7 +283,7 @@ impl Calls {
         status: StatusCode,
         body: Option<&Body>,
         headers: &[(HeaderName, String)],
-    ) -> Result<(ServerTransactionId, Response), CallError> {
+    ) -> Result<(ServerTransactionId, PrintedResponse), CallError> {
         self.response_as(key, (status, None), body, headers)
     }
 
@@ -294,24 +294,23 @@ impl Calls {
         (status, reason): (StatusCode, Option<&str>),
         body: Option<&Body>,
         headers: &[(HeaderName, String)],
-    ) -> Result<(ServerTransactionId, Response), CallError> {
-        let product = self.config.product.clone();
-        let (allow, packages) = (self.allow.clone(), self.recv_info.clone());
-        let supported = self.config.supported();
-        let timer = self.agreed_with(key);
-        let call = self.call(key)?;
-        let (contact, tag) = (call.contact.clone(), call.local_tag.clone());
-        let server = call.pending_server().ok_or(CallError::Gone)?;
+    ) -> Result<(ServerTransactionId, PrintedResponse), CallError> {
+        let call = self.calls.get(&key).ok_or(CallError::Gone)?;
+        let mut servers = call.servers.iter();
+        let server = servers.find(|server| server.is_pending());
+        let server = server.ok_or(CallError::Gone)?;
         let request = server.request.as_ref().ok_or(CallError::Gone)?;
-        let mut builder = Response::for_request(request, status).to_tag(&tag);
+        let mut builder = Response::for_request(request, status).to_tag(&call.local_tag);
         if let Some(reason) = reason {
             builder = builder.reason(reason);
         }
         // §12.1.1: answers that make a dialog copy Record-Route and have a Contact; that of a redirection is where to go.
         if status.is_provisional() || status.is_success() {
-            builder = builder.record_route().contact(contact);
+            builder = builder.record_route().contact(&call.contact);
         }
-        if let Some((expires, _)) = timer.filter(|_| status.is_success()) {
+        if status.is_success()
+            && let Some((expires, _)) = self.config.agrees(request)
+        {
             builder = builder.header(HeaderName::SessionExpires, expires);
             // RFC 4028 §9: a MUST where the peer is to refresh, else a SHOULD where it knows timers.
             if knows_timers(request.headers()) {
@@ -321,17 +320,17 @@ impl Calls {
         // RFC 3311 §4, RFC 3261 §20.37: in what is sent reliably.
         let is_reliable = headers.iter().any(|(name, _)| *name == HeaderName::RSeq);
         if status.is_success() || is_reliable {
-            builder = builder.header(HeaderName::Allow, allow);
-            if !supported.is_empty() {
-                builder = builder.header(HeaderName::Supported, supported.join(", "));
+            builder = builder.header(HeaderName::Allow, &self.allow);
+            if !self.supported.is_empty() {
+                builder = builder.header(HeaderName::Supported, &self.supported);
             }
             // RFC 6086 §5.2.3: "MUST include a Recv-Info header field in a reliable 18x/2xx response" to a request that has
             // one, and "MUST NOT" to others.
             if knows_packages(request.headers()) {
-                builder = builder.header(recv_info(), packages);
+                builder = builder.header(recv_info(), &self.recv_info);
             }
         }
-        if let Some(product) = product {
+        if let Some(product) = &self.config.product {
             builder = builder.header(HeaderName::Server, product);
         }
         for (name, value) in headers {
@@ -341,7 +340,7 @@ impl Calls {
             builder = builder.body(&body.content_type, body.bytes.clone());
         }
         let response = builder
-            .build()
+            .print()
             .map_err(|error| CallError::Invalid(error.to_string()))?;
         Ok((server.transaction, response))
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use sipora_message::{Method, RAck, Request, Response, StatusCode, Uri};
+use sipora_message::{Method, PrintedResponse, RAck, Request, Response, StatusCode, Uri};
 use sipora_transaction_core::{IdSource, ServerTransactionId, Target};
 use sipora_transport::Flow;
 
@@ -20,6 +20,7 @@ use super::shards::first_number;
 use super::timer::SessionTimer;
 use super::update::Updating;
 use super::{ALLOW, CallConfig, CallMetrics};
+use crate::numbered::Numbered;
 use crate::{ApiError, Authorizer, Body};
 
 /// Names a call. Never used twice by one endpoint.
@@ -43,14 +44,14 @@ pub(crate) enum Output {
     /// Cancel an INVITE.
     Cancel(ExchangeKey),
     /// Answer a request.
-    Respond(ServerTransactionId, Response),
+    Respond(ServerTransactionId, PrintedResponse),
     /// Tell the application of a request if there is room, and answer it so.
     Pass {
         call: CallKey,
         event: CallEvent,
         transaction: ServerTransactionId,
-        taken: Response,
-        full: Response,
+        taken: PrintedResponse,
+        full: PrintedResponse,
     },
     /// What became of a request that the application has asked for.
     Outcome(ExchangeKey, Result<Response, ApiError>),
@@ -71,18 +72,20 @@ pub(crate) struct Calls {
     pub(super) ids: IdSource,
     /// What we understand in a call.
     pub(super) allow: Box<str>,
+    /// The extensions that we understand.
+    pub(super) supported: Box<str>,
     /// The packages of INFO that we take.
     pub(super) recv_info: Box<str>,
     /// Dialogs whose calls have ended, the newest last.
     pub(super) ended: VecDeque<u64>,
     /// Dialogs whose calls go on elsewhere.
     pub(super) detached: Detached,
-    pub(super) calls: HashMap<CallKey, Box<Call>>,
+    pub(super) calls: Numbered<CallKey, Box<Call>>,
     /// Our tags. The peer's tag, which differs where an INVITE was forked, is looked for in the call.
     pub(super) by_tag: HashMap<Box<str>, CallKey>,
-    pub(super) exchanges: HashMap<ExchangeKey, Exchange>,
+    pub(super) exchanges: Numbered<ExchangeKey, Exchange>,
     /// The peers' INVITEs without final answer.
-    pub(super) pending: HashMap<ServerTransactionId, CallKey>,
+    pub(super) pending: Numbered<ServerTransactionId, CallKey>,
     alarms: BTreeSet<(Instant, CallKey)>,
     pub(super) outputs: VecDeque<Output>,
     next: u64,
@@ -132,7 +135,7 @@ pub(super) struct Call {
     /// When our INVITE has expired (RFC 3261 §13.2.1).
     pub(super) expires: Option<Instant>,
     /// How it ends, where that is decided before it is over.
-    pub(super) end: Option<CallEnd>,
+    pub(super) end: Option<Box<CallEnd>>,
     alarm: Option<Instant>,
 }
 
@@ -178,15 +181,16 @@ impl Calls {
         }
         Self {
             allow: allow.into(),
+            supported: config.supported().join(", ").into(),
             ended: VecDeque::new(),
             detached: Detached::default(),
             recv_info: config.info_packages.join(", ").into(),
             config,
             ids,
-            calls: HashMap::new(),
+            calls: Numbered::default(),
             by_tag: HashMap::new(),
-            exchanges: HashMap::new(),
-            pending: HashMap::new(),
+            exchanges: Numbered::default(),
+            pending: Numbered::default(),
             alarms: BTreeSet::new(),
             outputs: VecDeque::new(),
             next: 0,
@@ -342,7 +346,7 @@ impl Calls {
         if let Some(alarm) = call.alarm {
             self.alarms.remove(&(alarm, key));
         }
-        let end = call.end.take().unwrap_or(CallEnd::Cancelled);
+        let end = call.end.take().map_or(CallEnd::Cancelled, |end| *end);
         self.metrics.ended += 1;
         self.tell(key, CallEvent::Ended(end));
         // A busy hour must not be paid for ever.
@@ -400,6 +404,11 @@ impl Call {
             end: None,
             alarm: None,
         }
+    }
+
+    /// Says how it ends, unless that is decided already.
+    pub(super) fn ends_as(&mut self, end: CallEnd) {
+        self.end.get_or_insert_with(|| Box::new(end));
     }
 
     pub(super) fn session(&mut self, remote_tag: &str) -> Option<&mut Session> {

@@ -151,7 +151,7 @@ impl Calls {
             return;
         };
         self.detached.add(now, forgets, &call.local_tag);
-        call.end = Some(CallEnd::Detached);
+        call.end = Some(Box::new(CallEnd::Detached));
         call.sessions.clear();
         self.settle(key);
     }

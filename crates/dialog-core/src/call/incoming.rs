@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sipora_message::{HeaderName, Method, RAck, Request, Response, ResponseBuilder, StatusCode};
-use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
+use sipora_transaction_core::{IncomingRequest, ServerTransactionId, Tag};
 
 use super::Reliability;
 use super::core::{Call, CallKey, Calls, Output};
@@ -17,14 +17,13 @@ use super::session::{Session, SessionInput, SessionState};
 use crate::{Dialog, DialogError};
 
 impl Calls {
-    /// Takes a request that matches no transaction; says whether it is a call's. `tag` and `contact` are as
-    /// [`first_invite`](Self::first_invite) wants them.
+    /// Takes a request that matches no transaction; says whether it is a call's. `identity` gives, where it begins one, the tag and
+    /// the contact that [`first_invite`](Self::first_invite) wants.
     pub(crate) fn handle_request(
         &mut self,
         now: Instant,
         incoming: &IncomingRequest,
-        tag: &str,
-        contact: impl FnOnce() -> String,
+        identity: impl FnOnce() -> (Tag, String),
     ) -> bool {
         let request = &incoming.request;
         let headers = request.headers();
@@ -35,7 +34,8 @@ impl Calls {
         }
         let Some(our_tag) = headers.to().ok().and_then(|to| to.tag()) else {
             if *method == Method::Invite {
-                self.first_invite(now, incoming, tag, contact(), Found::default());
+                let (tag, contact) = identity();
+                self.first_invite(now, incoming, tag.as_str(), contact, Found::default());
                 return true;
             }
             return false;
@@ -50,21 +50,21 @@ impl Calls {
             // Another usage of the dialog (RFC 5057), another user's.
             return false;
         } else {
-            self.within_dialog(now, incoming, key, &their_tag);
+            self.within_dialog(now, incoming, key, their_tag);
         }
         self.settle(key);
         true
     }
 
     /// The call, and its dialog by the peer's tag, that a request stands in.
-    fn find(&mut self, request: &Request, our_tag: &str) -> Option<(CallKey, Box<str>)> {
+    fn find<'a>(&mut self, request: &'a Request, our_tag: &str) -> Option<(CallKey, &'a str)> {
         let key = *self.by_tag.get(our_tag)?;
         let headers = request.headers();
         let from = headers.from().ok()?;
         let their_tag = from.tag().unwrap_or_default();
         let session = self.calls.get_mut(&key)?.session(their_tag)?;
         let is_same = headers.call_id().ok()? == &*session.dialog.id().call_id;
-        is_same.then(|| (key, their_tag.into()))
+        is_same.then_some((key, their_tag))
     }
 
     /// Who came by a connection of its own, in a call that was another process' then, has come by another.
@@ -392,7 +392,7 @@ impl Calls {
         let mut sessions = call.sessions.iter();
         let others_ring = sessions.any(|it| it.remote_tag() != tag && it.is_up());
         if !(is_early && others_ring) {
-            call.end = Some(CallEnd::PeerHungUp(incoming.request.clone()));
+            call.end = Some(Box::new(CallEnd::PeerHungUp(incoming.request.clone())));
         }
         if is_early {
             self.early_ended(key, tag);
@@ -423,7 +423,7 @@ impl Calls {
     }
 
     pub(super) fn respond(&mut self, transaction: ServerTransactionId, builder: ResponseBuilder) {
-        match builder.build() {
+        match builder.print() {
             Ok(response) => self
                 .outputs
                 .push_back(Output::Respond(transaction, response)),

@@ -47,9 +47,9 @@ impl Calls {
     /// Retry-After, "the server thinks the condition is temporary" (RFC 5057 §5.1), and only the request has failed.
     fn pass(&mut self, incoming: &IncomingRequest, call: CallKey, event: CallEvent) {
         let request = &incoming.request;
-        let taken = self.begin(request, StatusCode::OK).build();
+        let taken = self.begin(request, StatusCode::OK).print();
         let full = self.begin(request, StatusCode::SERVER_INTERNAL_ERROR);
-        let full = full.header(HeaderName::RetryAfter, BUSY_SECONDS).build();
+        let full = full.header(HeaderName::RetryAfter, BUSY_SECONDS).print();
         if let (Ok(taken), Ok(full)) = (taken, full) {
             self.outputs.push_back(Output::Pass {
                 call,

@@ -29,7 +29,7 @@ impl Calls {
             call.client = None;
             call.sessions
                 .retain(|session| session.state == SessionState::Mortal);
-            call.end.get_or_insert(CallEnd::HungUp);
+            call.ends_as(CallEnd::HungUp);
             self.settle(key);
         }
     }
@@ -82,7 +82,7 @@ impl Calls {
                 ClientState::Cancelling => CallEnd::Cancelled,
                 _ => CallEnd::Refused(response),
             };
-            call.end.get_or_insert(end);
+            call.ends_as(end);
             // §13.2.2.3: "Early dialogs ... are terminated".
             call.sessions
                 .retain(|session| session.state == SessionState::Mortal);
@@ -260,7 +260,7 @@ impl Calls {
             ClientState::Cancelling => CallEnd::Cancelled,
             _ => CallEnd::Failed(error),
         };
-        call.end.get_or_insert(end);
+        call.ends_as(end);
         call.sessions
             .retain(|session| session.state == SessionState::Mortal);
     }

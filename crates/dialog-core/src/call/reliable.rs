@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use sipora_message::{HeaderName, Response, StatusCode};
+use sipora_message::{HeaderName, PrintedResponse, StatusCode};
 
 use crate::Body;
 
@@ -53,7 +53,7 @@ pub(super) enum Carries {
 #[derive(Debug)]
 struct Sent {
     /// None once the INVITE has its final answer: it is repeated no more, but may still be acknowledged.
-    response: Option<Box<Response>>,
+    response: Option<Box<PrintedResponse>>,
     next: Instant,
     interval: Duration,
     ends: Instant,
@@ -64,7 +64,7 @@ struct Sent {
 #[derive(Debug)]
 pub(super) enum ReliableDue {
     Nothing,
-    Repeat(Response),
+    Repeat(PrintedResponse),
     NotAcknowledged,
 }
 
@@ -117,7 +117,7 @@ impl Reliable {
         now: Instant,
         t1: Duration,
         rseq: u32,
-        response: Response,
+        response: PrintedResponse,
         carries: Carries,
     ) {
         self.last = Some((rseq, response.status()));
@@ -205,11 +205,11 @@ const MAX_WAITING: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sipora_message::{Method, Request, Uri};
+    use sipora_message::{Method, Request, Response, Uri};
 
     const T1: Duration = Duration::from_millis(500);
 
-    fn ringing() -> Response {
+    fn ringing() -> PrintedResponse {
         let request = Request::builder(Method::Invite, &Uri::parse("sip:h").unwrap())
             .via("SIP/2.0/UDP h;branch=z9hG4bK1")
             .from("<sip:a@h>;tag=1")
@@ -220,7 +220,7 @@ mod tests {
             .unwrap();
         Response::for_request(&request, StatusCode::RINGING)
             .to_tag("b")
-            .build()
+            .print()
             .unwrap()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sipora_message::{Request, Response, StatusCode};
+use sipora_message::{PrintedResponse, Request, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
 use super::extensions::Support;
@@ -25,7 +25,7 @@ pub(super) enum ServerState {
     /// Without a final answer. The answer sent last is repeated every minute (§13.3.1.1); where it was reliable, another such
     /// follows after two and a half (RFC 3262 §3).
     Pending {
-        provisional: Option<Box<Response>>,
+        provisional: Option<Box<PrintedResponse>>,
         repeat: Option<Instant>,
         gives_up: Instant,
     },
@@ -35,7 +35,7 @@ pub(super) enum ServerState {
 /// The 2xx on its way: the transaction user repeats it, over any transport (§13.3.1.4).
 #[derive(Debug)]
 pub(super) struct Retransmission {
-    pub(super) response: Response,
+    pub(super) response: PrintedResponse,
     pub(super) next: Instant,
     interval: Duration,
     pub(super) ends: Instant,
@@ -69,7 +69,7 @@ pub(super) struct InviteServer {
 pub(super) enum Due {
     Nothing,
     /// The provisional answer, or the 2xx, once more.
-    Repeat(Response),
+    Repeat(PrintedResponse),
     /// Another provisional answer, sent reliably as the last was.
     Extend(StatusCode),
     /// "The invitation is considered to be expired" (§13.3.1).
@@ -106,7 +106,7 @@ impl InviteServer {
     }
 
     /// Takes the provisional answer that has just been sent, unreliably.
-    pub(super) fn rang(&mut self, now: Instant, response: Response) {
+    pub(super) fn rang(&mut self, now: Instant, response: PrintedResponse) {
         if let ServerState::Pending {
             provisional,
             repeat,
@@ -135,7 +135,7 @@ impl InviteServer {
     pub(super) fn accept(
         &mut self,
         now: Instant,
-        response: Response,
+        response: PrintedResponse,
         has_offer: bool,
         t1: Duration,
     ) {
@@ -218,7 +218,7 @@ pub(super) const RELIABLE_INTERVAL: Duration = Duration::from_secs(150);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sipora_message::{Method, StatusCode, Uri};
+    use sipora_message::{Method, Response, StatusCode, Uri};
 
     #[test]
     fn a_2xx_is_repeated_from_t1_to_t2_until_64_t1_have_passed() {
@@ -234,7 +234,7 @@ mod tests {
             .unwrap();
         let response = Response::for_request(&request, StatusCode::OK)
             .to_tag("b")
-            .build()
+            .print()
             .unwrap();
         let mut server = InviteServer {
             transaction: transaction(),

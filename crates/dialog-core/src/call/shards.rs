@@ -497,7 +497,7 @@ impl Calls {
     /// A call of ours ends, since one of another shard has taken its place (RFC 3891 §3).
     pub(super) fn replaced(&mut self, old: CallKey, by: CallKey) {
         if let Ok(call) = self.call(old) {
-            call.end.get_or_insert(CallEnd::Replaced(by));
+            call.ends_as(CallEnd::Replaced(by));
             // It may have to wait for its ACK.
             let _ = self.hang_up(old);
         }

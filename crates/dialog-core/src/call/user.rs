@@ -1,6 +1,5 @@
 //! The transaction user that runs [`Calls`] inside an endpoint.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,17 +24,18 @@ use super::replacing::Related;
 use super::request::CallRequest;
 use super::shards::{Elsewhere, Letter, Ways};
 use super::state::CallState;
+use crate::numbered::Numbered;
 use crate::{ApiError, Authorizer, Body, DialogId};
 
 /// Claims every INVITE, and whatever stands in the dialog of a call.
 pub(super) struct CallUser {
     pub(super) core: Calls,
-    requests: HashMap<RequestId, Sent>,
+    requests: Numbered<RequestId, Sent>,
     /// INVITEs that may be cancelled.
-    invites: HashMap<ExchangeKey, RequestId>,
-    links: HashMap<CallKey, Feeder>,
+    invites: Numbered<ExchangeKey, RequestId>,
+    links: Numbered<CallKey, Feeder>,
     /// Who waits for the answers to requests within calls.
-    asked: HashMap<ExchangeKey, Reply>,
+    asked: Numbered<ExchangeKey, Reply>,
     incoming: mpsc::Sender<Offered>,
     pub(super) ways: Arc<Ways>,
     pub(super) shard: usize,
@@ -168,10 +168,10 @@ impl CallUser {
     ) -> Self {
         Self {
             core,
-            requests: HashMap::new(),
-            invites: HashMap::new(),
-            links: HashMap::new(),
-            asked: HashMap::new(),
+            requests: Numbered::default(),
+            invites: Numbered::default(),
+            links: Numbered::default(),
+            asked: Numbered::default(),
             incoming,
             ways,
             shard,
@@ -446,9 +446,9 @@ impl User for CallUser {
             return Claim::Taken;
         }
         let now = context.now().instant;
-        let tag = context.keyed_tag(&incoming.request);
-        let is_taken = self.core.handle_request(now, incoming, tag.as_str(), || {
-            contact(context, &incoming.request, &incoming.flow)
+        let is_taken = self.core.handle_request(now, incoming, || {
+            let contact = contact(context, &incoming.request, &incoming.flow);
+            (context.keyed_tag(&incoming.request), contact)
         });
         if !is_taken && self.core.is_detached(now, &incoming.request) {
             // Who has the call now answers a copy of it.

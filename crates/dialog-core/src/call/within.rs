@@ -79,7 +79,7 @@ impl Calls {
         call.glare = None;
         call.timer = None;
         call.updating = None;
-        call.end.get_or_insert(end);
+        call.ends_as(end);
         // §15.1.2: "a UAS MUST still respond to any pending requests": the end of the dialog is the end of its re-INVITE.
         if call.pending_server().is_some() {
             self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);

@@ -3,6 +3,7 @@
 use crate::bench::{Bench, ack, incoming, tcp_flow, udp_flow};
 use sipora_message::{HeaderName, Method, StatusCode};
 use sipora_transaction_core::Event;
+use std::time::Duration;
 
 const BRANCH: &str = "z9hG4bK-1";
 
@@ -45,6 +46,19 @@ fn an_early_provisional_answer_makes_trying_needless_and_the_latest_is_repeated(
     assert_eq!(statuses, [180, 183]);
     bench.receive_request(&invite(), udp_flow(9));
     assert_eq!(bench.one_sent().response().status().as_u16(), 183);
+}
+
+#[test]
+fn an_answer_that_makes_trying_needless_leaves_no_alarm_for_it() {
+    let mut bench = Bench::new();
+    let start = bench.now.instant;
+    let request = bench.receive_request(&invite(), udp_flow(9)).unwrap();
+    let trying = bench.layer.poll_timeout().unwrap() - start;
+    assert!(trying <= Duration::from_millis(200), "{trying:?}");
+    assert!(bench.respond(&request, 200));
+    // What is next is the end of the transaction, 64*T1 ahead: the queue may want to be looked at earlier, but not as early.
+    let next = bench.layer.poll_timeout().unwrap() - start;
+    assert!(next > Duration::from_secs(1), "{next:?}");
 }
 
 #[test]
