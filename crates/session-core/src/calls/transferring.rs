@@ -11,7 +11,7 @@ use crate::{Error, Result, SipResponse, uri};
 
 impl CallHandle {
     /// Transfers the peer: asks it to call `target_uri` (REFER, RFC 5589 §6), and gives its answer. What comes of it is told as
-    /// [`CallEvent::TransferProgress`]; who has transferred then hangs up, and need not wait for that.
+    /// [`CallEvent::TransferProgress`](crate::CallEvent::TransferProgress); who has transferred then hangs up, and need not wait for that.
     ///
     /// # Errors
     ///

@@ -36,8 +36,8 @@ impl CallHandle {
         Ok(())
     }
 
-    /// Accepts the peer's INVITE, or what [`CallEvent::ChangeRequested`] told of. `sdp` is the answer to its offer, or the offer
-    /// where it has none. After an INVITE, [`CallEvent::Acknowledged`] follows, or the end of the call after 64 × T1.
+    /// Accepts the peer's INVITE, or what [`CallEvent::ChangeRequested`](crate::CallEvent::ChangeRequested) told of. `sdp` is the answer to its offer, or the offer
+    /// where it has none. After an INVITE, [`CallEvent::Acknowledged`](crate::CallEvent::Acknowledged) follows, or the end of the call after 64 × T1.
     ///
     /// # Errors
     ///
@@ -164,7 +164,7 @@ impl CallHandle {
         Ok(self.call.redirect(&places).await?)
     }
 
-    /// Answers the offer that came with the 2xx to an INVITE of ours that had none, or before it: [`CallEvent::EarlyOffer`], of
+    /// Answers the offer that came with the 2xx to an INVITE of ours that had none, or before it: [`CallEvent::EarlyOffer`](crate::CallEvent::EarlyOffer), of
     /// which several that wait are answered in the order that they were told in.
     ///
     /// # Errors
@@ -187,8 +187,8 @@ impl CallHandle {
         Ok(())
     }
 
-    /// Asks the peer to change the session to this offer, or to make an offer of its own with `None`. [`CallEvent::Changed`] or
-    /// [`CallEvent::ChangeRefused`] follows; meanwhile the session is as before.
+    /// Asks the peer to change the session to this offer, or to make an offer of its own with `None`. [`CallEvent::Changed`](crate::CallEvent::Changed) or
+    /// [`CallEvent::ChangeRefused`](crate::CallEvent::ChangeRefused) follows; meanwhile the session is as before.
     ///
     /// One that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before: then this offer
     /// goes as it is, but for its version, and a [`hold`](Self::hold) is made anew from what was agreed on meanwhile.
