@@ -1,8 +1,8 @@
 //! [`Dialog`]: what two user agents remember of each other (RFC 3261 §12).
 
 use sipora_message::{
-    CSeq, HeaderError, HeaderName, Headers, Method, NameAddr, Request, RequestBuilder, Response,
-    Scheme, Uri,
+    CSeq, Contacts, HeaderError, HeaderName, Headers, Method, NameAddr, Request, RequestBuilder,
+    Response, Scheme, Uri,
 };
 
 use crate::check::MAX_CSEQ;
@@ -115,7 +115,9 @@ impl Dialog {
     pub fn of_response(request: &Request, response: &Response) -> Result<Self, DialogError> {
         let cseq = request.headers().cseq()?.number;
         let target = target(response.headers())?;
-        let dialog = Self::of_answer(cseq, response, target, asks_securely(request))?;
+        let route_set = routes(response.headers())?;
+        let is_secure = asks_securely(request);
+        let dialog = Self::of_answer(cseq, response, target, route_set, is_secure)?;
         match dialog.id.remote_tag.is_empty() {
             true => Err(DialogError::Missing("the tag of To")),
             false => Ok(dialog),
@@ -124,25 +126,28 @@ impl Dialog {
 
     /// Makes the dialog of the side that sent an INVITE with this number. Its answer may lack the Contact, as provisional
     /// answers often do: the target is then `uri`, which the INVITE was sent to. It may lack the tag, of an RFC 2543 peer:
-    /// "a UAC MUST be prepared to receive a response without a tag in the To field" (RFC 3261 §12.1.2).
+    /// "a UAC MUST be prepared to receive a response without a tag in the To field" (RFC 3261 §12.1.2). Where its Record-Route cannot
+    /// be read, it is taken for none: a 2xx wants its ACK whatever it says.
     pub(crate) fn of_invite(
         cseq: u32,
         response: &Response,
         uri: &Uri,
     ) -> Result<Self, DialogError> {
         let target = target(response.headers()).unwrap_or_else(|_| uri.clone());
-        Self::of_answer(cseq, response, target, uri.scheme() == Scheme::Sips)
+        let route_set = routes(response.headers()).unwrap_or_default();
+        let is_secure = uri.scheme() == Scheme::Sips;
+        Self::of_answer(cseq, response, target, route_set, is_secure)
     }
 
     fn of_answer(
         cseq: u32,
         response: &Response,
         remote_target: Uri,
+        mut route_set: Vec<Route>,
         is_secure: bool,
     ) -> Result<Self, DialogError> {
         let headers = response.headers();
         let (from, to) = (headers.from()?, headers.to()?);
-        let mut route_set = routes(headers)?;
         route_set.reverse();
         let mut dialog = Self {
             id: DialogId {
@@ -193,7 +198,7 @@ impl Dialog {
             remote_uri: from.uri().as_str().into(),
             local_cseq: None,
             remote_cseq: Some(headers.cseq()?.number),
-            remote_target: target(headers)?,
+            remote_target: only_target(headers)?,
             route_set: routes(headers)?,
             is_secure: asks_securely(request),
         };
@@ -370,8 +375,22 @@ fn asks_securely(request: &Request) -> bool {
 
 fn target(headers: Headers<'_>) -> Result<Uri, DialogError> {
     let contact = headers.contact()?.ok_or(DialogError::Missing("Contact"))?;
-    Ok(contact.uri().to_owned())
+    match contact.uri().is_sip() {
+        true => Ok(contact.uri().to_owned()),
+        false => Err(NO_TARGET),
+    }
 }
+
+/// The target that a request gives: its Contact "MUST be present and contain exactly one SIP or SIPS URI in any request that can
+/// result in the establishment of a dialog" (RFC 3261 §8.1.1.8).
+fn only_target(headers: Headers<'_>) -> Result<Uri, DialogError> {
+    match headers.contacts()? {
+        Contacts::List(all) if all.len() > 1 => Err(NO_TARGET),
+        _ => target(headers),
+    }
+}
+
+const NO_TARGET: DialogError = DialogError::Missing("a SIP or SIPS URI in Contact, and one alone");
 
 /// A value as one line, which can be sent again: a fold stands for a space (RFC 3261 §7.3.1).
 pub(crate) fn unfolded(value: &[u8]) -> String {

@@ -7,7 +7,7 @@ use sipora_message::{HeaderName, Method, Request, Response, StatusCode, Uri};
 use sipora_transaction_core::Target;
 use sipora_transport::{Destination, Flow};
 
-use super::client::{Accepted, ClientInput, ClientState, InviteClient};
+use super::client::{Accepted, Acknowledgment, ClientInput, ClientState, InviteClient};
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
 use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
@@ -136,12 +136,16 @@ impl Calls {
         let tag = to_tag(response.headers()).unwrap_or_default();
         if let Some(accepted) = client.accepted.iter().find(|known| known.tag == tag) {
             // §13.2.2.4: "The ACK MUST be passed to the client transport every time a retransmission of the 2xx" comes.
-            if let Some((request, target)) = accepted.ack.clone() {
+            if let Some(ack) = accepted.ack.clone() {
+                let (target, fallback) = match self.calls.get(&client.call) {
+                    Some(call) => call.way(&ack.next_hop),
+                    None => (ack.target, Some(ack.next_hop)),
+                };
                 self.outputs.push_back(Output::Send {
                     exchange: None,
-                    request,
+                    request: ack.request,
                     target,
-                    fallback: None,
+                    fallback,
                 });
             }
             return;
@@ -163,7 +167,7 @@ impl Calls {
         tag: &str,
         response: Response,
         was_cancelled: bool,
-    ) -> Option<(Request, Target)> {
+    ) -> Option<Acknowledgment> {
         if client.has_ended(tag) {
             return self.accepted_too_late(client, &response, was_cancelled);
         }
@@ -233,7 +237,7 @@ impl Calls {
         tag: &str,
         response: &Response,
         was_cancelled: bool,
-    ) -> Option<(Request, Target)> {
+    ) -> Option<Acknowledgment> {
         let call = self.calls.get_mut(&client.call)?;
         let is_fork = call.confirmed().is_some() || call.end.is_some();
         let session = call.session(tag)?;
@@ -255,7 +259,7 @@ impl Calls {
         client: &InviteClient,
         response: &Response,
         was_cancelled: bool,
-    ) -> Option<(Request, Target)> {
+    ) -> Option<Acknowledgment> {
         let dialog = Dialog::of_invite(client.cseq, response, &client.uri).ok()?;
         let acknowledged = self.ack_apart(client, &dialog);
         self.given_up(client.call, was_cancelled);
@@ -285,7 +289,7 @@ impl Calls {
         client: &InviteClient,
         tag: &str,
         response: Response,
-    ) -> Option<(Request, Target)> {
+    ) -> Option<Acknowledgment> {
         let session = self
             .calls
             .get_mut(&client.call)
@@ -326,25 +330,25 @@ impl Calls {
         }
     }
 
-    fn ack_at_once(&mut self, client: &InviteClient, tag: &str) -> Option<(Request, Target)> {
+    fn ack_at_once(&mut self, client: &InviteClient, tag: &str) -> Option<Acknowledgment> {
         let call = self.calls.get_mut(&client.call)?;
         let session = call.session(tag)?;
         let request = ack(&session.dialog, client.cseq, &client.credentials, None)?;
         session.on(SessionInput::Acknowledged);
         let next_hop = session.dialog.next_hop().clone();
         let (target, fallback) = call.way(&next_hop);
-        Some(self.send_detached(request, target, fallback))
+        Some(self.send_detached(request, target, fallback, next_hop))
     }
 
     /// Acknowledges a 2xx in a dialog that is not, or no more, one of the call's.
-    fn ack_apart(&mut self, client: &InviteClient, dialog: &Dialog) -> Option<(Request, Target)> {
+    fn ack_apart(&mut self, client: &InviteClient, dialog: &Dialog) -> Option<Acknowledgment> {
         let request = ack(dialog, client.cseq, &client.credentials, None)?;
         let next_hop = dialog.next_hop();
         let (target, fallback) = match self.calls.get(&client.call) {
             Some(call) => call.way(next_hop),
             None => (Target::Uri(next_hop.clone()), None),
         };
-        Some(self.send_detached(request, target, fallback))
+        Some(self.send_detached(request, target, fallback, next_hop.clone()))
     }
 
     fn send_detached(
@@ -352,14 +356,19 @@ impl Calls {
         request: Request,
         target: Target,
         fallback: Option<Uri>,
-    ) -> (Request, Target) {
+        next_hop: Uri,
+    ) -> Acknowledgment {
         self.outputs.push_back(Output::Send {
             exchange: None,
             request: request.clone(),
             target: target.clone(),
             fallback,
         });
-        (request, target)
+        Acknowledgment {
+            request,
+            target,
+            next_hop,
+        }
     }
 
     /// Acknowledges a 2xx of a call that is over, and ends its dialog.
@@ -370,10 +379,11 @@ impl Calls {
         cseq: u32,
         credentials: &[(HeaderName, String)],
         authorizer: Option<Arc<dyn Authorizer>>,
-    ) -> Option<(Request, Target)> {
+    ) -> Option<Acknowledgment> {
         let request = ack(&dialog, cseq, credentials, None)?;
-        let target = Target::Uri(dialog.next_hop().clone());
-        let acknowledged = self.send_detached(request, target.clone(), None);
+        let next_hop = dialog.next_hop().clone();
+        let target = Target::Uri(next_hop.clone());
+        let acknowledged = self.send_detached(request, target.clone(), None, next_hop);
         let bye = dialog.request(Method::Bye, FIRST_CSEQ)?.build().ok()?;
         let within = Within {
             call,

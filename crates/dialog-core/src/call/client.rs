@@ -100,7 +100,16 @@ pub(super) struct Progress {
 pub(super) struct Accepted {
     pub(super) tag: Box<str>,
     /// What is sent for each copy of its 2xx; none until its offer has its answer.
-    pub(super) ack: Option<(Request, Target)>,
+    pub(super) ack: Option<Acknowledgment>,
+}
+
+/// An ACK to a 2xx, as it was sent.
+#[derive(Clone)]
+pub(super) struct Acknowledgment {
+    pub(super) request: Request,
+    pub(super) target: Target,
+    /// Where it goes when the target's flow is gone.
+    pub(super) next_hop: Uri,
 }
 
 impl InviteClient {

@@ -164,7 +164,8 @@ pub enum CallEvent {
     /// Our UPDATE was refused: the session is as it was. 504 says that a re-INVITE has better prospects, since somebody has to be
     /// asked (RFC 3311 §5.2).
     UpdateRefused(Response),
-    /// Our UPDATE could not be sent, for lack of room: the session is as it was.
+    /// Our UPDATE could not be sent, for lack of room, or not be sent again, after it had met the peer's, since the peer takes UPDATE
+    /// no more: the session is as it was.
     UpdateFailed(ApiError),
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),

@@ -132,11 +132,11 @@ impl Calls {
                 sessions.any(|it| it.is_confirmed() && it.remote_tag() == tag)
             };
             let accepted = client.accepted.iter().find(|it| is_up(&it.tag));
-            if let Some((ack, _)) = accepted.and_then(|accepted| accepted.ack.as_ref()) {
+            if let Some(ack) = accepted.and_then(|accepted| accepted.ack.as_ref()) {
                 let acks = found.entry(client.call).or_default();
                 acks.push(AckState {
                     cseq: client.cseq,
-                    body: body_of(ack),
+                    body: body_of(&ack.request),
                 });
                 acks.sort_unstable_by_key(|ack| std::cmp::Reverse(ack.cseq));
             }

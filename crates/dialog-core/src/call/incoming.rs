@@ -43,8 +43,8 @@ impl Calls {
         let Some((key, their_tag)) = self.find(request, our_tag) else {
             return false;
         };
-        self.take_flow(incoming, key);
         if is_ack {
+            self.take_flow(incoming, key);
             self.acknowledged(request, key);
         } else if matches!(method, Method::Subscribe | Method::Notify) && !is_of_refer(request) {
             // Another usage of the dialog (RFC 5057), another user's.
@@ -67,9 +67,11 @@ impl Calls {
         is_same.then_some((key, their_tag))
     }
 
-    /// Who came by a connection of its own, in a call that was another process' then, has come by another.
+    /// Who came by a connection of its own, with nobody between, and comes by another, is reached over the newest: the one before is
+    /// gone, or soon will be.
     fn take_flow(&mut self, incoming: &IncomingRequest, key: CallKey) {
-        if let Some(call) = self.calls.get_mut(&key).filter(|call| call.wants_flow)
+        let call = self.calls.get_mut(&key);
+        if let Some(call) = call.filter(|call| call.flow.is_some() || call.wants_flow)
             && incoming.flow.transport.is_stream()
             && incoming.request.headers().vias().count() == 1
         {
@@ -93,6 +95,7 @@ impl Calls {
             let builder = self.begin(request, status);
             return self.respond(incoming.transaction, builder);
         }
+        self.take_flow(incoming, key);
         // RFC 3891 §3: "if a Replaces header field is present in a request other than INVITE, the UAS MUST reject the request with
         // a 400"; in one that begins no call there is nothing to replace with.
         if self.config.takes_replaces && request.headers().contains(&HeaderName::Replaces) {
@@ -455,7 +458,8 @@ fn pending(now: Instant, max_ringing: Duration) -> ServerState {
 /// A reason phrase that says which header field is wrong, and repeats nothing that the peer sent.
 fn reason(error: &DialogError) -> &'static str {
     match error {
-        DialogError::Missing(_) => "Contact is missing",
+        DialogError::Missing("Contact") => "Contact is missing",
+        DialogError::Missing(_) => "Contact has to be one SIP or SIPS URI",
         _ => "a header field cannot be read",
     }
 }

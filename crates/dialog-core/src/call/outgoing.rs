@@ -7,15 +7,17 @@ use sipora_message::{HeaderName, Method, Request, RequestBuilder, Uri};
 use sipora_transaction_core::Target;
 
 use super::answered::ack;
-use super::client::{Accepted, ClientInput, ClientState, InviteClient, credentials};
+use super::client::{
+    Accepted, Acknowledgment, ClientInput, ClientState, InviteClient, credentials,
+};
 use super::core::{Call, CallKey, Calls, Exchange, ExchangeKey, Glare, Output};
-use super::event::{CallError, Invite};
+use super::event::{CallError, CallEvent, Invite};
 use super::incoming::expiry;
 use super::offer::{has_description, is_description};
 use super::packages::recv_info;
 use super::session::SessionInput;
 use crate::user::with_credentials;
-use crate::{Authorizer, Body};
+use crate::{ApiError, Authorizer, Body};
 
 impl Calls {
     /// Begins a call.
@@ -131,6 +133,15 @@ impl Calls {
                     }));
                 }
             }
+            // The call has ended meanwhile, or ends.
+            Err(CallError::Gone) => {}
+            // The peer has said meanwhile that it takes UPDATE no more.
+            Err(_) if is_refresh => self.refresh_refused(at, key, None, Method::Update),
+            Err(error) if update.is_some() => {
+                let error = ApiError::invalid("Allow", error.to_string());
+                self.tell(key, CallEvent::UpdateFailed(error));
+            }
+            // What was sent once can be sent again.
             Err(_) => {}
         }
     }
@@ -256,7 +267,11 @@ impl Calls {
         session.on(SessionInput::Acknowledged);
         let next_hop = session.dialog.next_hop().clone();
         let (target, fallback) = call.way(&next_hop);
-        accepted.ack = Some((ack.clone(), target.clone()));
+        accepted.ack = Some(Acknowledgment {
+            request: ack.clone(),
+            target: target.clone(),
+            next_hop,
+        });
         call.client = None;
         self.outputs.push_back(Output::Send {
             exchange: None,

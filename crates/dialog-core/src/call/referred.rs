@@ -203,8 +203,10 @@ impl Calls {
         };
         let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
         let found = session.and_then(|session| {
-            session.dialog.refresh_target(headers);
-            find(&mut session.extras().referred, headers)
+            let (all, dialog) = session.referred_and_dialog();
+            let found = find(all, headers)?;
+            dialog.refresh_target(headers);
+            Some(found)
         });
         let Some(referred) = found else {
             // "If a SUBSCRIBE request for event refer is received for a subscription that does not already exist, it MUST be

@@ -25,5 +25,6 @@ mod replaces;
 mod rough;
 mod sharded;
 mod support;
+mod targets;
 mod timer;
 mod updates;

@@ -614,3 +614,44 @@ fn a_cancelled_re_invite_that_has_changed_the_session_is_accepted() {
         ));
     });
 }
+
+#[test]
+fn an_update_that_cannot_go_again_after_it_met_the_peers_is_told() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone
+            .answer_with(&invite, 200, "b", |builder| {
+                let builder = builder.header(HeaderName::Allow, "INVITE, ACK, BYE, UPDATE");
+                builder.body("application/sdp", "v=0\r\n")
+            })
+            .await;
+        call.answered().await.unwrap();
+        call.update(Some(sdp("hold"))).await.unwrap();
+        let update = phone.first(Method::Update).await;
+        phone.answer(&update, 491, "b").await;
+        // The peer's own says that it takes UPDATE no more.
+        let dialog = InDialog::of_invite(&invite, "b");
+        let theirs = dialog.request(Method::Invite, 7);
+        let theirs = theirs.header(HeaderName::Allow, "INVITE, ACK, BYE");
+        let theirs = theirs.build().unwrap();
+        phone.send(&theirs, ALICE).await;
+        assert!(matches!(call.next().await, Some(CallEvent::Reinvited(_))));
+        call.accept(sdp("answer")).await.unwrap();
+        assert_eq!(phone.status_of(&theirs).await, 200);
+        phone.send(&dialog.build(Method::Ack, 7), ALICE).await;
+        let event = call.next().await;
+        assert!(matches!(event, Some(CallEvent::Acknowledged(_))));
+        let event = call.next().await;
+        assert!(
+            matches!(event, Some(CallEvent::UpdateFailed(_))),
+            "{event:?}"
+        );
+        assert_eq!(phone.count(Method::Update), 1);
+        // The session is as it was, and can be changed otherwise.
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        phone.nth(Method::Invite, 1).await;
+    });
+}
