@@ -6,6 +6,8 @@
 #![allow(clippy::print_stderr)]
 
 use std::error::Error;
+use std::fs::File;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -49,10 +51,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
             () = &mut stop => break,
         }
     }
-    hand_over(&dialogs, Path::new(&file)).await?;
+    let handed_over = hand_over(&dialogs, Path::new(&file)).await;
     // Whatever could not be handed over is hung up.
     endpoint.shutdown().await;
-    Ok(())
+    handed_over
 }
 
 async fn take_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<Vec<Call>, Box<dyn Error>> {
@@ -60,19 +62,28 @@ async fn take_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<Vec<Call>,
         return Ok(Vec::new());
     };
     let written = std::fs::metadata(file)?.modified()?;
+    let lay_still = SystemTime::now().duration_since(written);
+    // What cannot be read stays where it is, for who can.
+    let states: Vec<CallState> = serde_json::from_slice(&text)?;
     // They are ours now: nobody else may go on with them.
     std::fs::remove_file(file)?;
-    let lay_still = SystemTime::now().duration_since(written);
-    let states: Vec<CallState> = serde_json::from_slice(&text)?;
     let mut calls = Vec::new();
     for state in states {
         let state = state.after(lay_still.clone().unwrap_or_default());
-        calls.push(dialogs.restore_call(state, None).await?);
+        match dialogs.restore_call(state, None).await {
+            Ok(call) => calls.push(call),
+            // The others go on.
+            Err(error) => eprintln!("a call is lost: {error}"),
+        }
     }
     Ok(calls)
 }
 
 async fn hand_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<(), Box<dyn Error>> {
+    // Where it cannot be written, nothing is let go of.
+    let mut whole = file.as_os_str().to_owned();
+    whole.push(".new");
+    let mut written = File::create(&whole)?;
     let mut states = Vec::new();
     for _ in 0..LOOKS {
         states.extend(dialogs.detach_calls().await?);
@@ -81,7 +92,18 @@ async fn hand_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<(), Box<dy
         }
         tokio::time::sleep(APART).await;
     }
-    std::fs::write(file, serde_json::to_vec(&states)?)?;
+    let text = serde_json::to_vec(&states)?;
+    let is_kept = written
+        .write_all(&text)
+        .and_then(|()| written.sync_all())
+        .and_then(|()| std::fs::rename(&whole, file));
+    if let Err(error) = is_kept {
+        // Taken back, and hung up with the rest: their peers know then.
+        for state in states {
+            drop(dialogs.restore_call(state, None).await);
+        }
+        return Err(error.into());
+    }
     eprintln!("{} calls handed over", states.len());
     Ok(())
 }

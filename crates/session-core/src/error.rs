@@ -39,10 +39,10 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A request that the caller made cannot be sent as it is. Nothing was sent.
-    #[error("the request cannot be sent: {header}: {reason}")]
+    /// A request that the caller made, or an answer in a call, cannot be sent as it is. Nothing was sent.
+    #[error("it cannot be sent as it is: {header}: {reason}")]
     InvalidRequest {
-        /// The header field, or `method`, or `Request-URI`.
+        /// The header field, or `method`, `Request-URI` or `body`.
         header: String,
         /// What is wrong with it.
         reason: String,
@@ -229,6 +229,9 @@ fn without_password(text: &str) -> String {
     let Some((user_info, host)) = text.rsplit_once('@') else {
         return text.to_owned();
     };
+    // An address, where a URI is wanted.
+    let bare = user_info.trim_start_matches('<');
+    let (bracket, user_info) = user_info.split_at(user_info.len() - bare.len());
     let starts_with = |scheme: &str| {
         let start = user_info.get(..scheme.len());
         start.is_some_and(|start| start.eq_ignore_ascii_case(scheme))
@@ -238,7 +241,7 @@ fn without_password(text: &str) -> String {
         .find(|scheme| starts_with(scheme));
     let (scheme, user_info) = user_info.split_at(scheme.map_or(0, str::len));
     match user_info.split_once(':') {
-        Some((user, _)) => format!("{scheme}{user}:***@{host}"),
+        Some((user, _)) => format!("{bracket}{scheme}{user}:***@{host}"),
         None => text.to_owned(),
     }
 }
@@ -310,6 +313,8 @@ mod tests {
             ("sip:alice@[::1", "sip:alice@[::1"),
             ("sip:[::1]:x", "sip:[::1]:x"),
             ("é:ü@x", "é:***@x"),
+            ("<sip:bob@h>", "<sip:bob@h>"),
+            ("<sip:bob:se@h>", "<sip:bob:***@h>"),
         ] {
             let error = Error::uri("from_uri", text, 4, "wrong");
             assert_eq!(

@@ -220,6 +220,7 @@ impl Phone {
             }
             CallEvent::Redirected(place) => println!("sent on to {}", shown(place.as_str())),
             CallEvent::Answered(answer) => {
+                self.is_up = true;
                 println!(
                     "{} {}: the call is up",
                     answer.status(),

@@ -87,6 +87,9 @@ async fn a_call_is_answered_held_resumed_and_hung_up() {
     alice.types("resume").await;
     bob.shows("the peer resumes").await;
     alice.shows("resumed").await;
+    bob.types("hold").await;
+    alice.shows("the peer holds").await;
+    bob.shows("held").await;
     bob.types("hang up").await;
     alice.shows("over: the peer hung up").await;
     bob.shows("over: hung up").await;

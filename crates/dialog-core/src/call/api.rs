@@ -424,8 +424,11 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// As [`ring`](Self::ring).
+    /// As [`ring`](Self::ring); [`CallError::Invalid`] for no place at all.
     pub async fn redirect(&self, places: &[Uri]) -> Result<(), CallError> {
+        if places.is_empty() {
+            return Err(CallError::Invalid("there is no place to go to".to_owned()));
+        }
         let mut rejection = Rejection::new(StatusCode::MOVED_TEMPORARILY);
         for (at, uri) in places.iter().enumerate() {
             let contact = match places.len() {
@@ -567,7 +570,8 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// As [`request`](Self::request); [`CallError::Busy`] with four REFERs that are still told of.
+    /// As [`request`](Self::request); [`CallError::NotNow`] before the call is up, [`CallError::Busy`] with four REFERs that are still
+    /// told of.
     pub async fn refer(&self, refer: Refer) -> Result<ReferAnswer, CallError> {
         let (reply, outcome) = oneshot::channel();
         let command = Command::Refer(self.key, Box::new(refer), reply);

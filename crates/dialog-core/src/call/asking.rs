@@ -26,6 +26,9 @@ impl Calls {
         if call.asking >= MOST_ASKED {
             return Err(CallError::Busy);
         }
+        if call.is_to_come() && call.sessions.is_empty() {
+            return Err(CallError::NotNow("there is no dialog yet"));
+        }
         let is_heard = call.is_caller || call.has_answered();
         let session = match &asked.to_tag {
             Some(tag) => call.session(tag),

@@ -357,6 +357,11 @@ impl Calls {
     }
 
     /// Counts an INFO or MESSAGE that nobody had room for.
+    /// A call came that nobody has room for.
+    pub(crate) fn call_refused(&mut self) {
+        self.metrics.refused_for_lack_of_room += 1;
+    }
+
     pub(crate) fn message_refused(&mut self) {
         self.metrics.messages_refused += 1;
     }
@@ -442,6 +447,12 @@ impl Call {
     /// It has a dialog that is confirmed, and no BYE is on its way.
     pub(super) fn is_up(&self) -> bool {
         self.sessions.iter().any(Session::is_confirmed)
+    }
+
+    /// It has not been accepted, and may be.
+    pub(super) fn is_to_come(&self) -> bool {
+        let mut sessions = self.sessions.iter();
+        self.end.is_none() && sessions.all(|session| session.state == SessionState::Early)
     }
 
     pub(super) fn has_early(&self) -> bool {

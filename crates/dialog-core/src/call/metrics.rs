@@ -14,7 +14,7 @@ pub struct CallMetrics {
     pub begun: u64,
     /// Calls that have ended, or were [let go of](crate::Call::detach).
     pub ended: u64,
-    /// Calls that were refused for lack of room.
+    /// Calls that were refused for lack of room: among all, or among those that wait to be taken.
     pub refused_for_lack_of_room: u64,
     /// Further 2xx to a forked INVITE, which were acknowledged and ended with BYE.
     pub forks_ended: u64,

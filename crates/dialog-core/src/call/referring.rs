@@ -46,6 +46,9 @@ impl Calls {
         let patience = self.config.request_timeout + self.config.t1 * 64;
         let call = self.call(key)?;
         let contact = call.contact.clone();
+        if call.is_to_come() {
+            return Err(CallError::NotNow("the call is not up yet"));
+        }
         let session = call.confirmed().ok_or(CallError::Gone)?;
         if session.extras().referring.len() >= MOST_REFERS {
             return Err(CallError::Busy);

@@ -405,7 +405,10 @@ impl CallUser {
         };
         let status = match self.incoming.try_send(offered) {
             Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.core.call_refused();
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => StatusCode::TEMPORARILY_UNAVAILABLE,
         };
         // It was offered just now, so that it waits for an answer.

@@ -121,7 +121,8 @@ impl SessionManagerBuilder {
     }
 
     /// Listens on this address of the host, IPv4 or IPv6, and no other: `::` is IPv6 alone. Hosts of the other family are
-    /// still reached, and answer; they cannot send requests here.
+    /// still reached, and answer; they cannot send requests here, so that neither side can be called by the other (a call needs a
+    /// Contact that leads back).
     pub fn with_bind_address(mut self, address: IpAddr) -> Self {
         self.bind_address = Some(address);
         self
@@ -148,7 +149,8 @@ impl SessionManagerBuilder {
         self
     }
 
-    /// Names the From of requests that are nobody's: OPTIONS, and raw requests without From.
+    /// Names the From of what says no other: OPTIONS, MESSAGE, SUBSCRIBE, PUBLISH, raw requests without From, and calls without
+    /// [`with_from`](crate::CallOptions::with_from), whose Contact has its user, and Referred-By in transfers.
     pub fn with_identity(mut self, uri: &str) -> Self {
         self.identity = uri.to_owned();
         self

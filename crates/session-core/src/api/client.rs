@@ -22,20 +22,22 @@ use crate::{
 /// # Answers and errors
 ///
 /// The `send_*` methods give **any** final answer as `Ok`: a 404 is data, with its status, reason, headers and body.
-/// [`register`], `subscribe` and `publish` give `Ok` for a 2xx alone. What can go wrong:
+/// [`register`], `subscribe` and `publish` give `Ok` for a 2xx alone. `call` gives `Ok` when the INVITE is on its way; what comes of it,
+/// and what can go wrong in a call, is said by [`CallHandle`]. What can go wrong:
 ///
 /// | error | when | was anything sent? |
 /// | --- | --- | --- |
 /// | [`Error::NotSupported`] | the coordinator is no client | no |
 /// | [`Error::InvalidUri`] | an argument is no URI of the kind needed; names argument, place and reason | no |
-/// | [`Error::InvalidRequest`] | a raw request or a message cannot be sent as it is; names the header | no |
+/// | [`Error::InvalidRequest`] | a raw request, a message or an INVITE cannot be sent as it is; names the header | no |
 /// | [`Error::NotImplemented`] | the next hop wants a transport that this version does not speak, such as TLS | no |
-/// | [`Error::Rejected`] | `register`, `subscribe`, `publish`: a final answer that is no 2xx | yes |
-/// | [`Error::AuthenticationFailed`] | `register`, `subscribe`, `publish`: credentials were there, and 401 or 407 is the final answer | yes |
+/// | [`Error::Rejected`] | `register`, `subscribe`, `publish`, [`CallHandle::answered`], [`CallHandle::transfer`]: a final answer that is no 2xx | yes |
+/// | [`Error::AuthenticationFailed`] | `register`, `subscribe`, `publish`, [`CallHandle::answered`]: credentials were there, and 401 or 407 is the final answer | yes |
 /// | [`Error::ProtocolError`] | `register`, `publish`: a 2xx that grants nothing; `publish`: one without entity tag | yes |
 /// | [`Error::Timeout`] | no final answer in time | perhaps |
 /// | [`Error::Transport`] | the target cannot be resolved or reached | perhaps |
-/// | [`Error::Busy`] | too many requests are in flight, or too many subscriptions live | no |
+/// | [`Error::Busy`] | too many requests are in flight, or too many subscriptions or calls live | no |
+/// | [`Error::TooLate`], [`Error::NotNow`] | in a [`CallHandle`]: the peer was faster, or something else comes first | no |
 /// | [`Error::RegistrationEnded`] | a [`RegistrationHandle`] whose registration was refused for good; names the cause | no |
 /// | [`Error::Closed`] | the coordinator was shut down, or what a handle stands for has ended | perhaps |
 ///
@@ -77,6 +79,8 @@ use crate::{
 /// [`Error::AuthenticationFailed`]: crate::Error::AuthenticationFailed
 /// [`Error::Timeout`]: crate::Error::Timeout
 /// [`Error::Transport`]: crate::Error::Transport
+/// [`Error::TooLate`]: crate::Error::TooLate
+/// [`Error::NotNow`]: crate::Error::NotNow
 /// [`Error::InvalidUri`]: crate::Error::InvalidUri
 #[async_trait]
 pub trait SipClient: Send + Sync {

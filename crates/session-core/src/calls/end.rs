@@ -16,7 +16,7 @@ pub enum CallEnd {
     Cancelled,
     /// We refused the peer's INVITE, or sent the peer elsewhere.
     Rejected,
-    /// The peer's INVITE rang for 15 minutes.
+    /// The peer's INVITE rang for too long: for 15 minutes, or past its Expires.
     NotAnswered,
     /// We sent BYE.
     HungUp,

@@ -32,7 +32,7 @@ pub enum CallEvent {
     /// [`acknowledge`](crate::CallHandle::acknowledge) answers it. Until then it goes on repeating it, and after 64 × T1 gives up.
     EarlyOffer(SipResponse),
     /// The peer wants to change the session, as to hold it, by a re-INVITE or an UPDATE: [`accept`](crate::CallHandle::accept) or
-    /// [`reject`](crate::CallHandle::reject) says what becomes of it. A re-INVITE without a description asks for an offer. An
+    /// [`reject`](crate::CallHandle::reject) says what becomes of it; who says nothing for 15 minutes has refused it. A re-INVITE without a description asks for an offer. An
     /// UPDATE wants to be answered at once: after 32 × T1 it gets 504 (RFC 3311 §5.2).
     ChangeRequested(Request),
     /// The peer has withdrawn that wish.

@@ -36,7 +36,7 @@ use crate::{Error, Result, SipResponse};
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
 ///
 /// They return when it is on its way, and fail with [`Error::TooLate`] where the peer was faster, [`Error::NotNow`] where
-/// something else comes first, [`Error::Closed`] when the coordinator was shut down.
+/// something else comes first, such as that the call is up, or that the peer asks for something, [`Error::Closed`] when the coordinator was shut down.
 ///
 /// # Who owes a description
 ///
@@ -73,7 +73,8 @@ pub struct CallHandle {
     /// An event that is told to who has us call before it is to the application.
     pub(super) due: Option<CallEvent>,
     pub(super) hangs_up: AtomicBool,
-    pub(super) is_over: bool,
+    /// How it ended, once that was read.
+    pub(super) end: Option<CallEnd>,
 }
 
 impl CallHandle {
@@ -89,7 +90,7 @@ impl CallHandle {
             reporter: None,
             due: None,
             hangs_up: AtomicBool::new(false),
-            is_over: false,
+            end: None,
         }
     }
 
@@ -110,7 +111,7 @@ impl CallHandle {
             reporter: None,
             due: None,
             hangs_up: AtomicBool::new(false),
-            is_over: false,
+            end: None,
         }
     }
 
@@ -119,7 +120,8 @@ impl CallHandle {
         self.outgoing.is_none()
     }
 
-    /// The URI of whom we call, or of who calls us as From says: that it is true is for who authenticates calls to see to.
+    /// The URI of whom we call, also where the call went elsewhere by a redirection ([`CallEvent::Redirected`] says where), or of who
+    /// calls us as From says: that it is true is for who authenticates calls to see to.
     pub fn remote_uri(&self) -> &str {
         &self.remote
     }
@@ -194,7 +196,7 @@ impl CallHandle {
     }
 
     async fn next_here(&mut self) -> Option<CallEvent> {
-        while !self.is_over {
+        while self.end.is_none() {
             if let Some(event) = self.call_next_place().await {
                 return Some(event);
             }
@@ -241,14 +243,17 @@ impl CallHandle {
         while let Some(event) = self.next().await {
             match event {
                 CallEvent::Answered(response) => return Ok(response),
-                CallEvent::Ended(CallEnd::Failed(error)) => return Err(error),
+                CallEvent::Ended(_) => break,
                 _ => {}
             }
         }
-        Err(Error::Closed)
+        match &self.end {
+            Some(CallEnd::Failed(error)) => Err(error.clone()),
+            _ => Err(Error::Closed),
+        }
     }
 
-    /// Waits until the call is over. Every change of the session that the peer wants meanwhile is refused with 488, every transfer
+    /// Waits until the call is over, and says how it ended, also where that was told before. Every change of the session that the peer wants meanwhile is refused with 488, every transfer
     /// with 603.
     pub async fn ended(&mut self) -> CallEnd {
         while let Some(event) = self.next().await {
@@ -264,23 +269,29 @@ impl CallHandle {
                 _ => {}
             }
         }
-        CallEnd::Closed
+        self.end.clone().unwrap_or(CallEnd::Closed)
     }
 
     /// Ends the call: with CANCEL while our INVITE has no final answer, with 480 while the peer's has none, else with BYE; one
-    /// that we accepted after its ACK, for which it may have to wait. [`CallEvent::Ended`] follows when it is done.
+    /// that we accepted after its ACK, for which it may have to wait. [`CallEvent::Ended`] follows when it is done: where the peer has said nothing at
+    /// all, not even 100, only after 64 × T1 (32 s), since no CANCEL may be sent before (RFC 3261 §9.1).
     ///
     /// # Errors
     ///
     /// [`Error::TooLate`] where the call is over, [`Error::Closed`].
     pub async fn hang_up(&self) -> Result<()> {
         self.hangs_up.store(true, Ordering::Relaxed);
-        let may_go_on = |out: &Outgoing| !self.is_over && out.redirects.is_on();
+        let may_go_on = |out: &Outgoing| self.end.is_none() && out.redirects.is_on();
         match self.call.hang_up().await {
             // It was refused, and may be about to be called elsewhere; now it is not.
             Err(CallError::Gone) if self.outgoing.as_deref().is_some_and(may_go_on) => Ok(()),
             ended => Ok(ended?),
         }
+    }
+
+    pub(super) fn over(&mut self, end: CallEnd) -> CallEvent {
+        self.end = Some(end.clone());
+        CallEvent::Ended(end)
     }
 
     pub(super) fn owed(&self) -> MutexGuard<'_, Owed> {

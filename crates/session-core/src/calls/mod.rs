@@ -77,6 +77,7 @@ struct Outgoing {
 
 impl Outgoing {
     fn new(outbound: Arc<Outbound>, target: &Uri, options: CallOptions) -> Result<Self> {
+        options.check()?;
         let from = match &options.from {
             Some(from) => uri::address_of_record("from_uri", from)?,
             None => outbound.identity.clone(),
@@ -117,7 +118,7 @@ impl Outgoing {
             invite = invite.header(name.clone(), value);
         }
         if let Some(sdp) = &self.sdp {
-            invite = invite.body(body(sdp));
+            invite = invite.body(body(sdp)?);
         }
         let authorizer = Some(self.authorizer.clone());
         let call = self.outbound.dialogs.invite(invite, authorizer).await;
@@ -126,8 +127,15 @@ impl Outgoing {
 }
 
 /// A session description as a body.
-fn body(sdp: &str) -> Body {
-    Body::new(SDP, sdp.as_bytes().to_vec())
+///
+/// # Errors
+///
+/// [`Error::InvalidRequest`] for an empty one: no body at all would mean something else.
+fn body(sdp: &str) -> Result<Body> {
+    if sdp.is_empty() {
+        return Err(Error::request("body", "the session description is empty"));
+    }
+    Ok(Body::new(SDP, sdp.as_bytes().to_vec()))
 }
 
 /// RFC 3261 §25.1: quoted-string.

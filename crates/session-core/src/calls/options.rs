@@ -2,7 +2,7 @@
 
 use sipora_message::{DialogId, HeaderName};
 
-use crate::Credentials;
+use crate::{Credentials, Error, Result};
 
 /// Says how a call is made. Every setting is optional.
 ///
@@ -67,10 +67,24 @@ impl CallOptions {
         self
     }
 
-    /// Adds a header field to the INVITE.
+    /// Adds a header field to the INVITE. Those that make it one cannot be: Via, Record-Route, Contact, From, To, Call-ID, CSeq,
+    /// Max-Forwards, Allow, Recv-Info, User-Agent, and Content-Type and the others of the body. The call then fails with
+    /// [`Error::InvalidRequest`].
     pub fn with_header(mut self, name: impl Into<HeaderName>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Refuses what would say twice what the INVITE says by itself.
+    pub(super) fn check(&self) -> Result<()> {
+        let own = |name: &HeaderName| OWN.contains(name) || *name == HeaderName::from("Recv-Info");
+        match self.headers.iter().find(|(name, _)| own(name)) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let reason = "belongs to the call, and cannot be set";
+                Err(Error::request(name.as_str(), reason))
+            }
+        }
     }
 
     /// Takes the place of another call of whom is called (RFC 3891), or picks up one that rings elsewhere: the dialog as the one
@@ -99,3 +113,21 @@ impl CallOptions {
         self
     }
 }
+
+/// What an INVITE has from the call, the transaction and the coordinator.
+const OWN: [HeaderName; 14] = [
+    HeaderName::Via,
+    HeaderName::RecordRoute,
+    HeaderName::Contact,
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::MaxForwards,
+    HeaderName::Allow,
+    HeaderName::UserAgent,
+    HeaderName::ContentType,
+    HeaderName::ContentLength,
+    HeaderName::ContentEncoding,
+    HeaderName::ContentDisposition,
+];

@@ -9,12 +9,15 @@ use sipora_dialog_core::CallEvent as Event;
 pub(super) struct Owed {
     /// One in an UPDATE or a PRACK.
     pub(super) offer: bool,
+    /// The peer has asked for a change, ever.
+    pub(super) was_asked: bool,
     /// Those in reliable provisional answers to our INVITE: the tags of who has sent them, each a fork, of which there are 32.
     pub(super) early_answers: VecDeque<Box<str>>,
 }
 
 impl Owed {
     pub(super) fn sees(&mut self, event: &Event) {
+        self.was_asked |= matches!(event, Event::Offered(_) | Event::Reinvited(_));
         match event {
             Event::Offered(_) => self.offer = true,
             // An INVITE that comes later is what the application speaks of next.

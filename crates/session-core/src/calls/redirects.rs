@@ -104,8 +104,7 @@ impl CallHandle {
                 .as_mut()
                 .filter(|out| out.redirects.is_due())?;
             if self.hangs_up.load(Ordering::Relaxed) {
-                self.is_over = true;
-                return Some(CallEvent::Ended(CallEnd::Cancelled));
+                return Some(self.over(CallEnd::Cancelled));
             }
             let place = outgoing.redirects.next()?.clone();
             let called = outgoing.call(&place).await;
@@ -134,8 +133,7 @@ impl CallHandle {
             }
             (end, _) => end,
         };
-        self.is_over = true;
-        Some(CallEvent::Ended(end))
+        Some(self.over(end))
     }
 }
 

@@ -15,7 +15,7 @@ impl CallHandle {
     ///
     /// # Errors
     ///
-    /// [`Error::Rejected`] where the peer does not want to, [`Error::InvalidUri`]; those of [`request`](Self::request).
+    /// [`Error::Rejected`] where the peer does not want to, [`Error::NotNow`] before the call is up, [`Error::InvalidUri`]; those of [`request`](Self::request).
     pub async fn transfer(&self, target_uri: &str) -> Result<SipResponse> {
         let target = uri::contact("target_uri", target_uri)?;
         self.refer(Refer::to(target)).await

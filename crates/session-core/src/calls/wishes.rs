@@ -15,7 +15,8 @@ impl CallHandle {
     ///
     /// Those of [`CallHandle`].
     pub async fn ring(&self) -> Result<()> {
-        Ok(self.call.ring().await?)
+        let rung = self.call.ring().await;
+        rung.map_err(|error| self.unasked(error))
     }
 
     /// Tells the caller how it goes, with 101 to 199, as often as wanted; `sdp` is early media, the answer to the caller's offer, and
@@ -27,9 +28,11 @@ impl CallHandle {
     ///
     /// # Errors
     ///
-    /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for any other status.
+    /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for any other status, and where `sdp` is empty.
     pub async fn progress(&self, status: StatusCode, sdp: Option<&str>) -> Result<()> {
-        self.call.progress(status, sdp.map(body)).await?;
+        let description = sdp.map(body).transpose()?;
+        let progressed = self.call.progress(status, description).await;
+        progressed.map_err(|error| self.unasked(error))?;
         if let Some(sdp) = sdp {
             self.described().says_early(sdp);
         }
@@ -53,16 +56,18 @@ impl CallHandle {
     }
 
     async fn accept_as(&self, sdp: &str) -> Result<()> {
+        let description = body(sdp)?;
         let is_offered = self.owed().offer;
         let answered = match is_offered {
-            true => self.call.answer(body(sdp)).await,
+            true => self.call.answer(description.clone()).await,
             false => Err(CallError::Gone),
         };
         match answered {
             // None, or one that has waited for too long; an INVITE may wait all the same.
             Err(CallError::Gone) => {
                 self.owed().offer = false;
-                self.call.accept(body(sdp)).await?;
+                let accepted = self.call.accept(description).await;
+                accepted.map_err(|error| self.unasked(error))?;
                 self.described().accepts(sdp);
             }
             answered => {
@@ -84,7 +89,10 @@ impl CallHandle {
 
     /// Has another offer sent once more in the place of the one that waits; says whether one does.
     async fn offers_again(&self, offered: Offered) -> bool {
-        let waits = self.call.reoffer(body(&offered.sdp)).await.is_ok();
+        let waits = match body(&offered.sdp) {
+            Ok(description) => self.call.reoffer(description).await.is_ok(),
+            Err(_) => false,
+        };
         if waits {
             self.described().offers_as(offered);
         }
@@ -106,7 +114,8 @@ impl CallHandle {
         match refused {
             Err(CallError::Gone) => {
                 self.owed().offer = false;
-                self.call.reject(status).await?;
+                let rejected = self.call.reject(status).await;
+                rejected.map_err(|error| self.unasked(error))?;
             }
             refused => {
                 refused?;
@@ -148,7 +157,8 @@ impl CallHandle {
         if let Some((content_type, body)) = answer.body {
             rejection = rejection.body(Body::new(&content_type, body));
         }
-        self.call.reject_with(rejection).await?;
+        let rejected = self.call.reject_with(rejection).await;
+        rejected.map_err(|error| self.unasked(error))?;
         self.heard().refused();
         Ok(())
     }
@@ -157,11 +167,15 @@ impl CallHandle {
     ///
     /// # Errors
     ///
-    /// Those of [`CallHandle`]; [`Error::InvalidUri`] for a place that is no URI.
+    /// Those of [`CallHandle`]; [`Error::InvalidUri`] for a place that is no URI, [`Error::InvalidRequest`] for no place at all.
     pub async fn redirect(&self, places: &[&str]) -> Result<()> {
+        if places.is_empty() {
+            return Err(Error::request("Contact", "there is no place to go to"));
+        }
         let places = places.iter().map(|place| uri::contact("places", place));
         let places = places.collect::<Result<Vec<Uri>>>()?;
-        Ok(self.call.redirect(&places).await?)
+        let redirected = self.call.redirect(&places).await;
+        redirected.map_err(|error| self.unasked(error))
     }
 
     /// Answers the offer that came with the 2xx to an INVITE of ours that had none, or before it: [`CallEvent::EarlyOffer`](crate::CallEvent::EarlyOffer), of
@@ -172,16 +186,17 @@ impl CallHandle {
     /// Those of [`CallHandle`].
     pub async fn acknowledge(&self, sdp: &str) -> Result<()> {
         let sdp = self.described().next(sdp).into_owned();
+        let description = body(&sdp)?;
         let early = self.owed().early_answers.front().cloned();
         match early {
             Some(tag) => {
-                let answered = self.call.acknowledge_progress(&tag, body(&sdp)).await;
+                let answered = self.call.acknowledge_progress(&tag, description).await;
                 if !matches!(answered, Err(CallError::BodyNeeded(_))) {
                     self.owed().early_answers.retain(|owed| *owed != tag);
                 }
                 answered?;
             }
-            None => self.call.acknowledge(body(&sdp)).await?,
+            None => self.call.acknowledge(description).await?,
         }
         self.described().says(&sdp);
         Ok(())
@@ -191,7 +206,9 @@ impl CallHandle {
     /// [`CallEvent::ChangeRefused`](crate::CallEvent::ChangeRefused) follows; meanwhile the session is as before.
     ///
     /// One that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before: then this offer
-    /// goes as it is, but for its version, and a [`hold`](Self::hold) is made anew from what was agreed on meanwhile.
+    /// goes as it is, but for its version, and a [`hold`](Self::hold) is made anew from what was agreed on meanwhile. How long the
+    /// peer may think about it has no limit, as with the first INVITE: a user of this crate who says nothing refuses after 15
+    /// minutes, and [`hang_up`](Self::hang_up) ends the call meanwhile.
     ///
     /// # Errors
     ///
@@ -249,6 +266,17 @@ impl CallHandle {
         Ok(self.call.request(request).await?.into())
     }
 
+    /// Why there is nothing to answer: in a call of ours it is not too late where the peer has never asked for anything.
+    fn unasked(&self, error: CallError) -> Error {
+        let is_ours = self.outgoing.is_some() && self.end.is_none();
+        match error {
+            CallError::Gone if is_ours && !self.owed().was_asked => Error::NotNow {
+                reason: "the call is our own, and the peer has asked for nothing in it",
+            },
+            error => error.into(),
+        }
+    }
+
     async fn redirect_media(&self, how: Change) -> Result<()> {
         let sdp = self.described().changed(how);
         let reason = "nothing was said of the session yet";
@@ -257,7 +285,7 @@ impl CallHandle {
     }
 
     async fn offer(&self, sdp: &str, how: Option<Change>) -> Result<()> {
-        self.call.reinvite(Some(body(sdp))).await?;
+        self.call.reinvite(Some(body(sdp)?)).await?;
         self.described().offers(sdp, how);
         Ok(())
     }
@@ -270,7 +298,9 @@ impl CallHandle {
         let current = self.described().current();
         if let Some(sdp) = current {
             // With something else under way the session is refreshed by that.
-            let _ = self.call.reinvite(Some(body(&sdp))).await;
+            if let Ok(description) = body(&sdp) {
+                let _ = self.call.reinvite(Some(description)).await;
+            }
         }
     }
 }

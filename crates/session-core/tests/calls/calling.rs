@@ -95,7 +95,7 @@ fn a_refusal_is_the_error_of_who_waits_for_the_answer() {
             other => panic!("{other:?}"),
         }
         assert!(matches!(his.ended().await, CallEnd::Rejected));
-        assert!(matches!(hers.answered().await, Err(Error::Closed)));
+        assert!(matches!(hers.answered().await, Err(Error::Rejected(_))));
     });
 }
 

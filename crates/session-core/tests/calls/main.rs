@@ -16,6 +16,7 @@ mod early;
 mod exchange;
 mod heard;
 mod held;
+mod misused;
 mod phone;
 mod redirected;
 mod rough;
