@@ -122,7 +122,8 @@ pub use sipora_dialog_core::{
 };
 pub use sipora_message as message;
 pub use sipora_message::{
-    HeaderName, Method, Request, RequestBuilder, Response, StatusCode, SubscriptionPhase, Uri,
+    HeaderName, Method, Reason, Request, RequestBuilder, Response, StatusCode, SubscriptionPhase,
+    Uri,
 };
 pub use sipora_transaction_core::{
     Direction, IdSource, MessageObserver, Metrics, Observed, Timers, TransportFailure,

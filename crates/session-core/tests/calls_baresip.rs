@@ -295,7 +295,7 @@ async fn either_gives_up_before_the_call_is_answered() {
     let mut call = us.are_called().await;
     us.phone.does("hangup", "").await;
     let end = in_time("its CANCEL", call.ended()).await;
-    assert!(matches!(end, CallEnd::Cancelled), "{end:?}");
+    assert!(matches!(end, CallEnd::PeerCancelled(_)), "{end:?}");
     // We refuse one of its own in `find`; we cancel ours.
     let mut call = us.call(&uri).await;
     call.hang_up().await.unwrap();

@@ -74,6 +74,8 @@ pub(crate) struct Exchange {
     pub(crate) unavailable: Option<Box<Unavailable>>,
     pub(crate) cancel: Cancel,
     pub(crate) offers_keep_alives: bool,
+    /// Why it is cancelled: the value of Reason (RFC 3326).
+    pub(crate) reason: Option<Box<str>>,
     /// A provisional answer came: the request stays where it is.
     pub(crate) provisional: bool,
     /// An INVITE was accepted.

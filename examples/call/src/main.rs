@@ -355,7 +355,10 @@ fn told(end: &CallEnd) -> String {
         CallEnd::Failed(error) => shown(&error.to_string()),
         CallEnd::HungUp => "hung up".to_owned(),
         CallEnd::PeerHungUp(_) => "the peer hung up".to_owned(),
-        CallEnd::Cancelled => "cancelled".to_owned(),
+        CallEnd::PeerCancelled(_) if end.was_answered_elsewhere() => {
+            "answered elsewhere".to_owned()
+        }
+        CallEnd::Cancelled | CallEnd::PeerCancelled(_) => "cancelled".to_owned(),
         CallEnd::Rejected => "refused".to_owned(),
         CallEnd::Replaced(_) => "another has taken its place".to_owned(),
         other => format!("{other:?}"),

@@ -12,6 +12,7 @@ use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
 use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
 use super::outgoing::FIRST_CSEQ;
+use super::reason;
 use super::session::{Session, SessionInput, SessionState, to_tag};
 use crate::{Authorizer, Body, Dialog};
 
@@ -244,7 +245,12 @@ impl Calls {
         session.dialog.confirm(response);
         session.on(SessionInput::Accepted);
         let acknowledged = self.ack_at_once(client, tag);
-        self.bye_for(client.call, tag);
+        let call = self.calls.get_mut(&client.call)?;
+        let why = match is_fork && !was_cancelled {
+            true => Some(reason::ELSEWHERE.into()),
+            false => call.reason.clone(),
+        };
+        self.bye_for(client.call, tag, why.as_deref());
         if is_fork && !was_cancelled {
             self.metrics.forks_ended += 1;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sipora_message::{HeaderName, PrintedResponse, Response, StatusCode};
+use sipora_message::{HeaderName, PrintedResponse, Request, Response, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
 use super::Reliability;
@@ -215,7 +215,12 @@ impl Calls {
 
     /// Takes a CANCEL for an INVITE without final answer: "the UAS ... SHOULD immediately respond ... with a 487"
     /// (RFC 3261 §9.2). The CANCEL has its 200 already.
-    pub(crate) fn handle_cancelled(&mut self, now: Instant, transaction: ServerTransactionId) {
+    pub(crate) fn handle_cancelled(
+        &mut self,
+        now: Instant,
+        transaction: ServerTransactionId,
+        cancel: Request,
+    ) {
         let Some(&key) = self.pending.get(&transaction) else {
             return;
         };
@@ -233,7 +238,8 @@ impl Calls {
             // instead". Where the application has accepted, it waits already.
             let _ = self.accept(now, key, None, Vec::new());
         } else {
-            self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
+            let end = CallEnd::PeerCancelled(cancel);
+            self.refuse_pending_as(key, StatusCode::REQUEST_TERMINATED, end);
         }
         if !is_first {
             self.tell(key, CallEvent::ReinviteCancelled);

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use sipora_message::{HeaderName, Request, Response, StatusCode, Uri};
+use sipora_message::{HeaderName, Reason, Request, Response, StatusCode, Uri};
 use sipora_transaction_core::{EndpointBuilder, IdSource};
 use tokio::sync::{mpsc, oneshot};
 
@@ -541,7 +541,20 @@ impl Call {
     ///
     /// [`CallError::Gone`] where the call is over.
     pub async fn hang_up(&self) -> Result<(), CallError> {
-        self.act(Act::HangUp).await
+        self.act(Act::HangUp(None)).await
+    }
+
+    /// Does what [`hang_up`](Self::hang_up) does, and tells the peer why, in the Reason of the CANCEL or BYE (RFC 3326): the cause of a
+    /// gateway's other side, or the answer that a third party gave. A 480 says nothing more: [`reject_with`](Self::reject_with).
+    ///
+    /// Calls that end by themselves say why without being told: an INVITE that another has accepted, or that has expired; a session
+    /// that has; a peer that does not acknowledge, or answer, or has forgotten the call.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn hang_up_because(&self, reason: Reason) -> Result<(), CallError> {
+        self.act(Act::HangUp(Some(reason))).await
     }
 
     /// Sends a request within the call, and gives its final answer, whatever it says. In an early dialog too, so that INFO

@@ -10,6 +10,7 @@ use super::event::{CallEnd, CallError, CallEvent};
 use super::is_challenge;
 use super::outgoing::FIRST_CSEQ;
 use super::packages::info_package;
+use super::reason;
 use super::refer::ReferId;
 use super::request::CallRequest;
 use super::session::{Session, SessionState};
@@ -145,6 +146,7 @@ impl Calls {
             }
             return;
         }
+        let status = outcome.as_ref().ok().map(Response::status);
         let effect = match &outcome {
             Ok(response) => of_status(&method, response.status()),
             Err(error) => of_error(&method, error),
@@ -169,7 +171,8 @@ impl Calls {
             self.forget_refers(key, &tag);
         }
         if effect == Effect::Dialog || (is_calls && effect == Effect::Usage) {
-            self.lost(key, &tag);
+            let answer = status.map(reason::of_status);
+            self.lost(key, &tag, answer);
         }
     }
 
@@ -239,14 +242,18 @@ impl Calls {
             self.forget_refers(key, &tag);
         }
         self.settle(key);
-        self.hang_up(key)
+        self.hang_up(key, None)
     }
 
     /// The peer has lost its side of a dialog: "the UAC SHOULD terminate the dialog" with BYE (RFC 3261 §12.2.1.2). An early
     /// dialog ends with its INVITE; a request in it may have overtaken the answer that made it (RFC 6086 §4.2.1).
-    fn lost(&mut self, key: CallKey, tag: &str) {
-        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+    fn lost(&mut self, key: CallKey, tag: &str, reason: Option<Box<str>>) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let session = call.session(tag);
         if session.is_some_and(|session| session.is_confirmed()) {
+            call.reason = reason;
             self.bye(key, CallEnd::Lost);
         }
     }

@@ -12,6 +12,7 @@ use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
 use super::handover::{Acknowledging, Detached};
 use super::offered::Offered;
+use super::reason;
 use super::refer::ReferId;
 use super::replacing::{Related, Replacing};
 use super::server::{Due, InviteServer};
@@ -41,8 +42,8 @@ pub(crate) enum Output {
         target: Target,
         fallback: Option<Uri>,
     },
-    /// Cancel an INVITE.
-    Cancel(ExchangeKey),
+    /// Cancel an INVITE, for this reason.
+    Cancel(ExchangeKey, Option<Box<str>>),
     /// Answer a request.
     Respond(ServerTransactionId, PrintedResponse),
     /// Tell the application of a request if there is room, and answer it so.
@@ -136,6 +137,8 @@ pub(super) struct Call {
     pub(super) expires: Option<Instant>,
     /// How it ends, where that is decided before it is over.
     pub(super) end: Option<Box<CallEnd>>,
+    /// Why we end it: the value of Reason (RFC 3326).
+    pub(super) reason: Option<Box<str>>,
     alarm: Option<Instant>,
 }
 
@@ -276,7 +279,7 @@ impl Calls {
         if call.expires.take_if(|at| *at <= now).is_some() {
             // §13.2.1: "the UAC core SHOULD generate a CANCEL request".
             if let Some(exchange) = call.client {
-                self.cancel(exchange);
+                self.cancel(exchange, Some(reason::UNANSWERED.into()));
             }
             return;
         }
@@ -407,6 +410,7 @@ impl Call {
             replaces: None,
             expires: None,
             end: None,
+            reason: None,
             alarm: None,
         }
     }

@@ -179,8 +179,12 @@ pub enum CallEnd {
     Refused(Response),
     /// Our INVITE got no answer.
     Failed(ApiError),
-    /// The INVITE was cancelled, by whoever sent it, or because its Expires had passed, before it was accepted; or accepted too late and ended with BYE.
+    /// Our INVITE was cancelled, by us, or because its Expires had passed, before it was accepted; or was accepted too late and
+    /// ended with BYE.
     Cancelled,
+    /// The peer has cancelled its INVITE before we accepted it; the CANCEL tells why, where it has a Reason:
+    /// [`was_answered_elsewhere`](Self::was_answered_elsewhere).
+    PeerCancelled(Request),
     /// We refused the peer's INVITE.
     Rejected,
     /// The peer's INVITE rang for too long: past its Expires (RFC 3261 §13.3.1), or
@@ -190,7 +194,7 @@ pub enum CallEnd {
     Replaced(CallKey),
     /// We sent BYE.
     HungUp,
-    /// The peer sent BYE; the request tells why, where it has a Reason.
+    /// The peer sent BYE; the request tells why, where it has a Reason (RFC 3326).
     PeerHungUp(Request),
     /// Our 2xx was never acknowledged and we sent BYE (RFC 3261 §13.3.1.4), or a reliable provisional answer never was and the
     /// INVITE was refused with 504 (RFC 3262 §3).
@@ -207,6 +211,17 @@ pub enum CallEnd {
     Detached,
     /// The endpoint has ended.
     Closed,
+}
+
+impl CallEnd {
+    /// Says whether the peer has given up its call since somebody else has accepted it: nobody has missed it (RFC 3326 §3.1).
+    pub fn was_answered_elsewhere(&self) -> bool {
+        let (Self::PeerCancelled(request) | Self::PeerHungUp(request)) = self else {
+            return false;
+        };
+        let mut reasons = request.headers().reasons().flatten();
+        reasons.any(|it| it.protocol().eq_ignore_ascii_case("SIP") && it.cause() == Some(200))
+    }
 }
 
 /// Refuses what an application asks of a call.

@@ -165,7 +165,7 @@ impl Calls {
         for state in states {
             if let Ok(key) = self.restore(now, state, None) {
                 // It is up.
-                let _ = self.hang_up(key);
+                let _ = self.hang_up(key, None);
             }
         }
     }

@@ -27,6 +27,7 @@ mod outgoing;
 mod packages;
 mod prack;
 mod progressed;
+mod reason;
 mod refer;
 mod referred;
 mod referring;

@@ -224,12 +224,12 @@ impl Calls {
     }
 
     /// Cancels an INVITE that has no final answer (RFC 3261 §9.1).
-    pub(super) fn cancel(&mut self, exchange: ExchangeKey) {
+    pub(super) fn cancel(&mut self, exchange: ExchangeKey, reason: Option<Box<str>>) {
         let Some(Exchange::Invite(client)) = self.exchanges.get_mut(&exchange) else {
             return;
         };
         if client.on(ClientInput::Cancel) {
-            self.outputs.push_back(Output::Cancel(exchange));
+            self.outputs.push_back(Output::Cancel(exchange, reason));
         }
     }
 

@@ -8,6 +8,7 @@ use sipora_transaction_core::Target;
 use super::client::{ClientState, InviteClient};
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Glare};
 use super::event::{CallEnd, CallEvent};
+use super::reason;
 use super::session::SessionState;
 use super::{MAX_GLARES, is_challenge};
 use crate::ApiError;
@@ -113,7 +114,10 @@ impl Calls {
             }
             // §12.2.1.2: "If the response for a request within a dialog is a 481 or a 408 ..., the UAC SHOULD terminate the
             // dialog."
-            StatusCode::CALL_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT => {
+            status @ (StatusCode::CALL_DOES_NOT_EXIST | StatusCode::REQUEST_TIMEOUT) => {
+                if let Ok(call) = self.call(client.call) {
+                    call.reason = Some(reason::of_status(status));
+                }
                 self.bye(client.call, CallEnd::Lost);
             }
             // RFC 6141 §3.4: the UAC "SHOULD generate a new re-INVITE or UPDATE request in order to make sure that both UAs have a

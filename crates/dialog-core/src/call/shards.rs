@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError};
 use super::metrics::Published;
+use super::reason;
 use super::refer::{Refer, ReferTo};
 use super::rejection::Rejection;
 use super::replacing::{Found, Replacing};
@@ -498,8 +499,11 @@ impl Calls {
     pub(super) fn replaced(&mut self, old: CallKey, by: CallKey) {
         if let Ok(call) = self.call(old) {
             call.ends_as(CallEnd::Replaced(by));
+            if call.confirmed().is_none() {
+                call.reason = Some(reason::ELSEWHERE.into());
+            }
             // It may have to wait for its ACK.
-            let _ = self.hang_up(old);
+            let _ = self.hang_up(old, None);
         }
     }
 }

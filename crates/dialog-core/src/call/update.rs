@@ -8,6 +8,7 @@ use super::core::{CallKey, Calls, Exchange, Glare, Within};
 use super::effect::{Effect, of_error, of_status};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::offer::{has_description, is_description};
+use super::reason;
 use crate::{ApiError, Body};
 
 /// An UPDATE of ours without its final answer.
@@ -153,7 +154,7 @@ impl Calls {
                         self.refresh_refused(now, key, None, Method::Update);
                     }
                     Effect::Transaction => self.tell(key, CallEvent::UpdateFailed(error)),
-                    _ => self.dialog_lost(key, &tag),
+                    _ => self.dialog_lost(key, &tag, None),
                 };
             }
         };
@@ -194,7 +195,7 @@ impl Calls {
                 }
             }
             status if of_status(&Method::Update, status) != Effect::Transaction => {
-                self.dialog_lost(key, &tag);
+                self.dialog_lost(key, &tag, Some(reason::of_status(status)));
             }
             _ if is_refresh => {
                 self.refresh_refused(now, key, Some(&response), Method::Update);
@@ -204,7 +205,7 @@ impl Calls {
     }
 
     /// Ends a dialog that the peer does not know any more (RFC 3261 §12.2.1.2), confirmed or early.
-    fn dialog_lost(&mut self, key: CallKey, tag: &str) {
+    fn dialog_lost(&mut self, key: CallKey, tag: &str, reason: Option<Box<str>>) {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
@@ -212,14 +213,15 @@ impl Calls {
             .session(tag)
             .is_some_and(|session| session.is_confirmed())
         {
+            call.reason = reason;
             return self.bye(key, CallEnd::Lost);
         }
         if call.is_caller {
             // The INVITE goes on with the others, where there are any.
-            self.bye_for(key, tag);
+            self.bye_for(key, tag, None);
             let call = self.calls.get(&key).filter(|call| !call.has_early());
             if let Some(exchange) = call.and_then(|call| call.client) {
-                self.cancel(exchange);
+                self.cancel(exchange, None);
             }
             return;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sipora_message::{
-    HeaderName, Host, Method, Request, Response, Scheme, StatusCode, Uri, UriRef,
+    HeaderName, Host, Method, Reason, Request, Response, Scheme, StatusCode, Uri, UriRef,
 };
 use sipora_transaction_core::{
     Claim, Context, Event, IncomingRequest, RequestId, RequestOptions, Target, User,
@@ -156,7 +156,7 @@ pub(super) enum Act {
     AcceptRefer(ReferId),
     RejectRefer(ReferId, StatusCode),
     ReportRefer(ReferId, StatusCode),
-    HangUp,
+    HangUp(Option<Reason>),
 }
 
 impl CallUser {
@@ -249,7 +249,7 @@ impl CallUser {
                     inbox,
                 };
                 if reply.send(Ok(offered)).is_err() {
-                    let _ = self.core.hang_up(key);
+                    let _ = self.core.hang_up(key, None);
                 }
             }
             Err(error) => drop(reply.send(Err(error))),
@@ -278,7 +278,7 @@ impl CallUser {
             Act::AcceptRefer(id) => self.core.accept_refer(now, key, id),
             Act::RejectRefer(id, status) => self.core.reject_refer(now, key, id, status),
             Act::ReportRefer(id, status) => self.core.report_refer(now, key, id, status),
-            Act::HangUp => self.core.hang_up(key),
+            Act::HangUp(reason) => self.core.hang_up(key, reason.as_ref()),
         }
     }
 
@@ -315,11 +315,11 @@ impl CallUser {
                     target,
                     fallback,
                 } => self.send(context, exchange, request, target, fallback),
-                Output::Cancel(exchange) => {
-                    if let Some(request) = self.invites.get(&exchange) {
-                        context.cancel(*request);
-                    }
-                }
+                Output::Cancel(exchange, reason) => match (self.invites.get(&exchange), reason) {
+                    (Some(request), Some(why)) => context.cancel_because(*request, &why),
+                    (Some(request), None) => context.cancel(*request),
+                    (None, _) => {}
+                },
                 Output::Respond(transaction, response) => {
                     if context.respond(transaction, response).is_err() {
                         self.core.handle_gone(transaction);
@@ -509,9 +509,12 @@ impl User for CallUser {
                     self.core.handle_ended(sent.exchange);
                 }
             }
-            Event::Cancelled { transaction, .. } => {
+            Event::Cancelled {
+                transaction,
+                cancel,
+            } => {
                 if !self.cancels_finding(context, transaction) {
-                    self.core.handle_cancelled(now, transaction);
+                    self.core.handle_cancelled(now, transaction, cancel);
                 }
             }
             _ => return,

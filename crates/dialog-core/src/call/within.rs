@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use sipora_message::{Method, Response, StatusCode, Uri};
+use sipora_message::{HeaderName, Method, Reason, Response, StatusCode, Uri};
 use sipora_transaction_core::Target;
 
 use super::client::ClientState;
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
 use super::event::{CallEnd, CallError};
+use super::reason;
 use super::rejection::Rejection;
 use super::session::{Session, SessionInput, SessionState};
 use crate::user::{Retry, retry, with_credentials};
@@ -15,15 +16,23 @@ use crate::user::{Retry, retry, with_credentials};
 impl Calls {
     /// Ends a call, in the way that its state asks for (RFC 3261 §15): CANCEL while our INVITE has no final answer, 480 where
     /// the peer's has none, else BYE; after its ACK, where we accepted.
-    pub(crate) fn hang_up(&mut self, key: CallKey) -> Result<(), CallError> {
+    pub(crate) fn hang_up(
+        &mut self,
+        key: CallKey,
+        reason: Option<&Reason>,
+    ) -> Result<(), CallError> {
         let call = self.call(key)?;
+        if let Some(reason) = reason {
+            call.reason = Some(reason.to_string().into());
+        }
         if call.pending_server().is_some_and(|server| server.is_first) {
             let rejection = Rejection::new(StatusCode::TEMPORARILY_UNAVAILABLE);
             return self.reject(key, &rejection);
         }
         if call.confirmed().is_none() {
+            let reason = call.reason.clone();
             if let Some(exchange) = call.client {
-                self.cancel(exchange);
+                self.cancel(exchange, reason);
             }
             return Ok(());
         }
@@ -44,7 +53,7 @@ impl Calls {
         let mut keys: Vec<CallKey> = self.calls.keys().copied().collect();
         keys.sort_unstable();
         for key in keys {
-            let hung_up = self.hang_up(key);
+            let hung_up = self.hang_up(key, None);
             let waits = self.calls.get(&key).is_some_and(|call| call.hangs_up);
             if hung_up.is_ok() && waits {
                 self.bye(key, CallEnd::HungUp);
@@ -66,7 +75,7 @@ impl Calls {
         if session.state != SessionState::Early {
             return Err(CallError::Gone);
         }
-        self.bye_for(key, tag);
+        self.bye_for(key, tag, None);
         Ok(())
     }
 
@@ -79,6 +88,9 @@ impl Calls {
         call.glare = None;
         call.timer = None;
         call.updating = None;
+        if call.reason.is_none() {
+            call.reason = reason::of_end(&end).map(Box::from);
+        }
         call.ends_as(end);
         // §15.1.2: "a UAS MUST still respond to any pending requests": the end of the dialog is the end of its re-INVITE.
         if call.pending_server().is_some() {
@@ -104,14 +116,15 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        let reason = call.reason.take();
         if let Some(session) = call.confirmed() {
             let tag: Box<str> = session.remote_tag().into();
-            self.bye_for(key, &tag);
+            self.bye_for(key, &tag, reason.as_deref());
         }
     }
 
-    /// Sends the BYE of a dialog.
-    pub(super) fn bye_for(&mut self, key: CallKey, tag: &str) {
+    /// Sends the BYE of a dialog, with this value of Reason (RFC 3326).
+    pub(super) fn bye_for(&mut self, key: CallKey, tag: &str, reason: Option<&str>) {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
@@ -124,6 +137,10 @@ impl Calls {
             self.early_ended(key, tag);
         }
         let bye = self.begin_within(key, tag, Method::Bye);
+        let bye = bye.map(|builder| match reason {
+            Some(reason) => builder.header(HeaderName::Reason, reason),
+            None => builder,
+        });
         match bye.and_then(|builder| builder.build().ok()) {
             Some(bye) => self.send_in_dialog(key, tag, bye),
             // Its numbers are used up: nothing can be said in it any more.
@@ -237,7 +254,7 @@ impl Calls {
             _ => false,
         };
         if is_open {
-            self.cancel(exchange);
+            self.cancel(exchange, None);
         }
     }
 }

@@ -128,7 +128,7 @@ fn appendix_c_a_cancel_ends_an_early_dialog_and_no_confirmed_one() {
             },
             phone.send_and_cancel_after(&early, ALICE, 100)
         );
-        assert!(matches!(end(&mut call).await, CallEnd::Cancelled));
+        assert!(matches!(end(&mut call).await, CallEnd::PeerCancelled(_)));
         assert_eq!(phone.status_of(&early).await, 487);
         let confirmed = invite(ALICE).call_id_again("another-call");
         let confirmed = confirmed.edit().set(HeaderName::CSeq, "20 INVITE");

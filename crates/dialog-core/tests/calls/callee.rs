@@ -183,7 +183,7 @@ fn a_cancelled_call_gets_487_and_takes_no_answer_any_more() {
             call.accept(sdp("late")).await,
             Err(CallError::Gone)
         ));
-        assert!(matches!(end(&mut call).await, CallEnd::Cancelled));
+        assert!(matches!(end(&mut call).await, CallEnd::PeerCancelled(_)));
         pass(1).await;
         alice.assert_idle();
     });

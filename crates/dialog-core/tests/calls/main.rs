@@ -18,6 +18,7 @@ mod handover_saved;
 mod messages;
 mod proxy;
 mod races_5407;
+mod reasons;
 mod refer;
 mod reliable_callee;
 mod reliable_caller;

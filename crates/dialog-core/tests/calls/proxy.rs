@@ -204,9 +204,15 @@ impl User for Proxy {
                 }
             }
             Event::Ended { request } => drop(self.forget(request)),
-            Event::Cancelled { transaction, .. } => {
-                if let Some(copy) = self.copies.get(&transaction) {
-                    context.cancel(*copy);
+            Event::Cancelled {
+                transaction,
+                cancel,
+            } => {
+                let reason = cancel.headers().text(&HeaderName::Reason);
+                match (self.copies.get(&transaction), reason) {
+                    (Some(copy), Some(reason)) => context.cancel_because(*copy, &reason),
+                    (Some(copy), None) => context.cancel(*copy),
+                    (None, _) => {}
                 }
             }
             _ => {}

@@ -506,7 +506,7 @@ fn a_cancelled_invite_is_answered_reliably_no_more() {
         };
         let (mut call, ()) = tokio::join!(taking, phone.send_and_cancel_after(&invite, ALICE, 50));
         assert_eq!(phone.status_of(&invite).await, 487);
-        assert!(matches!(end(&mut call).await, CallEnd::Cancelled));
+        assert!(matches!(end(&mut call).await, CallEnd::PeerCancelled(_)));
         pass(40_000).await;
         assert_eq!(phone.seen.statuses(&invite), [183, 487]);
         alice.assert_idle();

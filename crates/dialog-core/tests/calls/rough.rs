@@ -95,7 +95,7 @@ fn whenever_a_call_is_given_up_both_agree_that_it_is_over() {
                 match accepted {
                     // The CANCEL had come, or comes too late; then the BYE ends it.
                     Ok(()) => assert!(matches!(end, CallEnd::PeerHungUp(_)), "{end:?}"),
-                    Err(_) => assert!(matches!(end, CallEnd::Cancelled), "{end:?}"),
+                    Err(_) => assert!(matches!(end, CallEnd::PeerCancelled(_)), "{end:?}"),
                 }
             }
             bob

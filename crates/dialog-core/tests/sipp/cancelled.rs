@@ -9,6 +9,12 @@ async fn is_cancelled(call: &mut Call) {
     assert!(matches!(end, CallEnd::Cancelled), "{end:?}");
 }
 
+/// The peer gives its call up.
+async fn is_withdrawn(call: &mut Call) {
+    let end = call.ended().await;
+    assert!(matches!(end, CallEnd::PeerCancelled(_)), "{end:?}");
+}
+
 /// The peer rings, and we give up.
 async fn gives_up(call: &mut Call) {
     match call.next().await {
@@ -22,7 +28,7 @@ async fn sipp_cancels_what_rings_and_no_call_fails() {
     let config = CallConfig::default();
     called_by("uac_cancel.xml", config, |mut call| async move {
         call.ring().await.unwrap();
-        is_cancelled(&mut call).await;
+        is_withdrawn(&mut call).await;
     })
     .await;
 }
@@ -31,7 +37,7 @@ async fn sipp_cancels_what_rings_and_no_call_fails() {
 async fn sipp_cancels_before_any_answer_and_no_call_fails() {
     let config = CallConfig::default();
     called_by("uac_cancel_at_once.xml", config, |mut call| async move {
-        is_cancelled(&mut call).await;
+        is_withdrawn(&mut call).await;
     })
     .await;
 }

@@ -12,8 +12,11 @@ pub enum CallEnd {
     /// Our INVITE came to nothing: [`Error::Rejected`] with what the peer said, a redirection too where it is not followed;
     /// [`Error::AuthenticationFailed`], [`Error::Timeout`], [`Error::Transport`].
     Failed(Error),
-    /// The INVITE was cancelled before it was accepted, by whoever had sent it; or was accepted too late, and ended with BYE.
+    /// We cancelled our INVITE before it was accepted; or it was accepted too late, and ended with BYE.
     Cancelled,
+    /// The peer cancelled its INVITE before we accepted it. The CANCEL may say why, in Reason (RFC 3326):
+    /// [`was_answered_elsewhere`](Self::was_answered_elsewhere).
+    PeerCancelled(Request),
     /// We refused the peer's INVITE, or sent the peer elsewhere.
     Rejected,
     /// The peer's INVITE rang for too long: for 15 minutes, or past its Expires.
@@ -37,6 +40,15 @@ pub enum CallEnd {
 }
 
 impl CallEnd {
+    /// Says whether the peer has given up its call since somebody else has accepted it: nobody has missed it (RFC 3326 §3.1).
+    pub fn was_answered_elsewhere(&self) -> bool {
+        match self {
+            Self::PeerCancelled(it) => End::PeerCancelled(it.clone()).was_answered_elsewhere(),
+            Self::PeerHungUp(it) => End::PeerHungUp(it.clone()).was_answered_elsewhere(),
+            _ => false,
+        }
+    }
+
     pub(super) fn of(end: End, has_credentials: bool) -> Self {
         match end {
             End::Refused(response) => {
@@ -44,6 +56,7 @@ impl CallEnd {
             }
             End::Failed(error) => Self::Failed(error.into()),
             End::Cancelled => Self::Cancelled,
+            End::PeerCancelled(cancel) => Self::PeerCancelled(cancel),
             End::Rejected => Self::Rejected,
             End::NotAnswered => Self::NotAnswered,
             End::HungUp => Self::HungUp,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sipora_dialog_core::{Call, CallError, CallKey};
-use sipora_message::{HeaderName, Request, StatusCode, Uri};
+use sipora_message::{HeaderName, Reason, Request, StatusCode, Uri};
 
 use super::described::Described;
 use super::event::description;
@@ -280,9 +280,26 @@ impl CallHandle {
     ///
     /// [`Error::TooLate`] where the call is over, [`Error::Closed`].
     pub async fn hang_up(&self) -> Result<()> {
+        self.hangs_up(None).await
+    }
+
+    /// Does what [`hang_up`](Self::hang_up) does, and tells the peer why, in the Reason of the CANCEL or BYE (RFC 3326).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn hang_up_because(&self, reason: Reason) -> Result<()> {
+        self.hangs_up(Some(reason)).await
+    }
+
+    async fn hangs_up(&self, reason: Option<Reason>) -> Result<()> {
         self.hangs_up.store(true, Ordering::Relaxed);
         let may_go_on = |out: &Outgoing| self.end.is_none() && out.redirects.is_on();
-        match self.call.hang_up().await {
+        let hung_up = match reason {
+            Some(reason) => self.call.hang_up_because(reason).await,
+            None => self.call.hang_up().await,
+        };
+        match hung_up {
             // It was refused, and may be about to be called elsewhere; now it is not.
             Err(CallError::Gone) if self.outgoing.as_deref().is_some_and(may_go_on) => Ok(()),
             ended => Ok(ended?),

@@ -315,7 +315,9 @@ fn a_call_that_rings_is_picked_up_elsewhere_and_is_cancelled_where_it_rang() {
         assert!(carols.answered().await.is_ok());
         let end = to_bob.ended().await;
         assert!(matches!(end, CallEnd::Replaced(by) if by == new.key()));
-        assert!(matches!(rung.ended().await, CallEnd::Cancelled));
+        let end = rung.ended().await;
+        assert!(matches!(end, CallEnd::PeerCancelled(_)), "{end:?}");
+        assert!(end.was_answered_elsewhere());
         carols.hang_up().await.unwrap();
         assert!(matches!(new.ended().await, CallEnd::PeerHungUp(_)));
         carols.ended().await;
@@ -481,7 +483,7 @@ fn a_call_is_picked_up_or_answered_and_never_both_on_bad_networks() {
             Some(mut new) => {
                 assert_eq!(status(answered), 200);
                 let end = rung.ended().await;
-                let is_over = matches!(end, CallEnd::Cancelled | CallEnd::PeerHungUp(_));
+                let is_over = matches!(end, CallEnd::PeerCancelled(_) | CallEnd::PeerHungUp(_));
                 assert!(is_over, "{end:?}");
                 carols.hang_up().await.unwrap();
                 let (hers, ours) = tokio::join!(carols.ended(), new.ended());

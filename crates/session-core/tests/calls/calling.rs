@@ -109,7 +109,7 @@ fn a_call_that_is_hung_up_while_it_rings_is_cancelled() {
         assert!(matches!(hers.next().await, Some(CallEvent::Progress(_))));
         hers.hang_up().await.unwrap();
         assert!(matches!(hers.ended().await, CallEnd::Cancelled));
-        assert!(matches!(his.ended().await, CallEnd::Cancelled));
+        assert!(matches!(his.ended().await, CallEnd::PeerCancelled(_)));
         // The callee was too slow.
         assert!(matches!(his.accept(ANSWER).await, Err(Error::TooLate)));
     });
@@ -124,7 +124,7 @@ fn a_handle_that_is_dropped_hangs_up() {
         his.ring().await.unwrap();
         hers.next().await.unwrap();
         drop(hers);
-        assert!(matches!(his.ended().await, CallEnd::Cancelled));
+        assert!(matches!(his.ended().await, CallEnd::PeerCancelled(_)));
 
         let mut hers = alice.calls(BOB).await;
         drop(bob.is_called().await);

@@ -59,7 +59,7 @@ fn calls_are_made_taken_and_ended_on_bad_networks() {
         if let Ok((his, hers)) = &both {
             let agrees = match (hers, his) {
                 (CallEnd::HungUp, CallEnd::PeerHungUp(_) | CallEnd::NotAcknowledged) => true,
-                (CallEnd::Cancelled, CallEnd::Cancelled | CallEnd::Rejected) => true,
+                (CallEnd::Cancelled, CallEnd::PeerCancelled(_) | CallEnd::Rejected) => true,
                 // It was accepted as it was cancelled.
                 (CallEnd::Cancelled, CallEnd::PeerHungUp(_)) => true,
                 (CallEnd::Failed(Error::Rejected(answer)), CallEnd::Rejected) => {

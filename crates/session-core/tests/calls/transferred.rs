@@ -230,7 +230,7 @@ fn who_gives_up_a_call_that_a_transfer_asked_for_says_so() {
         let last = told(&mut hers).await.pop().unwrap();
         assert_eq!(last.status, Some(StatusCode::REQUEST_TERMINATED));
         let mut rung = carol.is_called().await;
-        assert!(matches!(rung.ended().await, CallEnd::Cancelled));
+        assert!(matches!(rung.ended().await, CallEnd::PeerCancelled(_)));
         goes_on(&mut hers, &mut his).await;
     });
 }

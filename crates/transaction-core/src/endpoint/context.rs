@@ -69,6 +69,12 @@ impl<'a> Context<'a> {
         self.core.layer.cancel(self.core.now, request);
     }
 
+    /// Does what [`cancel`](Self::cancel) does, and says why, with this value of Reason (RFC 3326).
+    pub fn cancel_because(&mut self, request: RequestId, reason: &str) {
+        let now = self.core.now;
+        self.core.layer.cancel_because(now, request, Some(reason));
+    }
+
     /// Forgets a request: no more events come for it, save every 2xx of an INVITE.
     pub fn abandon(&mut self, request: RequestId) {
         self.core.layer.abandon(self.core.now, request);

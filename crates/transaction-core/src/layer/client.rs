@@ -153,8 +153,8 @@ impl TransactionLayer {
         self.arm(Holder::client(id));
     }
 
-    /// Sends a CANCEL for an INVITE that has a provisional answer, once (§9.1).
-    pub(super) fn send_cancel(&mut self, now: Now, id: u64) {
+    /// Sends a CANCEL for an INVITE that has a provisional answer, once (§9.1), with this value of Reason (RFC 3326).
+    pub(super) fn send_cancel(&mut self, now: Now, id: u64, reason: Option<&str>) {
         let Some(client) = self.clients.get_mut(id) else {
             return;
         };
@@ -170,6 +170,11 @@ impl TransactionLayer {
             self.config.max_forwards,
         ) else {
             return;
+        };
+        let sent = match reason.map(|reason| sent.edit().append(HeaderName::Reason, reason).build())
+        {
+            Some(Ok(explained)) => explained,
+            _ => sent,
         };
         let headers = sent.headers();
         let Ok(top) = headers.via() else {

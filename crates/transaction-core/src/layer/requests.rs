@@ -75,6 +75,7 @@ impl TransactionLayer {
             unavailable: None,
             cancel: Cancel::No,
             offers_keep_alives,
+            reason: None,
             provisional: false,
             accepted: false,
             abandoned: false,
@@ -137,6 +138,12 @@ impl TransactionLayer {
     /// first; its end then comes as a response, usually 487. Any other request, and an INVITE that has not been sent, ends
     /// at once with [`RequestError::Cancelled`].
     pub fn cancel(&mut self, now: Now, request: RequestId) {
+        self.cancel_because(now, request, None);
+    }
+
+    /// Does what [`cancel`](Self::cancel) does, and says why, with this value of Reason (RFC 3326): a proxy "SHOULD copy it" from the
+    /// CANCEL that it got. A value that no header field can have is left out.
+    pub fn cancel_because(&mut self, now: Now, request: RequestId, reason: Option<&str>) {
         let timeout = self.config.timers.transaction_timeout();
         let Some(exchange) = self.exchanges.get_mut(request.0) else {
             return;
@@ -153,6 +160,7 @@ impl TransactionLayer {
             self.fail(request.0, RequestError::Cancelled);
             return;
         }
+        exchange.reason = reason.map(Box::from);
         if !exchange.provisional {
             exchange.cancel = Cancel::Wanted;
             exchange.silence = None;
@@ -161,8 +169,9 @@ impl TransactionLayer {
         exchange.cancel = Cancel::Sent;
         // §9.1: without a final answer within 64*T1 the INVITE counts as cancelled.
         exchange.deadline = Some(self.clock.after(now.instant, timeout));
+        let reason = exchange.reason.take();
         self.arm(Holder::exchange(request.0));
-        self.send_cancel(now, current);
+        self.send_cancel(now, current, reason.as_deref());
     }
 
     /// Forgets a request: its events are no longer wanted, save every 2xx of an INVITE, which still wants its ACK. An
@@ -305,7 +314,8 @@ impl TransactionLayer {
         let status = response.status();
         if superseded && status.is_provisional() {
             // The request went elsewhere meanwhile: this one must not go on ringing.
-            self.send_cancel(now, client_id);
+            let is_accepted = self.exchanges.get(id).is_some_and(|it| it.accepted);
+            self.send_cancel(now, client_id, is_accepted.then_some(ELSEWHERE));
             return;
         }
         let Some(exchange) = self.exchanges.get_mut(id) else {
@@ -426,8 +436,9 @@ impl TransactionLayer {
         if exchange.cancel == Cancel::Wanted {
             exchange.cancel = Cancel::Sent;
             exchange.deadline = Some(self.clock.after(now.instant, timeout));
+            let reason = exchange.reason.take();
             self.arm(Holder::exchange(id));
-            self.send_cancel(now, client_id);
+            self.send_cancel(now, client_id, reason.as_deref());
         }
     }
 
@@ -442,7 +453,7 @@ impl TransactionLayer {
         }
         client.set_aside();
         if provisional {
-            self.send_cancel(now, rival);
+            self.send_cancel(now, rival, Some(ELSEWHERE));
         }
     }
 
@@ -553,3 +564,6 @@ impl TransactionLayer {
 
 /// The longest `Retry-After` of a 503 that is heeded: a server that names a day may be back in an hour.
 const LONGEST_AVOIDED: Duration = Duration::from_secs(3600);
+
+/// RFC 3326 §3.1: an INVITE is cancelled at one place since another has accepted it, and is no call that was missed.
+const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";

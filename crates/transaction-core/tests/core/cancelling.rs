@@ -54,6 +54,42 @@ fn cancel_repeats_branch_routes_and_the_rest_of_the_invite() {
 }
 
 #[test]
+fn a_cancel_says_why_now_or_when_it_may_be_sent() {
+    let why = "Q.850;cause=16;text=\"Terminated\"";
+    for rings in [true, false] {
+        let mut bench = Bench::new();
+        let id = bench.send(outgoing(Method::Invite), &[udp(2)]);
+        let invite = bench.one_sent();
+        if rings {
+            bench.answer(&invite, 180);
+        }
+        bench.layer.cancel_because(bench.now, id, Some(why));
+        bench.settle();
+        if !rings {
+            bench.answer(&invite, 180);
+        }
+        let sent = bench.one_sent();
+        let reason = sent.request().headers().text(&HeaderName::Reason);
+        assert_eq!(reason.as_deref(), Some(why));
+    }
+}
+
+#[test]
+fn a_cancel_goes_out_without_a_reason_that_cannot_be_written() {
+    let mut bench = Bench::new();
+    let id = bench.send(outgoing(Method::Invite), &[udp(2)]);
+    let invite = bench.one_sent();
+    bench.answer(&invite, 180);
+    let why = "SIP\r\nContact: <sip:somebody@else>";
+    bench.layer.cancel_because(bench.now, id, Some(why));
+    bench.settle();
+    let sent = bench.one_sent();
+    assert!(sent.is(Method::Cancel));
+    assert!(!sent.request().headers().contains(&HeaderName::Reason));
+    assert!(!sent.request().headers().contains(&HeaderName::Contact));
+}
+
+#[test]
 fn cancel_is_a_transaction_of_its_own_and_is_repeated_over_udp() {
     let mut bench = Bench::new();
     let id = bench.send(outgoing(Method::Invite), &[udp(2)]);

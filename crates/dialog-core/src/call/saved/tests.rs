@@ -132,7 +132,7 @@ fn lives(state: CallState, ids: IdSource) {
     let _ = calls.reinvite(key, None);
     let exported = calls.export(now, key);
     assert!(exported.is_err() || exported.is_ok_and(|it| *it.dialog().call_id == *call_id));
-    let _ = calls.hang_up(key);
+    let _ = calls.hang_up(key, None);
     if let Some(next) = calls.poll_timeout() {
         calls.handle_timeout(next);
     }

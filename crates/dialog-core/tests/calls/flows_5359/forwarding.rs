@@ -120,7 +120,7 @@ fn section_2_9_call_forwarding_no_answer() {
             assert_eq!(heard, [180, 181, 180]);
         }
         assert!(matches!(hers, CallEnd::HungUp), "{hers:?}");
-        assert!(matches!(one, CallEnd::Cancelled), "{one:?}");
+        assert!(matches!(one, CallEnd::PeerCancelled(_)), "{one:?}");
         assert!(matches!(two, CallEnd::PeerHungUp(_)), "{two:?}");
         quiet(&[alice, bob, carol]).await;
     });
@@ -158,7 +158,7 @@ fn section_2_12_find_me() {
             finds
         );
         assert!(matches!(hers, CallEnd::PeerHungUp(_)), "{hers:?}");
-        assert!(matches!(one, CallEnd::Cancelled), "{one:?}");
+        assert!(matches!(one, CallEnd::PeerCancelled(_)), "{one:?}");
         assert!(matches!(two, CallEnd::Rejected), "{two:?}");
         assert!(matches!(three, CallEnd::Rejected), "{three:?}");
         assert!(matches!(four, CallEnd::HungUp), "{four:?}");

@@ -206,7 +206,8 @@ fn section_2_16_call_pickup() {
         let ((first, second), his, bills) = tokio::join!(alices, bobs, bills);
         assert!(matches!(first, CallEnd::Replaced(_)), "{first:?}");
         assert!(matches!(second, CallEnd::HungUp), "{second:?}");
-        assert!(matches!(his, CallEnd::Cancelled), "{his:?}");
+        assert!(matches!(his, CallEnd::PeerCancelled(_)), "{his:?}");
+        assert!(his.was_answered_elsewhere());
         assert!(matches!(bills, CallEnd::PeerHungUp(_)), "{bills:?}");
         quiet(&[alice, bob, bill]).await;
     });
