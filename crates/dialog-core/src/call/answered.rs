@@ -14,6 +14,7 @@ use super::offer::{OfferAnswer, has_description};
 use super::outgoing::FIRST_CSEQ;
 use super::reason;
 use super::session::{Session, SessionInput, SessionState, to_tag};
+use super::unchanged::fingerprint;
 use crate::{Authorizer, Body, Dialog};
 
 impl Calls {
@@ -205,6 +206,8 @@ impl Calls {
             session.offer.offer_received();
         } else if has_body && !has_described {
             session.offer.answer_received();
+            session.offer.heard =
+                fingerprint(response.headers(), response.body()).unwrap_or_default();
         }
         // §13.2.1: the first reliable answer has to carry what the INVITE leaves open. Many a peer takes the preview for it.
         let is_described = match client.has_offer {
@@ -316,6 +319,8 @@ impl Calls {
             session.offer.offer_received();
         } else if has_body && !has_described {
             session.offer.answer_received();
+            session.offer.heard =
+                fingerprint(response.headers(), response.body()).unwrap_or_default();
         } else if !has_described {
             session.offer.withdrawn();
         }

@@ -15,6 +15,7 @@ use super::rejection::Rejection;
 use super::reliable::Answer;
 use super::session::SessionInput;
 use super::timer::{TIMER, knows_timers};
+use super::unchanged::fingerprint;
 use crate::Body;
 
 impl Calls {
@@ -132,7 +133,12 @@ impl Calls {
         if let Some(session) = session {
             match has_offer {
                 _ if has_described => {}
-                true => session.offer.answer_sent(),
+                true => {
+                    session.offer.answer_sent();
+                    let heard = request.as_deref();
+                    let heard = heard.and_then(|it| fingerprint(it.headers(), it.body()));
+                    session.offer.heard = heard.unwrap_or_default();
+                }
                 false => session.offer.offer_sent(),
             }
             match request {

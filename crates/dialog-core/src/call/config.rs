@@ -50,6 +50,10 @@ pub struct CallConfig {
     pub session_expires: Option<Duration>,
     /// The shortest session that we agree to: less gets 422. Default, and at least, 90 s (RFC 4028 §9).
     pub min_session_expires: Duration,
+    /// Whether a re-INVITE or UPDATE that offers what the peer has offered before, to refresh the session, is answered with what was
+    /// said last. The application does not hear of it. Default yes: nothing changes, and it could only say the same. Without it, and
+    /// in sessions without a timer, such offers are told of as others are.
+    pub answers_refreshes: bool,
     /// Whether provisional answers are sent and taken reliably. Default [`Reliability::Supported`], since "the UAC SHOULD include
     /// this in all INVITE requests" (RFC 3262 §4).
     pub reliability: Reliability,
@@ -91,6 +95,7 @@ impl Default for CallConfig {
             takes_replaces: false,
             session_expires: None,
             min_session_expires: Duration::from_secs(90),
+            answers_refreshes: true,
             reliability: Reliability::Supported,
             authorizer: None,
             product: None,

@@ -14,6 +14,7 @@ use super::refer::REFER;
 use super::replacing::{Found, Related};
 use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
+use super::unchanged::fingerprint;
 use crate::{Dialog, DialogError};
 
 impl Calls {
@@ -248,6 +249,7 @@ impl Calls {
             reliable: None,
             expires: expiry(now, request),
             has_described: false,
+            is_refresh: false,
         });
         let mut session = Session::new(dialog, offer);
         session.learn(headers);
@@ -304,8 +306,18 @@ impl Calls {
             reliable: None,
             expires: expiry(now, request),
             has_described: false,
+            is_refresh: false,
         });
         self.pending.insert(incoming.transaction, key);
+        if let Some(said) = self.unchanged(key, request)
+            && self.accept(now, key, Some(said), Vec::new()).is_ok()
+        {
+            let servers = self.calls.get_mut(&key).map(|call| &mut call.servers);
+            if let Some(server) = servers.and_then(|servers| servers.last_mut()) {
+                server.is_refresh = true;
+            }
+            return;
+        }
         self.tell(key, CallEvent::Reinvited(request.clone()));
     }
 
@@ -343,6 +355,9 @@ impl Calls {
                     true => session.offer.answer_received(),
                     false => session.offer.withdrawn(),
                 }
+                if let Some(heard) = fingerprint(request.headers(), request.body()) {
+                    session.offer.heard = heard;
+                }
             }
         }
         if server.is_first && sent.has_offer && !describes {
@@ -351,7 +366,9 @@ impl Calls {
             return self.bye(key, CallEnd::NotDescribed);
         }
         let hangs_up = call.hangs_up && !call.unacknowledged();
-        self.tell(key, CallEvent::Acknowledged(request.clone()));
+        if !server.is_refresh {
+            self.tell(key, CallEvent::Acknowledged(request.clone()));
+        }
         if hangs_up {
             self.bye(key, CallEnd::HungUp);
         }

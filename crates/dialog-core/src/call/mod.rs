@@ -43,6 +43,7 @@ mod session;
 mod shards;
 mod state;
 mod timer;
+mod unchanged;
 mod update;
 mod user;
 mod within;

@@ -22,6 +22,8 @@ pub(super) struct OfferAnswer {
     open: Open,
     /// An offer has been answered once.
     pub(super) has_session: bool,
+    /// The peer's description that holds, by its fingerprint; 0 where it came by a way that is not remembered.
+    pub(super) heard: u64,
     /// What is likely to be the answer has come in an unreliable provisional answer (RFC 6337 §3.1.1).
     preview: bool,
 }
@@ -92,6 +94,7 @@ impl OfferAnswer {
     fn settle(&mut self) {
         self.open = Open::Settled;
         self.has_session = true;
+        self.heard = 0;
         self.preview = false;
     }
 }

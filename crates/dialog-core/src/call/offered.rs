@@ -9,6 +9,7 @@ use super::core::{CallKey, Calls};
 use super::event::{CallError, CallEvent};
 use super::offer::{has_description, is_description};
 use super::timer::{TIMER, knows_timers};
+use super::unchanged::fingerprint;
 use crate::Body;
 
 /// A request of the peer's that is no INVITE, carries an offer, and waits for our answer.
@@ -61,7 +62,13 @@ impl Calls {
         }
         if has_offer {
             session.offer.offer_received();
-            return self.offer_came(now, incoming, key, tag);
+            return match self.unchanged(key, request) {
+                Some(said) => {
+                    self.answered_offer(key, tag, request);
+                    self.accept_update(now, request, incoming.transaction, (key, tag), Some(&said));
+                }
+                None => self.offer_came(now, incoming, key, tag),
+            };
         }
         self.accept_update(now, request, incoming.transaction, (key, tag), None);
     }
@@ -108,9 +115,7 @@ impl Calls {
         let call = self.call(key)?;
         let offered = call.offered.take().ok_or(CallError::Gone)?;
         call.has_changed = true;
-        if let Some(session) = call.session(&offered.tag) {
-            session.offer.answer_sent();
-        }
+        self.answered_offer(key, &offered.tag, &offered.request);
         let (request, transaction) = (&offered.request, offered.transaction);
         if *request.method() == Method::Update {
             self.accept_update(now, request, transaction, (key, &offered.tag), Some(body));
@@ -122,6 +127,18 @@ impl Calls {
         self.after_prack(now, key);
         self.settle(key);
         Ok(())
+    }
+
+    fn answered_offer(&mut self, key: CallKey, tag: &str, request: &Request) {
+        let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
+        let Some(session) = session else {
+            return;
+        };
+        session.offer.answer_sent();
+        // What is said in the answer to a PRACK is not remembered with it.
+        let heard = fingerprint(request.headers(), request.body());
+        let heard = heard.filter(|_| *request.method() == Method::Update);
+        session.offer.heard = heard.unwrap_or_default();
     }
 
     fn accept_update(

@@ -62,6 +62,8 @@ pub(super) struct InviteServer {
     pub(super) expires: Option<Instant>,
     /// One of them carries the answer to the INVITE's offer, or the offer: no description follows in its answers.
     pub(super) has_described: bool,
+    /// It changes nothing, and the application has not heard of it.
+    pub(super) is_refresh: bool,
 }
 
 /// What the time asks for.
@@ -251,6 +253,7 @@ mod tests {
             reliable: None,
             expires: None,
             has_described: false,
+            is_refresh: false,
         };
         server.accept(start, response, true, t1);
         let mut sent = Vec::new();

@@ -9,6 +9,7 @@ use super::effect::{Effect, of_error, of_status};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::offer::{has_description, is_description};
 use super::reason;
+use super::unchanged::fingerprint;
 use crate::{ApiError, Body};
 
 /// An UPDATE of ours without its final answer.
@@ -164,6 +165,8 @@ impl Calls {
             session.learn(response.headers());
             if has_offer && has_description(response.headers(), response.body()) {
                 session.offer.answer_received();
+                session.offer.heard =
+                    fingerprint(response.headers(), response.body()).unwrap_or_default();
                 call.has_changed = true;
             } else if has_offer {
                 // The peer owes the answer; without it nothing has changed.

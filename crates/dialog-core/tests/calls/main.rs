@@ -20,6 +20,7 @@ mod proxy;
 mod races_5407;
 mod reasons;
 mod refer;
+mod refreshes;
 mod reliable_callee;
 mod reliable_caller;
 mod replaces;

@@ -207,7 +207,9 @@ fn a_peer_that_does_not_refresh_is_hung_up_on_before_the_end() {
 #[test]
 fn a_refresh_of_the_peers_makes_the_session_last() {
     scene(|network| async move {
-        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let mut config = CallConfig::default();
+        config.answers_refreshes = false;
+        let mut alice = Agent::with(&network, ALICE, 1, config).await;
         let phone = Phone::new(&network).await;
         let lines = [("Supported", "timer"), ("Session-Expires", "600")];
         let (mut call, dialog, _) = accepted(&mut alice, &phone, &lines).await;

@@ -1,0 +1,209 @@
+//! Offers that change nothing are answered with what was said last (RFC 4028 §7.4, RFC 3264 §8).
+
+use crate::support::*;
+use sipora_dialog_core::{Call, CallConfig, CallEnd, CallEvent};
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, StatusCode};
+use sipora_testkit::{Conditions, for_each_seed, seeds};
+use std::time::Duration;
+
+fn timed(builder: RequestBuilder) -> RequestBuilder {
+    builder
+        .header(HeaderName::Supported, "timer")
+        .header(HeaderName::SessionExpires, "90;refresher=uac")
+}
+
+/// A call of the phone's, with a timer that it refreshes, and an answer of Alice's.
+async fn up(alice: &mut Agent, phone: &Phone) -> (Call, InDialog) {
+    let invite = timed(invite(ALICE)).build().unwrap();
+    phone.send(&invite, ALICE).await;
+    let mut call = alice.incoming.next().await.unwrap();
+    call.accept(sdp("answer")).await.unwrap();
+    let dialog = InDialog::of_response(&phone.answer_to(&invite).await);
+    phone.send(&dialog.build(Method::Ack, 10), ALICE).await;
+    let next = call.next().await;
+    assert!(matches!(next, Some(CallEvent::Acknowledged(_))), "{next:?}");
+    (call, dialog)
+}
+
+/// A re-INVITE or UPDATE with this description.
+fn offers(dialog: &InDialog, method: Method, cseq: u32, text: &str) -> Request {
+    let builder = Request::builder(method, &uri(&dialog.target))
+        .from(&dialog.local)
+        .to(&dialog.remote)
+        .call_id(&dialog.call_id)
+        .cseq(cseq)
+        .contact(format!("<sip:bob@{BOB}>"));
+    let builder = builder.body("application/sdp", sdp(text).bytes);
+    timed(builder).build().unwrap()
+}
+
+/// Sends one that Alice's application does not hear of, and gives what is answered.
+async fn refreshes(phone: &Phone, refresh: &Request) -> String {
+    phone.send(refresh, ALICE).await;
+    let answer = phone.answer_to(refresh).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(answer.headers().session_expires().unwrap().is_some());
+    String::from_utf8(answer.body().to_vec()).unwrap()
+}
+
+fn text(what: &str) -> String {
+    String::from_utf8(sdp(what).bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_refresh_is_answered_with_what_was_said_last_and_the_application_hears_nothing() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, dialog) = up(&mut alice, &phone).await;
+        for round in 0..5 {
+            pass(45_000).await;
+            assert_eq!(phone.count(Method::Bye), 0);
+            let cseq = 11 + round;
+            let refresh = offers(&dialog, Method::Invite, cseq, "offer");
+            assert_eq!(refreshes(&phone, &refresh).await, text("answer"));
+            phone.send(&dialog.build(Method::Ack, cseq), ALICE).await;
+        }
+        let update = offers(&dialog, Method::Update, 20, "offer");
+        assert_eq!(refreshes(&phone, &update).await, text("answer"));
+        let bye = dialog.build(Method::Bye, 21);
+        phone.send(&bye, ALICE).await;
+        let next = call.next().await;
+        let end = matches!(next, Some(CallEvent::Ended(CallEnd::PeerHungUp(_))));
+        assert!(end, "{next:?}");
+        pass(40_000).await;
+        alice.assert_idle();
+    });
+}
+
+#[test]
+fn an_offer_that_changes_something_is_the_applications_and_then_what_holds() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, dialog) = up(&mut alice, &phone).await;
+        // What was refused does not hold, however often it is offered.
+        for cseq in [11, 12] {
+            let hold = offers(&dialog, Method::Invite, cseq, "hold");
+            phone.send(&hold, ALICE).await;
+            let next = call.next().await;
+            assert!(matches!(next, Some(CallEvent::Reinvited(_))), "{next:?}");
+            call.reject(StatusCode::NOT_ACCEPTABLE_HERE).await.unwrap();
+            assert_eq!(phone.status_of(&hold).await, 488);
+        }
+        let hold = offers(&dialog, Method::Invite, 13, "hold");
+        phone.send(&hold, ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Reinvited(_))), "{next:?}");
+        call.accept(sdp("held")).await.unwrap();
+        assert_eq!(phone.status_of(&hold).await, 200);
+        phone.send(&dialog.build(Method::Ack, 13), ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Acknowledged(_))), "{next:?}");
+        let refresh = offers(&dialog, Method::Invite, 14, "hold");
+        assert_eq!(refreshes(&phone, &refresh).await, text("held"));
+        phone.send(&dialog.build(Method::Ack, 14), ALICE).await;
+        // What held before is a change now.
+        let resume = offers(&dialog, Method::Update, 15, "offer");
+        phone.send(&resume, ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Offered(_))), "{next:?}");
+        call.answer(sdp("answer")).await.unwrap();
+        assert_eq!(phone.status_of(&resume).await, 200);
+        let refresh = offers(&dialog, Method::Invite, 16, "offer");
+        assert_eq!(refreshes(&phone, &refresh).await, text("answer"));
+        phone.send(&dialog.build(Method::Ack, 16), ALICE).await;
+    });
+}
+
+#[test]
+fn an_answer_of_the_peers_is_known_again_when_it_offers_the_same() {
+    scene(|network| async move {
+        let mut config = CallConfig::default();
+        config.session_expires = Some(Duration::from_secs(90));
+        let alice = Agent::with(&network, ALICE, 1, config).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        let body = sdp("theirs").bytes;
+        phone
+            .answer_with(&invite, 200, "b", |builder| {
+                builder
+                    .header(HeaderName::SessionExpires, "90;refresher=uas")
+                    .header(HeaderName::Require, "timer")
+                    .body("application/sdp", body)
+            })
+            .await;
+        call.answered().await.unwrap();
+        phone.first(Method::Ack).await;
+        let dialog = InDialog::of_invite(&invite, "b");
+        let refresh = offers(&dialog, Method::Invite, 7, "theirs");
+        assert_eq!(refreshes(&phone, &refresh).await, text("offer"));
+        phone.send(&dialog.build(Method::Ack, 7), ALICE).await;
+    });
+}
+
+#[test]
+fn without_a_timer_or_where_the_application_wants_it_every_offer_is_told_of() {
+    for has_timer in [true, false] {
+        scene(move |network| async move {
+            let mut config = CallConfig::default();
+            config.answers_refreshes = !has_timer;
+            let mut alice = Agent::with(&network, ALICE, 1, config).await;
+            let phone = Phone::new(&network).await;
+            let (mut call, dialog) = match has_timer {
+                true => up(&mut alice, &phone).await,
+                false => {
+                    let (mut call, dialog) = answered(&mut alice, &phone).await;
+                    phone.send(&dialog.build(Method::Ack, 10), ALICE).await;
+                    call.next().await.unwrap();
+                    (call, dialog)
+                }
+            };
+            let refresh = offers(&dialog, Method::Invite, 11, "offer");
+            phone.send(&refresh, ALICE).await;
+            let next = call.next().await;
+            assert!(matches!(next, Some(CallEvent::Reinvited(_))), "{next:?}");
+            call.reject(StatusCode::NOT_ACCEPTABLE_HERE).await.unwrap();
+            assert_eq!(phone.status_of(&refresh).await, 488);
+        });
+    }
+}
+
+#[test]
+fn refreshes_are_answered_on_bad_networks_while_the_application_waits_for_the_end() {
+    for_each_seed(seeds(), |network| async move {
+        network.set_conditions(Conditions::rough());
+        let mut config = CallConfig::default();
+        config.session_expires = Some(Duration::from_secs(600));
+        let alice = Agent::with(&network, ALICE, 1, config.clone()).await;
+        let mut bob = Agent::with(&network, BOB, 2, config).await;
+        let calling = async {
+            let mut call = alice.calls(BOB).await;
+            call.answered().await.unwrap();
+            for _ in 0..3 {
+                pass(20_000).await;
+                call.reinvite(Some(sdp("offer"))).await.unwrap();
+                match call.next().await {
+                    Some(CallEvent::ReinviteAccepted(answer)) => {
+                        assert_eq!(answer.body(), sdp("answer").bytes);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            call.hang_up().await.unwrap();
+            call.ended().await
+        };
+        let answering = async {
+            let mut call = bob.incoming.next().await.unwrap();
+            call.accept(sdp("answer")).await.unwrap();
+            call.ended().await
+        };
+        let (hers, his) = tokio::join!(calling, answering);
+        assert!(matches!(hers, CallEnd::HungUp), "{hers:?}");
+        assert!(matches!(his, CallEnd::PeerHungUp(_)), "{his:?}");
+        pass(120_000).await;
+        alice.assert_idle();
+        bob.assert_idle();
+    });
+}
