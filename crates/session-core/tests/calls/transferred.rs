@@ -350,7 +350,7 @@ fn a_new_call_that_is_dropped_together_with_the_old_one_is_told_of() {
                 }
             }
             assert_eq!(last, Some(StatusCode::REQUEST_TERMINATED));
-            assert!(matches!(rung.ended().await, CallEnd::Cancelled));
+            assert!(matches!(rung.ended().await, CallEnd::PeerCancelled(_)));
         });
     }
 }
