@@ -70,12 +70,9 @@ pub(crate) struct Exchange {
     pub(crate) timer_c: Duration,
     pub(crate) rings_until: Option<Tick>,
     pub(crate) queued: Option<Entry>,
-    /// A 503 that gave way to the next target, to be delivered should none answer better.
-    pub(crate) unavailable: Option<Box<Unavailable>>,
+    pub(crate) kept: Option<Box<Kept>>,
     pub(crate) cancel: Cancel,
     pub(crate) offers_keep_alives: bool,
-    /// Why it is cancelled: the value of Reason (RFC 3326).
-    pub(crate) reason: Option<Box<str>>,
     /// A provisional answer came: the request stays where it is.
     pub(crate) provisional: bool,
     /// An INVITE was accepted.
@@ -84,8 +81,27 @@ pub(crate) struct Exchange {
     pub(crate) abandoned: bool,
 }
 
-/// A 503, over what it came, and whose it is.
-pub(crate) type Unavailable = (Response, Flow, Option<Destination>);
+/// What few requests have, and one at a time.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// A 503 that gave way to the next target, to be delivered should none answer better: over what it came, and whose it is.
+    Unavailable(Response, Flow, Option<Destination>),
+    /// Why it is to be cancelled: the value of Reason (RFC 3326).
+    Reason(Box<str>),
+}
+
+impl Exchange {
+    /// Takes why it is cancelled.
+    pub(crate) fn take_reason(&mut self) -> Option<Box<str>> {
+        match *self
+            .kept
+            .take_if(|kept| matches!(**kept, Kept::Reason(_)))?
+        {
+            Kept::Reason(reason) => Some(reason),
+            Kept::Unavailable(..) => None,
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -160,7 +176,7 @@ pub(crate) enum Setback {
     Transport(TransportFailure),
     Silence,
     TimedOut,
-    /// 503; the response waits in [`Exchange::unavailable`].
+    /// 503; the response waits in [`Exchange::kept`].
     Unavailable,
 }
 

@@ -1,7 +1,7 @@
 //! Requests of ours: their targets, their deadline, their end.
 
 use super::TransactionLayer;
-use crate::attempts::{Cancel, Client, Exchange, Hop, Kind, Place, Setback};
+use crate::attempts::{Cancel, Client, Exchange, Hop, Kept, Kind, Place, Setback};
 use crate::timers::{Holder, Tick};
 use crate::{
     AttemptId, Event, Open, OutgoingRequest, RequestError, RequestId, SendError, TransportFailure,
@@ -72,10 +72,9 @@ impl TransactionLayer {
             timer_c,
             rings_until,
             queued: None,
-            unavailable: None,
+            kept: None,
             cancel: Cancel::No,
             offers_keep_alives,
-            reason: None,
             provisional: false,
             accepted: false,
             abandoned: false,
@@ -160,7 +159,9 @@ impl TransactionLayer {
             self.fail(request.0, RequestError::Cancelled);
             return;
         }
-        exchange.reason = reason.map(Box::from);
+        if let Some(reason) = reason {
+            exchange.kept = Some(Box::new(Kept::Reason(reason.into())));
+        }
         if !exchange.provisional {
             exchange.cancel = Cancel::Wanted;
             exchange.silence = None;
@@ -169,7 +170,7 @@ impl TransactionLayer {
         exchange.cancel = Cancel::Sent;
         // §9.1: without a final answer within 64*T1 the INVITE counts as cancelled.
         exchange.deadline = Some(self.clock.after(now.instant, timeout));
-        let reason = exchange.reason.take();
+        let reason = exchange.take_reason();
         self.arm(Holder::exchange(request.0));
         self.send_cancel(now, current, reason.as_deref());
     }
@@ -365,8 +366,8 @@ impl TransactionLayer {
         let may_advance =
             exchange.cancel == Cancel::No && !exchange.provisional && exchange.has_hop(false);
         if status == StatusCode::SERVICE_UNAVAILABLE && may_advance {
-            let unavailable = (response, flow, hop.destination().cloned());
-            exchange.unavailable = Some(Box::new(unavailable));
+            let unavailable = Kept::Unavailable(response, flow, hop.destination().cloned());
+            exchange.kept = Some(Box::new(unavailable));
             self.advance(now, id, Some(Setback::Unavailable));
             return;
         }
@@ -436,7 +437,7 @@ impl TransactionLayer {
         if exchange.cancel == Cancel::Wanted {
             exchange.cancel = Cancel::Sent;
             exchange.deadline = Some(self.clock.after(now.instant, timeout));
-            let reason = exchange.reason.take();
+            let reason = exchange.take_reason();
             self.arm(Holder::exchange(id));
             self.send_cancel(now, client_id, reason.as_deref());
         }
@@ -506,20 +507,15 @@ impl TransactionLayer {
             return;
         }
         let request = RequestId(id);
-        let unavailable = exchange
-            .unavailable
-            .filter(|_| error != RequestError::Cancelled);
-        let event = match unavailable {
-            Some(unavailable) => {
-                let (response, flow, destination) = *unavailable;
-                Event::Response {
-                    request,
-                    response,
-                    flow,
-                    destination,
-                }
-            }
-            None => Event::Failed { request, error },
+        let kept = exchange.kept.filter(|_| error != RequestError::Cancelled);
+        let event = match kept.map(|kept| *kept) {
+            Some(Kept::Unavailable(response, flow, destination)) => Event::Response {
+                request,
+                response,
+                flow,
+                destination,
+            },
+            _ => Event::Failed { request, error },
         };
         self.events.push_back((exchange.owner, event));
     }
