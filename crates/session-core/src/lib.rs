@@ -40,6 +40,7 @@
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
 //! | `pidf` | yes | [`Presence`], read with quick-xml, and written; NOTIFYs of `presence` whose document makes no sense get 400 |
+//! | `serde` | no | [`CallState`] can be serialised and deserialised |
 //! | `tls-ring`, `tls-aws-lc-rs` | no | TLS, for [`SessionManagerBuilder::with_tls`], with one library of cryptography or the other |
 //! | `ws` | no | WebSocket to servers; within TLS with one of the above |
 //! | `dns` | no | `DnsResolver`: NAPTR and SRV records, for [`SessionManagerBuilder::with_resolver`] |
@@ -62,6 +63,7 @@
 //! | RFC 3515, RFC 5589, transfer, all roles | [`CallHandle::transfer`], [`CallHandle::transfer_to`], [`CallHandle::follow`] |
 //! | RFC 3891, calls that take the place of others | [`CallHandle::replaces`], [`CallOptions::replacing`] |
 //! | RFC 3264 §8.4, hold | [`CallHandle::hold`], [`CallHandle::resume`], [`MediaDirection`] |
+//! | RFC 3261 §12, calls that go on in another process | [`CallHandle::detach`], [`SessionCoordinator::restore_call`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |
 //! | RFC 6665 §4.2, being subscribed to | [`SessionManagerBuilder::with_event_package`], [`SessionHandler::on_subscribe`], [`Watcher`] |
 //! | RFC 6665 §4.1.3, NOTIFY that nobody asked for | [`SessionHandler::on_notify`] |
@@ -98,8 +100,8 @@ pub use api::{ListenerAddress, SessionCoordinator, SessionManagerBuilder, SipCli
 pub use bodies::{Basic, Extension, Presence, Tuple};
 pub use bodies::{BodyError, MessageCount, MessageSummary};
 pub use calls::{
-    CallEnd, CallEvent, CallHandle, CallOptions, IncomingCalls, MediaDirection, TransferReport,
-    TransferRequest,
+    CallEnd, CallEvent, CallHandle, CallOptions, CallState, IncomingCalls, MediaDirection,
+    TransferReport, TransferRequest,
 };
 pub use error::{Error, Result};
 pub use flows::UdpKeepAlive;

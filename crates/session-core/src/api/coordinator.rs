@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::SipClient;
-use crate::calls::{self, CallHandle, CallOptions};
+use crate::calls::{self, CallHandle, CallOptions, CallState};
 use crate::outgoing::Outbound;
 use crate::publication::{self, Document};
 use crate::registration::{self, Wish};
@@ -117,6 +117,41 @@ impl SessionCoordinator {
         self.inner.outbound.begin_new(method, target)
     }
 
+    /// Goes on with a call that another process, or another coordinator, has let go of: [`CallHandle::detach`]. Nothing is sent for
+    /// that, but ACKs that may have been lost. Challenges are answered with `credentials` first, and with those of the builder.
+    ///
+    /// The peer sends its requests where our Contact and its route set lead, and this coordinator has to be reached there: it has
+    /// address and port of the one before it, or stands behind the proxy in the route set, or says where it is
+    /// ([`CallState::with_contact`]) and then [changes](CallHandle::change) the session. A session timer that has run out meanwhile ends the call
+    /// as soon as it is restored.
+    ///
+    /// ```no_run
+    /// # async fn example(client: std::sync::Arc<sipora_session_core::SessionCoordinator>, states: Vec<sipora_session_core::CallState>)
+    /// # -> Result<(), sipora_session_core::Error> {
+    /// // As they were read from where the process before this one has written them.
+    /// for state in states {
+    ///     match client.restore_call(state, None).await {
+    ///         Ok(mut call) => drop(tokio::spawn(async move { call.ended().await })),
+    ///         Err(error) => eprintln!("a call is lost: {error}"),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`], [`Error::Closed`]; [`Error::NotSupported`] without
+    /// [`build_with_calls`](crate::SessionManagerBuilder::build_with_calls), [`Error::InvalidRequest`] where the call is here already.
+    /// The state is used up then; whoever wants to try again has a clone of it.
+    pub async fn restore_call(
+        &self,
+        state: CallState,
+        credentials: Option<Credentials>,
+    ) -> Result<CallHandle> {
+        self.check_calls("restore_call")?;
+        calls::restore(&self.inner.outbound, state, credentials).await
+    }
+
     /// Counts calls: what there is of them now, and what has been; zero without
     /// [`build_with_calls`](crate::SessionManagerBuilder::build_with_calls).
     pub fn call_metrics(&self) -> CallMetrics {
@@ -165,6 +200,14 @@ impl SessionCoordinator {
             return Err(Error::Closed);
         }
         Ok(&self.inner.outbound)
+    }
+
+    fn check_calls(&self, operation: &'static str) -> Result<()> {
+        if !self.inner.has_calls {
+            let how = calls::WITH_CALLS;
+            return Err(Error::NotSupported { operation, how });
+        }
+        Ok(())
     }
 
     async fn register_wish(
@@ -307,10 +350,7 @@ impl SipClient for SessionCoordinator {
 
     async fn call_with(&self, target_uri: &str, options: CallOptions) -> Result<CallHandle> {
         let outbound = self.client("call")?;
-        if !self.inner.has_calls {
-            let (operation, how) = ("call", calls::WITH_CALLS);
-            return Err(Error::NotSupported { operation, how });
-        }
+        self.check_calls("call")?;
         let target = uri::target("target_uri", target_uri)?;
         calls::call(outbound, target, options).await
     }

@@ -37,6 +37,15 @@ impl Described {
         described
     }
 
+    /// Goes on from what another process has said.
+    pub(super) fn restored(current: Option<Box<str>>, version: u64) -> Self {
+        Self {
+            current,
+            version,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn says(&mut self, sdp: &str) {
         self.see(sdp);
         self.current = Some(sdp.into());
@@ -60,6 +69,11 @@ impl Described {
 
     pub(super) fn current(&self) -> Option<Box<str>> {
         self.current.clone()
+    }
+
+    /// The highest version that was ever said.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     pub(super) fn offers(&mut self, sdp: &str, change: Option<Change>) {

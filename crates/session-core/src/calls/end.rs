@@ -35,6 +35,8 @@ pub enum CallEnd {
     Expired,
     /// Another call, which we accepted, has taken its place: [`CallHandle::replaces`](crate::CallHandle::replaces). It was hung up.
     Replaced(CallKey),
+    /// We let go of it, and another process goes on with it: [`CallHandle::detach`](crate::CallHandle::detach).
+    Detached,
     /// The coordinator was shut down.
     Closed,
 }
@@ -66,6 +68,7 @@ impl CallEnd {
             End::Replaced(by) => Self::Replaced(by),
             End::Lost => Self::Lost,
             End::Expired => Self::Expired,
+            End::Detached => Self::Detached,
             _ => Self::Closed,
         }
     }

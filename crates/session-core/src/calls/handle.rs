@@ -1,10 +1,11 @@
 //! [`CallHandle`]: what an application holds of a call.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sipora_dialog_core::{Call, CallError, CallKey};
+use sipora_dialog_core::{Call, CallError, CallEvent as Event, CallKey};
 use sipora_message::{HeaderName, Reason, Request, StatusCode, Uri};
 
 use super::described::Described;
@@ -34,6 +35,7 @@ use crate::{Error, Result, SipResponse};
 /// | [`transfer`](Self::transfer), [`transfer_to`](Self::transfer_to), [`transfer_to_address`](Self::transfer_to_address) | either's | REFER |
 /// | [`follow`](Self::follow), [`refuse_transfer`](Self::refuse_transfer) | either's | the answer to a REFER |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |
+/// | [`detach`](Self::detach) | either's | nothing: another process goes on with it |
 ///
 /// They return when it is on its way, and fail with [`Error::TooLate`] where the peer was faster, [`Error::NotNow`] where
 /// something else comes first, such as that the call is up, or that the peer asks for something, [`Error::Closed`] when the coordinator was shut down.
@@ -61,8 +63,11 @@ use crate::{Error, Result, SipResponse};
 #[must_use = "a call is hung up when its handle is dropped"]
 pub struct CallHandle {
     pub(super) call: Call,
-    /// None: the peer has called.
+    pub(super) is_incoming: bool,
+    /// How our INVITE is sent elsewhere. None: the peer has called, or another process has.
     pub(super) outgoing: Option<Box<Outgoing>>,
+    /// Who we are, as Referred-By says.
+    pub(super) local: Box<str>,
     pub(super) remote: Box<str>,
     pub(super) outbound: Arc<Outbound>,
     pub(super) described: Mutex<Described>,
@@ -70,8 +75,10 @@ pub struct CallHandle {
     pub(super) owed: Mutex<Owed>,
     /// Who has us call, and hears of it.
     pub(super) reporter: Option<Reporter>,
-    /// An event that is told to who has us call before it is to the application.
-    pub(super) due: Option<CallEvent>,
+    /// Events that were looked at, and that the application has not read yet.
+    pub(super) due: VecDeque<CallEvent>,
+    /// The session timer wants what only we know.
+    pub(super) refresh_is_due: bool,
     pub(super) hangs_up: AtomicBool,
     /// How it ended, once that was read.
     pub(super) end: Option<CallEnd>,
@@ -79,18 +86,13 @@ pub struct CallHandle {
 
 impl CallHandle {
     pub(super) fn outgoing(call: Call, outgoing: Outgoing, target: Uri) -> Self {
+        let outbound = outgoing.outbound.clone();
         Self {
-            call,
             described: Mutex::new(Described::new(outgoing.sdp.as_deref())),
-            heard: Mutex::default(),
-            owed: Mutex::default(),
-            outbound: outgoing.outbound.clone(),
-            outgoing: Some(Box::new(outgoing)),
+            local: outgoing.from.as_str().into(),
             remote: target.as_str().into(),
-            reporter: None,
-            due: None,
-            hangs_up: AtomicBool::new(false),
-            end: None,
+            outgoing: Some(Box::new(outgoing)),
+            ..Self::new(call, false, &outbound)
         }
     }
 
@@ -99,17 +101,27 @@ impl CallHandle {
             let from = invite.headers().from().ok()?;
             Some(from.uri().as_str().into())
         });
-        let heard = Heard::new(call.invite());
+        Self {
+            heard: Mutex::new(Heard::new(call.invite())),
+            remote: from.unwrap_or_default(),
+            ..Self::new(call, true, outbound)
+        }
+    }
+
+    pub(super) fn new(call: Call, is_incoming: bool, outbound: &Arc<Outbound>) -> Self {
         Self {
             call,
+            is_incoming,
             outgoing: None,
-            remote: from.unwrap_or_default(),
+            local: outbound.identity.as_str().into(),
+            remote: Box::default(),
             outbound: outbound.clone(),
             described: Mutex::default(),
-            heard: Mutex::new(heard),
+            heard: Mutex::default(),
             owed: Mutex::default(),
             reporter: None,
-            due: None,
+            due: VecDeque::new(),
+            refresh_is_due: false,
             hangs_up: AtomicBool::new(false),
             end: None,
         }
@@ -117,7 +129,7 @@ impl CallHandle {
 
     /// Says whether the peer has called.
     pub fn is_incoming(&self) -> bool {
-        self.outgoing.is_none()
+        self.is_incoming
     }
 
     /// The URI of whom we call, also where the call went elsewhere by a redirection ([`CallEvent::Redirected`] says where), or of who
@@ -183,16 +195,17 @@ impl CallHandle {
     /// 32 events wait; then provisional answers are given up, and after them the oldest. The end never is. A call that is to
     /// follow redirections does so here.
     pub async fn next(&mut self) -> Option<CallEvent> {
-        if self.due.is_none() {
-            self.due = self.next_here().await;
+        if self.due.is_empty() {
+            let event = self.next_here().await?;
+            self.due.push_back(event);
         }
         // Dropped in here, it is told again.
-        if let (Some(reporter), Some(event)) = (&mut self.reporter, &self.due)
+        if let (Some(reporter), Some(event)) = (&mut self.reporter, self.due.front())
             && let Some(status) = told_of(event)
         {
             reporter.report(status).await;
         }
-        self.due.take()
+        self.due.pop_front()
     }
 
     async fn next_here(&mut self) -> Option<CallEvent> {
@@ -200,37 +213,39 @@ impl CallHandle {
             if let Some(event) = self.call_next_place().await {
                 return Some(event);
             }
-            let has_credentials = self
-                .outgoing
-                .as_ref()
-                .is_some_and(|out| out.has_credentials);
-            let event = match self.call.next().await {
-                Some(event) => {
-                    self.owed().sees(&event);
-                    self.heard().sees(&event);
-                    self.refreshed(&event).await;
-                    CallEvent::of(event, &self.call, has_credentials)
-                }
-                None => Some(CallEvent::Ended(CallEnd::Closed)),
-            };
-            match event {
-                Some(CallEvent::Ended(end)) => {
-                    if let Some(event) = self.ended_with(end) {
-                        return Some(event);
-                    }
-                }
-                Some(event) => {
-                    match &event {
-                        CallEvent::Changed(_) => self.described().accepted(),
-                        CallEvent::ChangeRefused(_) => self.described().refused(),
-                        _ => {}
-                    }
-                    return Some(event);
-                }
-                None => {}
+            if self.refresh_is_due {
+                self.refresh().await;
+                self.refresh_is_due = false;
+            }
+            let event = self.call.next().await;
+            if let Some(event) = self.sees(event) {
+                return Some(event);
             }
         }
         None
+    }
+
+    /// Takes note of what happened; gives what the application hears of it.
+    pub(super) fn sees(&mut self, event: Option<Event>) -> Option<CallEvent> {
+        let Some(event) = event else {
+            return self.ended_with(CallEnd::Closed);
+        };
+        self.owed().sees(&event);
+        self.heard().sees(&event);
+        self.refresh_is_due |= matches!(event, Event::RefreshDue);
+        let outgoing = self.outgoing.as_ref();
+        let has_credentials = outgoing.is_some_and(|out| out.has_credentials);
+        match CallEvent::of(event, &self.call, has_credentials)? {
+            CallEvent::Ended(end) => self.ended_with(end),
+            event => {
+                match &event {
+                    CallEvent::Changed(_) => self.described().accepted(),
+                    CallEvent::ChangeRefused(_) => self.described().refused(),
+                    _ => {}
+                }
+                Some(event)
+            }
+        }
     }
 
     /// Waits until our INVITE is accepted, and gives its 2xx. Provisional answers and redirections are passed over: where one of

@@ -33,6 +33,14 @@ impl Heard {
         }
     }
 
+    /// Goes on from what the peer has said to another process.
+    pub(super) fn restored(current: Option<Box<str>>) -> Self {
+        Self {
+            current,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn current(&self) -> Option<&str> {
         self.current.as_deref()
     }

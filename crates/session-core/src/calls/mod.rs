@@ -5,12 +5,16 @@ mod direction;
 mod end;
 mod event;
 mod handle;
+mod handover;
 mod heard;
 mod incoming;
 mod options;
 mod owed;
 mod redirects;
 mod reporter;
+#[cfg(feature = "serde")]
+mod saved;
+mod state;
 mod transfer;
 mod transferring;
 mod wishes;
@@ -24,8 +28,10 @@ pub use direction::MediaDirection;
 pub use end::CallEnd;
 pub use event::CallEvent;
 pub use handle::CallHandle;
+pub(crate) use handover::restore;
 pub use incoming::IncomingCalls;
 pub use options::CallOptions;
+pub use state::CallState;
 pub use transfer::{TransferReport, TransferRequest};
 
 use crate::outgoing::Outbound;

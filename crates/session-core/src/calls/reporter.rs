@@ -19,6 +19,13 @@ impl Reporter {
         self.below = None;
     }
 
+    /// The call is up, and another process has it now.
+    pub(super) fn has_succeeded(&mut self) {
+        if let Some(below) = self.below.take() {
+            below.try_report(StatusCode::OK);
+        }
+    }
+
     pub(super) async fn report(&mut self, status: StatusCode) {
         let Some(below) = &self.below else {
             return;

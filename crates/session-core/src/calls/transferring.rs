@@ -126,11 +126,7 @@ impl CallHandle {
     }
 
     async fn refer(&self, refer: Refer) -> Result<SipResponse> {
-        let from = self
-            .outgoing
-            .as_ref()
-            .map_or(&self.outbound.identity, |out| &out.from);
-        let refer = refer.referred_by(format!("<{from}>"));
+        let refer = refer.referred_by(format!("<{}>", self.local));
         let answer = SipResponse::from(self.call.refer(refer).await?.response);
         match answer.is_success() {
             true => Ok(answer),

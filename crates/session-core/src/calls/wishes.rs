@@ -1,6 +1,6 @@
 //! What an application wants of the session of a call: that it begins, is refused, held, or otherwise changed.
 
-use sipora_dialog_core::{Body, CallError, CallEvent as Event, CallRequest, Rejection};
+use sipora_dialog_core::{Body, CallError, CallRequest, Rejection};
 use sipora_message::{StatusCode, Uri};
 
 use super::described::{Change, Offered};
@@ -268,7 +268,7 @@ impl CallHandle {
 
     /// Why there is nothing to answer: in a call of ours it is not too late where the peer has never asked for anything.
     fn unasked(&self, error: CallError) -> Error {
-        let is_ours = self.outgoing.is_some() && self.end.is_none();
+        let is_ours = !self.is_incoming && self.end.is_none();
         match error {
             CallError::Gone if is_ours && !self.owed().was_asked => Error::NotNow {
                 reason: "the call is our own, and the peer has asked for nothing in it",
@@ -291,10 +291,7 @@ impl CallHandle {
     }
 
     /// Says once more what holds, where the session timer wants a description that only we know (RFC 4028 §7.4).
-    pub(super) async fn refreshed(&self, event: &Event) {
-        if !matches!(event, Event::RefreshDue) {
-            return;
-        }
+    pub(super) async fn refresh(&self) {
         let current = self.described().current();
         if let Some(sdp) = current {
             // With something else under way the session is refreshed by that.

@@ -7,7 +7,7 @@ use sipora_session_core::{
     CallEvent, CallHandle, IdSource, IncomingCalls, SessionCoordinator, SessionManagerBuilder,
     SipClient,
 };
-use sipora_testkit::{SimNetwork, for_each_seed};
+use sipora_testkit::{SimHost, SimNetwork, for_each_seed};
 
 pub const ALICE: &str = "192.0.2.1";
 pub const BOB: &str = "192.0.2.2";
@@ -20,6 +20,7 @@ pub struct Phone {
     pub client: Arc<SessionCoordinator>,
     pub calls: IncomingCalls,
     pub address: &'static str,
+    pub host: SimHost,
 }
 
 impl Phone {
@@ -32,12 +33,22 @@ impl Phone {
         address: &'static str,
         edit: impl FnOnce(SessionManagerBuilder) -> SessionManagerBuilder,
     ) -> Self {
-        let builder = builder(network, address);
-        let (client, calls) = edit(builder).build_with_calls().await.unwrap();
+        Self::on(network.host(address.parse().unwrap()), address, edit).await
+    }
+
+    /// Starts one on a host that is there.
+    pub async fn on(
+        host: SimHost,
+        address: &'static str,
+        edit: impl FnOnce(SessionManagerBuilder) -> SessionManagerBuilder,
+    ) -> Self {
+        let builder = edit(builder_on(host.clone()));
+        let (client, calls) = builder.build_with_calls().await.unwrap();
         Phone {
             client,
             calls,
             address,
+            host,
         }
     }
 
@@ -67,11 +78,16 @@ impl Phone {
 
 /// A client at this address, port 5060.
 pub fn builder(network: &SimNetwork, address: &str) -> SessionManagerBuilder {
-    let host = network.host(address.parse().unwrap());
+    builder_on(network.host(address.parse().unwrap()))
+}
+
+fn builder_on(host: SimHost) -> SessionManagerBuilder {
+    let address = host.address().to_string();
     let last: u64 = address.rsplit('.').next().unwrap().parse().unwrap();
+    let ids = IdSource::from_number(last ^ host.network().seed() << 8);
     SessionManagerBuilder::new()
         .with_network(Arc::new(host))
-        .with_id_source(IdSource::from_number(last ^ network.seed() << 8))
+        .with_id_source(ids)
         .with_identity(&format!("sip:user-{last}@example.com"))
         .with_sip_port(5060)
         .enable_sip_client()
