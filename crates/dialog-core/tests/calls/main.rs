@@ -4,7 +4,6 @@
 #![allow(unreachable_pub)]
 
 mod after_bye;
-mod appendices_5407;
 mod callee;
 mod caller;
 mod ends;
@@ -16,6 +15,7 @@ mod handover_rough;
 #[cfg(feature = "serde")]
 mod handover_saved;
 mod messages;
+mod patient;
 mod proxy;
 mod races_5407;
 mod reasons;

@@ -12,8 +12,8 @@ use sipora_message::{
 };
 use sipora_testkit::{SimHost, SimNetwork, for_each_seed};
 use sipora_transaction_core::{
-    Claim, Context, Endpoint, EndpointConfig, Event, IdSource, IncomingRequest, RequestOptions,
-    ServerTransactionId, Target, User, UserHandle,
+    Claim, Context, Endpoint, EndpointConfig, Event, IdSource, IncomingRequest, RequestId,
+    RequestOptions, ServerTransactionId, Target, User, UserHandle,
 };
 use sipora_transport::Transport;
 
@@ -169,7 +169,7 @@ fn endpoint_on(
 /// A phone at [`BOB`]: it answers and sends what a test says, and remembers what came.
 pub struct Phone {
     pub seen: Seen,
-    handle: UserHandle<Wish>,
+    pub handle: UserHandle<Wish>,
     _endpoint: Endpoint,
 }
 
@@ -200,6 +200,25 @@ impl Seen {
             .collect()
     }
 
+    /// How often a 2xx to the INVITE with this number came.
+    pub fn accepted(&self, number: u32) -> usize {
+        let responses = self.responses.lock().unwrap();
+        let is_it = |response: &&Response| {
+            let cseq = response.headers().cseq().unwrap();
+            response.status().is_success() && cseq.method == Method::Invite && cseq.number == number
+        };
+        responses.iter().filter(is_it).count()
+    }
+
+    /// How many ACKs of this number came to this tag.
+    pub fn acks(&self, of: u32, tag: &str) -> usize {
+        let requests = self.requests.lock().unwrap();
+        let is_it = |came: &&Came| {
+            *came.method() == Method::Ack && number(came) == of && to_tag(came) == tag
+        };
+        requests.iter().filter(is_it).count()
+    }
+
     pub fn last_response(&self) -> Response {
         self.responses.lock().unwrap().last().unwrap().clone()
     }
@@ -218,7 +237,7 @@ impl std::ops::Deref for Came {
     }
 }
 
-type Wish = Box<dyn FnOnce(&mut Context<'_>) + Send>;
+pub type Wish = Box<dyn FnOnce(&mut Context<'_>) + Send>;
 
 struct Robot(Seen);
 
@@ -332,7 +351,10 @@ impl Phone {
             builder = builder.contact(format!("<sip:bob@{BOB}>"));
         }
         let response = edit(builder).build().unwrap();
-        let transaction = came.transaction;
+        self.says(came.transaction, response).await;
+    }
+
+    pub async fn says(&self, transaction: ServerTransactionId, response: Response) {
         self.does(move |context| context.respond(transaction, response).unwrap())
             .await;
     }
@@ -376,6 +398,13 @@ impl Phone {
 
     /// Cancels the INVITE that the phone sent last.
     pub async fn send_and_cancel_after(&self, request: &Request, to: &str, milliseconds: u64) {
+        let id = self.begins(request, to).await;
+        pass(milliseconds).await;
+        self.cancels(id).await;
+    }
+
+    /// Sends a request, to be cancelled.
+    pub async fn begins(&self, request: &Request, to: &str) -> RequestId {
         let target = Target::udp(to.parse().unwrap());
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let request = request.clone();
@@ -384,8 +413,10 @@ impl Phone {
             let _ = sender.send(context.send(request, target, options).unwrap());
         })
         .await;
-        let id = receiver.await.unwrap();
-        pass(milliseconds).await;
+        receiver.await.unwrap()
+    }
+
+    pub async fn cancels(&self, id: RequestId) {
         self.does(move |context| context.cancel(id)).await;
     }
 }
