@@ -94,7 +94,7 @@
 //! | RFC 3264, RFC 6337 §2, who owes an offer or an answer | [`Call::accept`], [`Call::acknowledge`], [`Call::reinvite`] |
 //! | RFC 6086, INFO; RFC 5057, what a failed request ends | [`Call::request`], [`CallEvent::Info`] |
 //! | RFC 3515, RFC 4488, REFER; RFC 5057 §5.5, a dialog that it shares with a call | [`Call::refer`], [`CallEvent::Referred`] |
-//! | RFC 3891, Replaces; RFC 4538, Target-Dialog | [`Call::replaces`], [`Refer::to_call`], [`Call::target_dialog`] |
+//! | RFC 3891, Replaces; RFC 4538, Target-Dialog | [`Call::replaces`], [`Call::accept_replacing`], [`Refer::to_call`], [`Call::target_dialog`] |
 //! | RFC 3326, Reason | [`Call::hang_up_because`], [`CallEnd::PeerCancelled`], [`CallEnd::was_answered_elsewhere`] |
 //! | RFC 4028, session timers | [`CallConfig::session_expires`], [`CallEnd::Expired`] |
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`DigestAuthorizer`] |

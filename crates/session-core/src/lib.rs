@@ -61,7 +61,7 @@
 //! | RFC 3261 §8.1.3.4, redirections of calls | [`CallOptions::follow_redirects`], [`CallHandle::redirect`] |
 //! | RFC 6086, INFO within calls | [`CallHandle::request`], [`CallEvent::Info`] |
 //! | RFC 3515, RFC 5589, transfer, all roles | [`CallHandle::transfer`], [`CallHandle::transfer_to`], [`CallHandle::follow`] |
-//! | RFC 3891, calls that take the place of others | [`CallHandle::replaces`], [`CallOptions::replacing`] |
+//! | RFC 3891, calls that take the place of others | [`CallHandle::replaces`], [`CallHandle::accept_replacing`], [`CallOptions::replacing`] |
 //! | RFC 3264 §8.4, hold | [`CallHandle::hold`], [`CallHandle::resume`], [`MediaDirection`] |
 //! | RFC 3261 §12, calls that go on in another process | [`CallHandle::detach`], [`SessionCoordinator::restore_call`] |
 //! | RFC 6665 §4.1, subscribing | [`SipClient::subscribe`], [`SubscriptionHandle`] |

@@ -321,7 +321,7 @@ async fn we_transfer_baresip_and_baresip_transfers_us() {
     assert!(call.transfer(&there).await.unwrap().is_success());
     let mut new = in_time("its new call", others_calls.next()).await.unwrap();
     assert_eq!(new.remote_uri(), "sip:phone@127.0.0.1");
-    new.accept(SDP).await.unwrap();
+    new.accept_replacing(SDP).await.unwrap();
     us.phone.tells("CALL_ESTABLISHED").await;
     // baresip may hang up once it is in the new call; else we do.
     let _ = call.hang_up().await;

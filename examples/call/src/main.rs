@@ -131,7 +131,7 @@ impl Phone {
         {
             let (who, whom) = (shown(call.remote_uri()), shown(old.remote_uri()));
             let answer = answer_to(call.sdp(), &self.description());
-            if call.accept(&answer).await.is_ok() {
+            if call.accept_replacing(&answer).await.is_ok() {
                 println!("{who} takes the place of {whom}");
                 // The old one ends now.
                 self.aside = self.call.replace(call);

@@ -315,17 +315,24 @@ impl Calls {
         let has_described = client.has_described(tag);
         let has_body = has_description(response.headers(), response.body());
         let is_offer = has_body && !client.has_offer && !has_described;
+        let mut is_new = false;
         if is_offer {
             session.offer.offer_received();
         } else if has_body && !has_described {
+            let before = session.offer.heard;
             session.offer.answer_received();
             session.offer.heard =
                 fingerprint(response.headers(), response.body()).unwrap_or_default();
+            is_new = before != 0 && session.offer.heard != before;
         } else if !has_described {
             session.offer.withdrawn();
         }
-        if !client.is_refresh {
-            self.tell(client.call, CallEvent::ReinviteAccepted(response));
+        match client.is_refresh {
+            false => self.tell(client.call, CallEvent::ReinviteAccepted(response)),
+            // An offer that is made anew may be answered anew (RFC 3264 §8): then the session has changed, though we have not asked
+            // for that.
+            true if is_new => self.tell(client.call, CallEvent::Refreshed(response)),
+            true => {}
         }
         if is_offer {
             return None;

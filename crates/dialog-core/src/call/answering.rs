@@ -69,16 +69,39 @@ impl Calls {
         now: Instant,
         key: CallKey,
         body: Option<Body>,
-        headers: Vec<(HeaderName, String)>,
+    ) -> Result<(), CallError> {
+        if self.call(key)?.replaces.is_some() {
+            return Err(CallError::NotNow(
+                "it replaces another call: accept_replacing accepts it",
+            ));
+        }
+        self.accept_as(now, key, body)
+    }
+
+    /// Does so, and lets the call take the place of the one that it names (RFC 3891).
+    pub(crate) fn accept_replacing(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        body: Option<Body>,
     ) -> Result<(), CallError> {
         self.check_replaced(key)?;
+        self.accept_as(now, key, body)
+    }
+
+    fn accept_as(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        body: Option<Body>,
+    ) -> Result<(), CallError> {
         let call = self.call(key)?;
         let has_open_offer = call.offered.is_some();
         let server = call.pending_server().ok_or(CallError::Gone)?;
         let mut answer = Answer {
             status: StatusCode::OK,
             body,
-            headers,
+            headers: Vec::new(),
         };
         if server.has_described {
             // RFC 6337 §3.1.1: no description follows the answer that was sent reliably.
@@ -242,7 +265,7 @@ impl Calls {
         if !is_first && has_changed && has_described {
             // RFC 6141 §3.8: "some of its requested changes had already been executed, the UAS would return a 2xx response
             // instead". Where the application has accepted, it waits already.
-            let _ = self.accept(now, key, None, Vec::new());
+            let _ = self.accept(now, key, None);
         } else {
             let end = CallEnd::PeerCancelled(cancel);
             self.refuse_pending_as(key, StatusCode::REQUEST_TERMINATED, end);

@@ -177,12 +177,13 @@ impl Drop for IncomingCalls {
 /// | [`ring`](Self::ring), [`progress`](Self::progress) | the peer's | 101 to 199 |
 /// | [`progress_reliably`](Self::progress_reliably) | the peer's | 101 to 199, until its PRACK comes |
 /// | [`accept`](Self::accept) | the peer's, first or later | 200, until its ACK comes |
+/// | [`accept_replacing`](Self::accept_replacing) | the peer's first, which [`replaces`](Self::replaces) another call | 200, and BYE or CANCEL in the other |
 /// | [`reject`](Self::reject), [`redirect`](Self::redirect) | the peer's, first or later | 300 to 699 |
 /// | [`acknowledge`](Self::acknowledge) | ours, without an offer | ACK with the answer |
 /// | [`acknowledge_progress`](Self::acknowledge_progress) | ours, without an offer | PRACK with the answer |
 /// | [`answer`](Self::answer), [`refuse`](Self::refuse) | none: an offer in an UPDATE or PRACK | its answer |
 /// | [`update`](Self::update) | either's | UPDATE in the dialog |
-/// | [`reinvite`](Self::reinvite), [`reoffer`](Self::reoffer) | ours, later | INVITE in the dialog |
+/// | [`reinvite`](Self::reinvite), [`reoffer`](Self::reoffer), [`refresh`](Self::refresh) | ours, later | INVITE in the dialog |
 /// | [`request`](Self::request) | either's | INFO, MESSAGE, OPTIONS |
 /// | [`refer`](Self::refer) | either's | REFER |
 /// | [`accept_refer`](Self::accept_refer), [`reject_refer`](Self::reject_refer) | either's | the answer to a REFER |
@@ -215,10 +216,10 @@ impl Call {
         self.key
     }
 
-    /// The call of ours whose place this one takes when it is accepted (RFC 3891): that one then ends with
-    /// [`CallEnd::Replaced`]. Whether the peer may do that is the application's to find out, before it accepts: the peer has proved
-    /// to be who the other call is with, or the Referred-By of its INVITE names that user. To refuse it leaves the other call as
-    /// it is. Only with [`CallConfig::takes_replaces`].
+    /// The call of ours whose place this one takes when [`accept_replacing`](Self::accept_replacing) accepts it (RFC 3891): that one
+    /// then ends with [`CallEnd::Replaced`]. Whether the peer may do that is the application's to find out, before it accepts: the peer
+    /// has proved to be who the other call is with, or the Referred-By of its INVITE names that user. [`accept`](Self::accept) does not
+    /// do it, and to refuse this one leaves the other call as it is. Only with [`CallConfig::takes_replaces`].
     pub fn replaces(&self) -> Option<CallKey> {
         self.related.replaces
     }
@@ -389,15 +390,25 @@ impl Call {
     /// reliable provisional answer carried it, `None` is enough, and a body is left out (RFC 6337 §3.1.1); the 2xx then waits for
     /// the PRACK of that answer.
     ///
-    /// A call that [`replaces`](Self::replaces) another ends that one; where it may not any more, since the other has ended, it is
-    /// refused with 603.
-    ///
     /// # Errors
     ///
     /// [`CallError::Gone`] where it has its final answer, as after a CANCEL; [`CallError::BodyNeeded`] where `body` is no session
-    /// description.
+    /// description; [`CallError::NotNow`] where another call would be hung up for this one:
+    /// [`accept_replacing`](Self::accept_replacing).
     pub async fn accept(&self, body: impl Into<Option<Body>>) -> Result<(), CallError> {
-        self.act(Act::Accept(body.into(), Vec::new())).await
+        self.act(Act::Accept(body.into())).await
+    }
+
+    /// Accepts the peer's INVITE as [`accept`](Self::accept) does, and has the call take the place of the one that it
+    /// [`replaces`](Self::replaces), which is hung up, whoever holds it: "the UA MUST verify that the initiator of the new INVITE is
+    /// authorized to replace the matched dialog" (RFC 3891 §3), and who calls this has. A call that replaces none is accepted as by
+    /// `accept`, which is also for what comes later in this one.
+    ///
+    /// # Errors
+    ///
+    /// As there; [`CallError::Gone`] too where the other call has ended meanwhile: this one was refused for it, with 603.
+    pub async fn accept_replacing(&self, body: impl Into<Option<Body>>) -> Result<(), CallError> {
+        self.act(Act::AcceptReplacing(body.into())).await
     }
 
     /// Refuses the peer's INVITE, the first or a later one, with 300 to 699. To refuse a later one changes nothing;
@@ -500,6 +511,17 @@ impl Call {
     /// [`CallError::Gone`] where none waits; [`CallError::BodyNeeded`] where `body` is no session description.
     pub async fn reoffer(&self, body: Body) -> Result<(), CallError> {
         self.act(Act::Reoffer(body)).await
+    }
+
+    /// Refreshes the session by a re-INVITE that says once more what holds, as [`CallEvent::RefreshDue`] asks for: its answer is told
+    /// only where it is another than before, and a refusal is not.
+    ///
+    /// # Errors
+    ///
+    /// As [`reinvite`](Self::reinvite), and where no session timer runs; [`CallError::BodyNeeded`] where `body` is no session
+    /// description.
+    pub async fn refresh(&self, body: Body) -> Result<(), CallError> {
+        self.act(Act::Refresh(body)).await
     }
 
     /// Changes the session by UPDATE (RFC 3311), which the peer has to answer at once: with an offer, or with `None` to tell where we

@@ -40,8 +40,8 @@ pub struct CallConfig {
     /// How long the peer is told of a REFER that it sent, unless it subscribes for longer. Default 5 minutes: a call that rings
     /// for longer is given up as a rule.
     pub refer_expires: Duration,
-    /// Whether an INVITE with Replaces (RFC 3891) is offered as what it is ([`Call::replaces`](crate::Call::replaces)); to accept
-    /// it ends the call that it names. Default no, since the application "MUST verify that the initiator of the new INVITE is
+    /// Whether an INVITE with Replaces (RFC 3891) is offered as what it is ([`Call::replaces`](crate::Call::replaces)), for
+    /// [`Call::accept_replacing`](crate::Call::accept_replacing), which ends the call that it names. Default no, since the application "MUST verify that the initiator of the new INVITE is
     /// authorized to replace the matched dialog": such INVITEs are calls like others, and get 420 where they require it.
     pub takes_replaces: bool,
     /// How long a session lasts that nobody refreshes (RFC 4028). Our INVITEs ask for it, and our 2xx to who knows session timers

@@ -138,6 +138,9 @@ pub enum CallEvent {
     /// Our re-INVITE was accepted: the session has changed. As with [`Answered`](Self::Answered), an offer in it wants its
     /// answer.
     ReinviteAccepted(Response),
+    /// A re-INVITE that refreshed the session (RFC 4028) was accepted, and its answer is another than the peer's last: that one holds.
+    /// Where the answer is the same nothing has happened, and this does not come.
+    Refreshed(Response),
     /// Our re-INVITE was refused: the session is as it was.
     ReinviteRefused(Response),
     /// An INFO came, of a package of [`CallConfig::info_packages`](crate::CallConfig::info_packages) or of none. It has had its
@@ -153,7 +156,7 @@ pub enum CallEvent {
     /// The session has ended, by BYE from either side, but the outcome of a REFER is still told in its dialog:
     /// [`Ended`](Self::Ended) follows after that. Where nothing is told any more, `Ended` comes at once, and not this.
     SessionEnded,
-    /// The session wants to be refreshed (RFC 4028), and we do not know what to say of it: [`Call::reinvite`](crate::Call::reinvite)
+    /// The session wants to be refreshed (RFC 4028), and we do not know what to say of it: [`Call::refresh`](crate::Call::refresh)
     /// with the description that holds. Comes only where the description went by a way that is not remembered.
     RefreshDue,
     /// Our re-INVITE was refused, although the session had changed within it. Nobody knows what holds now: make an offer, as close

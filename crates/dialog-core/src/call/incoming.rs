@@ -310,7 +310,7 @@ impl Calls {
         });
         self.pending.insert(incoming.transaction, key);
         if let Some(said) = self.unchanged(key, request)
-            && self.accept(now, key, Some(said), Vec::new()).is_ok()
+            && self.accept(now, key, Some(said)).is_ok()
         {
             let servers = self.calls.get_mut(&key).map(|call| &mut call.servers);
             if let Some(server) = servers.and_then(|servers| servers.last_mut()) {

@@ -89,11 +89,6 @@ impl Calls {
         self.reinvite_again(key, body, 0, false)
     }
 
-    /// Sends a re-INVITE that changes nothing.
-    pub(super) fn refresh_by_invite(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
-        self.reinvite_again(key, Some(body), 0, true)
-    }
-
     /// Replaces the offer of a re-INVITE or UPDATE that is to be sent once more: what was agreed on meanwhile may want another.
     pub(crate) fn reoffer(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
         if !is_description(Some(&body), &[]) {
@@ -114,6 +109,10 @@ impl Calls {
             update,
             is_refresh,
         } = glare;
+        // Whoever has changed the session meanwhile has refreshed it.
+        if is_refresh && !self.is_refreshing(key) {
+            return;
+        }
         let sent = match update.clone() {
             Some(tag) => self.update_again(key, tag, body.clone(), count, is_refresh),
             None => self.reinvite_again(key, body.clone(), count, is_refresh),
@@ -146,7 +145,8 @@ impl Calls {
         }
     }
 
-    fn reinvite_again(
+    /// Sends a re-INVITE, perhaps once more (§14.1), or to refresh the session.
+    pub(super) fn reinvite_again(
         &mut self,
         key: CallKey,
         body: Option<Body>,

@@ -159,7 +159,7 @@ impl Calls {
         if client.within.is_some() || !is_longer || client.lengthened >= MAX_LENGTHENED {
             return false;
         }
-        let cseq = client.cseq + 1;
+        let cseq = self.last_cseq(client) + 1;
         let edited = request
             .edit()
             .set(HeaderName::SessionExpires, min_se)
@@ -169,6 +169,11 @@ impl Calls {
         let Ok(edited) = edited else {
             return false;
         };
+        if let Some(call) = self.calls.get_mut(&client.call) {
+            call.sessions
+                .retain(|session| session.state == SessionState::Mortal);
+        }
+        client.progress.clear();
         client.request = Some(Box::new(edited));
         client.cseq = cseq;
         client.lengthened += 1;
@@ -189,17 +194,7 @@ impl Calls {
         let (Some(authorizer), Some(request)) = (&client.authorizer, &client.request) else {
             return false;
         };
-        let call = self.calls.get_mut(&client.call);
-        let last = match (&client.within, call) {
-            (Some(tag), Some(call)) => call.session(tag).and_then(|it| it.dialog.local_cseq()),
-            // Its early dialogs, which end with it, may have had PRACKs.
-            (None, Some(call)) => {
-                let sessions = call.sessions.iter();
-                sessions.filter_map(|it| it.dialog.local_cseq()).max()
-            }
-            _ => None,
-        };
-        let last = last.unwrap_or(client.cseq).max(client.cseq);
+        let last = self.last_cseq(client);
         let cnonce = self.ids.tag();
         let again = retry(
             request,
@@ -230,6 +225,21 @@ impl Calls {
         client.retries += 1;
         client.state = ClientState::Calling;
         true
+    }
+
+    /// The highest number that was used by an INVITE and within the dialogs that it stands in, or has made.
+    fn last_cseq(&mut self, client: &InviteClient) -> u32 {
+        let call = self.calls.get_mut(&client.call);
+        let last = match (&client.within, call) {
+            (Some(tag), Some(call)) => call.session(tag).and_then(|it| it.dialog.local_cseq()),
+            // Its early dialogs, which end with it, may have had PRACKs.
+            (None, Some(call)) => {
+                let sessions = call.sessions.iter();
+                sessions.filter_map(|it| it.dialog.local_cseq()).max()
+            }
+            _ => None,
+        };
+        last.unwrap_or(client.cseq).max(client.cseq)
     }
 
     fn invite_failed(

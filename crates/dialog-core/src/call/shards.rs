@@ -358,7 +358,7 @@ impl CallUser {
     }
 
     /// Accepts a call at once, or, where it takes the place of another shard's, as soon as that has looked.
-    pub(super) fn accept(
+    pub(super) fn accept_replacing(
         &mut self,
         context: &mut Context<'_>,
         key: CallKey,

@@ -9,7 +9,8 @@ use sipora_message::{
 
 use super::CallConfig;
 use super::core::{CallKey, Calls};
-use super::event::{CallEnd, CallEvent};
+use super::event::{CallEnd, CallError, CallEvent};
+use super::offer::is_description;
 use super::state::at;
 use crate::Body;
 
@@ -311,16 +312,35 @@ impl Calls {
             return;
         }
         match description {
-            Some(body) => {
-                if self.refresh_by_invite(key, body).is_ok()
-                    && let Ok(call) = self.call(key)
-                    && let Some(timer) = &mut call.timer
-                {
-                    timer.is_refreshing = true;
-                }
-            }
+            // Where something else is under way it is tried again.
+            Some(body) => drop(self.refresh_by_invite(key, body)),
             None => self.tell(key, CallEvent::RefreshDue),
         }
+    }
+
+    /// Refreshes the session by re-INVITE with what the application says holds.
+    pub(crate) fn refresh_with(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
+        if !is_description(Some(&body), &[]) {
+            return Err(CallError::BodyNeeded("a refresh says what holds"));
+        }
+        if self.call(key)?.timer.is_none() {
+            return Err(CallError::NotNow("the session has no timer"));
+        }
+        self.refresh_by_invite(key, body)
+    }
+
+    fn refresh_by_invite(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
+        self.reinvite_again(key, Some(body), 0, true)?;
+        if let Some(timer) = &mut self.call(key)?.timer {
+            timer.is_refreshing = true;
+        }
+        Ok(())
+    }
+
+    /// Says whether a refresh is still wanted: it may have been the peer's own that ours met.
+    pub(super) fn is_refreshing(&self, key: CallKey) -> bool {
+        let timer = self.calls.get(&key).and_then(|call| call.timer.as_ref());
+        timer.is_some_and(|timer| timer.is_refreshing)
     }
 
     /// Takes the refusal of a re-INVITE or UPDATE that was to refresh the session; says whether it was one.

@@ -143,7 +143,9 @@ pub(super) struct Restore {
 pub(super) enum Act {
     /// And whether it is to be sent reliably.
     Progress(Answer, bool),
-    Accept(Option<Body>, Vec<(HeaderName, String)>),
+    Accept(Option<Body>),
+    /// The call may take the place of the one that it names.
+    AcceptReplacing(Option<Body>),
     Reject(Rejection),
     Acknowledge(Body),
     AcknowledgeProgress(Box<str>, Body),
@@ -151,6 +153,7 @@ pub(super) enum Act {
     Refuse(StatusCode),
     Reinvite(Option<Body>),
     Reoffer(Body),
+    Refresh(Body),
     Update(Option<Box<str>>, Option<Body>),
     EndEarly(Box<str>),
     AcceptRefer(ReferId),
@@ -265,7 +268,8 @@ impl CallUser {
     pub(super) fn act(&mut self, now: Instant, key: CallKey, act: Act) -> Result<(), CallError> {
         match act {
             Act::Progress(answer, reliably) => self.core.progress(now, key, answer, reliably),
-            Act::Accept(body, headers) => self.core.accept(now, key, body, headers),
+            Act::Accept(body) => self.core.accept(now, key, body),
+            Act::AcceptReplacing(body) => self.core.accept_replacing(now, key, body),
             Act::Reject(rejection) => self.core.reject(key, &rejection),
             Act::Acknowledge(body) => self.core.acknowledge(key, body),
             Act::AcknowledgeProgress(tag, body) => self.core.acknowledge_progress(key, &tag, &body),
@@ -273,6 +277,7 @@ impl CallUser {
             Act::Refuse(status) => self.core.refuse_offer(now, key, status),
             Act::Reinvite(body) => self.core.reinvite(key, body),
             Act::Reoffer(body) => self.core.reoffer(key, body),
+            Act::Refresh(body) => self.core.refresh_with(key, body),
             Act::Update(tag, body) => self.core.update(key, tag.as_deref(), body),
             Act::EndEarly(tag) => self.core.end_early(key, &tag),
             Act::AcceptRefer(id) => self.core.accept_refer(now, key, id),
@@ -571,8 +576,8 @@ impl CallUser {
     fn obey(&mut self, context: &mut Context<'_>, command: Command) {
         match command {
             Command::Invite(open) => self.open(context, open),
-            Command::Act(key, act @ Act::Accept(..), reply) => {
-                self.accept(context, key, act, reply);
+            Command::Act(key, act @ Act::AcceptReplacing(_), reply) => {
+                self.accept_replacing(context, key, act, reply);
             }
             Command::Act(key, act, reply) => {
                 let result = self.act(context.now().instant, key, act);

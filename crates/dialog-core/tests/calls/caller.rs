@@ -472,7 +472,7 @@ fn glare_waits_and_tries_again() {
         let again = phone.nth(Method::Invite, 2).await;
         let waited = before.elapsed().as_millis();
         // The owner of the Call-ID (RFC 3261 §14.1).
-        assert!((2_000..=4_100).contains(&waited), "{waited}");
+        assert!((2_100..=4_100).contains(&waited), "{waited}");
         assert_eq!(again.body(), reinvite.body());
         assert_eq!(number(&again), number(&reinvite) + 1);
         phone.answer(&again, 200, "b").await;
@@ -543,11 +543,10 @@ fn a_call_whose_future_is_dropped_is_given_up() {
         pass(10).await;
         drop(calling);
         pass(10).await;
-        for invite in phone.all(Method::Invite) {
-            phone.answer(&invite, 180, "b").await;
-            phone.first(Method::Cancel).await;
-            phone.answer(&invite, 487, "b").await;
-        }
+        let invite = phone.first(Method::Invite).await;
+        phone.answer(&invite, 180, "b").await;
+        phone.first(Method::Cancel).await;
+        phone.answer(&invite, 487, "b").await;
         pass(40_000).await;
         alice.assert_idle();
     });

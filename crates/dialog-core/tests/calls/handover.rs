@@ -619,7 +619,7 @@ fn a_call_that_went_on_elsewhere_is_replaced_and_named_there() {
         let new = alice.incoming.next().await.unwrap();
         assert_eq!(new.replaces(), Some(calls[0].key()));
         assert_eq!(new.target_dialog(), Some(calls[0].key()));
-        new.accept(sdp("answer")).await.unwrap();
+        new.accept_replacing(sdp("answer")).await.unwrap();
         let bye = phone.first(Method::Bye).await;
         assert_eq!(bye.headers().call_id().unwrap(), dialog.call_id);
         phone.answer(&bye, 200, "b").await;

@@ -52,7 +52,7 @@ fn a_call_that_is_accepted_takes_the_place_of_the_one_it_names() {
             0,
             "nothing happens before it is accepted"
         );
-        new.accept(sdp("answer")).await.unwrap();
+        new.accept_replacing(sdp("answer")).await.unwrap();
         assert_eq!(phone.status_of(&invite).await, 200);
         let bye = phone.first(Method::Bye).await;
         assert_eq!(bye.headers().call_id().unwrap(), dialog.call_id);
@@ -71,6 +71,40 @@ fn a_call_that_is_accepted_takes_the_place_of_the_one_it_names() {
         assert!(matches!(new.ended().await, CallEnd::PeerHungUp(_)));
         pass(120_000).await;
         alice.assert_idle();
+    });
+}
+
+/// Whoever takes every call that comes hangs up none of those that there are.
+#[test]
+fn a_call_that_would_replace_another_is_not_accepted_as_others_are() {
+    scene(|network| async move {
+        let mut alice = Agent::with(&network, ALICE, 1, replaceable()).await;
+        let phone = Phone::new(&network).await;
+        let (mut old, dialog) = established(&alice, &phone).await;
+        let invite = replacing(&dialog, "").build().unwrap();
+        phone.send(&invite, ALICE).await;
+        let mut new = alice.incoming.next().await.unwrap();
+        let accepted = new.accept(sdp("answer")).await;
+        assert!(
+            matches!(accepted, Err(CallError::NotNow(_))),
+            "{accepted:?}"
+        );
+        pass(1_000).await;
+        assert_eq!(phone.seen_finals(&invite), 0);
+        assert_eq!(phone.count(Method::Bye), 0);
+        new.accept_replacing(sdp("answer")).await.unwrap();
+        let bye = phone.first(Method::Bye).await;
+        phone.answer(&bye, 200, "b").await;
+        assert!(matches!(end(&mut old).await, CallEnd::Replaced(_)));
+        let their = InDialog::of_response(&phone.answer_to(&invite).await);
+        phone.send(&their.build(Method::Ack, 100), ALICE).await;
+        assert!(matches!(new.next().await, Some(CallEvent::Acknowledged(_))));
+        // What comes later in it replaces nothing.
+        let reinvite = their.build(Method::Invite, 101);
+        phone.send(&reinvite, ALICE).await;
+        assert!(matches!(new.next().await, Some(CallEvent::Reinvited(_))));
+        new.accept(sdp("answer")).await.unwrap();
+        assert_eq!(phone.status_of(&reinvite).await, 200);
     });
 }
 
@@ -189,7 +223,7 @@ fn a_call_of_ours_that_rings_is_cancelled_for_the_one_that_replaces_it() {
             phone.send(&invite, ALICE).await;
             let new = alice.incoming.next().await.unwrap();
             assert_eq!(new.replaces(), Some(old.key()));
-            new.accept(sdp("answer")).await.unwrap();
+            new.accept_replacing(sdp("answer")).await.unwrap();
             phone.first(Method::Cancel).await;
             phone.answer(&ours, 487, "b").await;
             assert!(matches!(end(&mut old).await, CallEnd::Replaced(by) if by == new.key()));
@@ -210,7 +244,7 @@ fn a_call_that_comes_too_late_is_refused_as_it_is_accepted() {
         new.ring().await.unwrap();
         phone.send(&dialog.build(Method::Bye, 12), ALICE).await;
         assert!(matches!(end(&mut old).await, CallEnd::PeerHungUp(_)));
-        let accepted = new.accept(sdp("answer")).await;
+        let accepted = new.accept_replacing(sdp("answer")).await;
         assert!(matches!(accepted, Err(CallError::Gone)));
         assert_eq!(phone.status_of(&invite).await, 603);
         assert!(matches!(end(&mut new).await, CallEnd::Rejected));
@@ -233,7 +267,7 @@ fn early_only_does_not_replace_a_call_that_was_answered_meanwhile() {
         phone.answer(&ours, 200, "b").await;
         old.answered().await.unwrap();
         assert!(matches!(
-            new.accept(sdp("answer")).await,
+            new.accept_replacing(sdp("answer")).await,
             Err(CallError::Gone)
         ));
         assert_eq!(phone.status_of(&invite).await, 486);
@@ -251,7 +285,7 @@ fn a_call_without_its_ack_is_replaced_when_that_has_come() {
         let invite = replacing(&dialog, "").build().unwrap();
         phone.send(&invite, ALICE).await;
         let new = alice.incoming.next().await.unwrap();
-        new.accept(sdp("answer")).await.unwrap();
+        new.accept_replacing(sdp("answer")).await.unwrap();
         pass(1_000).await;
         assert_eq!(phone.count(Method::Bye), 0);
         phone.send(&dialog.build(Method::Ack, 10), ALICE).await;
@@ -416,7 +450,7 @@ async fn transfer(network: &SimNetwork) {
                 .unwrap()
                 .is_some()
         );
-        new.accept(sdp("carol")).await.unwrap();
+        new.accept_replacing(sdp("carol")).await.unwrap();
         let (old, new) = tokio::join!(old.ended(), new.ended());
         assert!(matches!(old, CallEnd::Replaced(_)), "{old:?}");
         assert!(matches!(new, CallEnd::PeerHungUp(_)), "{new:?}");

@@ -94,7 +94,7 @@ fn a_call_takes_the_place_of_one_in_any_shard() {
             let new = alice.incoming.next().await.unwrap();
             assert_eq!(new.replaces(), Some(old.key()));
             assert_eq!(new.target_dialog(), Some(old.key()));
-            new.accept(sdp("answer")).await.unwrap();
+            new.accept_replacing(sdp("answer")).await.unwrap();
             let answer = phone.answer_to(&invite).await;
             assert_eq!(answer.status(), StatusCode::OK);
             let there = InDialog::of_response(&answer);
@@ -194,7 +194,7 @@ fn what_names_no_call_that_can_be_replaced_gets_the_same_from_every_shard() {
             let bye = dialog.build(Method::Bye, 5_000 + u32::try_from(nth).unwrap());
             assert_eq!(status(&phone, &bye).await, 200);
             assert!(matches!(end(&mut old).await, CallEnd::PeerHungUp(_)));
-            let accepted = new.accept(sdp("answer")).await;
+            let accepted = new.accept_replacing(sdp("answer")).await;
             assert!(matches!(accepted, Err(CallError::Gone)), "{accepted:?}");
             assert_eq!(phone.status_of(&late).await, 603);
             assert!(matches!(end(&mut new).await, CallEnd::Rejected));

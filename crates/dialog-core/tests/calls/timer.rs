@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::*;
-use sipora_dialog_core::{Call, CallConfig, CallEnd, CallEvent};
+use sipora_dialog_core::{Body, Call, CallConfig, CallEnd, CallError, CallEvent};
 use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
 use sipora_testkit::{Conditions, for_each_seed, seeds};
 
@@ -28,6 +28,9 @@ async fn accepted(
     for (name, value) in lines {
         invite = invite.header(*name, value);
     }
+    // What it says in every answer, too.
+    let invite = invite.build().unwrap().edit();
+    let invite = invite.body("application/sdp", sdp("his").bytes);
     let invite = invite.build().unwrap();
     phone.send(&invite, ALICE).await;
     let mut call = alice.incoming.next().await.unwrap();
@@ -320,6 +323,150 @@ fn an_invite_asks_for_a_timer_and_is_sent_again_for_422() {
             "cleared with the dialog (§7.4)"
         );
         assert_eq!(refresh.body(), b"v=0\r\ns=offer\r\n");
+    });
+}
+
+/// RFC 4028 §7.3 as a new try of the same INVITE: it follows what was sent in its early dialogs, which are over with it.
+#[test]
+fn an_invite_that_is_sent_again_for_422_follows_the_pracks_of_the_last() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, timed(1800)).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let first = phone.first(Method::Invite).await;
+        phone
+            .answer_with(&first, 183, "b", |builder| {
+                builder
+                    .header(HeaderName::Require, "100rel")
+                    .header(HeaderName::RSeq, 7)
+                    .body("application/sdp", "v=0\r\ns=early\r\n")
+            })
+            .await;
+        let prack = phone.first(Method::Prack).await;
+        assert_eq!(number(&prack.request), 2);
+        phone.answer(&prack, 200, "b").await;
+        phone
+            .answer_with(&first, 422, "b", |builder| {
+                builder.header(HeaderName::MinSe, 3600)
+            })
+            .await;
+        let second = phone.nth(Method::Invite, 1).await;
+        assert_eq!(number(&second.request), 3);
+        let early = call.end_early("b").await;
+        assert!(matches!(early, Err(CallError::Gone)), "{early:?}");
+        // What the last one was told reliably counts for nothing.
+        ok(&phone, &second, "3600;refresher=uac").await;
+        let answered = call.answered().await.unwrap();
+        assert_eq!(answered.body(), b"v=0\r\ns=his\r\n");
+        phone.first(Method::Ack).await;
+        pass(1_000).await;
+        assert_eq!(phone.count(Method::Bye), 0);
+    });
+}
+
+/// The answer to a refresh may say what is new.
+#[test]
+fn the_answer_to_a_refresh_is_told_where_it_differs() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, timed(90)).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, _) = calls(&alice, &phone, |builder| {
+            builder.header(HeaderName::SessionExpires, "90;refresher=uac")
+        })
+        .await;
+        for (nth, text) in [(1, "his"), (2, "elsewhere"), (3, "elsewhere")] {
+            let refresh = phone.nth(Method::Invite, nth).await;
+            phone
+                .answer_with(&refresh, 200, "b", |builder| {
+                    builder
+                        .header(HeaderName::SessionExpires, "90;refresher=uac")
+                        .body("application/sdp", format!("v=0\r\ns={text}\r\n"))
+                })
+                .await;
+        }
+        pass(1_000).await;
+        let event = call.next().await;
+        let Some(CallEvent::Refreshed(answer)) = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(answer.body(), b"v=0\r\ns=elsewhere\r\n");
+        call.hang_up().await.unwrap();
+        let bye = phone.first(Method::Bye).await;
+        phone.answer(&bye, 200, "b").await;
+        let event = call.next().await;
+        assert!(
+            matches!(event, Some(CallEvent::Ended(CallEnd::HungUp))),
+            "one of them was new: {event:?}"
+        );
+    });
+}
+
+/// The application says what holds, and hears of neither answer.
+#[test]
+fn a_refresh_of_the_applications_is_told_of_no_more_than_others() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let lines = [
+            ("Supported", "timer"),
+            ("Session-Expires", "600;refresher=uas"),
+        ];
+        let (mut call, _, _) = accepted(&mut alice, &phone, &lines).await;
+        let nothing = call.refresh(Body::new("text/plain", "x")).await;
+        assert!(
+            matches!(nothing, Err(CallError::BodyNeeded(_))),
+            "{nothing:?}"
+        );
+        call.refresh(sdp("hers")).await.unwrap();
+        let refresh = phone.nth(Method::Invite, 0).await;
+        phone.answer(&refresh, 488, "b").await;
+        pass(1_000).await;
+        call.refresh(sdp("hers")).await.unwrap();
+        let refresh = phone.nth(Method::Invite, 1).await;
+        ok(&phone, &refresh, "600;refresher=uac").await;
+        pass(1_000).await;
+        call.hang_up().await.unwrap();
+        let bye = phone.first(Method::Bye).await;
+        phone.answer(&bye, 200, "b").await;
+        let event = call.next().await;
+        assert!(
+            matches!(event, Some(CallEvent::Ended(CallEnd::HungUp))),
+            "{event:?}"
+        );
+    });
+}
+
+/// A refresh that meets the peer's change (491) is no refresh any more: the change was one, and what it said before holds no more.
+#[test]
+fn a_refresh_that_met_a_change_is_not_sent_again() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let lines = [
+            ("Supported", "timer"),
+            ("Session-Expires", "600;refresher=uas"),
+        ];
+        let (mut call, dialog, _) = accepted(&mut alice, &phone, &lines).await;
+        let (_, refresh) = seconds_until(&phone, Method::Invite, 0).await;
+        let change = dialog
+            .request(Method::Invite, 11)
+            .header(HeaderName::Supported, "timer")
+            .header(HeaderName::SessionExpires, "600;refresher=uas")
+            .build()
+            .unwrap();
+        phone.answer(&refresh, 491, "b").await;
+        phone.send(&change, ALICE).await;
+        assert!(matches!(call.next().await, Some(CallEvent::Reinvited(_))));
+        call.accept(sdp("changed")).await.unwrap();
+        phone.answer_to(&change).await;
+        phone.send(&dialog.build(Method::Ack, 11), ALICE).await;
+        assert!(matches!(
+            call.next().await,
+            Some(CallEvent::Acknowledged(_))
+        ));
+        let (waited, refresh) = seconds_until(&phone, Method::Invite, 1).await;
+        assert!((299..=300).contains(&waited), "{waited}");
+        assert_eq!(refresh.body(), sdp("changed").bytes);
     });
 }
 

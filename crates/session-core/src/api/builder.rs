@@ -262,7 +262,8 @@ impl SessionManagerBuilder {
 
     /// Lets peers transfer our calls: a REFER within one is [`CallEvent::TransferRequested`](crate::CallEvent::TransferRequested), for
     /// the application to follow or refuse, and an INVITE with Replaces says which call it is to take the place of
-    /// ([`CallHandle::replaces`](crate::CallHandle::replaces)), for the application to accept or refuse. Without it REFER gets 405, and
+    /// ([`CallHandle::replaces`](crate::CallHandle::replaces)), for the application to accept
+    /// ([`accept_replacing`](crate::CallHandle::accept_replacing)) or refuse. Without it REFER gets 405, and
     /// such an INVITE is a call like others, or gets 420 where it requires to be more. To transfer others it is not needed.
     pub fn with_transfers(mut self) -> Self {
         self.has_transfers = true;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use sipora_dialog_core::CallEvent as Event;
+
 use super::direction::{is_same_origin, version, with_version};
 
 /// The descriptions of ours in one call.
@@ -90,14 +92,17 @@ impl Described {
         self.offered.clone()
     }
 
-    pub(super) fn accepted(&mut self) {
-        if let Some(offered) = self.offered.take() {
-            self.current = Some(offered.sdp);
+    /// Takes what came of an offer.
+    pub(super) fn sees(&mut self, event: &Event) {
+        match event {
+            Event::ReinviteAccepted(_) => {
+                if let Some(offered) = self.offered.take() {
+                    self.current = Some(offered.sdp);
+                }
+            }
+            Event::ReinviteRefused(_) | Event::ReinviteUndone(_) => self.offered = None,
+            _ => {}
         }
-    }
-
-    pub(super) fn refused(&mut self) {
-        self.offered = None;
     }
 
     /// The present description, changed, under a version of its own.

@@ -38,7 +38,8 @@ pub enum CallEvent {
     /// The peer has withdrawn that wish.
     ChangeWithdrawn,
     /// The peer has accepted what [`change`](crate::CallHandle::change) asked for. Where that was an offer of the peer's, this
-    /// answer has it, and [`acknowledge`](crate::CallHandle::acknowledge) answers it.
+    /// answer has it, and [`acknowledge`](crate::CallHandle::acknowledge) answers it. It comes too where we have asked for nothing but
+    /// to refresh the session (RFC 4028), and the peer's answer is another than before.
     Changed(SipResponse),
     /// The peer has refused it: the session is as it was.
     ChangeRefused(SipResponse),
@@ -85,7 +86,9 @@ impl CallEvent {
             Event::EarlyOffer(response) => Self::EarlyOffer(response.into()),
             Event::Reinvited(request) | Event::Offered(request) => Self::ChangeRequested(request),
             Event::ReinviteCancelled => Self::ChangeWithdrawn,
-            Event::ReinviteAccepted(response) => Self::Changed(response.into()),
+            Event::ReinviteAccepted(response) | Event::Refreshed(response) => {
+                Self::Changed(response.into())
+            }
             Event::ReinviteRefused(response) | Event::ReinviteUndone(response) => {
                 Self::ChangeRefused(response.into())
             }

@@ -27,6 +27,7 @@ use crate::{Error, Result, SipResponse};
 /// | --- | --- | --- |
 /// | [`ring`](Self::ring), [`progress`](Self::progress) | the peer's | 101 to 199; with a description early media |
 /// | [`accept`](Self::accept) | the peer's, first or later | 200, again and again until its ACK comes |
+/// | [`accept_replacing`](Self::accept_replacing) | the peer's first, which [`replaces`](Self::replaces) another call | 200, and BYE or CANCEL in the other |
 /// | [`reject`](Self::reject), [`reject_with`](Self::reject_with) | the peer's, first or later | 300 to 699 |
 /// | [`redirect`](Self::redirect) | the peer's first | 302 |
 /// | [`acknowledge`](Self::acknowledge) | ours without an offer | ACK with the answer |
@@ -143,10 +144,10 @@ impl CallHandle {
         self.call.key()
     }
 
-    /// The call of ours whose place this one takes when it is accepted (RFC 3891), as at the target of an attended transfer: that one
-    /// then ends with [`CallEnd::Replaced`], and hears BYE, or CANCEL where it still rings at its peer. To
-    /// [`reject`](Self::reject) this one leaves that one as it is. Only with
-    /// [`with_transfers`](crate::SessionManagerBuilder::with_transfers).
+    /// The call of ours whose place this one takes when [`accept_replacing`](Self::accept_replacing) accepts it (RFC 3891), as at the
+    /// target of an attended transfer: that one then ends with [`CallEnd::Replaced`], and hears BYE, or CANCEL where it still rings at
+    /// its peer. [`accept`](Self::accept) refuses to do that, and to [`reject`](Self::reject) this one leaves that one as it is. Only
+    /// with [`with_transfers`](crate::SessionManagerBuilder::with_transfers).
     ///
     /// Whether the caller may do that is for the application to find out before it accepts: "the UA MUST verify that the initiator
     /// of the new INVITE is authorized to replace the matched dialog" (RFC 3891 §3). Whoever names the call knows its Call-ID and
@@ -232,19 +233,13 @@ impl CallHandle {
         };
         self.owed().sees(&event);
         self.heard().sees(&event);
+        self.described().sees(&event);
         self.refresh_is_due |= matches!(event, Event::RefreshDue);
         let outgoing = self.outgoing.as_ref();
         let has_credentials = outgoing.is_some_and(|out| out.has_credentials);
         match CallEvent::of(event, &self.call, has_credentials)? {
             CallEvent::Ended(end) => self.ended_with(end),
-            event => {
-                match &event {
-                    CallEvent::Changed(_) => self.described().accepted(),
-                    CallEvent::ChangeRefused(_) => self.described().refused(),
-                    _ => {}
-                }
-                Some(event)
-            }
+            event => Some(event),
         }
     }
 

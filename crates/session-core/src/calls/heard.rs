@@ -54,6 +54,7 @@ impl Heard {
             }
             Event::ReinviteProgress(response)
             | Event::ReinviteAccepted(response)
+            | Event::Refreshed(response)
             | Event::UpdateAccepted(response) => self.says(of_response(response)),
             Event::Reinvited(request) | Event::Offered(request) => {
                 self.offered = of_request(request);

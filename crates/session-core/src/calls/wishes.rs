@@ -44,18 +44,52 @@ impl CallHandle {
     ///
     /// # Errors
     ///
-    /// Those of [`CallHandle`]; [`Error::InvalidRequest`] where `sdp` is empty.
+    /// Those of [`CallHandle`]; [`Error::InvalidRequest`] where `sdp` is empty; [`Error::NotNow`] where another call would be hung up
+    /// for this one: [`accept_replacing`](Self::accept_replacing).
     pub async fn accept(&self, sdp: &str) -> Result<()> {
+        self.accept_or_replace(sdp, false).await
+    }
+
+    /// Accepts the peer's INVITE, and has it take the place of the call that it [`replaces`](Self::replaces), which is hung up, whoever
+    /// has the handle of that: "the UA MUST verify that the initiator of the new INVITE is authorized to replace the matched dialog"
+    /// (RFC 3891 §3), and who calls this has. A call that replaces none is accepted as by [`accept`](Self::accept), which is also for
+    /// what comes later in this one.
+    ///
+    /// ```no_run
+    /// # async fn example(new: sipora_session_core::CallHandle, mut old: sipora_session_core::CallHandle, sdp: &str)
+    /// # -> Result<(), sipora_session_core::Error> {
+    /// use sipora_session_core::StatusCode;
+    ///
+    /// // Whom the other call is with, who has sent the caller here, as it says: somebody has to know, or to be asked.
+    /// # let agrees = |_: Option<String>| true;
+    /// if new.replaces() == Some(old.key()) && agrees(new.referred_by()) {
+    ///     new.accept_replacing(sdp).await?;
+    ///     old.ended().await;
+    /// } else {
+    ///     new.reject(StatusCode::FORBIDDEN).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CallHandle`]: [`Error::TooLate`] where that call has ended meanwhile too, and this one was refused for it;
+    /// [`Error::InvalidRequest`] where `sdp` is empty.
+    pub async fn accept_replacing(&self, sdp: &str) -> Result<()> {
+        self.accept_or_replace(sdp, true).await
+    }
+
+    async fn accept_or_replace(&self, sdp: &str, replaces: bool) -> Result<()> {
         let sdp = self.described().next(sdp).into_owned();
         let before = self.offers_after(&sdp).await;
-        let accepted = self.accept_as(&sdp).await;
+        let accepted = self.accept_as(&sdp, replaces).await;
         if let (Err(_), Some(before)) = (&accepted, before) {
             self.offers_again(before).await;
         }
         accepted
     }
 
-    async fn accept_as(&self, sdp: &str) -> Result<()> {
+    async fn accept_as(&self, sdp: &str, replaces: bool) -> Result<()> {
         let description = body(sdp)?;
         let is_offered = self.owed().offer;
         let answered = match is_offered {
@@ -66,7 +100,10 @@ impl CallHandle {
             // None, or one that has waited for too long; an INVITE may wait all the same.
             Err(CallError::Gone) => {
                 self.owed().offer = false;
-                let accepted = self.call.accept(description).await;
+                let accepted = match replaces {
+                    true => self.call.accept_replacing(description).await,
+                    false => self.call.accept(description).await,
+                };
                 accepted.map_err(|error| self.unasked(error))?;
                 self.described().accepts(sdp);
             }
@@ -296,7 +333,7 @@ impl CallHandle {
         if let Some(sdp) = current {
             // With something else under way the session is refreshed by that.
             if let Ok(description) = body(&sdp) {
-                let _ = self.call.reinvite(Some(description)).await;
+                let _ = self.call.refresh(description).await;
             }
         }
     }

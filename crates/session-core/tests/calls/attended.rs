@@ -89,7 +89,7 @@ fn an_attended_transfer_takes_the_place_of_the_call_that_asked_for_it() {
             assert_eq!(new.replaces(), Some(carols.key()));
             let by = new.referred_by();
             assert_eq!(by.as_deref(), Some("<sip:user-1@example.com>"));
-            new.accept(ANSWER).await.unwrap();
+            new.accept_replacing(ANSWER).await.unwrap();
             let end = carols.ended().await;
             assert!(matches!(end, CallEnd::Replaced(by) if by == new.key()));
             new
@@ -121,7 +121,7 @@ fn whom_we_transfer_to_may_have_called_us() {
         let replacing = async {
             let new = carol.is_called().await;
             assert_eq!(new.replaces(), Some(carols.key()));
-            new.accept(ANSWER).await.unwrap();
+            new.accept_replacing(ANSWER).await.unwrap();
             assert!(matches!(carols.ended().await, CallEnd::Replaced(_)));
             new
         };
@@ -156,7 +156,7 @@ fn whom_we_transfer_to_is_called_at_its_address_where_its_contact_leads_nowhere(
             assert_eq!(invite.uri_text(), address);
             let required: Vec<_> = invite.headers().require().collect();
             assert_eq!(required, ["replaces"]);
-            new.accept(ANSWER).await.unwrap();
+            new.accept_replacing(ANSWER).await.unwrap();
             new
         };
         let (asked, _new, _theirs) = tokio::join!(asks, following, replacing);
@@ -186,6 +186,58 @@ fn a_call_that_may_not_take_the_place_of_another_is_refused_and_both_go_on() {
         assert_eq!(told.last().unwrap().status, Some(StatusCode::FORBIDDEN));
         is_up(&mut all.to_carol, &mut all.carols).await;
         is_up(&mut all.to_bob, &mut all.bobs).await;
+    });
+}
+
+/// Who takes every call that comes hangs up none of those that there are.
+#[test]
+fn a_call_that_would_replace_another_is_not_accepted_as_others_are() {
+    scene(|network| async move {
+        let mut all = consulted(&network).await;
+        let following = async {
+            let wish = is_asked(&mut all.bobs).await;
+            all.bobs.follow(&wish, offering()).await.unwrap()
+        };
+        let (asked, mut theirs) = tokio::join!(all.to_bob.transfer_to(&all.to_carol), following);
+        assert!(asked.unwrap().is_success());
+        let deciding = async {
+            let mut new = all.carol.is_called().await;
+            assert_eq!(new.replaces(), Some(all.carols.key()));
+            let accepted = new.accept(ANSWER).await;
+            assert!(
+                matches!(accepted, Err(Error::NotNow { .. })),
+                "{accepted:?}"
+            );
+            // It goes on, until somebody agrees.
+            all.carols.change(Some(ANSWER)).await.unwrap();
+            let event = all.carols.next().await;
+            assert!(matches!(event, Some(CallEvent::Changed(_))), "{event:?}");
+            new.accept_replacing(ANSWER).await.unwrap();
+            let end = all.carols.ended().await;
+            assert!(matches!(end, CallEnd::Replaced(by) if by == new.key()));
+            assert!(matches!(new.next().await, Some(CallEvent::Acknowledged(_))));
+            new
+        };
+        let consents = async {
+            let event = all.to_carol.next().await;
+            assert!(
+                matches!(event, Some(CallEvent::ChangeRequested(_))),
+                "{event:?}"
+            );
+            all.to_carol.accept(OFFER).await.unwrap();
+        };
+        let (mut new, answered, ()) = tokio::join!(deciding, theirs.answered(), consents);
+        assert!(answered.is_ok(), "{answered:?}");
+        // What comes later in it is for accept again.
+        theirs.change(Some(OFFER)).await.unwrap();
+        let event = new.next().await;
+        assert!(
+            matches!(event, Some(CallEvent::ChangeRequested(_))),
+            "{event:?}"
+        );
+        new.accept(ANSWER).await.unwrap();
+        let event = theirs.next().await;
+        assert!(matches!(event, Some(CallEvent::Changed(_))), "{event:?}");
     });
 }
 
@@ -311,7 +363,7 @@ fn a_call_that_rings_is_picked_up_elsewhere_and_is_cancelled_where_it_rang() {
         let mut carols = carol.client.call_with(&uri(ALICE), options).await.unwrap();
         let mut new = alice.is_called().await;
         assert_eq!(new.replaces(), Some(to_bob.key()));
-        new.accept(ANSWER).await.unwrap();
+        new.accept_replacing(ANSWER).await.unwrap();
         assert!(carols.answered().await.is_ok());
         let end = to_bob.ended().await;
         assert!(matches!(end, CallEnd::Replaced(by) if by == new.key()));
@@ -345,7 +397,10 @@ fn what_was_answered_meanwhile_is_not_picked_up() {
         assert_eq!(new.replaces(), Some(to_bob.key()));
         rung.accept(ANSWER).await.unwrap();
         to_bob.answered().await.unwrap();
-        assert!(matches!(new.accept(ANSWER).await, Err(Error::TooLate)));
+        assert!(matches!(
+            new.accept_replacing(ANSWER).await,
+            Err(Error::TooLate)
+        ));
         let refused = carols.answered().await;
         assert_eq!(status(refused.map(|_| 200)), 486);
 
@@ -381,7 +436,7 @@ fn calls_are_transferred_with_attendance_on_bad_networks() {
             tokio::time::sleep(Duration::from_millis(thinks)).await;
             match accepts {
                 true => {
-                    new.accept(ANSWER).await.unwrap();
+                    new.accept_replacing(ANSWER).await.unwrap();
                     let end = carols.ended().await;
                     assert!(matches!(end, CallEnd::Replaced(by) if by == new.key()));
                 }
@@ -459,7 +514,7 @@ fn a_call_is_picked_up_or_answered_and_never_both_on_bad_networks() {
                         }
                         new = new => {
                             assert_eq!(new.replaces(), Some(to_bob.key()));
-                            match new.accept(ANSWER).await {
+                            match new.accept_replacing(ANSWER).await {
                                 Ok(()) => {
                                     let end = to_bob.ended().await;
                                     let by = new.key();

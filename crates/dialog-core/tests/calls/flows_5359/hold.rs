@@ -65,12 +65,12 @@ fn section_2_3_music_on_hold() {
             first.answered().await.unwrap();
             let (first, (second, third)) = tokio::join!(listens(&mut first), async {
                 let mut second = alice.incoming.next().await.unwrap();
-                second.accept(sdp("answer")).await.unwrap();
+                second.accept_replacing(sdp("answer")).await.unwrap();
                 let key = second.key();
                 tokio::join!(listens(&mut second), async {
                     let mut third = alice.incoming.next().await.unwrap();
                     assert_eq!(third.replaces(), Some(key));
-                    third.accept(sdp("answer")).await.unwrap();
+                    third.accept_replacing(sdp("answer")).await.unwrap();
                     listens(&mut third).await
                 })
             });

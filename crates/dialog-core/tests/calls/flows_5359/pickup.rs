@@ -98,10 +98,10 @@ fn section_2_15_call_park() {
             first.answered().await.unwrap();
             let (first, (second, third)) = tokio::join!(listens(&mut first), async {
                 let mut second = alice.incoming.next().await.unwrap();
-                second.accept(sdp("answer")).await.unwrap();
+                second.accept_replacing(sdp("answer")).await.unwrap();
                 tokio::join!(listens(&mut second), async {
                     let mut third = alice.incoming.next().await.unwrap();
-                    third.accept(sdp("answer")).await.unwrap();
+                    third.accept_replacing(sdp("answer")).await.unwrap();
                     listens(&mut third).await
                 })
             });
@@ -173,7 +173,7 @@ fn section_2_16_call_pickup() {
             while !is_progress(&first.next().await) {}
             tokio::join!(listens(&mut first), async {
                 let mut second = alice.incoming.next().await.unwrap();
-                second.accept(sdp("answer")).await.unwrap();
+                second.accept_replacing(sdp("answer")).await.unwrap();
                 acknowledged(&mut second).await;
                 pass(2_000).await;
                 second.hang_up().await.unwrap();

@@ -135,7 +135,7 @@ fn section_2_5_transfer_attended() {
             let (old, new) = tokio::join!(listens(&mut old), async {
                 let mut new = carol.incoming.next().await.unwrap();
                 assert!(new.replaces().is_some());
-                new.accept(sdp("answer")).await.unwrap();
+                new.accept_replacing(sdp("answer")).await.unwrap();
                 acknowledged(&mut new).await;
                 pass(2_000).await;
                 new.hang_up().await.unwrap();
@@ -165,7 +165,7 @@ fn section_2_6_transfer_by_instant_message() {
             first.answered().await.unwrap();
             tokio::join!(listens(&mut first), async {
                 let mut second = alice.incoming.next().await.unwrap();
-                second.accept(sdp("answer")).await.unwrap();
+                second.accept_replacing(sdp("answer")).await.unwrap();
                 listens(&mut second).await
             })
         };
