@@ -83,7 +83,7 @@ impl Calls {
         }
         if status.is_success() {
             let agreed = self.config.agreed(&response);
-            let tag = to_tag(response.headers()).unwrap_or_default();
+            let tag = client.tag_of(&response);
             let is_copy = client.accepted.iter().any(|known| known.tag == tag);
             let said = client.request.as_ref().and_then(|request| said(request));
             self.accepted(&mut client, response);
@@ -135,7 +135,7 @@ impl Calls {
         client.on(ClientInput::Accepted);
         client.request = None;
         client.body = None;
-        let tag = to_tag(response.headers()).unwrap_or_default();
+        let tag = client.tag_of(&response);
         if let Some(accepted) = client.accepted.iter().find(|known| known.tag == tag) {
             // §13.2.2.4: "The ACK MUST be passed to the client transport every time a retransmission of the 2xx" comes.
             if let Some(ack) = accepted.ack.clone() {
@@ -155,9 +155,13 @@ impl Calls {
         if client.accepted.len() >= MAX_FORKS {
             return;
         }
-        let ack = match client.within.is_some() {
-            true => self.session_changed(client, &tag, response),
-            false => self.answered(client, &tag, response, was_cancelled),
+        let ack = match &client.within {
+            Some(within) if *within == tag => self.session_changed(client, &tag, response),
+            Some(_) => match self.accepted_outside(client, &response) {
+                Some(ack) => Some(ack),
+                None => return,
+            },
+            None => self.answered(client, &tag, response, was_cancelled),
         };
         client.accepted.push(Accepted { tag, ack });
     }
@@ -339,6 +343,25 @@ impl Calls {
         }
         self.acknowledged_all(client.call);
         self.ack_at_once(client, tag)
+    }
+
+    /// Somebody else has accepted a re-INVITE, by the To tag of the 2xx: that is a dialog of its own, which nobody wants (RFC 3261
+    /// §13.2.2.4). The re-INVITE still has no answer in its dialog.
+    fn accepted_outside(
+        &mut self,
+        client: &InviteClient,
+        response: &Response,
+    ) -> Option<Acknowledgment> {
+        let dialog = Dialog::of_invite(client.cseq, response, &client.uri).ok()?;
+        self.metrics.forks_ended += 1;
+        let authorizer = client.authorizer.clone();
+        self.farewell(
+            client.call,
+            dialog,
+            client.cseq,
+            &client.credentials,
+            authorizer,
+        )
     }
 
     /// The INVITE that the call has waited for has its ACK.

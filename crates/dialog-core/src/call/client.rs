@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use sipora_message::{HeaderName, Request, Uri};
+use sipora_message::{HeaderName, Request, Response, Uri};
 use sipora_transaction_core::Target;
 
 use super::CallKey;
+use super::session::to_tag;
 use crate::{Authorizer, Body, Dialog};
 
 /// What became of an INVITE of ours (RFC 3261 §13.2, §9.1).
@@ -120,6 +121,18 @@ impl InviteClient {
         };
         self.state = next;
         true
+    }
+
+    /// Whose answer this is, by the peer's tag. One that has none, though the request has, names no other dialog than the request.
+    pub(super) fn tag_of(&self, response: &Response) -> Box<str> {
+        let within = self.within.clone();
+        let named = to_tag(response.headers());
+        match within {
+            // A peer of RFC 2543 has none.
+            Some(within) if within.is_empty() => within,
+            Some(within) => named.unwrap_or(within),
+            None => named.unwrap_or_default(),
+        }
     }
 
     /// An early dialog was ended with BYE.

@@ -21,18 +21,31 @@ impl Calls {
             return;
         };
         let key = client.call;
-        self.forget(exchange);
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        // What was accepted was ended at once, and no other fork has accepted.
-        if call.client == Some(exchange) && call.confirmed().is_none() {
-            call.client = None;
-            call.sessions
-                .retain(|session| session.state == SessionState::Mortal);
-            call.ends_as(CallEnd::HungUp);
-            self.settle(key);
+        match self.calls.get_mut(&key) {
+            Some(call) if call.client == Some(exchange) => match call.confirmed() {
+                Some(_) => self.never_settled(key, exchange),
+                // What was accepted was ended at once, and no other fork has accepted.
+                None => {
+                    call.client = None;
+                    call.sessions
+                        .retain(|session| session.state == SessionState::Mortal);
+                    call.ends_as(CallEnd::HungUp);
+                }
+            },
+            _ => {}
         }
+        self.forget(exchange);
+        self.settle(key);
+    }
+
+    /// The peer waits no longer for what an INVITE was to settle: for the answer to its offer, or it has not accepted a re-INVITE
+    /// that others have, which is silence (RFC 3261 §12.2.1.2).
+    fn never_settled(&mut self, key: CallKey, exchange: ExchangeKey) {
+        let end = match self.awaits_ack(exchange) {
+            true => CallEnd::HungUp,
+            false => CallEnd::Lost,
+        };
+        self.bye(key, end);
     }
 
     /// Takes the news that a request of ours got no answer.

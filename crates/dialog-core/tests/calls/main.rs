@@ -21,6 +21,7 @@ mod races_5407;
 mod reasons;
 mod refer;
 mod refreshes;
+mod reinvite_answers;
 mod reliable_callee;
 mod reliable_caller;
 mod replaces;
