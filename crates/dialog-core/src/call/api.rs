@@ -198,6 +198,8 @@ pub struct Call {
     invite: Option<Request>,
     related: Related,
     inbox: Inbox,
+    /// How it ended, once that was read.
+    end: Option<Box<CallEnd>>,
 }
 
 impl Call {
@@ -208,6 +210,7 @@ impl Call {
             invite: offered.invite,
             related: offered.related,
             inbox: offered.inbox,
+            end: None,
         }
     }
 
@@ -286,32 +289,36 @@ impl Call {
     ///
     /// 32 events wait; then provisional answers are given up, and after them the oldest. The end never is.
     pub async fn next(&mut self) -> Option<CallEvent> {
-        poll_fn(|context| self.inbox.poll_next(context)).await
+        poll_fn(|context| self.poll_next(context)).await
     }
 
     /// Does what [`next`](Self::next) does, for streams.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<CallEvent>> {
-        self.inbox.poll_next(context)
+        let event = self.inbox.poll_next(context);
+        if let Poll::Ready(Some(CallEvent::Ended(end))) = &event {
+            self.end = Some(Box::new(end.clone()));
+        }
+        event
     }
 
     /// Waits until our INVITE is accepted, and gives its 2xx. Provisional answers are passed over.
     ///
     /// # Errors
     ///
-    /// How the call ended without.
+    /// How the call ended without, also where that was read before.
     pub async fn answered(&mut self) -> Result<Response, CallEnd> {
         loop {
             match self.next().await {
                 Some(CallEvent::Answered(response)) => return Ok(response),
                 Some(CallEvent::Ended(end)) => return Err(end),
                 Some(_) => {}
-                None => return Err(CallEnd::Closed),
+                None => return Err(self.remembered()),
             }
         }
     }
 
-    /// Waits until the call is over. Every change of the session that the peer wants meanwhile is refused with 488, every REFER
-    /// with 603.
+    /// Waits until the call is over, and says how it ended, also where that was read before. Every change of the session that the peer
+    /// wants meanwhile is refused with 488, every REFER with 603.
     pub async fn ended(&mut self) -> CallEnd {
         loop {
             match self.next().await {
@@ -327,9 +334,15 @@ impl Call {
                     let _ = self.refuse(StatusCode::NOT_ACCEPTABLE_HERE).await;
                 }
                 Some(_) => {}
-                None => return CallEnd::Closed,
+                None => return self.remembered(),
             }
         }
+    }
+
+    /// How it ended, where that was read before.
+    fn remembered(&self) -> CallEnd {
+        let end = self.end.as_deref();
+        end.cloned().unwrap_or(CallEnd::Closed)
     }
 
     /// Answers the peer's INVITE with 180.

@@ -298,3 +298,23 @@ fn a_refusal_ends_what_waits_for_an_answer_too() {
         assert_eq!(status, StatusCode::TEMPORARILY_UNAVAILABLE.as_u16());
     });
 }
+
+#[test]
+fn a_call_says_how_it_ended_as_often_as_it_is_asked() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone.answer(&invite, 486, "b").await;
+        assert!(matches!(end(&mut call).await, CallEnd::Refused(_)));
+        assert!(call.next().await.is_none());
+        assert!(matches!(call.ended().await, CallEnd::Refused(_)));
+        let answered = call.answered().await;
+        let Err(CallEnd::Refused(answer)) = answered else {
+            panic!("{answered:?}");
+        };
+        assert_eq!(answer.status(), StatusCode::BUSY_HERE);
+        assert!(matches!(call.ended().await, CallEnd::Refused(_)));
+    });
+}

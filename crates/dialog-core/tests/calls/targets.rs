@@ -1,8 +1,8 @@
 //! Where the requests of a call go: by which Contact, Record-Route and connection.
 
 use crate::support::*;
-use sipora_dialog_core::{CallEnd, CallEvent};
-use sipora_message::{HeaderName, Method, Request};
+use sipora_dialog_core::{CallEnd, CallEvent, CallRequest};
+use sipora_message::{HeaderName, Method, Request, Response, StatusCode};
 use sipora_testkit::audit::Rule;
 use sipora_testkit::{for_each_seed, seeds};
 use sipora_transaction_core::Target;
@@ -181,5 +181,136 @@ fn a_reinvite_whose_contact_is_no_sip_uri_does_not_move_the_target() {
         let bye = phone.first(Method::Bye).await;
         phone.answer(&bye, 200, "b").await;
         end(&mut call).await;
+    });
+}
+
+/// How the phone says where it is from now on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Says {
+    ByReinvite,
+    ByUpdate,
+    InItsAnswerToReinvite,
+    InItsAnswerToUpdate,
+}
+
+const MOVED: &str = "192.0.2.77:5060";
+
+/// "The remote target URI ... MUST be replaced" (RFC 3261 §12.2.1.2, §12.2.2) by what is accepted, and by nothing else: "a re-INVITE
+/// that is refused" leaves it (RFC 6141 §4.8).
+#[test]
+fn requests_go_where_the_last_contact_says_that_came_with_what_was_accepted() {
+    use Says::*;
+    for how in [
+        ByReinvite,
+        ByUpdate,
+        InItsAnswerToReinvite,
+        InItsAnswerToUpdate,
+    ] {
+        for is_accepted in [true, false] {
+            moves(how, is_accepted);
+        }
+    }
+}
+
+fn moves(how: Says, is_accepted: bool) {
+    for_each_seed(0..2, |network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let moved = Phone::at(&network, MOVED).await;
+        let invite = invite(ALICE).header(HeaderName::Allow, "INVITE, ACK, BYE, UPDATE");
+        let invite = invite.build().unwrap();
+        phone.send(&invite, ALICE).await;
+        let mut call = alice.incoming.next().await.unwrap();
+        call.accept(sdp("answer")).await.unwrap();
+        let dialog = InDialog::of_response(&phone.answer_to(&invite).await);
+        phone.send(&dialog.build(Method::Ack, 10), ALICE).await;
+        call.next().await.unwrap();
+        let contact = format!("<sip:bob@{MOVED}>");
+        match how {
+            Says::ByReinvite | Says::ByUpdate => {
+                let method = match how {
+                    Says::ByReinvite => Method::Invite,
+                    _ => Method::Update,
+                };
+                let request = Request::builder(method, &uri(&dialog.target))
+                    .from(&dialog.local)
+                    .to(&dialog.remote)
+                    .call_id(&dialog.call_id)
+                    .cseq(11)
+                    .contact(&contact)
+                    .body("application/sdp", sdp("moved").bytes);
+                let request = request.build().unwrap();
+                phone.send(&request, ALICE).await;
+                let event = call.next().await;
+                let busy = StatusCode::NOT_ACCEPTABLE_HERE;
+                match event {
+                    Some(CallEvent::Reinvited(_)) if is_accepted => {
+                        call.accept(sdp("answer")).await.unwrap();
+                    }
+                    Some(CallEvent::Reinvited(_)) => call.reject(busy).await.unwrap(),
+                    Some(CallEvent::Offered(_)) if is_accepted => {
+                        call.answer(sdp("answer")).await.unwrap();
+                    }
+                    Some(CallEvent::Offered(_)) => call.refuse(busy).await.unwrap(),
+                    event => panic!("{event:?}"),
+                }
+                let status = phone.status_of(&request).await;
+                assert_eq!(status, if is_accepted { 200 } else { 488 });
+                if how == Says::ByReinvite && is_accepted {
+                    moved.send(&dialog.build(Method::Ack, 11), ALICE).await;
+                }
+            }
+            Says::InItsAnswerToReinvite | Says::InItsAnswerToUpdate => {
+                let came = match how {
+                    Says::InItsAnswerToReinvite => {
+                        call.reinvite(Some(sdp("hold"))).await.unwrap();
+                        phone.first(Method::Invite).await
+                    }
+                    _ => {
+                        call.update(Some(sdp("hold"))).await.unwrap();
+                        phone.first(Method::Update).await
+                    }
+                };
+                let status = if is_accepted { 200 } else { 488 };
+                let status = StatusCode::new(status).unwrap();
+                let mut answer = Response::for_request(&came, status).contact(&contact);
+                if is_accepted {
+                    answer = answer.body("application/sdp", sdp("held").bytes);
+                }
+                phone.answer_as_is(&came, answer).await;
+                let event = call.next().await;
+                let is_told = match event {
+                    Some(CallEvent::ReinviteAccepted(_) | CallEvent::UpdateAccepted(_)) => {
+                        is_accepted
+                    }
+                    Some(CallEvent::ReinviteRefused(_) | CallEvent::UpdateRefused(_)) => {
+                        !is_accepted
+                    }
+                    _ => false,
+                };
+                assert!(is_told, "{how:?} {event:?}");
+            }
+        }
+        let (here, elsewhere) = match is_accepted {
+            true => (&moved, &phone),
+            false => (&phone, &moved),
+        };
+        if how == Says::InItsAnswerToReinvite && is_accepted {
+            here.first(Method::Ack).await;
+        }
+        // Whatever is asked next, and the last of all.
+        let asking = call.request(CallRequest::options());
+        let (answer, ()) = tokio::join!(asking, async {
+            let options = here.first(Method::Options).await;
+            here.answer(&options, 200, "b").await;
+        });
+        assert!(answer.unwrap().status().is_success());
+        pass(100).await;
+        call.hang_up().await.unwrap();
+        let bye = here.first(Method::Bye).await;
+        here.answer(&bye, 200, "b").await;
+        assert!(matches!(end(&mut call).await, CallEnd::HungUp), "{how:?}");
+        assert_eq!(elsewhere.count(Method::Options), 0, "{how:?}");
+        assert_eq!(elsewhere.count(Method::Bye), 0, "{how:?}");
     });
 }
