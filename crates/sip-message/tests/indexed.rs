@@ -256,6 +256,8 @@ const RIGHT: &[&str] = &[
     "\"Alice\" <sip:alice@example.com:5060;transport=tcp>;tag=1;x",
     "<sips:alice@192.0.2.1>;expires=60;q=0.7;+sip.instance=\"<urn:uuid:1>\"",
     "Alice B <sip:example.com;lr>",
+    "sip:alice@192.0.2.1:5061;tag=1;expires=60",
+    "sips:example.com",
     "1 INVITE",
     "70",
 ];
@@ -304,6 +306,50 @@ proptest! {
             message.splice(at..at, piece.bytes());
         }
         hold(&message);
+    }
+}
+
+#[test]
+fn an_address_without_brackets_reads_the_same_from_the_index() {
+    for (value, uri, tag) in [
+        ("sip:a@192.0.2.1:5061", "sip:a@192.0.2.1:5061", None),
+        ("sips:example.com;tag=1", "sips:example.com", Some("1")),
+        ("sip:a@b;x=y;tag=1;z", "sip:a@b", Some("1")),
+        ("sip:a@b ; tag=1", "sip:a@b", Some("1")),
+        ("sip:a@b\r\n ;tag=1", "sip:a@b", Some("1")),
+        ("sip:12;tag=1", "sip:12", Some("1")),
+        (
+            "sip:a@[2001:db8::1]:5060;tag=1",
+            "sip:a@[2001:db8::1]:5060",
+            Some("1"),
+        ),
+    ] {
+        let text = format!(
+            "OPTIONS sip:a SIP/2.0\r\nFrom: {value}\r\nTo: {value}\r\nContact: {value}\r\n\r\n"
+        );
+        hold(text.as_bytes());
+        let message = Message::parse(text, &Limits::default()).unwrap();
+        let headers = message.headers();
+        let contact = headers.contact().unwrap().unwrap().address();
+        for address in [headers.from(), headers.to(), Ok(contact)] {
+            let address = address.unwrap_or_else(|error| panic!("{value}: {error}"));
+            assert_eq!(address.uri().as_str(), uri, "{value}");
+            assert_eq!(address.tag(), tag, "{value}");
+        }
+    }
+    for value in [
+        "sip:a?b@c",
+        "sip:a,b@c",
+        "sip:a@b?x=y",
+        "sip:a@b>",
+        "sip:",
+        "sip:@b",
+        "sip:a@b:",
+    ] {
+        let text = format!("OPTIONS sip:a SIP/2.0\r\nFrom: {value}\r\nContact: {value}\r\n\r\n");
+        hold(text.as_bytes());
+        let message = Message::parse(text, &Limits::default()).unwrap();
+        assert!(message.headers().from().is_err(), "{value}");
     }
 }
 

@@ -93,6 +93,16 @@ pub(crate) fn leads_to(via: &Via<'_>, peer: SocketAddr) -> bool {
     has_port && has_address
 }
 
+/// Says whether parameters of a Via plainly have none in them that tells where answers go, or that a server writes.
+pub(crate) fn asks_nothing(params: &[u8]) -> bool {
+    let tells = |param: &[u8]| {
+        begins_with(param, b"rport")
+            || begins_with(param, b"received")
+            || begins_with(param, b"maddr")
+    };
+    is_plain(params) && !split(params).any(tells)
+}
+
 /// Where the line ends that the bytes begin with, its line end included.
 fn line_end(bytes: &[u8]) -> Option<usize> {
     memchr(b'\n', bytes).map(|at| at + 1)
@@ -227,6 +237,23 @@ mod tests {
             "OPTIONS sip:b SIP/2.0\r\n",
         ] {
             assert_eq!(stamped_datagram(text.as_bytes(), source), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_that_tell_the_way_are_seen_however_they_are_written() {
+        for (params, nothing) in [
+            ("", true),
+            ("branch=z9hG4bK1", true),
+            ("branch=z9hG4bK1;alias;keep", true),
+            ("branch=z9hG4bK1;RPORT", false),
+            ("rport=1;branch=z9hG4bK1", false),
+            ("branch=z9hG4bK1;Received=192.0.2.1", false),
+            ("maddr=224.0.1.75;branch=z9hG4bK1", false),
+            ("branch=z9hG4bK1; rport", false),
+            ("x=\";\"", false),
+        ] {
+            assert_eq!(asks_nothing(params.as_bytes()), nothing, "{params}");
         }
     }
 

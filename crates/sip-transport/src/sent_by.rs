@@ -1,7 +1,9 @@
 //! The address that a Via or Contact of ours carries.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::via::push_address;
 
 /// Holds a `sent-by`: the host and port at which we can be reached (RFC 3261 §18.1.1).
 ///
@@ -26,7 +28,12 @@ impl fmt::Display for SentBy {
 impl From<SocketAddr> for SentBy {
     fn from(address: SocketAddr) -> SentBy {
         let host = match address {
-            SocketAddr::V4(v4) => v4.ip().to_string(),
+            // Much cheaper than by its `Display`, for what every Contact asks for.
+            SocketAddr::V4(v4) => {
+                let mut host = Vec::with_capacity("255.255.255.255".len());
+                push_address(&mut host, IpAddr::V4(*v4.ip()));
+                String::from_utf8(host).unwrap_or_default()
+            }
             SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
         };
         SentBy {

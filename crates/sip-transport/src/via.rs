@@ -23,6 +23,9 @@ pub(crate) fn stamped(request: &Request, source: SocketAddr) -> Option<Request> 
     let is_elsewhere = via.host().ip() != Some(ip);
     let whole = via.as_bytes();
     let params = via.params().as_bytes();
+    if !is_elsewhere && plain_via::asks_nothing(params) {
+        return None;
+    }
     let before = match params {
         [] => whole,
         params => whole.get(..(params.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?)?,
@@ -105,6 +108,9 @@ fn is_web_socket(transport: Transport) -> bool {
 
 fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
     let port = via.port().unwrap_or(transport.default_port());
+    if plain_via::asks_nothing(via.params().as_bytes()) {
+        return via.host().ip().map(|ip| SocketAddr::new(ip, port));
+    }
     let (mut received, mut rport, mut multicast) = (None, None, None);
     for param in via.params().iter() {
         let value = || {

@@ -668,8 +668,5 @@ pub(super) fn contact(context: &Context<'_>, request: &Request, flow: &Flow) -> 
     };
     let is_secure = asks || uri.is_some_and(is_sips);
     let user = uri.and_then(|uri| uri.user());
-    format!(
-        "<{}>",
-        crate::contact::of_flow(context, flow, user, is_secure)
-    )
+    crate::contact::field_of_flow(context, flow, user, is_secure)
 }

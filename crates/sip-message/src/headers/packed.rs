@@ -1,7 +1,7 @@
 //! The header fields that every message is asked for, packed into the index when it is made.
 //!
 //! `read` knows how nearly everybody writes them, and gives up on anything else: white space where it is unusual,
-//! escapes, passwords, IPv6, an address without angle brackets. What it reads, it reads as the parsers of [`Via`],
+//! escapes, passwords, IPv6. What it reads, it reads as the parsers of [`Via`],
 //! [`NameAddr`] and [`ContactRef`] do: they stand behind `is_what_is_parsed`, which debug builds ask of each value.
 //! All begin at the start of a value, and stop where they understand no more; what follows is the caller's to judge.
 
@@ -128,11 +128,18 @@ impl PackedAddress {
         cursor: &mut Cursor<'a>,
         see: impl FnMut(&'a [u8], Piece),
     ) -> Option<PackedAddress> {
-        let display_len = display(cursor)?;
-        cursor.byte(b'<')?;
-        let uri_at = cursor.at();
-        let (uri, uri_len) = PackedUri::read(cursor)?;
-        cursor.byte(b'>')?;
+        let (display_len, uri_at, uri, uri_len);
+        if cursor.rest.starts_with(b"sip:") || cursor.rest.starts_with(b"sips:") {
+            // At the start of the value, where in brackets none is.
+            (display_len, uri_at) = (0, 0);
+            (uri, uri_len) = PackedUri::read_bare(cursor)?;
+        } else {
+            display_len = display(cursor)?;
+            cursor.byte(b'<')?;
+            uri_at = cursor.at();
+            (uri, uri_len) = PackedUri::read(cursor)?;
+            cursor.byte(b'>')?;
+        }
         let tag = cursor.params(b"tag=", b"tag", see)?;
         Some(PackedAddress {
             display_len,
@@ -153,8 +160,9 @@ impl PackedAddress {
             at: 0,
             len: self.display_len,
         };
-        // Behind the URI and its bracket.
-        let params_at = usize::from(self.uri_at) + usize::from(self.uri_len) + 1;
+        // Behind the URI, and its bracket where it has them.
+        let bracket = usize::from(self.uri_at > 0);
+        let params_at = usize::from(self.uri_at) + usize::from(self.uri_len) + bracket;
         NameAddr {
             raw: value,
             display: display.some(value),

@@ -75,7 +75,44 @@ impl PackedUri {
     #[inline(always)]
     pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<(PackedUri, u16)> {
         let start = cursor.rest;
-        let secure = match start {
+        let mut uri = PackedUri::read_host(cursor)?;
+        uri.tail = cursor.since(start);
+        let mut count = 0;
+        while cursor.skips(b';') {
+            cursor.some(URI_PARAM)?;
+            count += 1;
+            if count == MAX_PAIRS {
+                return None;
+            }
+            if cursor.skips(b'=') {
+                cursor.run(URI_PARAM)?;
+            }
+        }
+        if !matches!(cursor.rest, [] | [b'>', ..]) {
+            return None;
+        }
+        Some((uri, uri.checked(cursor, start)))
+    }
+
+    /// Reads a URI that stands without angle brackets, which has no parameters then (RFC 3261 §20.10); what follows it is
+    /// the caller's to judge.
+    #[inline(always)]
+    pub(crate) fn read_bare(cursor: &mut Cursor<'_>) -> Option<(PackedUri, u16)> {
+        let start = cursor.rest;
+        let mut uri = PackedUri::read_host(cursor)?;
+        uri.tail = cursor.since(start);
+        let text = start.get(..usize::from(uri.tail))?;
+        // In a user they end it too.
+        if text.iter().any(|byte| matches!(byte, b';' | b',' | b'?')) {
+            return None;
+        }
+        Some((uri, uri.checked(cursor, start)))
+    }
+
+    /// Reads what stands before the parameters.
+    #[inline(always)]
+    fn read_host(cursor: &mut Cursor<'_>) -> Option<PackedUri> {
+        let secure = match cursor.rest {
             [b's', b'i', b'p', b':', rest @ ..] => {
                 cursor.rest = rest;
                 false
@@ -94,36 +131,24 @@ impl PackedUri {
                 None
             }
         };
-        let host_len = cursor.host()?;
-        let port = cursor.port()?;
-        let tail = cursor.since(start);
-        let mut count = 0;
-        while cursor.skips(b';') {
-            cursor.some(URI_PARAM)?;
-            count += 1;
-            if count == MAX_PAIRS {
-                return None;
-            }
-            if cursor.skips(b'=') {
-                cursor.run(URI_PARAM)?;
-            }
-        }
-        if !matches!(cursor.rest, [] | [b'>', ..]) {
-            return None;
-        }
-        let uri = PackedUri {
+        Some(PackedUri {
             user_len,
-            host_len,
-            port,
-            tail,
+            host_len: cursor.host()?,
+            port: cursor.port()?,
+            tail: 0,
             secure,
-        };
+        })
+    }
+
+    /// The length of the URI that began with `start`; debug builds parse it again.
+    #[inline(always)]
+    fn checked(&self, cursor: &Cursor<'_>, start: &[u8]) -> u16 {
         let len = cursor.since(start);
         debug_assert_eq!(
             start.get(..usize::from(len)).map(Parts::parse),
-            Some(Ok(Parts::unpack(&uri, usize::from(len))))
+            Some(Ok(Parts::unpack(self, usize::from(len))))
         );
-        Some((uri, len))
+        len
     }
 }
 
