@@ -375,10 +375,15 @@ fn asks_securely(request: &Request) -> bool {
 
 fn target(headers: Headers<'_>) -> Result<Uri, DialogError> {
     let contact = headers.contact()?.ok_or(DialogError::Missing("Contact"))?;
-    match contact.uri().is_sip() {
-        true => Ok(contact.uri().to_owned()),
-        false => Err(NO_TARGET),
+    let uri = contact.uri();
+    if !uri.is_sip() {
+        return Err(NO_TARGET);
     }
+    // Neither may be there, nor in the Request-URI that is made of it (RFC 3261 §19.1.1).
+    Ok(match uri.has_headers() || uri.param("method").is_some() {
+        true => uri.to_owned().to_request_uri(),
+        false => uri.to_owned(),
+    })
 }
 
 /// The target that a request gives: its Contact "MUST be present and contain exactly one SIP or SIPS URI in any request that can
@@ -584,6 +589,14 @@ mod tests {
         );
         dialog.refresh_target(moved.headers());
         assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.3");
+    }
+
+    #[test]
+    fn a_target_has_neither_method_nor_headers() {
+        let mut dialog = asked();
+        let moved = "Contact: <sip:bob@192.0.2.3;method=BYE;x=1?Subject=a>\r\n";
+        dialog.refresh_target(request("NOTIFY sip:a@h", moved, "2 NOTIFY").headers());
+        assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.3;x=1");
     }
 
     #[test]

@@ -1,20 +1,33 @@
 //! Checks of the URIs that callers give.
 
-use sipora_message::{Scheme, Uri};
+use sipora_message::{Method, Scheme, Uri};
 use sipora_transport::Transport;
 
 use crate::{Error, Result};
 
-/// Reads a URI to which a request shall be sent.
-pub(crate) fn target(argument: &'static str, text: &str) -> Result<Uri> {
+/// Reads a URI to which a request of this method shall be sent: "If the URI contains a method parameter, its value MUST be used as the
+/// method of the request. The method parameter MUST NOT be placed in the Request-URI" (RFC 3261 §19.1.5).
+pub(crate) fn target(argument: &'static str, text: &str, method: &Method) -> Result<Uri> {
     let uri = sip(argument, text)?;
     no_headers(argument, text, &uri)?;
-    Ok(uri)
+    match uri.param("method") {
+        None => Ok(uri),
+        Some(Some(wanted)) if wanted == method.as_str() => Ok(uri.to_request_uri()),
+        Some(_) => {
+            let reason = format!("asks for another method than {method} (RFC 3261 §19.1.5)");
+            Err(Error::uri(argument, text, of_method(text), reason))
+        }
+    }
+}
+
+/// Reads the URI of a next hop, which every request goes to.
+pub(crate) fn next_hop(argument: &'static str, text: &str) -> Result<Uri> {
+    address_of_record(argument, text)
 }
 
 /// Reads the URI of a registrar: RFC 3261 §10.2, "The 'userinfo' and '@' components of the SIP URI MUST NOT be present".
 pub(crate) fn registrar(argument: &'static str, text: &str) -> Result<Uri> {
-    let uri = target(argument, text)?;
+    let uri = target(argument, text, &Method::Register)?;
     if uri.user().is_some() {
         let reason = "a registrar has no user part (RFC 3261 §10.2), as in sip:example.com";
         return Err(Error::uri(
@@ -27,9 +40,15 @@ pub(crate) fn registrar(argument: &'static str, text: &str) -> Result<Uri> {
     Ok(uri)
 }
 
-/// Reads an address-of-record, or the identity that From shows: without URI headers (RFC 3261 §19.1.1).
+/// Reads an address-of-record, or the identity that From shows: without URI headers and `method` (RFC 3261 §19.1.1).
 pub(crate) fn address_of_record(argument: &'static str, text: &str) -> Result<Uri> {
-    target(argument, text)
+    let uri = sip(argument, text)?;
+    no_headers(argument, text, &uri)?;
+    if uri.param("method").is_some() {
+        let reason = "the parameter `method` has no place here (RFC 3261 §19.1.1)";
+        return Err(Error::uri(argument, text, of_method(text), reason));
+    }
+    Ok(uri)
 }
 
 /// Reads a contact: any URI but `*`, which would be every binding at once.
@@ -86,6 +105,13 @@ fn no_headers(argument: &'static str, text: &str, uri: &Uri) -> Result<()> {
     Ok(())
 }
 
+/// Where the parameter is, unless it is written with escapes.
+fn of_method(text: &str) -> usize {
+    text.to_ascii_lowercase()
+        .find(";method")
+        .map_or(0, |at| at + 1)
+}
+
 fn parse(argument: &'static str, text: &str) -> Result<Uri> {
     Uri::parse(text).map_err(|error| Error::uri(argument, text, error.offset(), error.reason()))
 }
@@ -113,6 +139,25 @@ mod tests {
         assert_eq!(offset(registrar("x", "tel:+1")), 0);
         offset(registrar("x", ""));
         offset(registrar("x", "example.com"));
+    }
+
+    #[test]
+    fn a_method_is_the_one_of_the_request_or_none() {
+        let call = |text| target("x", text, &Method::Invite);
+        let stripped = call("sip:bob@example.com;METHOD=INVITE;transport=tcp").unwrap();
+        assert_eq!(stripped.as_str(), "sip:bob@example.com;transport=tcp");
+        assert_eq!(
+            call("sip:h;maddr=192.0.2.1").unwrap().as_str(),
+            "sip:h;maddr=192.0.2.1"
+        );
+        assert_eq!(offset(call("sip:h;method=REGISTER")), 6);
+        assert_eq!(offset(call("sip:h;x;Method=invite")), 8);
+        assert_eq!(offset(call("sip:h;method")), 6);
+        assert_eq!(offset(call("sip:h;%6dethod=BYE")), 0);
+        assert_eq!(offset(call("sip:h?Subject=x")), 5);
+        assert!(registrar("x", "sip:h;method=REGISTER").is_ok());
+        assert_eq!(offset(registrar("x", "sip:h;method=INVITE")), 6);
+        assert_eq!(offset(address_of_record("x", "sip:a@h;method=REGISTER")), 8);
     }
 
     #[test]

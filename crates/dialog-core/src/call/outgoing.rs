@@ -31,6 +31,12 @@ impl Calls {
             self.metrics.refused_for_lack_of_room += 1;
             return Err(CallError::Busy);
         }
+        // RFC 3261 §19.1.1, §19.1.5: what asks for something else than an INVITE must not be called, and neither may be sent.
+        if invite.uri.has_headers() || invite.uri.param("method").is_some() {
+            return Err(CallError::Invalid(
+                "the Request-URI has headers or a method: Uri::to_request_uri has none".to_owned(),
+            ));
+        }
         let tag = self.ids.tag();
         let contact = format!("<{}>", invite.contact);
         let mut builder = Request::builder(Method::Invite, &invite.uri)

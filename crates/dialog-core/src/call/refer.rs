@@ -125,8 +125,8 @@ impl Referral {
     }
 
     /// Makes the INVITE that the REFER asks for, from `from`, to be reached at `contact`: to Refer-To, with its Replaces, where it
-    /// has one, and with the Referred-By of the REFER (RFC 3892 §2.2). Other headers of the URI are left out: "not all of them
-    /// should be honored" (RFC 3261 §19.1.5). None where Refer-To asks for another method, or is no SIP URI.
+    /// has one, with the Referred-By of the REFER (RFC 3892 §2.2), and with what of the URI's headers does no harm
+    /// ([`header_fields`](Self::header_fields)). None where Refer-To asks for another method, or is no SIP URI.
     pub fn invite(&self, from: Uri, contact: Uri) -> Option<Invite> {
         let refer_to = self.refer_to()?;
         let method = refer_to.param("method").flatten().unwrap_or("INVITE");
@@ -141,7 +141,24 @@ impl Referral {
         if let Some(referrer) = self.referred_by() {
             invite = invite.header(HeaderName::ReferredBy, referrer);
         }
+        for (name, value) in self.header_fields() {
+            invite = invite.header(name, value);
+        }
         Some(invite)
+    }
+
+    /// The header fields that Refer-To wants in the INVITE, beside Replaces, and that it may have: Subject, and User-to-User (RFC
+    /// 7433). "not all of them should be honored" (RFC 3261 §19.1.5): the peer does not say who calls, which way, and with what rights.
+    pub fn header_fields(&self) -> Vec<(HeaderName, String)> {
+        let Some(refer_to) = self.refer_to() else {
+            return Vec::new();
+        };
+        let wanted = HONOURED.into_iter().filter_map(|name| {
+            let value = refer_to.header(name)?;
+            let is_line = !value.trim().is_empty() && !value.chars().any(char::is_control);
+            is_line.then(|| (HeaderName::from(name), value.into_owned()))
+        });
+        wanted.collect()
     }
 
     /// Who refers, as it says itself (RFC 3892 §3). It is to be copied into the request that is sent.
@@ -192,6 +209,9 @@ pub(super) fn refer_sub() -> HeaderName {
     HeaderName::Other("Refer-Sub".into())
 }
 
+/// Headers of Refer-To that go into the INVITE.
+const HONOURED: [&str; 2] = ["Subject", "User-to-User"];
+
 /// The event package of REFER.
 pub(super) const REFER: &str = "refer";
 
@@ -211,18 +231,44 @@ mod tests {
             ("sips:us", "sips:carol@h", "sips:carol@h"),
         ];
         for (us, refer_to, called) in cases {
-            let us = Uri::parse(us).unwrap();
-            let request = Request::builder(sipora_message::Method::Refer, &us)
-                .from("<sip:bob@h>;tag=b")
-                .to("<sip:alice@h>;tag=a")
-                .call_id("c")
-                .cseq(1)
-                .header(HeaderName::ReferTo, format!("<{refer_to}>"))
-                .build()
-                .unwrap();
-            let id = ReferId(1);
-            let referral = Referral { id, request };
+            let referral = referral(us, refer_to);
             assert_eq!(referral.request_uri().unwrap().as_str(), called);
+        }
+    }
+
+    fn referral(us: &str, refer_to: &str) -> Referral {
+        let us = Uri::parse(us).unwrap();
+        let request = Request::builder(sipora_message::Method::Refer, &us)
+            .from("<sip:bob@h>;tag=b")
+            .to("<sip:alice@h>;tag=a")
+            .call_id("c")
+            .cseq(1)
+            .header(HeaderName::ReferTo, format!("<{refer_to}>"))
+            .build()
+            .unwrap();
+        let id = ReferId(1);
+        Referral { id, request }
+    }
+
+    #[test]
+    fn of_the_headers_of_refer_to_those_are_taken_that_do_no_harm() {
+        let taken = |headers: &str| {
+            let referral = referral("sip:us", &format!("sip:carol@h?{headers}"));
+            let taken = referral.header_fields().into_iter();
+            taken
+                .map(|(name, value)| format!("{}: {value}", name.as_str()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            taken("Replaces=a&subject=A%20lunch&User-to-User=56a390%3Bencoding%3Dhex"),
+            ["Subject: A lunch", "User-to-User: 56a390;encoding=hex"]
+        );
+        for harmful in [
+            "From=x&Call-ID=x&Route=x&Via=x&Contact=x&CSeq=x&Authorization=x&P-Asserted-Identity=x",
+            "Subject=a%0D%0ARoute%3A%20x",
+            "Subject=",
+        ] {
+            assert!(taken(harmful).is_empty(), "{harmful}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where the requests of a call go: by which Contact, Record-Route and connection.
 
 use crate::support::*;
-use sipora_dialog_core::{CallEnd, CallEvent, CallRequest};
+use sipora_dialog_core::{CallEnd, CallError, CallEvent, CallRequest, Invite};
 use sipora_message::{HeaderName, Method, Request, Response, StatusCode};
 use sipora_testkit::audit::Rule;
 use sipora_testkit::{for_each_seed, seeds};
@@ -312,5 +312,23 @@ fn moves(how: Says, is_accepted: bool) {
         assert!(matches!(end(&mut call).await, CallEnd::HungUp), "{how:?}");
         assert_eq!(elsewhere.count(Method::Options), 0, "{how:?}");
         assert_eq!(elsewhere.count(Method::Bye), 0, "{how:?}");
+    });
+}
+
+/// RFC 3261 §19.1.1, table 1: a Request-URI has neither.
+#[test]
+fn nothing_is_called_that_asks_for_another_method_or_for_header_fields() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        for ending in [";method=BYE", ";method=INVITE", "?Subject=x"] {
+            let target = uri(&format!("sip:bob@{BOB}{ending}"));
+            let us = uri(&format!("sip:alice@{ALICE}"));
+            let called = alice
+                .dialogs
+                .invite(Invite::new(target, us.clone(), us), None);
+            let called = called.await;
+            assert!(matches!(called, Err(CallError::Invalid(_))), "{called:?}");
+        }
+        assert!(network.packets().is_empty());
     });
 }

@@ -104,7 +104,7 @@ impl SessionCoordinator {
     /// [`Error::InvalidUri`] for a target that is no `sip:` or `sips:` URI, [`Error::Transport`] when it cannot be resolved
     /// or no local address leads to it, [`Error::Timeout`] when its resolution takes longer than a request may.
     pub async fn contact_uri(&self, user: &str, target_uri: &str) -> Result<String> {
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::next_hop("target_uri", target_uri)?;
         let contact = self.inner.outbound.contact(user, &target).await?;
         Ok(contact.as_str().to_owned())
     }
@@ -282,7 +282,7 @@ impl SipClient for SessionCoordinator {
 
     async fn send_options(&self, target_uri: &str) -> Result<SipResponse> {
         let outbound = self.client("send_options")?;
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::target("target_uri", target_uri, &Method::Options)?;
         outbound.check_next_hop(&target)?;
         Ok(outbound.options(&target).await?.into())
     }
@@ -294,7 +294,7 @@ impl SipClient for SessionCoordinator {
         content_type: Option<&str>,
     ) -> Result<SipResponse> {
         let outbound = self.client("send_message")?;
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::target("target_uri", target_uri, &Method::Message)?;
         outbound.check_next_hop(&target)?;
         let answer = outbound.message(&target, body, content_type).await?;
         Ok(answer.into())
@@ -312,7 +312,7 @@ impl SipClient for SessionCoordinator {
         expires: u32,
     ) -> Result<SubscriptionHandle> {
         let outbound = self.client("subscribe")?;
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::target("target_uri", target_uri, &Method::Subscribe)?;
         let user = outbound.identity.user_decoded();
         let user = user.unwrap_or_default().into_owned();
         let contact = outbound.contact(&user, &target).await?;
@@ -328,7 +328,7 @@ impl SipClient for SessionCoordinator {
         expires: u32,
     ) -> Result<PublicationHandle> {
         let outbound = self.client("publish")?;
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::target("target_uri", target_uri, &Method::Publish)?;
         outbound.check_next_hop(&target)?;
         let document = Document {
             content_type: content_type.to_owned(),
@@ -351,7 +351,7 @@ impl SipClient for SessionCoordinator {
     async fn call_with(&self, target_uri: &str, options: CallOptions) -> Result<CallHandle> {
         let outbound = self.client("call")?;
         self.check_calls("call")?;
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::target("target_uri", target_uri, &Method::Invite)?;
         calls::call(outbound, target, options).await
     }
 
@@ -361,7 +361,7 @@ impl SipClient for SessionCoordinator {
         interval: Duration,
     ) -> Result<ReachabilityHandle> {
         let outbound = self.client("watch_reachability")?;
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::target("target_uri", target_uri, &Method::Options)?;
         outbound.check_next_hop(&target)?;
         reachability::watch_reachability(outbound, target, interval, |owner| {
             self.inner.spawn(owner.run())

@@ -42,7 +42,7 @@ impl SessionManagerBuilder {
         let Some(text) = &self.proxy else {
             return Ok(None);
         };
-        let proxy = uri::target("with_outbound_proxy", text)?;
+        let proxy = uri::next_hop("with_outbound_proxy", text)?;
         uri::supported_transport(&proxy, self.tls.is_some())?;
         if proxy.is_loose_router() {
             return Ok(Some(proxy));

@@ -118,6 +118,12 @@ pub(super) fn resumed(sdp: &str) -> String {
     rewritten(sdp, |before| MediaDirection::made_of(before.sends(), true))
 }
 
+/// Says whether there is a stream that is not refused: what has none can be neither held nor resumed.
+pub(super) fn has_streams(sdp: &str) -> bool {
+    let mut streams = lines(sdp).filter_map(|line| line.strip_prefix("m="));
+    streams.any(|media| !is_refused(media))
+}
+
 /// The version in `o=`, and the description with another.
 pub(super) fn version(sdp: &str) -> Option<u64> {
     let origin = lines(sdp).find_map(|line| line.strip_prefix("o="))?;
@@ -298,6 +304,14 @@ mod tests {
             "{held}"
         );
         assert_eq!(MediaDirection::of(&held), SendOnly);
+    }
+
+    #[test]
+    fn a_stream_is_there_that_is_not_refused() {
+        assert!(has_streams(PLAIN));
+        assert!(!has_streams("v=0\r\no=- 5 1 IN IP4 192.0.2.1\r\n"));
+        assert!(!has_streams(&PLAIN.replace("4000", "0")));
+        assert!(has_streams(&format!("m=video 0 RTP/AVP 31\r\n{PLAIN}")));
     }
 
     #[test]

@@ -49,8 +49,7 @@ pub(crate) async fn call(
     Ok(CallHandle::outgoing(call, outgoing, target))
 }
 
-/// Calls whom a transfer names (RFC 3515 §2.4.2), in the place of another call where it says so. Other header fields of the URI are left
-/// out: "not all of them should be honored" (RFC 3261 §19.1.5).
+/// Calls whom a transfer names (RFC 3515 §2.4.2), in the place of another call where it says so.
 async fn follow(
     outbound: &Arc<Outbound>,
     wish: &TransferRequest,
@@ -62,6 +61,12 @@ async fn follow(
     }
     if let Some(replaces) = replaces {
         options = options.replacing(&replaces);
+    }
+    for (name, value) in wish.referral.header_fields() {
+        // What the application says itself is what is said.
+        if !options.headers.iter().any(|(known, _)| *known == name) {
+            options = options.with_header(name, value);
+        }
     }
     let outgoing = Outgoing::new(outbound.clone(), &target, options)?;
     let call = outgoing.call(&target).await?;

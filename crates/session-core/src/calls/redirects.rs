@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use sipora_message::{Q, Response, Scheme, StatusCode, Uri};
+use sipora_message::{Method, Q, Response, Scheme, StatusCode, Uri};
 
 use super::heard::Heard;
 use super::{CallEnd, CallEvent, CallHandle};
@@ -82,14 +82,20 @@ impl Redirects {
         places.sort_by_key(|contact| std::cmp::Reverse(contact.q().unwrap_or(Q::ONE)));
         for contact in places {
             let uri = contact.uri();
+            let wanted = uri.param("method").flatten();
             let may_be = uri.is_sip()
                 && !uri.has_headers()
-                && (!self.is_secure || uri.scheme() == Scheme::Sips)
-                && !self.known.iter().any(|known| uri.equivalent(known));
-            if may_be && self.left > 0 {
+                && wanted.is_none_or(|method| method == Method::Invite.as_str())
+                && (!self.is_secure || uri.scheme() == Scheme::Sips);
+            if !may_be || self.left == 0 {
+                continue;
+            }
+            // RFC 3261 §19.1.5: "The method parameter MUST NOT be placed in the Request-URI."
+            let place = uri.to_owned().to_request_uri();
+            if !self.known.iter().any(|known| place.equivalent(known)) {
                 self.left -= 1;
-                self.known.push(uri.to_owned());
-                self.waiting.push_back(uri.to_owned());
+                self.known.push(place.clone());
+                self.waiting.push_back(place);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sipora_dialog_core::Refer;
-use sipora_message::StatusCode;
+use sipora_message::{Method, StatusCode};
 
 use super::reporter::Reporter;
 use super::{CallHandle, CallOptions, TransferRequest, follow};
@@ -72,7 +72,7 @@ impl CallHandle {
         target_uri: &str,
     ) -> Result<SipResponse> {
         self.check_other(other)?;
-        let target = uri::target("target_uri", target_uri)?;
+        let target = uri::target("target_uri", target_uri, &Method::Invite)?;
         self.refer(Refer::to_call_at(&other.call, target)).await
     }
 
@@ -88,7 +88,8 @@ impl CallHandle {
     }
 
     /// Does what the peer asks for with a transfer: calls whom it names, with its Referred-By, and in the place of another call where
-    /// it says so. What comes of the new call is told to the peer as its handle is read, and 487 where that is dropped before it has
+    /// it says so. Of the other header fields in Refer-To the INVITE has Subject and User-to-User, unless `options` have them: "not all
+    /// of them should be honored" (RFC 3261 §19.1.5). What comes of the new call is told to the peer as its handle is read, and 487 where that is dropped before it has
     /// come to anything; but nothing more once the handle of this call is dropped.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use sipora_dialog_core::{Body, CallError, CallRequest, Rejection};
 use sipora_message::{StatusCode, Uri};
 
 use super::described::{Change, Offered};
-use super::direction::{held, resumed};
+use super::direction::{has_streams, held, resumed};
 use super::{CallHandle, body};
 use crate::{Answer, Error, Result, SipResponse, uri};
 
@@ -268,7 +268,8 @@ impl CallHandle {
     ///
     /// # Errors
     ///
-    /// Those of [`change`](Self::change); [`Error::NotNow`] where nothing was said of the session yet.
+    /// Those of [`change`](Self::change); [`Error::NotNow`] where nothing was said of the session yet, or what was said last has no
+    /// stream (`m=`) that is not refused: there is nothing to hold.
     pub async fn hold(&self) -> Result<()> {
         self.redirect_media(held).await
     }
@@ -315,9 +316,14 @@ impl CallHandle {
     }
 
     async fn redirect_media(&self, how: Change) -> Result<()> {
+        let not_now = |reason| Error::NotNow { reason };
         let sdp = self.described().changed(how);
-        let reason = "nothing was said of the session yet";
-        let sdp = sdp.ok_or(Error::NotNow { reason })?;
+        let sdp = sdp.ok_or_else(|| not_now("nothing was said of the session yet"))?;
+        if !has_streams(&sdp) {
+            return Err(not_now(
+                "what was said of the session last has no stream (m=) that is not refused",
+            ));
+        }
         self.offer(&sdp, Some(how)).await
     }
 

@@ -88,6 +88,76 @@ fn an_empty_description_is_none() {
     });
 }
 
+/// RFC 3261 §19.1.5: a URI may ask for another request than a call, and has no place for header fields in a Request-URI.
+#[test]
+fn what_asks_for_something_else_than_a_call_is_not_called() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let plain = uri(BOB);
+        for ending in [
+            ";method=REGISTER",
+            ";method=BYE",
+            ";method",
+            "?Subject=x",
+            ";method=INVITE?Route=x",
+        ] {
+            let called = alice
+                .client
+                .call(&format!("{plain}{ending}"), Some(OFFER))
+                .await;
+            assert!(
+                matches!(
+                    called,
+                    Err(Error::InvalidUri {
+                        argument: "target_uri",
+                        ..
+                    })
+                ),
+                "{ending}: {called:?}"
+            );
+        }
+        let options = CallOptions::new().with_from("sip:alice@h;method=INVITE");
+        let called = alice.client.call_with(&plain, options).await;
+        assert!(
+            matches!(called, Err(Error::InvalidUri { .. })),
+            "{called:?}"
+        );
+        let asked = format!("{plain};method=INVITE");
+        assert!(alice.client.send_options(&asked).await.is_err());
+        // A call that is asked for as one: what asks for it goes nowhere.
+        let _hers = alice.client.call(&asked, Some(OFFER)).await.unwrap();
+        let his = bob.is_called().await;
+        let invite = his.invite().unwrap();
+        assert_eq!(invite.uri_text(), plain);
+        assert_eq!(invite.headers().to().unwrap().uri().as_str(), plain);
+        assert_eq!(bob.client.call_metrics().begun, 1);
+    });
+}
+
+#[test]
+fn what_has_no_stream_is_not_held() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let refused = "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\n";
+        let mut hers = alice.calls(BOB).await;
+        let mut his = bob.is_called().await;
+        his.accept(refused).await.unwrap();
+        hers.answered().await.unwrap();
+        assert!(matches!(his.next().await, Some(CallEvent::Acknowledged(_))));
+        for call in [&hers, &his] {
+            for wrong in [call.hold().await, call.resume().await] {
+                match wrong {
+                    Err(Error::NotNow { reason }) => assert!(reason.contains("stream"), "{reason}"),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        // Nothing was sent, and nothing is in the way.
+        hers.hang_up().await.unwrap();
+        assert!(matches!(his.next().await, Some(CallEvent::Ended(_))));
+    });
+}
+
 #[test]
 fn a_caller_is_sent_to_no_place_that_is_not_named() {
     scene(|network| async move {

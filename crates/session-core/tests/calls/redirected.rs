@@ -125,6 +125,32 @@ fn places_are_called_best_first_none_twice_and_no_further_than_allowed() {
     }
 }
 
+/// RFC 3261 §19.1.5.
+#[test]
+fn a_place_that_asks_for_something_else_than_a_call_is_not_called() {
+    scene(|network| async move {
+        let redirects = |_: &sipora_message::Request, _| {
+            let places = [
+                "<sip:bye@192.0.2.2;method=BYE>",
+                "<sip:headers@192.0.2.2?Subject=x>",
+                "<sip:bob@192.0.2.2;method=INVITE>",
+                "<sip:bob@192.0.2.2>",
+            ];
+            let redirection = said(302, "r").with(HeaderName::Contact, places.join(", "));
+            vec![redirection]
+        };
+        let (_carol, _) = exchange(&network, CAROL, redirects).await;
+        let (_bob, bobs) = exchange(&network, BOB, |_, _| vec![said(404, "n")]).await;
+        let alice = Phone::new(&network, ALICE).await;
+        let mut call = follows(&alice, CAROL, 10).await;
+        let (went, _) = places(&mut call).await;
+        assert_eq!(went, ["sip:bob@192.0.2.2"]);
+        let invites = bobs.all(Method::Invite);
+        let called: Vec<_> = invites.iter().map(|invite| invite.uri_text()).collect();
+        assert_eq!(called, ["sip:bob@192.0.2.2"]);
+    });
+}
+
 #[test]
 fn who_refuses_for_everybody_ends_the_search() {
     scene(|network| async move {

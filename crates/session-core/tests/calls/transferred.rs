@@ -93,12 +93,12 @@ fn a_blind_transfer_is_followed_and_told_of() {
 
 /// The side of an attended transfer that is transferred: its INVITE takes the place of the call that Refer-To names (RFC 3891 §3).
 #[test]
-fn what_a_transfer_replaces_is_named_in_the_invite_and_no_other_header_field() {
+fn what_a_transfer_replaces_is_named_in_the_invite_and_nothing_that_does_harm() {
     scene(|network| async move {
         let (alice, mut bob, _carol) = three(&network).await;
         let (_peer, kept) = exchange(&network, "192.0.2.4", |_, _| vec![said(603, "n")]).await;
         let (mut hers, mut his) = up(&alice, &mut bob).await;
-        let named = "sip:dave@192.0.2.4;method=INVITE?Replaces=x%40y%3Bto-tag%3D1%3Bfrom-tag%3D2&Subject=no";
+        let named = "sip:dave@192.0.2.4;method=INVITE?Replaces=x%40y%3Bto-tag%3D1%3Bfrom-tag%3D2&Subject=Lunch&Route=no&Priority=no";
         let bobs = async {
             let wish = is_asked(&mut his).await;
             assert!(wish.is_attended());
@@ -113,7 +113,9 @@ fn what_a_transfer_replaces_is_named_in_the_invite_and_no_other_header_field() {
         let replaces = text(HeaderName::Replaces);
         assert_eq!(replaces.as_deref(), Some("x@y;to-tag=1;from-tag=2"));
         assert_eq!(text(HeaderName::Require).as_deref(), Some("replaces"));
-        assert_eq!(text(HeaderName::Subject), None);
+        assert_eq!(text(HeaderName::Subject).as_deref(), Some("Lunch"));
+        assert_eq!(text(HeaderName::Priority), None);
+        assert_eq!(text(HeaderName::Route), None);
         assert_eq!(
             told(&mut hers).await.last().unwrap().status,
             Some(StatusCode::DECLINE)
