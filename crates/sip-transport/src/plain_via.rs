@@ -64,11 +64,22 @@ pub(crate) fn stamped_datagram(
     Some((stamped, [port, received]))
 }
 
-/// Says whether a Via plainly has `rport` and `received` of that peer, and no `maddr`: answers go to where it came from.
-pub(crate) fn leads_to(via: &Via<'_>, peer: SocketAddr) -> bool {
+/// Where a Via sends answers, as far as it is plain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By its `rport` and `received`, to where the request came from.
+    Back,
+    /// By its sent-by, since no parameter tells another way.
+    SentBy,
+    /// It has to be read.
+    Unknown,
+}
+
+/// Says where a Via sends the answers to a request that came from that peer.
+pub(crate) fn way(via: &Via<'_>, peer: SocketAddr) -> Way {
     let params = via.params().as_bytes();
     if !is_plain(params) {
-        return false;
+        return Way::Unknown;
     }
     let text = |value| std::str::from_utf8(value).ok();
     let (mut has_port, mut has_address) = (false, false);
@@ -76,31 +87,31 @@ pub(crate) fn leads_to(via: &Via<'_>, peer: SocketAddr) -> bool {
         if let Some(value) = param.strip_prefix(b"rport=") {
             has_port = text(value).and_then(decimal) == Some(peer.port());
             if !has_port {
-                return false;
+                return Way::Unknown;
             }
         } else if let Some(value) = param.strip_prefix(b"received=") {
             has_address = text(value).and_then(literal) == Some(peer.ip());
             if !has_address {
-                return false;
+                return Way::Unknown;
             }
-        } else if begins_with(param, b"rport")
-            || begins_with(param, b"received")
-            || begins_with(param, b"maddr")
-        {
-            return false;
+        } else if tells_way(param) {
+            return Way::Unknown;
         }
     }
-    has_port && has_address
+    match (has_port, has_address) {
+        (true, true) => Way::Back,
+        (false, false) => Way::SentBy,
+        _ => Way::Unknown,
+    }
 }
 
 /// Says whether parameters of a Via plainly have none in them that tells where answers go, or that a server writes.
 pub(crate) fn asks_nothing(params: &[u8]) -> bool {
-    let tells = |param: &[u8]| {
-        begins_with(param, b"rport")
-            || begins_with(param, b"received")
-            || begins_with(param, b"maddr")
-    };
-    is_plain(params) && !split(params).any(tells)
+    is_plain(params) && !split(params).any(tells_way)
+}
+
+fn tells_way(param: &[u8]) -> bool {
+    begins_with(param, b"rport") || begins_with(param, b"received") || begins_with(param, b"maddr")
 }
 
 /// Where the line ends that the bytes begin with, its line end included.
@@ -265,25 +276,37 @@ mod tests {
             transport: Transport::Udp,
             remote: peer,
         };
-        for (params, leads) in [
-            ("rport=9988;received=192.0.2.1", true),
-            ("branch=z9hG4bK1;rport=9988;received=192.0.2.1;x", true),
-            ("rport=9989;received=192.0.2.1", false),
-            ("rport=9988;received=192.0.2.2", false),
-            ("rport=9988", false),
-            ("received=192.0.2.1", false),
-            ("rport;rport=9988;received=192.0.2.1", false),
-            ("rport=1;rport=9988;received=192.0.2.1", false),
-            ("rport=9988;RECEIVED=192.0.2.2;received=192.0.2.1", false),
-            ("rport=9988;received=192.0.2.1;Maddr=224.0.1.75", false),
-            ("rport=9988;received=192.0.2.1;x=\";\"", false),
+        for (params, expected) in [
+            ("branch=z9hG4bK1", Way::SentBy),
+            ("branch=z9hG4bK1;keep;x=y", Way::SentBy),
+            ("rport=9988;received=192.0.2.1", Way::Back),
+            ("branch=z9hG4bK1;rport=9988;received=192.0.2.1;x", Way::Back),
+            ("rport=9989;received=192.0.2.1", Way::Unknown),
+            ("rport=9988;received=192.0.2.2", Way::Unknown),
+            ("rport=9988", Way::Unknown),
+            ("received=192.0.2.1", Way::Unknown),
+            ("rport;rport=9988;received=192.0.2.1", Way::Unknown),
+            ("rport=1;rport=9988;received=192.0.2.1", Way::Unknown),
+            (
+                "rport=9988;RECEIVED=192.0.2.2;received=192.0.2.1",
+                Way::Unknown,
+            ),
+            (
+                "rport=9988;received=192.0.2.1;Maddr=224.0.1.75",
+                Way::Unknown,
+            ),
+            ("rport=9988;received=192.0.2.1;x=\";\"", Way::Unknown),
         ] {
             let text = request(&format!("Via: SIP/2.0/UDP 10.0.0.1;{params}"));
             let request = Request::parse(text, &Limits::default()).unwrap();
             let via = request.headers().via().unwrap();
-            assert_eq!(leads_to(&via, peer), leads, "{params}");
-            let goes_back = response_route(&request, &flow).flow.remote == peer;
-            assert!(!leads || goes_back, "{params}");
+            assert_eq!(way(&via, peer), expected, "{params}");
+            let to = response_route(&request, &flow).flow.remote;
+            assert!(expected != Way::Back || to == peer, "{params}");
+            assert!(
+                expected != Way::SentBy || to == "10.0.0.1:5060".parse().unwrap(),
+                "{params}"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a server does to the top Via of a request, and reads from it for the response.
 
+use crate::plain_via::Way;
 use crate::{Destination, Flow, Transport, plain_via};
 use sipora_message::{Request, Response, Via};
 use std::io::Write;
@@ -106,11 +107,14 @@ fn is_web_socket(transport: Transport) -> bool {
     matches!(transport, Transport::Ws | Transport::Wss)
 }
 
+/// The address in sent-by, unless a name stands there.
+fn sent_by(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
+    let port = via.port().unwrap_or(transport.default_port());
+    via.host().ip().map(|ip| SocketAddr::new(ip, port))
+}
+
 fn destination(via: &Via<'_>, transport: Transport) -> Option<SocketAddr> {
     let port = via.port().unwrap_or(transport.default_port());
-    if plain_via::asks_nothing(via.params().as_bytes()) {
-        return via.host().ip().map(|ip| SocketAddr::new(ip, port));
-    }
     let (mut received, mut rport, mut multicast) = (None, None, None);
     for param in via.params().iter() {
         let value = || {
@@ -176,16 +180,15 @@ pub struct ResponseRoute {
 /// A Via that cannot be read sends them back to where the request came from.
 pub fn response_route(request: &Request, flow: &Flow) -> ResponseRoute {
     let via = request.headers().via().ok();
-    if flow.transport == Transport::Udp
-        && let Some(via) = &via
-        && plain_via::leads_to(via, flow.remote)
-    {
-        return ResponseRoute {
-            flow: *flow,
-            fallback: None,
-        };
-    }
-    let to = via.and_then(|via| destination(&via, flow.transport));
+    let to = match &via {
+        Some(via) if flow.transport == Transport::Udp => match plain_via::way(via, flow.remote) {
+            Way::Back => Some(flow.remote),
+            Way::SentBy => sent_by(via, flow.transport),
+            Way::Unknown => destination(via, flow.transport),
+        },
+        Some(via) => destination(via, flow.transport),
+        None => None,
+    };
     // The way back to a link-local address needs the zone that it came from.
     let to = to.map(|mut to| {
         if let (SocketAddr::V6(to), SocketAddr::V6(from)) = (&mut to, flow.remote)

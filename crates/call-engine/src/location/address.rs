@@ -36,7 +36,19 @@ impl AddressOfRecord {
     pub fn from_uri<'a>(uri: impl Into<UriRef<'a>>) -> Option<Self> {
         let uri: UriRef<'a> = uri.into();
         // Empty or not there: nobody's address.
-        uri.user().filter(|user| !user.is_empty())?;
+        let user = uri.user().filter(|user| !user.is_empty())?;
+        let host = uri.host_str();
+        if uri.is_sip() && !user.contains('%') && !host.starts_with('[') {
+            // As nearly all are written: the canonical form but for the case of the host.
+            let mut key = String::with_capacity(user.len() + 1 + host.len());
+            key.push_str(user);
+            key.push('@');
+            key.push_str(host);
+            if let Some(host) = key.get_mut(user.len() + 1..) {
+                host.make_ascii_lowercase();
+            }
+            return Some(Self(key.into()));
+        }
         let canonical = Aor::from_uri(uri).ok()?;
         // Between the scheme and the port there is nothing but user and host.
         let (_, rest) = canonical.as_str().split_once(':')?;
@@ -139,6 +151,22 @@ mod tests {
             "sip:alice:secret@example.com:5070?subject=x",
         ] {
             assert_eq!(address(text), address("sip:alice@example.com"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_canonical_form_without_scheme_and_port() {
+        for text in [
+            "sip:alice@Example.COM",
+            "sips:Bob.1@192.0.2.1:5061",
+            "sip:a%40b@example.com",
+            "sip:a;b?c,d@h:5060;x=y",
+            "sip:a@[2001:DB8::1]:5070",
+        ] {
+            let canonical = Aor::from_uri(UriRef::parse(text).unwrap()).unwrap();
+            let canonical = canonical.without_port();
+            let (_, rest) = canonical.as_str().split_once(':').unwrap();
+            assert_eq!(address(text).as_str(), rest, "{text}");
         }
     }
 
