@@ -13,8 +13,8 @@ use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
 use super::outgoing::FIRST_CSEQ;
 use super::reason;
+use super::said::fingerprint;
 use super::session::{Session, SessionInput, SessionState, to_tag};
-use super::unchanged::fingerprint;
 use crate::{Authorizer, Body, Dialog};
 
 impl Calls {
@@ -85,12 +85,11 @@ impl Calls {
             let agreed = self.config.agreed(&response);
             let tag = client.tag_of(&response);
             let is_copy = client.accepted.iter().any(|known| known.tag == tag);
-            let said = client.request.as_ref().and_then(|request| said(request));
             self.accepted(&mut client, response);
             let call = self.calls.get_mut(&client.call);
             let confirmed = call.and_then(|call| call.confirmed());
             if !is_copy && confirmed.is_some_and(|session| *session.remote_tag() == *tag) {
-                self.refreshed(now, client.call, agreed, said);
+                self.refreshed(now, client.call, agreed);
             }
             self.exchanges.insert(exchange, Exchange::Invite(client));
             return;
@@ -108,7 +107,8 @@ impl Calls {
             if let Some(session) = call.and_then(|call| call.session(&tag)) {
                 session.learn(headers);
                 if client.has_offer && has_description(headers, response.body()) {
-                    session.offer.preview_received();
+                    let heard = fingerprint(headers, response.body());
+                    session.offer.preview_received(heard);
                 }
             }
         }
@@ -133,8 +133,6 @@ impl Calls {
     fn accepted(&mut self, client: &mut InviteClient, response: Response) {
         let was_cancelled = client.state == ClientState::Cancelling;
         client.on(ClientInput::Accepted);
-        client.request = None;
-        client.body = None;
         let tag = client.tag_of(&response);
         if let Some(accepted) = client.accepted.iter().find(|known| known.tag == tag) {
             // §13.2.2.4: "The ACK MUST be passed to the client transport every time a retransmission of the 2xx" comes.
@@ -155,14 +153,19 @@ impl Calls {
         if client.accepted.len() >= MAX_FORKS {
             return;
         }
-        let ack = match &client.within {
-            Some(within) if *within == tag => self.session_changed(client, &tag, response),
-            Some(_) => match self.accepted_outside(client, &response) {
+        let is_outside = client.within.as_ref().is_some_and(|it| *it != tag);
+        let ack = match (&client.within, is_outside) {
+            (_, true) => match self.accepted_outside(client, &response) {
                 Some(ack) => Some(ack),
                 None => return,
             },
-            None => self.answered(client, &tag, response, was_cancelled),
+            (Some(_), _) => self.session_changed(client, &tag, response),
+            (None, _) => self.answered(client, &tag, response, was_cancelled),
         };
+        if !is_outside {
+            client.request = None;
+            client.body = None;
+        }
         client.accepted.push(Accepted { tag, ack });
     }
 
@@ -206,12 +209,14 @@ impl Calls {
         let has_described = client.has_described(tag);
         let has_body = has_description(response.headers(), response.body());
         let is_offer = has_body && !client.has_offer && !has_described;
+        let heard = fingerprint(response.headers(), response.body());
         if is_offer {
-            session.offer.offer_received();
+            session.offer.offer_received(heard);
         } else if has_body && !has_described {
-            session.offer.answer_received();
-            session.offer.heard =
-                fingerprint(response.headers(), response.body()).unwrap_or_default();
+            session.offer.answer_received(heard);
+        }
+        if !has_described {
+            session.said = client.offered();
         }
         // §13.2.1: the first reliable answer has to carry what the INVITE leaves open. Many a peer takes the preview for it.
         let is_described = match client.has_offer {
@@ -319,15 +324,13 @@ impl Calls {
         let has_described = client.has_described(tag);
         let has_body = has_description(response.headers(), response.body());
         let is_offer = has_body && !client.has_offer && !has_described;
+        let heard = fingerprint(response.headers(), response.body());
         let mut is_new = false;
         if is_offer {
-            session.offer.offer_received();
+            session.offer.offer_received(heard);
         } else if has_body && !has_described {
-            let before = session.offer.heard;
-            session.offer.answer_received();
-            session.offer.heard =
-                fingerprint(response.headers(), response.body()).unwrap_or_default();
-            is_new = before != 0 && session.offer.heard != before;
+            is_new = session.offer.answer_received(heard);
+            session.said = client.offered();
         } else if !has_described {
             session.offer.withdrawn();
         }
@@ -440,16 +443,6 @@ impl Calls {
         self.send_within(within, target, None);
         Some(acknowledged)
     }
-}
-
-/// The session description that a request of ours carries, to be said again.
-fn said(request: &Request) -> Option<Body> {
-    let headers = request.headers();
-    if !has_description(headers, request.body()) {
-        return None;
-    }
-    let kind = headers.text(&HeaderName::ContentType)?;
-    Some(Body::new(&kind, request.body().to_vec()))
 }
 
 /// The offer state of a dialog that an INVITE of ours begins.

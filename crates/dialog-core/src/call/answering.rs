@@ -13,9 +13,9 @@ use super::offer::is_description;
 use super::packages::{knows_packages, recv_info};
 use super::rejection::Rejection;
 use super::reliable::Answer;
+use super::said::Said;
 use super::session::SessionInput;
 use super::timer::{TIMER, knows_timers};
-use super::unchanged::fingerprint;
 use crate::Body;
 
 impl Calls {
@@ -156,13 +156,11 @@ impl Calls {
         if let Some(session) = session {
             match has_offer {
                 _ if has_described => {}
-                true => {
-                    session.offer.answer_sent();
-                    let heard = request.as_deref();
-                    let heard = heard.and_then(|it| fingerprint(it.headers(), it.body()));
-                    session.offer.heard = heard.unwrap_or_default();
-                }
+                true => session.offer.answer_sent(),
                 false => session.offer.offer_sent(),
+            }
+            if !has_described {
+                session.said = body.map(Said::from);
             }
             match request {
                 // §12.2.2, RFC 6141 §4.8: the target moves with the 2xx; a re-INVITE that is refused changes nothing.
@@ -177,7 +175,7 @@ impl Calls {
         self.pending.remove(&transaction);
         self.outputs
             .push_back(Output::Respond(transaction, response));
-        self.refreshed(now, key, agreed.map(|(_, agreed)| agreed), body);
+        self.refreshed(now, key, agreed.map(|(_, agreed)| agreed));
         self.take_place(key);
         Ok(())
     }

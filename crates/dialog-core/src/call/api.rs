@@ -195,8 +195,8 @@ impl Drop for IncomingCalls {
 pub struct Call {
     key: CallKey,
     api: CallsApi,
-    invite: Option<Request>,
-    related: Related,
+    invite: Option<Box<Request>>,
+    related: Option<Box<Related>>,
     inbox: Inbox,
     /// How it ended, once that was read.
     end: Option<Box<CallEnd>>,
@@ -224,13 +224,13 @@ impl Call {
     /// has proved to be who the other call is with, or the Referred-By of its INVITE names that user. [`accept`](Self::accept) does not
     /// do it, and to refuse this one leaves the other call as it is. Only with [`CallConfig::takes_replaces`].
     pub fn replaces(&self) -> Option<CallKey> {
-        self.related.replaces
+        self.related.as_ref()?.replaces
     }
 
     /// The call of ours that the peer names in Target-Dialog (RFC 4538): it is in that call itself, or was told of it by somebody
     /// who is, and the application may let it in for that.
     pub fn target_dialog(&self) -> Option<CallKey> {
-        self.related.target
+        self.related.as_ref()?.target
     }
 
     /// Names its dialog: the one that is confirmed, or the only early one.
@@ -277,12 +277,12 @@ impl Call {
 
     /// The INVITE that the peer began the call with; none where we did, or once [`take_invite`](Self::take_invite) has it.
     pub fn invite(&self) -> Option<&Request> {
-        self.invite.as_ref()
+        self.invite.as_deref()
     }
 
     /// Takes the INVITE out, whose octets need not be kept for as long as the call.
     pub fn take_invite(&mut self) -> Option<Request> {
-        self.invite.take()
+        self.invite.take().map(|invite| *invite)
     }
 
     /// Waits for the next event; `None` after [`CallEvent::Ended`]. Nothing is lost when the future is dropped.
@@ -539,8 +539,11 @@ impl Call {
 
     /// Changes the session by UPDATE (RFC 3311), which the peer has to answer at once: with an offer, or with `None` to tell where we
     /// can be reached. It goes into the dialog that is confirmed, or the only early one.
-    /// [`CallEvent::UpdateAccepted`] or [`CallEvent::UpdateRefused`] follows; one that meets an offer of the peer's (491) is sent
-    /// again after the time of §5.3. When the call is up, [`reinvite`](Self::reinvite) is "RECOMMENDED" (§5.1).
+    /// [`CallEvent::UpdateAccepted`] or [`CallEvent::UpdateRefused`] follows. When the call is up, [`reinvite`](Self::reinvite) is
+    /// "RECOMMENDED" (§5.1).
+    ///
+    /// One that meets an offer of the peer's (491) is sent again after the time of §5.3, unless the call ends before, with the same
+    /// offer. Until then there is no other change, and another offer in its place by [`reoffer`](Self::reoffer) alone.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@ use sipora_message::{HeaderName, Request, Response, Uri};
 use sipora_transaction_core::Target;
 
 use super::CallKey;
+use super::said::Said;
 use super::session::to_tag;
 use crate::{Authorizer, Body, Dialog};
 
@@ -121,6 +122,15 @@ impl InviteClient {
         };
         self.state = next;
         true
+    }
+
+    /// What it offers, while it is known.
+    pub(super) fn offered(&self) -> Option<Said> {
+        match &self.body {
+            _ if !self.has_offer => None,
+            Some(body) => Some(Said::from(body.clone())),
+            None => Said::in_request(self.request.as_ref()?),
+        }
     }
 
     /// Whose answer this is, by the peer's tag. One that has none, though the request has, names no other dialog than the request.

@@ -50,9 +50,9 @@ pub struct CallConfig {
     pub session_expires: Option<Duration>,
     /// The shortest session that we agree to: less gets 422. Default, and at least, 90 s (RFC 4028 §9).
     pub min_session_expires: Duration,
-    /// Whether a re-INVITE or UPDATE that offers what the peer has offered before, to refresh the session, is answered with what was
-    /// said last. The application does not hear of it. Default yes: nothing changes, and it could only say the same. Without it, and
-    /// in sessions without a timer, such offers are told of as others are.
+    /// Whether a re-INVITE or UPDATE that offers what the peer has said last, as who refreshes the session does, is answered with what
+    /// we have said last, which each call then remembers. The application does not hear of it. Default yes: nothing changes, and it
+    /// could only say the same. Without it such offers are told of as others are.
     pub answers_refreshes: bool,
     /// Whether provisional answers are sent and taken reliably. Default [`Reliability::Supported`], since "the UAC SHOULD include
     /// this in all INVITE requests" (RFC 3262 §4).

@@ -124,7 +124,7 @@ pub(super) struct Call {
     /// A reliable provisional answer of ours whose PRACK may still come, after the ACK.
     pub(super) late_prack: Option<Box<RAck>>,
     /// The connection that the peer came by, with nobody between.
-    pub(super) flow: Option<Flow>,
+    pub(super) flow: Option<Box<Flow>>,
     /// It had one in another process, and takes that of the peer's next request.
     pub(super) wants_flow: bool,
     /// What is acknowledged once more, for another process.
@@ -328,7 +328,7 @@ impl Calls {
             self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
             return self.remove(key);
         }
-        call.trim();
+        call.trim(self.config.answers_refreshes);
         let next = call.deadline();
         if next != call.alarm {
             if let Some(old) = call.alarm.take() {
@@ -487,8 +487,8 @@ impl Call {
     /// Where a request of its dialogs goes: by its route set, or back over the connection that the peer came by, since who
     /// sits behind a NAT or in a browser can be reached in no other way.
     pub(super) fn way(&self, next_hop: &Uri) -> (Target, Option<Uri>) {
-        match self.flow {
-            Some(flow) => (Target::Flow(flow), Some(next_hop.clone())),
+        match &self.flow {
+            Some(flow) => (Target::Flow(**flow), Some(next_hop.clone())),
             None => (Target::Uri(next_hop.clone()), None),
         }
     }
@@ -505,7 +505,11 @@ impl Call {
     }
 
     /// A call that is up holds no more than it needs: it is so for most of its life.
-    fn trim(&mut self) {
+    fn trim(&mut self, answers_refreshes: bool) {
+        if !answers_refreshes && self.timer.is_none() && self.servers.is_empty() {
+            let up = self.sessions.iter_mut().filter(|it| it.is_confirmed());
+            up.for_each(|session| session.said = None);
+        }
         if self.servers.is_empty() && self.servers.capacity() > 0 {
             self.servers = Vec::new();
         }

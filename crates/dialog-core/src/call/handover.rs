@@ -10,6 +10,7 @@ use super::answered::ack;
 use super::core::{Call, CallKey, Calls, Exchange, Output};
 use super::event::{CallEnd, CallError};
 use super::offer::OfferAnswer;
+use super::said::Said;
 use super::session::{Session, SessionState};
 use super::state::{AckState, CallState, TimerState};
 use crate::{Authorizer, Body};
@@ -95,7 +96,7 @@ impl Calls {
         let session = call.quiet_session()?;
         let timer = call.timer.as_ref().map(|timer| TimerState {
             left: timer.left(now),
-            description: timer.description().cloned(),
+            description: session.said.as_ref().map(Said::body),
         });
         let mut acks = acks.remove(&key).unwrap_or_default();
         if let Some(acknowledging) = call.acknowledging.as_ref().filter(|it| now < it.until) {
@@ -206,9 +207,10 @@ impl Calls {
                 method: Method::Invite,
             })
         });
-        call.timer = state
-            .timer
-            .map(|timer| Box::new(timer.left.timer(now, timer.description)));
+        let said = state.timer.map(|timer| {
+            call.timer = Some(Box::new(timer.left.timer(now)));
+            timer.description.map(Said::from)
+        });
         if !state.acks.is_empty() {
             call.acknowledging = Some(Box::new(Acknowledging {
                 acks: state.acks,
@@ -222,6 +224,7 @@ impl Calls {
         session.state = SessionState::Established;
         session.allows_update = state.allows_update;
         session.restore(state.packages, state.was_referred);
+        session.said = said.flatten();
         call.add_session(session);
         self.insert(key, call);
         self.acknowledge_again(now, key);

@@ -12,9 +12,9 @@ use super::extensions::{RELIABLE, Support};
 use super::offer::{OfferAnswer, has_description};
 use super::refer::REFER;
 use super::replacing::{Found, Related};
+use super::said::fingerprint;
 use super::server::{InviteServer, ServerState};
 use super::session::{Session, SessionInput, SessionState};
-use super::unchanged::fingerprint;
 use crate::{Dialog, DialogError};
 
 impl Calls {
@@ -76,7 +76,7 @@ impl Calls {
             && incoming.flow.transport.is_stream()
             && incoming.request.headers().vias().count() == 1
         {
-            call.flow = Some(incoming.flow);
+            call.flow = Some(Box::new(incoming.flow));
             call.wants_flow = false;
         }
     }
@@ -229,7 +229,7 @@ impl Calls {
         let has_offer = has_description(headers, request.body());
         let mut offer = OfferAnswer::default();
         if has_offer {
-            offer.offer_received();
+            offer.offer_received(fingerprint(headers, request.body()));
         }
         let key = self.next_call();
         let mut call = Call::new(false, tag, contact);
@@ -237,7 +237,8 @@ impl Calls {
         call.authorizer = self.config.authorizer.clone();
         let comes_directly =
             headers.vias().count() == 1 && !headers.contains(&HeaderName::RecordRoute);
-        call.flow = Some(incoming.flow).filter(|flow| flow.transport.is_stream() && comes_directly);
+        let is_way_back = incoming.flow.transport.is_stream() && comes_directly;
+        call.flow = is_way_back.then(|| Box::new(incoming.flow));
         call.add_server(InviteServer {
             transaction: incoming.transaction,
             cseq: headers.cseq().map_or(0, |cseq| cseq.number),
@@ -293,7 +294,8 @@ impl Calls {
         }
         call.has_changed = false;
         if let (true, Some(session)) = (has_offer, call.confirmed()) {
-            session.offer.offer_received();
+            let heard = fingerprint(request.headers(), request.body());
+            session.offer.offer_received(heard);
         }
         call.add_server(InviteServer {
             transaction: incoming.transaction,
@@ -309,7 +311,7 @@ impl Calls {
             is_refresh: false,
         });
         self.pending.insert(incoming.transaction, key);
-        if let Some(said) = self.unchanged(key, request)
+        if let Some(said) = self.unchanged(key)
             && self.accept(now, key, Some(said)).is_ok()
         {
             let servers = self.calls.get_mut(&key).map(|call| &mut call.servers);
@@ -352,11 +354,15 @@ impl Calls {
             session.on(SessionInput::Acknowledged);
             if sent.has_offer {
                 match describes {
-                    true => session.offer.answer_received(),
-                    false => session.offer.withdrawn(),
-                }
-                if let Some(heard) = fingerprint(request.headers(), request.body()) {
-                    session.offer.heard = heard;
+                    true => {
+                        let heard = fingerprint(request.headers(), request.body());
+                        session.offer.answer_received(heard);
+                    }
+                    // What we have said last was that offer.
+                    false => {
+                        session.offer.withdrawn();
+                        session.offer.forget();
+                    }
                 }
             }
         }

@@ -36,6 +36,7 @@ mod rejection;
 mod reliable;
 mod replacing;
 mod request;
+mod said;
 #[cfg(feature = "serde")]
 mod saved;
 mod server;
@@ -43,7 +44,6 @@ mod session;
 mod shards;
 mod state;
 mod timer;
-mod unchanged;
 mod update;
 mod user;
 mod within;

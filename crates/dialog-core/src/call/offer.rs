@@ -22,8 +22,10 @@ pub(super) struct OfferAnswer {
     open: Open,
     /// An offer has been answered once.
     pub(super) has_session: bool,
-    /// The peer's description that holds, by its fingerprint; 0 where it came by a way that is not remembered.
-    pub(super) heard: u64,
+    /// The peer's description that holds, by its fingerprint; 0 where it is not known.
+    heard: u32,
+    /// That in an open offer of the peer's, or in the preview of its answer to ours.
+    open_heard: u32,
     /// What is likely to be the answer has come in an unreliable provisional answer (RFC 6337 §3.1.1).
     preview: bool,
 }
@@ -41,37 +43,45 @@ impl OfferAnswer {
         self.open = Open::Ours;
     }
 
-    pub(super) fn offer_received(&mut self) {
+    /// Takes an offer, by its fingerprint.
+    pub(super) fn offer_received(&mut self, heard: u32) {
         self.open = Open::Theirs;
+        self.open_heard = heard;
     }
 
     /// Takes a description from the peer as the answer to our offer. One that comes after it was answered is a repetition:
     /// "the UAC MUST treat the first session description it receives as the answer, and MUST ignore" others
-    /// (RFC 3261 §13.2.1).
-    pub(super) fn answer_received(&mut self) {
-        if self.is_ours() {
-            self.settle();
+    /// (RFC 3261 §13.2.1). Says whether it is another description than the one that was known to hold.
+    pub(super) fn answer_received(&mut self, heard: u32) -> bool {
+        if !self.is_ours() {
+            return false;
         }
+        let is_new = self.heard != 0 && self.heard != heard;
+        self.settle(heard);
+        is_new
     }
 
     /// Takes a description in an unreliable provisional answer to our offer: it is to be used as the answer, and is none, since
     /// the answer "MUST be in a reliable non-failure message" (RFC 3261 §13.2.1, RFC 6337 §3.1.1).
-    pub(super) fn preview_received(&mut self) {
-        self.preview |= self.is_ours();
+    pub(super) fn preview_received(&mut self, heard: u32) {
+        if self.is_ours() {
+            self.preview = true;
+            self.open_heard = heard;
+        }
     }
 
     /// What came as a preview is all that there will be: a 2xx without a description follows it.
     pub(super) fn settles_for_preview(&mut self) -> bool {
         let settles = self.preview && self.is_ours();
         if settles {
-            self.settle();
+            self.settle(self.open_heard);
         }
         settles
     }
 
     pub(super) fn answer_sent(&mut self) {
         if self.is_theirs() {
-            self.settle();
+            self.settle(self.open_heard);
         }
     }
 
@@ -91,10 +101,20 @@ impl OfferAnswer {
         self.open == Open::Theirs
     }
 
-    fn settle(&mut self) {
+    /// An open offer of the peer's is what it has said last.
+    pub(super) fn is_known(self) -> bool {
+        self.is_theirs() && self.heard != 0 && self.heard == self.open_heard
+    }
+
+    /// What holds is not known any more.
+    pub(super) fn forget(&mut self) {
+        self.heard = 0;
+    }
+
+    fn settle(&mut self, heard: u32) {
         self.open = Open::Settled;
         self.has_session = true;
-        self.heard = 0;
+        self.heard = heard;
         self.preview = false;
     }
 }
@@ -152,9 +172,9 @@ mod tests {
             state.is_ours(),
             "one's own offer is not answered by oneself"
         );
-        state.answer_received();
+        state.answer_received(1);
         assert!(!state.is_ours() && state.has_session);
-        state.offer_received();
+        state.offer_received(1);
         assert!(state.is_theirs());
         state.answer_sent();
         assert!(!state.is_theirs());
@@ -163,14 +183,36 @@ mod tests {
     #[test]
     fn a_preview_is_no_answer_until_nothing_better_comes() {
         let mut state = OfferAnswer::default();
-        state.preview_received();
+        state.preview_received(1);
         assert!(!state.settles_for_preview(), "there was no offer");
         state.offer_sent();
         assert!(!state.settles_for_preview());
-        state.preview_received();
+        state.preview_received(1);
         assert!(state.is_ours() && !state.has_session);
         assert!(state.settles_for_preview());
         assert!(!state.is_ours() && state.has_session);
+    }
+
+    #[test]
+    fn what_holds_is_known_when_it_is_offered_again() {
+        let mut state = OfferAnswer::default();
+        state.offer_received(1);
+        assert!(!state.is_known());
+        state.answer_sent();
+        state.offer_received(2);
+        assert!(!state.is_known());
+        state.withdrawn();
+        state.offer_received(1);
+        assert!(state.is_known(), "what failed has changed nothing");
+        state.answer_sent();
+        state.offer_sent();
+        assert!(!state.answer_received(1));
+        state.offer_sent();
+        assert!(state.answer_received(2));
+        state.offer_received(2);
+        assert!(state.is_known());
+        state.forget();
+        assert!(!state.is_known());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
 use super::core::{CallKey, Calls};
 use super::event::{CallError, CallEvent};
 use super::offer::{has_description, is_description};
+use super::said::{Said, fingerprint};
 use super::timer::{TIMER, knows_timers};
-use super::unchanged::fingerprint;
 use crate::Body;
 
 /// A request of the peer's that is no INVITE, carries an offer, and waits for our answer.
@@ -61,10 +61,11 @@ impl Calls {
             return self.refuse_for_now(incoming);
         }
         if has_offer {
-            session.offer.offer_received();
-            return match self.unchanged(key, request) {
+            let heard = fingerprint(request.headers(), request.body());
+            session.offer.offer_received(heard);
+            return match self.unchanged(key) {
                 Some(said) => {
-                    self.answered_offer(key, tag, request);
+                    self.answered_offer(key, tag, &said);
                     self.accept_update(now, request, incoming.transaction, (key, tag), Some(&said));
                 }
                 None => self.offer_came(now, incoming, key, tag),
@@ -115,7 +116,7 @@ impl Calls {
         let call = self.call(key)?;
         let offered = call.offered.take().ok_or(CallError::Gone)?;
         call.has_changed = true;
-        self.answered_offer(key, &offered.tag, &offered.request);
+        self.answered_offer(key, &offered.tag, body);
         let (request, transaction) = (&offered.request, offered.transaction);
         if *request.method() == Method::Update {
             self.accept_update(now, request, transaction, (key, &offered.tag), Some(body));
@@ -129,16 +130,12 @@ impl Calls {
         Ok(())
     }
 
-    fn answered_offer(&mut self, key: CallKey, tag: &str, request: &Request) {
+    fn answered_offer(&mut self, key: CallKey, tag: &str, body: &Body) {
         let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
-        let Some(session) = session else {
-            return;
-        };
-        session.offer.answer_sent();
-        // What is said in the answer to a PRACK is not remembered with it.
-        let heard = fingerprint(request.headers(), request.body());
-        let heard = heard.filter(|_| *request.method() == Method::Update);
-        session.offer.heard = heard.unwrap_or_default();
+        if let Some(session) = session {
+            session.offer.answer_sent();
+            session.said = Some(Said::from(body.clone()));
+        }
     }
 
     fn accept_update(
@@ -178,7 +175,7 @@ impl Calls {
         }
         self.respond(transaction, builder);
         if is_up {
-            self.refreshed(now, key, timer.map(|(_, agreed)| agreed), body.cloned());
+            self.refreshed(now, key, timer.map(|(_, agreed)| agreed));
         }
     }
 

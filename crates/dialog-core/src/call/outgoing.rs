@@ -15,6 +15,7 @@ use super::event::{CallError, CallEvent, Invite};
 use super::incoming::expiry;
 use super::offer::{has_description, is_description};
 use super::packages::recv_info;
+use super::said::Said;
 use super::session::SessionInput;
 use crate::user::with_credentials;
 use crate::{ApiError, Authorizer, Body};
@@ -224,9 +225,7 @@ impl Calls {
         let Some(exchange) = call.client else {
             return Err(CallError::Gone);
         };
-        self.send_ack(exchange, Some(&body))?;
-        self.described(key, &body);
-        Ok(())
+        self.send_ack(exchange, Some(&body))
     }
 
     /// Cancels an INVITE that has no final answer (RFC 3261 §9.1).
@@ -267,7 +266,10 @@ impl Calls {
         let ack = ack(&session.dialog, client.cseq, &client.credentials, body)
             .ok_or_else(|| CallError::Invalid("the body cannot be sent".to_owned()))?;
         match body {
-            Some(_) => session.offer.answer_sent(),
+            Some(body) => {
+                session.offer.answer_sent();
+                session.said = Some(Said::from(body.clone()));
+            }
             None => session.offer.withdrawn(),
         }
         session.on(SessionInput::Acknowledged);

@@ -10,7 +10,9 @@ use super::event::{CallEnd, CallError, CallEvent};
 use super::extensions::RELIABLE;
 use super::offer::{has_description, is_description};
 use super::reliable::{Answer, Carries};
+use super::said::{Said, fingerprint};
 use super::server::InviteServer;
+
 impl Calls {
     pub(super) fn progress_reliably(
         &mut self,
@@ -91,6 +93,9 @@ impl Calls {
                 Carries::Nothing => {}
                 Carries::Answer => session.offer.answer_sent(),
                 Carries::Offer => session.offer.offer_sent(),
+            }
+            if carries != Carries::Nothing {
+                session.said = body.map(Said::from);
             }
             // RFC 6141 §4.6: the target of a re-INVITE holds once it has a reliable answer.
             if let (false, Some(request)) = (is_first, request) {
@@ -206,9 +211,10 @@ impl Calls {
         // RFC 6141 §3.3: an exchange that is complete has changed the session.
         call.has_changed |= carries != Carries::Nothing;
         if let Some(session) = call.session(tag) {
+            let heard = fingerprint(request.headers(), request.body());
             match (carries, describes) {
-                (Carries::Offer, true) => session.offer.answer_received(),
-                (Carries::Answer, true) => session.offer.offer_received(),
+                (Carries::Offer, true) => drop(session.offer.answer_received(heard)),
+                (Carries::Answer, true) => session.offer.offer_received(heard),
                 _ => {}
             }
         }

@@ -7,6 +7,7 @@ use super::core::{CallKey, Calls, Exchange};
 use super::event::{CallError, CallEvent};
 use super::extensions::RELIABLE;
 use super::offer::{has_description, is_description};
+use super::said::{Said, fingerprint};
 use super::session::{SessionState, to_tag};
 use crate::Body;
 
@@ -53,13 +54,15 @@ impl Calls {
         session.dialog.refresh_target(headers);
         session.learn(headers);
         let is_first = client.progress(&tag, rseq, describes);
+        let heard = fingerprint(headers, response.body());
         match is_first {
             true if client.has_offer => {
-                session.offer.answer_received();
+                session.offer.answer_received(heard);
+                session.said = client.offered();
                 call.has_changed = true;
             }
             true => {
-                session.offer.offer_received();
+                session.offer.offer_received(heard);
                 return self.tell(client.call, CallEvent::EarlyOffer(response));
             }
             false => {}
@@ -92,9 +95,13 @@ impl Calls {
         session.learn(headers);
         let is_first = client.progress(tag, rseq, describes);
         let awaits = is_first && !client.has_offer && client.state != ClientState::Cancelling;
+        let heard = fingerprint(headers, response.body());
         match is_first {
-            true if client.has_offer => session.offer.answer_received(),
-            true => session.offer.offer_received(),
+            true if client.has_offer => {
+                session.offer.answer_received(heard);
+                session.said = client.offered();
+            }
+            true => session.offer.offer_received(heard),
             false => {}
         }
         if is_first && !client.has_offer && !awaits {
@@ -160,10 +167,11 @@ impl Calls {
         self.send_in_dialog(client.call, tag, request);
         let call = self.call(client.call)?;
         call.pracks += 1;
-        if body.is_some() {
+        if let Some(body) = body {
             call.has_changed = true;
             if let Some(session) = call.session(tag) {
                 session.offer.answer_sent();
+                session.said = Some(Said::from(body.clone()));
             }
         }
         Ok(())

@@ -28,6 +28,12 @@ pub(crate) struct Related {
     pub(crate) target: Option<CallKey>,
 }
 
+impl Related {
+    pub(super) fn is_any(&self) -> bool {
+        self.replaces.is_some() || self.target.is_some()
+    }
+}
+
 /// What other shards know of the calls that an INVITE names, where they were asked.
 #[derive(Debug, Default)]
 pub(super) struct Found {

@@ -8,6 +8,7 @@ use super::offer::OfferAnswer;
 use super::packages::Packages;
 use super::referred::Referred;
 use super::referring::Referring;
+use super::said::Said;
 use crate::Dialog;
 
 /// Where a dialog stands between its first provisional answer and its end, by the names of RFC 5407 §2.
@@ -69,6 +70,8 @@ pub(super) struct Session {
     pub(super) dialog: Dialog,
     pub(super) state: SessionState,
     pub(super) offer: OfferAnswer,
+    /// What we have said of the session last, to be said again.
+    pub(super) said: Option<Said>,
     /// An Allow of the peer's listed UPDATE (RFC 3311 §4).
     pub(super) allows_update: bool,
     extras: Option<Box<Extras>>,
@@ -93,6 +96,7 @@ impl Session {
             dialog,
             state: SessionState::Early,
             offer,
+            said: None,
             allows_update: false,
             extras: None,
         }

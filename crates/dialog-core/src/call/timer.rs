@@ -11,6 +11,7 @@ use super::CallConfig;
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::offer::is_description;
+use super::said::Said;
 use super::state::at;
 use crate::Body;
 
@@ -40,8 +41,6 @@ pub(super) struct SessionTimer {
     takes_update: bool,
     /// A refresh of ours has no answer.
     is_refreshing: bool,
-    /// What we have said of the session last, to be said again in a re-INVITE.
-    description: Option<Body>,
 }
 
 /// What is left of one, without the time of day.
@@ -68,15 +67,11 @@ impl SessionTimer {
             takes_update: self.takes_update,
         }
     }
-
-    pub(super) fn description(&self) -> Option<&Body> {
-        self.description.as_ref()
-    }
 }
 
 impl Left {
     /// The timer that goes on from now.
-    pub(super) fn timer(self, now: Instant, description: Option<Body>) -> SessionTimer {
+    pub(super) fn timer(self, now: Instant) -> SessionTimer {
         SessionTimer {
             interval: self.interval,
             is_ours: self.is_ours,
@@ -85,7 +80,6 @@ impl Left {
             min_se: self.min_se,
             takes_update: self.takes_update,
             is_refreshing: false,
-            description,
         }
     }
 }
@@ -209,15 +203,8 @@ impl Calls {
         }
     }
 
-    /// A 2xx to an INVITE or UPDATE has come or gone: the session is refreshed, or has no timer any more. `said` is what we have
-    /// said of it, if this exchange says that.
-    pub(super) fn refreshed(
-        &mut self,
-        now: Instant,
-        key: CallKey,
-        agreed: Option<Agreed>,
-        said: Option<Body>,
-    ) {
+    /// A 2xx to an INVITE or UPDATE has come or gone: the session is refreshed, or has no timer any more.
+    pub(super) fn refreshed(&mut self, now: Instant, key: CallKey, agreed: Option<Agreed>) {
         let floor = self.config.min_se();
         let Some(call) = self.calls.get_mut(&key) else {
             return;
@@ -231,9 +218,9 @@ impl Calls {
         let lasts = Duration::from_secs(u64::from(interval.min(LONGEST)));
         let ends = now + lasts;
         let before = call.timer.take();
-        let (min_se, old, knew_update) = match before.map(|before| *before) {
-            Some(before) => (before.min_se, before.description, before.takes_update),
-            None => (MIN_SE, None, false),
+        let (min_se, knew_update) = match before {
+            Some(before) => (before.min_se, before.takes_update),
+            None => (MIN_SE, false),
         };
         call.timer = Some(Box::new(SessionTimer {
             interval,
@@ -243,7 +230,6 @@ impl Calls {
             min_se: min_se.max(agreed.min_se),
             takes_update: agreed.takes_update || knew_update,
             is_refreshing: false,
-            description: said.or(old),
         }));
     }
 
@@ -252,17 +238,6 @@ impl Calls {
         let mut servers = self.calls.get(&key)?.servers.iter();
         let server = servers.find(|server| server.is_pending())?;
         self.config.agrees(server.request.as_deref()?)
-    }
-
-    /// Remembers what we have said of the session, where it does not refresh it.
-    pub(super) fn described(&mut self, key: CallKey, body: &Body) {
-        let timer = self
-            .calls
-            .get_mut(&key)
-            .and_then(|call| call.timer.as_mut());
-        if let Some(timer) = timer {
-            timer.description = Some(body.clone());
-        }
     }
 
     /// The time has come to refresh the session, or to end it.
@@ -296,7 +271,7 @@ impl Calls {
         let Some(timer) = &mut call.timer else {
             return;
         };
-        let (takes_update, description) = (timer.takes_update, timer.description.clone());
+        let takes_update = timer.takes_update;
         let Some(session) = call.confirmed() else {
             return;
         };
@@ -311,7 +286,7 @@ impl Calls {
             }
             return;
         }
-        match description {
+        match session.said.as_ref().map(Said::body) {
             // Where something else is under way it is tried again.
             Some(body) => drop(self.refresh_by_invite(key, body)),
             None => self.tell(key, CallEvent::RefreshDue),

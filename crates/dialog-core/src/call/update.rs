@@ -9,7 +9,7 @@ use super::effect::{Effect, of_error, of_status};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::offer::{has_description, is_description};
 use super::reason;
-use super::unchanged::fingerprint;
+use super::said::{Said, fingerprint};
 use crate::{ApiError, Body};
 
 /// An UPDATE of ours without its final answer.
@@ -164,9 +164,9 @@ impl Calls {
             session.dialog.refresh_target(response.headers());
             session.learn(response.headers());
             if has_offer && has_description(response.headers(), response.body()) {
-                session.offer.answer_received();
-                session.offer.heard =
-                    fingerprint(response.headers(), response.body()).unwrap_or_default();
+                let heard = fingerprint(response.headers(), response.body());
+                session.offer.answer_received(heard);
+                session.said = body.map(Said::from);
                 call.has_changed = true;
             } else if has_offer {
                 // The peer owes the answer; without it nothing has changed.
@@ -174,7 +174,7 @@ impl Calls {
             }
             // Every UPDATE refreshes the session (RFC 4028 §7.2).
             let agreed = self.config.agreed(&response);
-            self.refreshed(now, key, agreed, body.filter(|_| has_offer));
+            self.refreshed(now, key, agreed);
             if !is_refresh {
                 self.tell(key, CallEvent::UpdateAccepted(response));
             }

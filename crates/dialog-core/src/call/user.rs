@@ -72,8 +72,9 @@ impl Reply {
 /// A call on its way to an application.
 pub(super) struct Offered {
     pub(super) key: CallKey,
-    pub(super) invite: Option<Request>,
-    pub(super) related: Related,
+    pub(super) invite: Option<Box<Request>>,
+    /// None where it names no other call.
+    pub(super) related: Option<Box<Related>>,
     pub(super) inbox: Inbox,
 }
 
@@ -248,7 +249,7 @@ impl CallUser {
                 let offered = Offered {
                     key,
                     invite: None,
-                    related: Related::default(),
+                    related: None,
                     inbox,
                 };
                 if reply.send(Ok(offered)).is_err() {
@@ -404,8 +405,8 @@ impl CallUser {
         let inbox = self.link(key);
         let offered = Offered {
             key,
-            invite: Some(request),
-            related,
+            invite: Some(Box::new(request)),
+            related: Some(related).filter(Related::is_any).map(Box::new),
             inbox,
         };
         let status = match self.incoming.try_send(offered) {

@@ -25,16 +25,24 @@ async fn up(alice: &mut Agent, phone: &Phone) -> (Call, InDialog) {
     (call, dialog)
 }
 
-/// A re-INVITE or UPDATE with this description.
+/// A re-INVITE or UPDATE with this description, and a timer.
 fn offers(dialog: &InDialog, method: Method, cseq: u32, text: &str) -> Request {
+    let request = timed(offering(dialog, method, cseq, text));
+    request.build().unwrap()
+}
+
+fn without_timer(dialog: &InDialog, method: Method, cseq: u32, text: &str) -> Request {
+    offering(dialog, method, cseq, text).build().unwrap()
+}
+
+fn offering(dialog: &InDialog, method: Method, cseq: u32, text: &str) -> RequestBuilder {
     let builder = Request::builder(method, &uri(&dialog.target))
         .from(&dialog.local)
         .to(&dialog.remote)
         .call_id(&dialog.call_id)
         .cseq(cseq)
         .contact(format!("<sip:bob@{BOB}>"));
-    let builder = builder.body("application/sdp", sdp(text).bytes);
-    timed(builder).build().unwrap()
+    builder.body("application/sdp", sdp(text).bytes)
 }
 
 /// Sends one that Alice's application does not hear of, and gives what is answered.
@@ -143,12 +151,131 @@ fn an_answer_of_the_peers_is_known_again_when_it_offers_the_same() {
     });
 }
 
+/// Who has no timer refreshes too, to see whether we are there; also where it has moved meanwhile.
 #[test]
-fn without_a_timer_or_where_the_application_wants_it_every_offer_is_told_of() {
+fn an_offer_that_changes_nothing_is_answered_without_a_timer_too() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, dialog) = answered(&mut alice, &phone).await;
+        phone.send(&dialog.build(Method::Ack, 10), ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Acknowledged(_))), "{next:?}");
+        for (cseq, method) in [(11, Method::Invite), (12, Method::Update)] {
+            let refresh = without_timer(&dialog, method.clone(), cseq, "offer");
+            phone.send(&refresh, ALICE).await;
+            let answer = phone.answer_to(&refresh).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            assert_eq!(answer.body(), sdp("answer").bytes);
+            assert!(answer.headers().session_expires().unwrap().is_none());
+            if method == Method::Invite {
+                phone.send(&dialog.build(Method::Ack, cseq), ALICE).await;
+            }
+        }
+        // What we say ourselves is what holds then.
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let hold = phone.first(Method::Invite).await;
+        phone.answer(&hold, 200, "b").await;
+        let next = call.next().await;
+        let is_held = matches!(next, Some(CallEvent::ReinviteAccepted(_)));
+        assert!(is_held, "{next:?}");
+        let refresh = without_timer(&dialog, Method::Invite, 13, "answer");
+        phone.send(&refresh, ALICE).await;
+        let answer = phone.answer_to(&refresh).await;
+        assert_eq!(answer.body(), sdp("hold").bytes);
+        phone.send(&dialog.build(Method::Ack, 13), ALICE).await;
+        phone.send(&dialog.build(Method::Bye, 14), ALICE).await;
+        let next = call.next().await;
+        let end = matches!(next, Some(CallEvent::Ended(CallEnd::PeerHungUp(_))));
+        assert!(end, "{next:?}");
+        pass(40_000).await;
+        alice.assert_idle();
+    });
+}
+
+/// The answer may come before the 2xx, and the offer from either side (RFC 6337 §2.2).
+#[test]
+fn what_was_said_reliably_before_the_2xx_is_known_too() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone
+            .answer_with(&invite, 183, "b", |builder| {
+                builder
+                    .header(HeaderName::Require, "100rel")
+                    .header(HeaderName::RSeq, 7)
+                    .header(HeaderName::Allow, "INVITE, ACK, BYE, PRACK, UPDATE")
+                    .body("application/sdp", sdp("early").bytes)
+            })
+            .await;
+        let prack = phone.first(Method::Prack).await;
+        phone.answer(&prack, 200, "b").await;
+        pass(100).await;
+        // It is changed once more before that.
+        call.update(Some(sdp("later"))).await.unwrap();
+        let update = phone.first(Method::Update).await;
+        phone
+            .answer_with(&update, 200, "b", |builder| {
+                builder.body("application/sdp", sdp("agreed").bytes)
+            })
+            .await;
+        phone
+            .answer_with(&invite, 200, "b", |builder| builder)
+            .await;
+        call.answered().await.unwrap();
+        phone.first(Method::Ack).await;
+        let dialog = InDialog::of_invite(&invite, "b");
+        let refresh = without_timer(&dialog, Method::Invite, 7, "agreed");
+        phone.send(&refresh, ALICE).await;
+        let answer = phone.answer_to(&refresh).await;
+        assert_eq!(answer.body(), sdp("later").bytes);
+        phone.send(&dialog.build(Method::Ack, 7), ALICE).await;
+        let old = without_timer(&dialog, Method::Invite, 8, "early");
+        phone.send(&old, ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Reinvited(_))), "{next:?}");
+    });
+}
+
+/// An offer of ours that was never answered is not what holds.
+#[test]
+fn an_offer_in_a_2xx_without_an_answer_in_its_ack_leaves_what_holds_unknown() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, dialog) = answered(&mut alice, &phone).await;
+        phone.send(&dialog.build(Method::Ack, 10), ALICE).await;
+        call.next().await.unwrap();
+        let asks = Request::builder(Method::Invite, &uri(&dialog.target))
+            .from(&dialog.local)
+            .to(&dialog.remote)
+            .call_id(&dialog.call_id)
+            .cseq(11)
+            .contact(format!("<sip:bob@{BOB}>"));
+        let asks = asks.build().unwrap();
+        phone.send(&asks, ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Reinvited(_))), "{next:?}");
+        call.accept(sdp("unanswered")).await.unwrap();
+        phone.answer_to(&asks).await;
+        phone.send(&dialog.build(Method::Ack, 11), ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Acknowledged(_))), "{next:?}");
+        let refresh = without_timer(&dialog, Method::Invite, 12, "offer");
+        phone.send(&refresh, ALICE).await;
+        let next = call.next().await;
+        assert!(matches!(next, Some(CallEvent::Reinvited(_))), "{next:?}");
+    });
+}
+
+#[test]
+fn where_the_application_wants_it_every_offer_is_told_of() {
     for has_timer in [true, false] {
         scene(move |network| async move {
             let mut config = CallConfig::default();
-            config.answers_refreshes = !has_timer;
+            config.answers_refreshes = false;
             let mut alice = Agent::with(&network, ALICE, 1, config).await;
             let phone = Phone::new(&network).await;
             let (mut call, dialog) = match has_timer {

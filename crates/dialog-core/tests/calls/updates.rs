@@ -248,6 +248,44 @@ fn an_update_that_meets_an_offer_waits_and_is_sent_again() {
 }
 
 #[test]
+fn a_new_offer_takes_the_place_of_the_one_in_an_update_that_waits_and_has_no_other_way() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, _) = up(&alice, &phone).await;
+        call.update(Some(sdp("hers"))).await.unwrap();
+        let ours = phone.first(Method::Update).await;
+        let open = call.reoffer(sdp("other")).await;
+        assert!(matches!(open, Err(CallError::Gone)), "{open:?}");
+        phone.answer(&ours, 491, "b").await;
+        pass(100).await;
+        for change in [
+            call.update(Some(sdp("other"))).await,
+            call.reinvite(Some(sdp("other"))).await,
+        ] {
+            assert!(matches!(change, Err(CallError::NotNow(_))), "{change:?}");
+        }
+        call.reoffer(sdp("other")).await.unwrap();
+        let again = phone.nth(Method::Update, 1).await;
+        assert_eq!(again.body(), sdp("other").bytes);
+        answer_update(&phone, &again, "v=0\r\ns=fine\r\n").await;
+        assert!(matches!(
+            call.next().await,
+            Some(CallEvent::UpdateAccepted(_))
+        ));
+        // One that offers nothing has nothing to be replaced.
+        call.update(None).await.unwrap();
+        let bare = phone.nth(Method::Update, 2).await;
+        phone.answer(&bare, 491, "b").await;
+        pass(100).await;
+        let nothing = call.reoffer(sdp("other")).await;
+        assert!(matches!(nothing, Err(CallError::Gone)), "{nothing:?}");
+        let again = phone.nth(Method::Update, 3).await;
+        assert!(again.body().is_empty());
+    });
+}
+
+#[test]
 fn an_update_of_the_peer_s_is_answered_by_the_application_and_only_one_at_a_time() {
     scene(|network| async move {
         let alice = Agent::new(&network, ALICE, 1).await;
@@ -285,7 +323,7 @@ fn an_update_of_the_peer_s_is_answered_by_the_application_and_only_one_at_a_time
         assert_eq!(answer.body(), sdp("answer").bytes.as_ref());
         assert!(answer.headers().contact().unwrap().is_some());
         // Refused, it changes nothing.
-        let third = offering(update(&dialog, 8), "offer");
+        let third = offering(update(&dialog, 8), "another");
         phone.send(&third, ALICE).await;
         assert!(matches!(call.next().await, Some(CallEvent::Offered(_))));
         call.refuse(StatusCode::NOT_ACCEPTABLE_HERE).await.unwrap();

@@ -54,7 +54,7 @@ fn status(answered: Result<u16, Error>) -> u16 {
 
 /// The session goes on.
 async fn is_up(one: &mut CallHandle, other: &mut CallHandle) {
-    one.change(Some(OFFER)).await.unwrap();
+    one.change(Some(CHANGED)).await.unwrap();
     loop {
         match other.next().await.unwrap() {
             CallEvent::ChangeRequested(_) => break other.accept(ANSWER).await.unwrap(),
@@ -209,7 +209,7 @@ fn a_call_that_would_replace_another_is_not_accepted_as_others_are() {
                 "{accepted:?}"
             );
             // It goes on, until somebody agrees.
-            all.carols.change(Some(ANSWER)).await.unwrap();
+            all.carols.change(Some(CHANGED)).await.unwrap();
             let event = all.carols.next().await;
             assert!(matches!(event, Some(CallEvent::Changed(_))), "{event:?}");
             new.accept_replacing(ANSWER).await.unwrap();
@@ -229,7 +229,7 @@ fn a_call_that_would_replace_another_is_not_accepted_as_others_are() {
         let (mut new, answered, ()) = tokio::join!(deciding, theirs.answered(), consents);
         assert!(answered.is_ok(), "{answered:?}");
         // What comes later in it is for accept again.
-        theirs.change(Some(OFFER)).await.unwrap();
+        theirs.change(Some(CHANGED)).await.unwrap();
         let event = new.next().await;
         assert!(
             matches!(event, Some(CallEvent::ChangeRequested(_))),

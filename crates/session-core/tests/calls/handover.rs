@@ -229,7 +229,7 @@ fn only_a_call_that_is_up_and_quiet_is_let_go_of() {
         his.accept(HIS).await.unwrap();
         hers.answered().await.unwrap();
         assert!(matches!(his.next().await, Some(CallEvent::Acknowledged(_))));
-        his.change(Some(HIS)).await.unwrap();
+        his.change(Some(CHANGED)).await.unwrap();
         let refused = his.detach().await;
         assert!(matches!(refused, Err(Error::NotNow { .. })), "{refused:?}");
         assert!(matches!(

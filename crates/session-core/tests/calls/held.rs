@@ -118,7 +118,7 @@ fn who_only_waits_for_the_end_lets_nothing_be_changed() {
         let (alice, mut bob) = two(&network).await;
         let (mut hers, mut his) = talking(&alice, &mut bob).await;
         let waiting = tokio::spawn(async move { his.ended().await });
-        hers.change(Some(HERS)).await.unwrap();
+        hers.change(Some(CHANGED)).await.unwrap();
         assert!(matches!(
             hers.next().await,
             Some(CallEvent::ChangeRefused(_))

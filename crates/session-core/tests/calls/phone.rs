@@ -14,6 +14,8 @@ pub const BOB: &str = "192.0.2.2";
 pub const CAROL: &str = "192.0.2.3";
 
 pub const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=offer\r\n";
+/// Another, for later: what says the same again is answered without anybody hearing of it.
+pub const CHANGED: &str = "v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\ns=changed\r\n";
 pub const ANSWER: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=answer\r\n";
 
 pub struct Phone {

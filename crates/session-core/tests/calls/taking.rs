@@ -127,7 +127,7 @@ fn a_refusal_says_why() {
 
         // A wish to change the session, too.
         let (mut hers, mut his) = up(&alice, &mut bob).await;
-        hers.change(Some(OFFER)).await.unwrap();
+        hers.change(Some(CHANGED)).await.unwrap();
         let wish = his.next().await;
         assert!(matches!(wish, Some(CallEvent::ChangeRequested(_))));
         let no_video = Answer::new(StatusCode::NOT_ACCEPTABLE_HERE)

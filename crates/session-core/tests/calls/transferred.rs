@@ -165,7 +165,7 @@ fn a_transfer_that_fails_is_told_and_the_call_goes_on() {
 
 /// The session can still be changed.
 async fn goes_on(hers: &mut CallHandle, his: &mut CallHandle) {
-    hers.change(Some(OFFER)).await.unwrap();
+    hers.change(Some(CHANGED)).await.unwrap();
     let wish = his.next().await;
     assert!(matches!(wish, Some(CallEvent::ChangeRequested(_))));
     his.accept(ANSWER).await.unwrap();
