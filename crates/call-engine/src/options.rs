@@ -6,7 +6,7 @@ use sipora_transaction_core::{Claim, Context, IncomingRequest};
 use crate::metrics::count;
 use crate::presence;
 use crate::refusal::Refusal;
-use crate::registrar::{Shared, require};
+use crate::registrar::{Shared, no_body, require};
 
 /// Answers an OPTIONS outside of a dialog: to this server or a served domain with 200 and what it can do, to anything else
 /// with 404. One to a user of a served domain does not come here; the relay takes it.
@@ -45,6 +45,7 @@ fn check(shared: &Shared, context: &Context<'_>, request: &Request) -> Result<()
         ));
     }
     require(request)?;
+    no_body(request)?;
     if uri.user().is_none() && shared.domains.leads_here(&uri, context.now().instant) {
         return Ok(());
     }
@@ -54,11 +55,17 @@ fn check(shared: &Shared, context: &Context<'_>, request: &Request) -> Result<()
 /// "Allow, Accept, Accept-Encoding, Accept-Language, and Supported header fields SHOULD be present in a 200 (OK) response
 /// to an OPTIONS request."
 fn answer_server(shared: &Shared, context: &mut Context<'_>, incoming: &IncomingRequest) {
+    // What is published.
+    let accept = if shared.has_presence {
+        presence::PIDF
+    } else {
+        ""
+    };
     let mut answer = context
         .answer(&incoming.request, StatusCode::OK)
         .header(HeaderName::Allow, allow(shared))
-        // Bodies are not looked at, so any will do.
-        .header(HeaderName::Accept, "*/*")
+        // "An empty Accept header field means that no formats are acceptable" (§20.1).
+        .header(HeaderName::Accept, accept)
         .header(HeaderName::AcceptEncoding, "identity")
         .header(HeaderName::AcceptLanguage, "en")
         // "If empty, it means that no extensions are supported" (§20.37).

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sipora_dialog_core::has_foreign_body;
 use sipora_message::{HeaderName, Method, Request, StatusCode};
 use sipora_transaction_core::{Claim, Context, Event, IncomingRequest, User};
 
@@ -96,6 +97,7 @@ impl Registrar {
             ));
         }
         require(request)?;
+        no_body(request)?;
         let headers = request.headers();
         let to = headers
             .to()
@@ -425,6 +427,18 @@ pub(crate) fn require(request: &Request) -> Result<(), Refusal> {
     }
     Err(Refusal::new(StatusCode::BAD_EXTENSION, "Bad Extension")
         .with_header(HeaderName::Unsupported, unsupported.join(", ")))
+}
+
+/// No body means anything to a registrar, nor to a server that is asked what it can do: what must be understood gets 415 (RFC 3261
+/// §8.2.3). "An empty Accept header field means that no formats are acceptable" (§20.1).
+pub(crate) fn no_body(request: &Request) -> Result<(), Refusal> {
+    if !has_foreign_body(request, &[]) {
+        return Ok(());
+    }
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Err(Refusal::new(status, status.default_reason())
+        .with_header(HeaderName::Accept, "")
+        .with_header(HeaderName::AcceptEncoding, "identity"))
 }
 
 /// What has expired is never shown, so there is no haste.

@@ -423,6 +423,44 @@ async fn malformed_contacts_are_refused_whole() {
     assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
 }
 
+/// RFC 3261 §8.2.3: no body means anything here.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_must_be_understood_gets_415_and_binds_nothing() {
+    let mut lab = open_lab().await;
+    let asked = |cseq, lines: &[&str]| {
+        let ask = register(cseq).contact("<sip:a@192.0.2.1>");
+        let ask = lines.iter().fold(ask, |ask, line| ask.with(line));
+        Ask {
+            body: "<setting/>".into(),
+            ..ask
+        }
+    };
+    let kinds: [&[&str]; 4] = [
+        &[],
+        &["Content-Type: application/xml"],
+        &["Content-Type: application/xml", "Content-Encoding: gzip"],
+        &[
+            "Content-Type: application/xml",
+            "Content-Disposition: render;handling=required",
+        ],
+    ];
+    for lines in kinds {
+        let answer = lab.phone.ask(&asked(1, lines)).await;
+        assert_eq!(status(&answer), 415, "{lines:?}");
+        assert_eq!(header(&answer, HeaderName::Accept).unwrap(), "");
+        let encoding = header(&answer, HeaderName::AcceptEncoding).unwrap();
+        assert_eq!(encoding, "identity");
+        assert!(answer.check().is_ok());
+    }
+    assert_eq!(lab.engine.binding_count().await.unwrap(), 0);
+    let optional = [
+        "Content-Type: application/xml",
+        "Content-Disposition: render;handling=optional",
+    ];
+    assert_eq!(status(&lab.phone.ask(&asked(2, &optional)).await), 200);
+    assert_eq!(lab.engine.binding_count().await.unwrap(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_extension_that_is_required_gets_420_that_names_it() {
     let mut lab = open_lab().await;

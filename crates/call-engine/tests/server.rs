@@ -30,7 +30,10 @@ async fn options_to_the_server_tells_what_it_can_do() {
             header(&answer, HeaderName::AllowEvents).unwrap(),
             "presence"
         );
-        assert_eq!(header(&answer, HeaderName::Accept).unwrap(), "*/*");
+        assert_eq!(
+            header(&answer, HeaderName::Accept).unwrap(),
+            "application/pidf+xml"
+        );
         assert_eq!(answer.headers().supported().count(), 0);
         assert!(header(&answer, HeaderName::Supported).is_some());
         assert!(answer.check().is_ok());
@@ -47,6 +50,22 @@ async fn options_to_another_domain_or_an_unknown_user_gets_404() {
     ] {
         assert_eq!(status(&lab.phone.ask(&options(uri)).await), 404, "{uri}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn options_with_a_body_that_must_be_understood_gets_415() {
+    let mut lab = open_lab().await;
+    let asked = |disposition: &str| Ask {
+        body: "v=0\r\n".into(),
+        ..options("sip:example.com")
+            .with("Content-Type: application/sdp")
+            .with(disposition)
+    };
+    let answer = lab.phone.ask(&asked("Content-Disposition: session")).await;
+    assert_eq!(status(&answer), 415);
+    assert_eq!(header(&answer, HeaderName::Accept).unwrap(), "");
+    let optional = asked("Content-Disposition: session;handling=optional");
+    assert_eq!(status(&lab.phone.ask(&optional).await), 200);
 }
 
 #[tokio::test(start_paused = true)]

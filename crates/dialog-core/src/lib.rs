@@ -87,6 +87,7 @@
 //! | RFC 3261 §8.1.1, what a request must have | [`ApiError::InvalidRequest`] |
 //! | RFC 3261 §8.1.2, where it goes | [`next_hop`] |
 //! | RFC 3261 §8.1.3.5 and §22.2, retry with credentials | [`UnifiedDialogApi::send_authorized`] |
+//! | RFC 3261 §8.2.3, bodies that nobody understands | [`has_foreign_body`], [`CallConfig::body_types`] |
 //! | RFC 3261 §12, dialogs | [`Dialog`] |
 //! | RFC 3261 §13, §14, §15 and §9, calls; RFC 5407, their races | [`Call`], [`CallEvent`], [`CallEnd`] |
 //! | RFC 3262, reliable provisional answers | [`Call::progress_reliably`], [`Call::acknowledge_progress`], [`Reliability`] |
@@ -111,6 +112,7 @@ mod contact;
 mod dialog;
 mod error;
 mod exchange;
+mod foreign;
 mod next_hop;
 mod numbered;
 mod outbox;
@@ -128,6 +130,7 @@ pub use call::{
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};
 pub use exchange::{Exchange, TransactionId};
+pub use foreign::has_foreign_body;
 pub use next_hop::next_hop;
 pub use sipora_transaction_core::Target;
 pub use subscription::{

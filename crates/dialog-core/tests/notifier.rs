@@ -262,6 +262,11 @@ async fn what_a_subscriber_does_wrong_it_is_told() {
             .await,
         420
     );
+    // A filter that the package has no use for (RFC 3261 §8.2.3).
+    let filter = ask(1, 600).body("application/simple-filter+xml", "<filter/>");
+    let foreign = scene.peer.say(plain(filter)).await.remove(0);
+    assert_eq!(foreign.status().as_u16(), 415);
+    assert_eq!(foreign.headers().text(&HeaderName::Accept).unwrap(), "");
     assert!(scene.peer.seen.requests().is_empty(), "nobody is notified");
 
     let answer = scene

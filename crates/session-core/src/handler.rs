@@ -38,7 +38,7 @@ use crate::{BodyError, MessageSummary, SubscribeAnswer, Watcher};
 pub trait SessionHandler: Send + Sync + 'static {
     /// Answers OPTIONS outside any dialog; by default with 200 and what this coordinator can do (RFC 3261 §11.2).
     ///
-    /// An answer of 200 gets Allow, Accept, Accept-Encoding, Accept-Language and Supported where the application did not
+    /// One with a body that is no session description, and not optional, gets 415 without being offered. An answer of 200 gets Allow, Accept, Accept-Encoding, Accept-Language and Supported where the application did not
     /// set them. A status below 200 makes no final answer and is sent as 500.
     async fn on_options(&self, incoming: &Incoming<'_>) -> Answer {
         let _ = incoming;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sipora_dialog_core::has_foreign_body;
 use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, Scheme, StatusCode};
 use sipora_transaction_core::{
     Claim, Context, EndpointHandle, Event, IncomingRequest, ServerTransactionId, Tag, User,
@@ -152,10 +153,17 @@ impl User for SessionUser {
     }
 }
 
-/// The answer to a NOTIFY that names no event (RFC 6665 §8.2.1), whoever might want it.
+/// The answer to an OPTIONS with a body that is not understood (RFC 3261 §8.2.3), and to a NOTIFY that names no event (RFC 6665 §8.2.1),
+/// whoever might want it.
 fn wrong(request: &Request) -> Option<Answer> {
-    if *request.method() != Method::Notify {
-        return None;
+    match request.method() {
+        Method::Options if has_foreign_body(request, &[SDP]) => {
+            let unsupported = Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            let unsupported = unsupported.with_header(HeaderName::Accept, SDP);
+            return Some(unsupported.with_header(HeaderName::AcceptEncoding, "identity"));
+        }
+        Method::Notify => {}
+        _ => return None,
     }
     match request.headers().event() {
         Ok(Some(_)) => None,
@@ -230,7 +238,7 @@ fn with_capabilities(
 ) -> ResponseBuilder {
     let capabilities = [
         (HeaderName::Allow, &*abilities.allow(None)),
-        (HeaderName::Accept, "application/sdp"),
+        (HeaderName::Accept, SDP),
         (HeaderName::AcceptEncoding, "identity"),
         (HeaderName::AcceptLanguage, "en"),
         (HeaderName::Supported, &abilities.extensions),
@@ -377,6 +385,9 @@ impl Abilities {
         names.join(", ")
     }
 }
+
+/// The bodies of OPTIONS that are understood.
+const SDP: &str = "application/sdp";
 
 /// Requests that wait for the application: four rounds of what runs at once.
 pub(crate) const WAITING: usize = 128;

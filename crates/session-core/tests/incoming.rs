@@ -53,6 +53,32 @@ impl Scene {
     }
 }
 
+/// RFC 3261 §8.2.3, whoever answers.
+#[tokio::test(start_paused = true)]
+async fn options_with_a_body_that_nobody_understands_gets_415() {
+    let handler = || Arc::new(Handler(Answer::ok));
+    let plain = Scene::new(|builder| builder).await;
+    let handled = Scene::new(|builder| builder.with_handler(handler())).await;
+    for scene in [plain, handled] {
+        let target = Uri::parse("sip:bob@192.0.2.2").unwrap();
+        let ask = async |kind: &str, disposition: &str| {
+            let request = scene.asker.request(Method::Options, &target);
+            let request = request.header("Content-Disposition", disposition);
+            let request = request.body(kind, "v=0\r\n").build().unwrap();
+            let answer = scene.asker.send_raw_request(request, seconds(40));
+            answer.await.unwrap()
+        };
+        let refused = ask("text/plain", "render").await;
+        assert_eq!(refused.status().as_u16(), 415);
+        assert_eq!(refused.header("Accept").unwrap(), "application/sdp");
+        assert_eq!(refused.header("Accept-Encoding").unwrap(), "identity");
+        let optional = ask("text/plain", "render;handling=optional").await;
+        assert_eq!(optional.status().as_u16(), 200);
+        let known = ask("application/sdp", "session").await;
+        assert_eq!(known.status().as_u16(), 200);
+    }
+}
+
 struct Handler<F>(F);
 
 #[async_trait]

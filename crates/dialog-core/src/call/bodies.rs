@@ -3,6 +3,7 @@
 use sipora_message::{HeaderName, Request, ResponseBuilder};
 
 use super::CallConfig;
+use crate::foreign::is_foreign;
 
 impl CallConfig {
     /// Whether a request has a body that nobody here understands, and that must be understood: "if there are any bodies whose type,
@@ -12,29 +13,16 @@ impl CallConfig {
         if request.body().is_empty() {
             return false;
         }
-        let disposition = headers.content_disposition().ok().flatten();
-        if disposition.is_some_and(|disposition| disposition.is_optional()) {
-            return false;
-        }
-        let is_encoded = headers
-            .content_encoding()
-            .any(|encoding| !encoding.eq_ignore_ascii_case("identity"));
-        if is_encoded {
-            return true;
-        }
-        let Ok(Some(media)) = headers.content_type() else {
-            return true;
-        };
-        let (kind, subtype) = (media.kind(), media.subtype());
-        let is = |known: &str| {
-            known.split_once('/').is_some_and(|(known, sub)| {
-                known.eq_ignore_ascii_case(kind) && sub.eq_ignore_ascii_case(subtype)
-            })
-        };
-        let is_known = is(SDP)
-            || kind.eq_ignore_ascii_case("multipart")
-            || self.body_types.iter().any(|known| is(known));
-        !is_known
+        let media = headers.content_type().ok().flatten();
+        is_foreign(&headers, media, |media| {
+            let is = |known: &str| {
+                let known = known.split_once('/');
+                known.is_some_and(|(kind, subtype)| media.is(kind, subtype))
+            };
+            is(SDP)
+                || media.kind().eq_ignore_ascii_case("multipart")
+                || self.body_types.iter().any(|known| is(known))
+        })
     }
 
     /// Says in a 415 what would be understood.

@@ -15,6 +15,12 @@ pub trait EventPackage: Send + Sync + 'static {
         &[]
     }
 
+    /// The content types that bodies of SUBSCRIBEs may have, such as filters (RFC 4660): whoever is told of a SUBSCRIBE reads them. None
+    /// by default, and then a body that is not optional gets 415.
+    fn filters(&self) -> &[&str] {
+        &[]
+    }
+
     /// What a SUBSCRIBE that was forked makes (RFC 6665 §5.4.9).
     fn forking(&self) -> Forking {
         Forking::OneDialog
@@ -109,6 +115,7 @@ impl EventPackage for MessageSummaryPackage {
 pub struct CustomPackage {
     name: &'static str,
     types: Vec<&'static str>,
+    filters: Vec<&'static str>,
     interval: Duration,
     forking: Forking,
 }
@@ -119,6 +126,7 @@ impl CustomPackage {
         Self {
             name,
             types: Vec::new(),
+            filters: Vec::new(),
             interval: Duration::ZERO,
             forking: Forking::OneDialog,
         }
@@ -128,6 +136,13 @@ impl CustomPackage {
     #[must_use]
     pub fn with_type(mut self, content_type: &'static str) -> Self {
         self.types.push(content_type);
+        self
+    }
+
+    /// Adds a content type that bodies of its SUBSCRIBEs may have.
+    #[must_use]
+    pub fn with_filter(mut self, content_type: &'static str) -> Self {
+        self.filters.push(content_type);
         self
     }
 
@@ -153,6 +168,10 @@ impl EventPackage for CustomPackage {
 
     fn accept(&self) -> &[&str] {
         &self.types
+    }
+
+    fn filters(&self) -> &[&str] {
+        &self.filters
     }
 
     fn forking(&self) -> Forking {

@@ -15,11 +15,11 @@ use super::{Notifier, NotifierEnd, Offer, Subscribed, SubscriptionKey};
 use crate::dialog::unfolded;
 use crate::subscription::EventPackage;
 use crate::subscription::timing::later;
-use crate::{Dialog, DialogError};
+use crate::{Dialog, DialogError, has_foreign_body};
 
 impl Notifier {
     /// Takes a SUBSCRIBE that came over `flow`. By RFC 6665 §4.2.1, in this order: 489 with Allow-Events for other events than
-    /// those of the packages; 513 for what takes more than 8 KiB to remember; within a dialog 481 where there is none, 403 for
+    /// those of the packages; 513 for what takes more than 8 KiB to remember; 415 for a body that the package has no use for; within a dialog 481 where there is none, 403 for
     /// another event (§4.5.2), 500 out of order; outside 482 for a merged request, 503 with Retry-After at a limit, 406 where
     /// no type is acceptable, 400 for what makes no dialog; 423 with Min-Expires.
     pub fn handle_subscribe(&mut self, now: Instant, request: &Request, flow: &Flow) -> Subscribed {
@@ -50,6 +50,12 @@ impl Notifier {
         };
         if remembered(request) > REMEMBERED {
             return Err(answer(StatusCode::MESSAGE_TOO_LARGE));
+        }
+        if has_foreign_body(request, package.filters()) {
+            let answer = answer(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+                .header(HeaderName::Accept, package.filters().join(", "))
+                .header(HeaderName::AcceptEncoding, "identity");
+            return Err(Box::new(answer));
         }
         let call_id = headers.call_id().map_err(|_| bad("Call-ID"))?;
         let from = headers.from().map_err(|_| bad("From"))?;
