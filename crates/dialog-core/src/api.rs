@@ -15,7 +15,7 @@ use crate::call::CallsApi;
 use crate::user::{Abandoned, Command, DialogUser, Outgoing};
 use crate::{
     ApiError, ApiResult, Authorizer, Call, CallConfig, CallError, CallMetrics, CallState, Exchange,
-    IncomingCalls, Invite, check,
+    IncomingCalls, Invite, OutgoingRefer, SentRefer, check,
 };
 
 /// Sends requests through an endpoint and waits for their final answers. Cheap to clone.
@@ -100,6 +100,25 @@ impl UnifiedDialogApi {
     ) -> Result<Call, CallError> {
         let calls = self.calls.as_ref().ok_or(CallError::NotEnabled)?;
         calls.invite(invite, authorizer).await
+    }
+
+    /// Refers somebody with whom there is no dialog (RFC 3515), and waits for the answer; what comes of it is told afterwards, by
+    /// [`SentRefer::next`]. Challenges are answered by `authorizer`.
+    ///
+    /// A future that is dropped gives the REFER up: what has left may be acted on, and nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Failed`] where no final answer came; [`CallError::NotNow`] where the call that it names is not up;
+    /// [`CallError::Busy`], [`CallError::Invalid`], [`CallError::Closed`], and [`CallError::NotEnabled`] where the layer was added by
+    /// [`add_to`](Self::add_to). What was refused is no error: [`SentRefer::answer`] says so.
+    pub async fn refer(
+        &self,
+        refer: OutgoingRefer,
+        authorizer: Option<Arc<dyn Authorizer>>,
+    ) -> Result<SentRefer, CallError> {
+        let calls = self.calls.as_ref().ok_or(CallError::NotEnabled)?;
+        calls.refer(refer, authorizer).await
     }
 
     /// Goes on with a call that another process, or another endpoint, has [let go of](Call::detach). Nothing is sent for that, but

@@ -95,6 +95,7 @@
 //! | RFC 3264, RFC 6337 §2, who owes an offer or an answer | [`Call::accept`], [`Call::acknowledge`], [`Call::reinvite`] |
 //! | RFC 6086, INFO; RFC 5057, what a failed request ends | [`Call::request`], [`CallEvent::Info`] |
 //! | RFC 3515, RFC 4488, REFER; RFC 5057 §5.5, a dialog that it shares with a call | [`Call::refer`], [`CallEvent::Referred`] |
+//! | RFC 3515, RFC 6665 §4.4.1, REFER outside of dialogs | [`UnifiedDialogApi::refer`], [`IncomingRefers`] |
 //! | RFC 3891, Replaces; RFC 4538, Target-Dialog | [`Call::replaces`], [`Call::accept_replacing`], [`Refer::to_call`], [`Call::target_dialog`] |
 //! | RFC 3326, Reason | [`Call::hang_up_because`], [`CallEnd::PeerCancelled`], [`CallEnd::was_answered_elsewhere`] |
 //! | RFC 4028, session timers | [`CallConfig::session_expires`], [`CallEnd::Expired`] |
@@ -124,8 +125,8 @@ pub use authorizer::{Authorizer, DigestAuthorizer};
 pub use call::api::ReferReporter;
 pub use call::{
     Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest, CallState,
-    IncomingCalls, Invite, Refer, ReferAnswer, ReferId, ReferReport, Referral, Rejection,
-    Reliability,
+    IncomingCalls, IncomingRefer, IncomingRefers, Invite, OutgoingRefer, Refer, ReferAnswer,
+    ReferId, ReferReport, Referral, Rejection, Reliability, SentRefer,
 };
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};

@@ -472,4 +472,4 @@ pub(super) fn ack(
 }
 
 /// Dialogs that one INVITE may make; a 2xx beyond them is not acknowledged. No proxy forks as far.
-const MAX_FORKS: usize = 32;
+pub(super) const MAX_FORKS: usize = 32;

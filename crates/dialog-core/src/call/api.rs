@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError, CallEvent, Invite};
 use super::inbox::Inbox;
+use super::outside_api::IncomingRefers;
 use super::reliable::Answer;
 use super::replacing::Related;
 use super::shards::Ways;
@@ -24,7 +25,7 @@ use crate::{Authorizer, Body, DialogId};
 /// The part of [`UnifiedDialogApi`](crate::UnifiedDialogApi) that makes calls.
 #[derive(Debug, Clone)]
 pub(crate) struct CallsApi {
-    ways: Arc<Ways>,
+    pub(super) ways: Arc<Ways>,
 }
 
 impl CallsApi {
@@ -33,6 +34,7 @@ impl CallsApi {
         config: CallConfig,
     ) -> (Self, IncomingCalls) {
         let (sender, receiver) = mpsc::channel(config.backlog.max(1));
+        let (refers, referred) = mpsc::channel(config.backlog.max(1));
         let shards = builder.shards();
         let ids: Vec<IdSource> = (0..shards).map(|_| builder.split_ids()).collect();
         let mut ids = ids.into_iter();
@@ -41,13 +43,18 @@ impl CallsApi {
             // There is one for each.
             let ids = ids.next().unwrap_or_else(IdSource::unpredictable);
             let core = Calls::new(config.clone(), ids).of_shard(shard, shards);
-            CallUser::new(core, sender.clone(), ways.clone(), shard)
+            let senders = (sender.clone(), refers.clone());
+            CallUser::new(core, senders, ways.clone(), shard)
         });
         ways.lead_to(users);
         let api = Self { ways };
         let calls = IncomingCalls {
             api: api.clone(),
             receiver,
+            refers: Some(IncomingRefers {
+                api: api.clone(),
+                receiver: referred,
+            }),
         };
         (api, calls)
     }
@@ -144,6 +151,7 @@ impl Drop for Gathered<'_> {
 pub struct IncomingCalls {
     api: CallsApi,
     receiver: mpsc::Receiver<Offered>,
+    refers: Option<IncomingRefers>,
 }
 
 impl IncomingCalls {
@@ -154,6 +162,13 @@ impl IncomingCalls {
     pub async fn next(&mut self) -> Option<Call> {
         let offered = self.receiver.recv().await?;
         Some(Call::new(self.api.clone(), offered))
+    }
+
+    /// Takes what gives the REFERs outside of calls, once. They come with
+    /// [`CallConfig::max_refers_outside`](crate::CallConfig::max_refers_outside) alone, and get 480 where nobody has taken it when the
+    /// calls are let go of.
+    pub fn take_refers(&mut self) -> Option<IncomingRefers> {
+        self.refers.take()
     }
 }
 
@@ -617,7 +632,8 @@ impl Call {
     /// are [`CallEvent::ReferReport`]s, which may come even before the answer, and go on after the call has been hung up:
     /// [`CallEvent::SessionEnded`] comes then, and [`CallEvent::Ended`] when all is told.
     ///
-    /// RFC 7647 §4 wants REFER outside of dialogs to peers whose Contact is a GRUU; this one stands within the call.
+    /// RFC 7647 §4 wants REFER outside of dialogs to peers whose Contact is a GRUU: [`UnifiedDialogApi::refer`](crate::UnifiedDialogApi::refer)
+    /// with [`Refer::target_dialog`]. This one stands within the call.
     ///
     /// # Errors
     ///
@@ -660,11 +676,7 @@ impl Call {
 
     /// Tells the peer what came of a REFER of its, where this call is not at hand: with whom the REFER names.
     pub fn reporter(&self, id: ReferId) -> ReferReporter {
-        ReferReporter {
-            call: self.key,
-            id,
-            api: self.api.clone(),
-        }
+        ReferReporter::new(self.key, id, self.api.clone())
     }
 
     async fn tell(&self, command: Command) -> Result<(), CallError> {
@@ -706,6 +718,10 @@ pub struct ReferReporter {
 }
 
 impl ReferReporter {
+    pub(super) fn new(call: CallKey, id: ReferId, api: CallsApi) -> Self {
+        Self { call, id, api }
+    }
+
     /// Tells it.
     ///
     /// # Errors

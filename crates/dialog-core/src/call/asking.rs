@@ -155,7 +155,7 @@ impl Calls {
             // Whatever is answered to a BYE, "the UAC MUST consider the session and the dialog terminated" (RFC 3261 §15.1.1).
             (Method::Bye, _) => self.leave(now, key, &tag),
             (Method::Refer, Some(id)) => {
-                self.refer_answered(key, &tag, id, outcome.as_ref().ok());
+                self.refer_answered(now, key, &tag, id, outcome.as_ref().ok());
             }
             (Method::Notify, Some(id)) => {
                 let is_overtaken = self.is_overtaken(key, &tag, within.cseq, &outcome);
@@ -240,6 +240,11 @@ impl Calls {
         for tag in tags {
             self.drop_refers(Some(now), key, &tag);
             self.forget_refers(key, &tag);
+        }
+        if let Ok(call) = self.call(key)
+            && let Some(outside) = &mut call.outside
+        {
+            outside.close();
         }
         self.settle(key);
         self.hang_up(key, None)

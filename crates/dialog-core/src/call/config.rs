@@ -37,6 +37,10 @@ pub struct CallConfig {
     /// Whether a REFER within a call is offered to the application ([`CallEvent::Referred`](crate::CallEvent::Referred)), which
     /// has to follow or refuse it. Default no: it gets 405, since who refers us has us call strangers (RFC 3515 §5).
     pub takes_refers: bool,
+    /// REFERs outside of calls that are followed at once ([`IncomingRefers`](crate::IncomingRefers)); more get 503. Default none: they
+    /// get 405, or 403 where [`takes_refers`](Self::takes_refers) is set, since anybody can send one. 1,000 is plenty for a user agent.
+    /// Of several shards each has an equal part, rounded up.
+    pub max_refers_outside: usize,
     /// How long the peer is told of a REFER that it sent, unless it subscribes for longer. Default 5 minutes: a call that rings
     /// for longer is given up as a rule.
     pub refer_expires: Duration,
@@ -78,6 +82,18 @@ pub enum Reliability {
     Required,
 }
 
+impl CallConfig {
+    /// Whether the application takes any REFER.
+    pub(super) fn knows_refer(&self) -> bool {
+        self.takes_refers || self.max_refers_outside > 0
+    }
+
+    /// Says that an answer is on its way to who referred: a REFER is decided within half of the time that its client waits.
+    pub(super) fn refer_patience(&self) -> Duration {
+        self.t1 * 32
+    }
+}
+
 impl Default for CallConfig {
     fn default() -> Self {
         Self {
@@ -91,6 +107,7 @@ impl Default for CallConfig {
             body_types: Vec::new(),
             takes_messages: false,
             takes_refers: false,
+            max_refers_outside: 0,
             refer_expires: Duration::from_secs(5 * 60),
             takes_replaces: false,
             session_expires: None,

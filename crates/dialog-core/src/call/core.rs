@@ -12,8 +12,9 @@ use super::client::InviteClient;
 use super::event::{CallEnd, CallError, CallEvent};
 use super::handover::{Acknowledging, Detached};
 use super::offered::Offered;
+use super::outside::Outside;
 use super::reason;
-use super::refer::ReferId;
+use super::refer::{ReferId, Referral};
 use super::replacing::{Related, Replacing};
 use super::server::{Due, InviteServer};
 use super::session::{Session, SessionState};
@@ -58,6 +59,8 @@ pub(crate) enum Output {
     Outcome(ExchangeKey, Result<Response, ApiError>),
     /// Somebody calls.
     Incoming(CallKey, Request, Related),
+    /// Somebody refers us, outside of dialogs.
+    Referred(CallKey, Box<Referral>, Related),
     /// Tell the application.
     Event(CallKey, CallEvent),
     /// A call ends, since another has taken its place.
@@ -88,9 +91,27 @@ pub(crate) struct Calls {
     /// The peers' INVITEs without final answer.
     pub(super) pending: Numbered<ServerTransactionId, CallKey>,
     alarms: BTreeSet<(Instant, CallKey)>,
+    /// How many of `calls` are REFERs outside of dialogs.
+    pub(super) refers: Refers,
     pub(super) outputs: VecDeque<Output>,
     next: u64,
     pub(super) metrics: CallMetrics,
+}
+
+/// REFERs outside of dialogs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Refers {
+    pub(super) ours: usize,
+    pub(super) theirs: usize,
+}
+
+impl Refers {
+    fn of(&mut self, outside: &Outside) -> &mut usize {
+        match outside {
+            Outside::Ours(_) => &mut self.ours,
+            Outside::Theirs => &mut self.theirs,
+        }
+    }
 }
 
 /// One call: an INVITE, the dialogs that came of it, and what goes on in them.
@@ -131,6 +152,8 @@ pub(super) struct Call {
     pub(super) acknowledging: Option<Box<Acknowledging>>,
     /// How long its session lasts, where that is limited.
     pub(super) timer: Option<Box<SessionTimer>>,
+    /// It is no call but a REFER outside of dialogs.
+    pub(super) outside: Option<Box<Outside>>,
     /// What it takes the place of once it is accepted.
     pub(super) replaces: Option<Box<Replacing>>,
     /// When our INVITE has expired (RFC 3261 §13.2.1).
@@ -179,7 +202,7 @@ impl Calls {
         if config.takes_messages {
             allow += ", MESSAGE";
         }
-        if config.takes_refers {
+        if config.knows_refer() {
             allow += ", REFER, SUBSCRIBE";
         }
         Self {
@@ -195,6 +218,7 @@ impl Calls {
             exchanges: Numbered::default(),
             pending: Numbered::default(),
             alarms: BTreeSet::new(),
+            refers: Refers::default(),
             outputs: VecDeque::new(),
             next: 0,
             metrics: CallMetrics::default(),
@@ -204,7 +228,9 @@ impl Calls {
     /// Makes these the calls of one shard of several.
     pub(crate) fn of_shard(mut self, shard: usize, shards: usize) -> Self {
         self.next = first_number(shard);
-        self.config.max_calls = self.config.max_calls.div_ceil(shards.max(1));
+        let shards = shards.max(1);
+        self.config.max_calls = self.config.max_calls.div_ceil(shards);
+        self.config.max_refers_outside = self.config.max_refers_outside.div_ceil(shards);
         self
     }
 
@@ -223,8 +249,10 @@ impl Calls {
     }
 
     pub(crate) fn metrics(&self) -> CallMetrics {
+        let refers = self.refers.ours + self.refers.theirs;
         CallMetrics {
-            calls: self.calls.len() as u64,
+            calls: self.calls.len().saturating_sub(refers) as u64,
+            refers_outside: refers as u64,
             exchanges: self.exchanges.len() as u64,
             ..self.metrics
         }
@@ -294,6 +322,7 @@ impl Calls {
         if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
             self.again_after_glare(key, *glare);
         }
+        self.outside_timeout(now, key);
         self.acknowledge_again(now, key);
         self.timer_due(now, key);
     }
@@ -310,9 +339,12 @@ impl Calls {
 
     /// A tag that no call has.
     pub(super) fn insert(&mut self, key: CallKey, call: Call) {
+        match &call.outside {
+            Some(outside) => *self.refers.of(outside) += 1,
+            None => self.metrics.begun += 1,
+        }
         self.by_tag.insert(call.local_tag.clone(), key);
         self.calls.insert(key, Box::new(call));
-        self.metrics.begun += 1;
     }
 
     pub(super) fn tell(&mut self, key: CallKey, event: CallEvent) {
@@ -350,7 +382,10 @@ impl Calls {
             self.alarms.remove(&(alarm, key));
         }
         let end = call.end.take().map_or(CallEnd::Cancelled, |end| *end);
-        self.metrics.ended += 1;
+        match &call.outside {
+            Some(outside) => *self.refers.of(outside) -= 1,
+            None => self.metrics.ended += 1,
+        }
         self.tell(key, CallEvent::Ended(end));
         // A busy hour must not be paid for ever.
         if self.calls.capacity() > 64 && self.calls.len() < self.calls.capacity() / 8 {
@@ -407,6 +442,7 @@ impl Call {
             wants_flow: false,
             acknowledging: None,
             timer: None,
+            outside: None,
             replaces: None,
             expires: None,
             end: None,
@@ -519,7 +555,9 @@ impl Call {
     }
 
     fn is_over(&self) -> bool {
-        self.sessions.is_empty() && self.client.is_none() && self.servers.is_empty()
+        let is_open = self.outside.as_ref().is_some_and(|it| it.is_open());
+        let is_empty = self.sessions.is_empty() && self.servers.is_empty();
+        is_empty && self.client.is_none() && !is_open
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -529,7 +567,8 @@ impl Call {
         let offered = self.offered.as_ref().map(|offered| offered.gives_up);
         let timer = self.timer.as_ref().map(|timer| timer.at);
         let again = self.acknowledging.as_ref().map(|again| again.next);
-        let ours = [glare, offered, timer, again, self.expires];
+        let outside = self.outside.as_ref().and_then(|it| it.deadline());
+        let ours = [glare, offered, timer, again, self.expires, outside];
         servers
             .chain(ours.into_iter().flatten())
             .chain(refers)

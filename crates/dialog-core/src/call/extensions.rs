@@ -69,7 +69,7 @@ impl CallConfig {
         let mut required = request.headers().require().peekable();
         required.peek()?;
         let mut supported = self.supported();
-        if *request.method() == Method::Refer && self.takes_refers {
+        if *request.method() == Method::Refer && self.knows_refer() {
             // RFC 4488 §4, RFC 7614 §5.
             supported.extend(["norefersub", "nosub"]);
         }

@@ -34,15 +34,18 @@ impl Calls {
             return false;
         }
         let Some(our_tag) = headers.to().ok().and_then(|to| to.tag()) else {
-            if *method == Method::Invite {
-                let (tag, contact) = identity();
-                self.first_invite(now, incoming, tag.as_str(), contact, Found::default());
-                return true;
+            match method {
+                Method::Invite => {
+                    let (tag, contact) = identity();
+                    self.first_invite(now, incoming, tag.as_str(), contact, Found::default());
+                    return true;
+                }
+                Method::Refer => return self.referred_outside(now, incoming, identity),
+                _ => return false,
             }
-            return false;
         };
         let Some((key, their_tag)) = self.find(request, our_tag) else {
-            return false;
+            return *method == Method::Notify && self.first_notify(now, incoming, our_tag);
         };
         if is_ack {
             self.take_flow(incoming, key);
@@ -108,9 +111,7 @@ impl Calls {
         }
         // Never for ACK and CANCEL (§8.2.2.3).
         if let Some(unknown) = self.config.not_understood(request) {
-            let builder = self.begin(request, StatusCode::BAD_EXTENSION);
-            let builder = builder.header(HeaderName::Unsupported, unknown);
-            return self.respond(incoming.transaction, builder);
+            return self.refuse_extension(incoming, &unknown);
         }
         let describes = matches!(
             request.method(),
@@ -141,6 +142,11 @@ impl Calls {
             Method::Info => self.informed(incoming, key),
             Method::Refer if self.config.takes_refers => {
                 self.asked_to_refer(now, incoming, key, tag);
+            }
+            // Outside of calls it would be taken, as Allow says.
+            Method::Refer if self.config.knows_refer() => {
+                let builder = self.begin(request, StatusCode::FORBIDDEN);
+                self.respond(incoming.transaction, builder);
             }
             Method::Message if self.config.takes_messages => self.written_to(incoming, key),
             Method::Prack => self.pracked(now, incoming, key, tag),
@@ -439,6 +445,13 @@ impl Calls {
         call.client = None;
     }
 
+    /// Refuses what requires an extension that we do not understand (RFC 3261 §8.2.2.3).
+    pub(super) fn refuse_extension(&mut self, incoming: &IncomingRequest, unknown: &str) {
+        let builder = self.begin(&incoming.request, StatusCode::BAD_EXTENSION);
+        let builder = builder.header(HeaderName::Unsupported, unknown);
+        self.respond(incoming.transaction, builder);
+    }
+
     /// Begins an answer to a request within a dialog.
     pub(super) fn begin(&self, request: &Request, status: StatusCode) -> ResponseBuilder {
         let builder = Response::for_request(request, status);
@@ -488,7 +501,7 @@ fn reason(error: &DialogError) -> &'static str {
 }
 
 /// Seconds of the Retry-After for lack of room.
-const BUSY_SECONDS: u32 = 5;
+pub(super) const BUSY_SECONDS: u32 = 5;
 
 /// INVITEs of the peer's whose ACK is still to come, before the next gets 491.
 const MAX_UNACKNOWLEDGED: usize = 4;

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct CallMetrics {
     /// Calls there are now, those that ring included.
     pub calls: u64,
+    /// REFERs outside of calls there are now that are told of, ours and the peers'.
+    pub refers_outside: u64,
     /// Requests of calls there are now: in flight, and INVITEs whose 2xx might come once more.
     pub exchanges: u64,
     /// Calls that were begun, by either side, or [restored](crate::UnifiedDialogApi::restore_call).
@@ -25,6 +27,7 @@ pub struct CallMetrics {
 impl CallMetrics {
     pub(super) fn add(&mut self, other: &Self) {
         self.calls += other.calls;
+        self.refers_outside += other.refers_outside;
         self.exchanges += other.exchanges;
         self.begun += other.begun;
         self.ended += other.ended;
@@ -37,13 +40,14 @@ impl CallMetrics {
 /// Shows metrics to other tasks.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    counts: [AtomicU64; 7],
+    counts: [AtomicU64; 8],
 }
 
 impl Published {
     pub(super) fn store(&self, metrics: &CallMetrics) {
         let values = [
             metrics.calls,
+            metrics.refers_outside,
             metrics.exchanges,
             metrics.begun,
             metrics.ended,
@@ -59,6 +63,7 @@ impl Published {
     pub(super) fn load(&self) -> CallMetrics {
         let [
             calls,
+            refers_outside,
             exchanges,
             begun,
             ended,
@@ -71,6 +76,7 @@ impl Published {
             .map(|count| count.load(Ordering::Relaxed));
         CallMetrics {
             calls,
+            refers_outside,
             exchanges,
             begun,
             ended,

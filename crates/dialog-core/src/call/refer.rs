@@ -1,7 +1,8 @@
 //! What applications say and hear of REFER (RFC 3515).
 
 use sipora_message::{
-    DialogId, Fragment, HeaderName, Headers, Limits, Request, Response, Scheme, StatusCode, Uri,
+    DialogId, Fragment, HeaderName, Headers, Limits, Request, RequestBuilder, Response, Scheme,
+    StatusCode, TargetDialog, Uri,
 };
 
 use super::api::Call;
@@ -68,10 +69,30 @@ impl Refer {
         self
     }
 
+    /// Says which dialog with the same user agent it belongs to, where it goes outside of that (RFC 4538, RFC 7647 §4):
+    /// [`DialogId::target_dialog`](crate::DialogId::target_dialog) names it.
+    pub fn target_dialog(self, dialog: &TargetDialog) -> Self {
+        self.header(HeaderName::TargetDialog, dialog.to_string())
+    }
+
     /// Adds a header field.
     pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Adds what it says to a request that names this.
+    pub(super) fn add_to(&self, mut builder: RequestBuilder, refer_to: String) -> RequestBuilder {
+        builder = builder.header(HeaderName::ReferTo, refer_to);
+        if !self.subscribes {
+            builder = builder
+                .header(refer_sub(), "false")
+                .header(HeaderName::Supported, "norefersub");
+        }
+        for (name, value) in &self.headers {
+            builder = builder.header(name.clone(), value);
+        }
+        builder
     }
 }
 

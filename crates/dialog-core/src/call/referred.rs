@@ -55,6 +55,26 @@ enum Stage {
 }
 
 impl Referred {
+    /// One that waits for the application, and for its answer, until then.
+    pub(super) fn asked(
+        id: ReferId,
+        incoming: &IncomingRequest,
+        is_named: bool,
+        ends: Instant,
+    ) -> Self {
+        let request = &incoming.request;
+        Self {
+            id,
+            cseq: request.headers().cseq().map_or(0, |cseq| cseq.number),
+            is_named,
+            stage: Stage::Asked(incoming.transaction, Box::new(request.clone())),
+            status: StatusCode::TRYING,
+            ends,
+            is_telling: false,
+            is_stale: false,
+        }
+    }
+
     /// It keeps the dialog alive, or wants an answer.
     pub(super) fn is_live(&self) -> bool {
         !matches!(self.stage, Stage::Silent)
@@ -79,7 +99,7 @@ impl Calls {
             return self.respond(incoming.transaction, builder);
         }
         let id = ReferId(self.next_exchange().0);
-        let patience = self.config.t1 * PATIENCE;
+        let patience = self.config.refer_patience();
         let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
         let Some(session) = session else {
             return;
@@ -92,16 +112,8 @@ impl Calls {
             return self.respond(incoming.transaction, builder);
         }
         let is_named = std::mem::replace(&mut extras.was_referred, true);
-        extras.referred.push(Referred {
-            id,
-            cseq: request.headers().cseq().map_or(0, |cseq| cseq.number),
-            is_named,
-            stage: Stage::Asked(incoming.transaction, Box::new(request.clone())),
-            status: StatusCode::TRYING,
-            ends: now + patience,
-            is_telling: false,
-            is_stale: false,
-        });
+        let asked = Referred::asked(id, incoming, is_named, now + patience);
+        extras.referred.push(asked);
         let request = request.clone();
         self.tell(key, CallEvent::Referred(Box::new(Referral { id, request })));
     }
@@ -360,15 +372,18 @@ impl Calls {
         if is_silent {
             referred.stage = Stage::Silent;
         }
-        let mut builder = self.begin(&request, StatusCode::OK).contact(contact);
+        let builder = self.begin_for_refer(key, &request, StatusCode::OK);
+        let mut builder = builder.contact(contact);
         if is_silent {
             // RFC 4488 §4: "it MUST insert the "Refer-Sub" header field set to "false" in the 2xx".
             builder = builder.header(refer_sub(), "false");
         }
         self.respond(transaction, builder);
-        if !is_silent {
+        match is_silent {
+            // "Consequently, no new dialog is created if this REFER was issued outside any existing dialog" (RFC 4488 §4).
+            true => self.leave_if_done(key, tag),
             // "The creation of a subscription ... always results in an immediate NOTIFY" (RFC 3515 §2.4.4).
-            self.tell_of(now, key, tag, id);
+            false => self.tell_of(now, key, tag, id),
         }
     }
 
@@ -382,7 +397,7 @@ impl Calls {
             return;
         };
         if let Stage::Asked(transaction, request) = all.remove(at).stage {
-            let builder = self.begin(&request, status);
+            let builder = self.begin_for_refer(key, &request, status);
             self.respond(transaction, builder);
         }
         self.leave_if_done(key, tag);
@@ -498,10 +513,7 @@ fn find<'a>(referred: &'a mut [Referred], headers: Headers<'_>) -> Option<&'a mu
 }
 
 /// RFC 4488 §4, RFC 7614 §5: the REFER asks for no subscription, or requires that there is none.
-fn asks_for_silence(headers: Headers<'_>) -> bool {
+pub(super) fn asks_for_silence(headers: Headers<'_>) -> bool {
     let mut required = headers.require();
     without_subscription(headers) || required.any(|tag| tag.eq_ignore_ascii_case("nosub"))
 }
-
-/// Says that an answer is on its way to who referred: a REFER is decided within half of the time that its client waits, in T1.
-const PATIENCE: u32 = 32;

@@ -11,8 +11,7 @@ use super::core::{CallKey, Calls, ExchangeKey};
 use super::event::{CallError, CallEvent};
 use super::outgoing::FIRST_CSEQ;
 use super::refer::{
-    MOST_REFERS, REFER, Refer, ReferId, ReferReport, ReferTo, refer_sub, reported,
-    without_subscription,
+    MOST_REFERS, REFER, Refer, ReferId, ReferReport, ReferTo, reported, without_subscription,
 };
 
 /// A REFER of ours whose outcome the peer is to tell: an implicit subscription, as a subscriber sees it.
@@ -39,10 +38,7 @@ impl Calls {
         key: CallKey,
         refer: Refer,
     ) -> Result<(ReferId, ExchangeKey), CallError> {
-        let refer_to = match &refer.to {
-            ReferTo::Uri(uri) => uri.clone(),
-            ReferTo::Call(other, address) => self.refer_to_call(*other, address.as_ref())?,
-        };
+        let refer_to = self.refer_to(&refer)?;
         let patience = self.config.request_timeout + self.config.t1 * 64;
         let call = self.call(key)?;
         let contact = call.contact.clone();
@@ -55,19 +51,9 @@ impl Calls {
         }
         let tag: Box<str> = session.remote_tag().into();
         let builder = self.begin_within(key, &tag, Method::Refer);
-        let mut builder = builder
-            .ok_or(CallError::Gone)?
-            .contact(contact)
-            .header(HeaderName::ReferTo, refer_to);
-        if !refer.subscribes {
-            builder = builder
-                .header(refer_sub(), "false")
-                .header(HeaderName::Supported, "norefersub");
-        }
-        for (name, value) in &refer.headers {
-            builder = builder.header(name.clone(), value);
-        }
-        let request = builder
+        let builder = builder.ok_or(CallError::Gone)?.contact(contact);
+        let request = refer
+            .add_to(builder, refer_to)
             .build()
             .map_err(|error| CallError::Invalid(error.to_string()))?;
         let name = self.next_exchange();
@@ -88,15 +74,24 @@ impl Calls {
         Ok((id, name))
     }
 
+    /// Whom a REFER names, as Refer-To says it.
+    pub(super) fn refer_to(&mut self, refer: &Refer) -> Result<String, CallError> {
+        match &refer.to {
+            ReferTo::Uri(uri) => Ok(uri.clone()),
+            ReferTo::Call(other, address) => self.refer_to_call(*other, address.as_ref()),
+        }
+    }
+
     /// Takes the end of a REFER of ours.
     pub(super) fn refer_answered(
         &mut self,
+        now: Instant,
         key: CallKey,
         tag: &str,
         id: ReferId,
         response: Option<&Response>,
     ) {
-        if response.is_some_and(is_granted) {
+        if self.outside_answered(now, key, response) || response.is_some_and(is_granted) {
             return;
         }
         let Some(session) = self.calls.get_mut(&key).and_then(|call| call.session(tag)) else {

@@ -295,14 +295,17 @@ impl CallUser {
     fn asks(&self, context: &Context<'_>, request: &Request) -> HashMap<usize, Asks> {
         let mut asks: HashMap<usize, Asks> = HashMap::new();
         let headers = request.headers();
-        let is_first =
-            *request.method() == Method::Invite && headers.to().is_ok_and(|to| to.tag().is_none());
-        if !is_first {
+        let config = self.core.config();
+        let is_invite = *request.method() == Method::Invite;
+        let is_refer = *request.method() == Method::Refer && config.max_refers_outside > 0;
+        let is_first = headers.to().is_ok_and(|to| to.tag().is_none());
+        if !is_first || !(is_invite || is_refer) {
             return asks;
         }
         let elsewhere =
             |call_id: &str| Some(context.home(call_id)).filter(|home| *home != self.shard);
-        if self.core.config().takes_replaces
+        if is_invite
+            && config.takes_replaces
             && let Ok(Some(named)) = headers.replaces()
             && let Some(home) = elsewhere(named.call_id())
         {
@@ -446,9 +449,11 @@ impl CallUser {
         };
         let tag = context.keyed_tag(&incoming.request);
         let contact = contact(context, &incoming.request, &incoming.flow);
-        let now = context.now().instant;
-        self.core
-            .first_invite(now, &incoming, tag.as_str(), contact, found);
+        let (now, tag) = (context.now().instant, tag.as_str());
+        match incoming.request.method() {
+            Method::Refer => self.core.first_refer(now, &incoming, tag, contact, &found),
+            _ => self.core.first_invite(now, &incoming, tag, contact, found),
+        }
     }
 
     /// A call has taken the place of another shard's.

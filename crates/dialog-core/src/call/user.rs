@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::core::{CallKey, Calls, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
 use super::inbox::{Feeder, Inbox};
+use super::outside_api::{OfferedRefer, OpenRefer};
 use super::refer::{Refer, ReferAnswer, ReferId};
 use super::referring::is_granted;
 use super::rejection::Rejection;
@@ -37,6 +38,7 @@ pub(super) struct CallUser {
     /// Who waits for the answers to requests within calls.
     asked: Numbered<ExchangeKey, Reply>,
     incoming: mpsc::Sender<Offered>,
+    pub(super) refers: mpsc::Sender<OfferedRefer>,
     pub(super) ways: Arc<Ways>,
     pub(super) shard: usize,
     pub(super) elsewhere: Elsewhere,
@@ -91,6 +93,7 @@ pub(super) enum Command {
         Box<Refer>,
         oneshot::Sender<Result<ReferAnswer, CallError>>,
     ),
+    ReferOutside(Box<OpenRefer>),
     Dialog(CallKey, oneshot::Sender<Result<DialogId, CallError>>),
     Export(CallKey, oneshot::Sender<Result<CallState, CallError>>),
     Detach(CallKey, oneshot::Sender<Result<CallState, CallError>>),
@@ -166,7 +169,7 @@ pub(super) enum Act {
 impl CallUser {
     pub(super) fn new(
         core: Calls,
-        incoming: mpsc::Sender<Offered>,
+        (incoming, refers): (mpsc::Sender<Offered>, mpsc::Sender<OfferedRefer>),
         ways: Arc<Ways>,
         shard: usize,
     ) -> Self {
@@ -177,6 +180,7 @@ impl CallUser {
             links: Numbered::default(),
             asked: Numbered::default(),
             incoming,
+            refers,
             ways,
             shard,
             elsewhere: Elsewhere::default(),
@@ -210,7 +214,7 @@ impl CallUser {
     }
 
     /// A Call-ID that leads here: one in as many as there are shards does.
-    fn call_id(&self, context: &mut Context<'_>) -> String {
+    pub(super) fn call_id(&self, context: &mut Context<'_>) -> String {
         loop {
             let call_id = context.ids().call_id();
             if context.home(call_id.as_str()) == self.shard {
@@ -260,7 +264,7 @@ impl CallUser {
         }
     }
 
-    fn link(&mut self, key: CallKey) -> Inbox {
+    pub(super) fn link(&mut self, key: CallKey) -> Inbox {
         let (feeder, inbox) = Inbox::new();
         self.links.insert(key, feeder);
         inbox
@@ -353,6 +357,9 @@ impl CallUser {
                     }
                 }
                 Output::Incoming(key, request, related) => self.offer(key, request, related),
+                Output::Referred(key, referral, related) => {
+                    self.offer_refer(context.now().instant, key, *referral, related);
+                }
                 Output::Event(key, event) => self.tell(key, event),
                 Output::Replaced { old, by } if old.shard() == self.shard => {
                     self.core.replaced(old, by);
@@ -472,7 +479,7 @@ impl User for CallUser {
     }
 
     fn refuses_merged(&self, incoming: &IncomingRequest) -> bool {
-        *incoming.request.method() == Method::Invite
+        matches!(incoming.request.method(), Method::Invite | Method::Refer)
     }
 
     fn on_event(&mut self, context: &mut Context<'_>, event: Event) {
@@ -553,17 +560,20 @@ impl User for CallUser {
     }
 
     fn methods(&self) -> Vec<Method> {
-        vec![
+        let mut methods = vec![
             Method::Invite,
             Method::Ack,
             Method::Cancel,
             Method::Bye,
             Method::Info,
-            Method::Refer,
             Method::Notify,
             Method::Prack,
             Method::Update,
-        ]
+        ];
+        if self.core.config().knows_refer() {
+            methods.push(Method::Refer);
+        }
+        methods
     }
 }
 
@@ -618,14 +628,23 @@ impl CallUser {
                 };
                 let now = context.now().instant;
                 match self.core.refer(now, key, *refer) {
-                    Ok((id, asked)) => {
-                        self.asked.insert(asked, Reply::Refer(id, reply));
-                    }
+                    Ok((id, asked)) => self.wait_for_refer(asked, id, reply),
                     Err(error) => drop(reply.send(Err(error))),
                 }
             }
+            Command::ReferOutside(open) => self.refer_outside(context, *open),
             Command::Reap => {}
         }
+    }
+
+    /// Keeps who waits for the answer to a REFER.
+    pub(super) fn wait_for_refer(
+        &mut self,
+        asked: ExchangeKey,
+        id: ReferId,
+        reply: oneshot::Sender<Result<ReferAnswer, CallError>>,
+    ) {
+        self.asked.insert(asked, Reply::Refer(id, reply));
     }
 }
 

@@ -53,6 +53,7 @@ impl Calls {
         let mut keys: Vec<CallKey> = self.calls.keys().copied().collect();
         keys.sort_unstable();
         for key in keys {
+            self.refuse_outside(key);
             let hung_up = self.hang_up(key, None);
             let waits = self.calls.get(&key).is_some_and(|call| call.hangs_up);
             if hung_up.is_ok() && waits {
@@ -205,11 +206,16 @@ impl Calls {
         }
         if let Some(authorizer) = within.authorizer.clone() {
             authorizer.learn(&within.request, &response);
+            let is_outside = self.is_outside(&within);
             let session = self
                 .calls
                 .get_mut(&within.call)
                 .and_then(|call| call.session(&within.tag));
-            if !may_go_again(&within.method, session.as_deref()) {
+            let may_go_again = match is_outside {
+                true => true,
+                false => may_go_again(&within.method, session.as_deref()),
+            };
+            if !may_go_again {
                 return self.within_ended(now, *within, Ok(response));
             }
             let last = session
@@ -234,6 +240,7 @@ impl Calls {
                 within.retries += 1;
                 if let (Method::Refer, Some(id)) = (&within.method, within.refer) {
                     self.refer_renumbered(within.call, &within.tag, id, within.cseq);
+                    self.outside_renumbered(within.call, within.cseq);
                 }
                 return self.send_within(*within, from, None);
             }

@@ -20,6 +20,7 @@ mod proxy;
 mod races_5407;
 mod reasons;
 mod refer;
+mod refer_outside;
 mod refreshes;
 mod reinvite_answers;
 mod reliable_callee;
