@@ -590,6 +590,8 @@ impl CallUser {
             Command::Act(key, act @ Act::AcceptReplacing(_), reply) => {
                 self.accept_replacing(context, key, act, reply);
             }
+            // Who would tell what comes of it has gone without knowing that it is accepted.
+            Command::Act(_, Act::AcceptRefer(_), reply) if reply.is_closed() => {}
             Command::Act(key, act, reply) => {
                 let result = self.act(context.now().instant, key, act);
                 // Who does not wait for the outcome does not want it.

@@ -14,6 +14,7 @@ mod calling;
 mod challenged;
 mod early;
 mod exchange;
+mod given_up;
 mod handover;
 mod heard;
 mod held;
