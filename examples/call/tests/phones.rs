@@ -2,8 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use sipora_session_core::{
+    CallEnd, CallEvent, CallHandle, MediaDirection, SessionCoordinator, SessionManagerBuilder,
+    SipClient,
+};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
@@ -213,4 +218,99 @@ async fn a_call_is_transferred_to_who_was_asked_before() {
     for phone in [alice, bob, carol] {
         phone.quits().await;
     }
+}
+
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
+
+/// A program of the crate that is in a call with a terminal.
+async fn in_a_call(alice: &mut Terminal) -> (Arc<SessionCoordinator>, CallHandle) {
+    let built = SessionManagerBuilder::new()
+        .with_bind_address([127, 0, 0, 1].into())
+        .with_identity("sip:program@127.0.0.1")
+        .with_transfers()
+        .enable_sip_client()
+        .build_with_calls();
+    let (client, _calls) = built.await.unwrap();
+    let mut call = client.call(&alice.uri, Some(SDP)).await.unwrap();
+    alice.shows("sip:program@127.0.0.1 calls; answer?").await;
+    alice.types("answer").await;
+    call.answered().await.unwrap();
+    alice.shows("the call is up").await;
+    (client, call)
+}
+
+async fn next(call: &mut CallHandle) -> CallEvent {
+    let event = tokio::time::timeout(PATIENCE, call.next()).await;
+    event.expect("an event in time").expect("no end yet")
+}
+
+/// What the terminal says of the session, asked by a change that wants both directions, or says nothing.
+async fn says(call: &mut CallHandle, offer: Option<&str>) -> MediaDirection {
+    call.change(offer).await.unwrap();
+    let event = next(call).await;
+    assert!(matches!(event, CallEvent::Changed(_)), "{event:?}");
+    let said = MediaDirection::of(event.sdp().unwrap());
+    if offer.is_none() {
+        let answer = said.reversed().in_sdp(SDP);
+        call.acknowledge(&answer).await.unwrap();
+    }
+    said
+}
+
+#[tokio::test]
+async fn who_holds_goes_on_holding_whatever_the_peer_wants_to_change() {
+    let mut alice = Terminal::open("alice").await;
+    let (client, mut call) = in_a_call(&mut alice).await;
+    alice.types("hold").await;
+    let wish = next(&mut call).await;
+    assert!(matches!(wish, CallEvent::ChangeRequested(_)), "{wish:?}");
+    let held = MediaDirection::RecvOnly.in_sdp(SDP);
+    call.accept(&held).await.unwrap();
+    alice.shows("held").await;
+    let acknowledged = next(&mut call).await;
+    assert!(
+        matches!(acknowledged, CallEvent::Acknowledged(_)),
+        "{acknowledged:?}"
+    );
+
+    let both_ways = MediaDirection::SendRecv.in_sdp(SDP);
+    let said = says(&mut call, Some(&both_ways)).await;
+    assert_eq!(said, MediaDirection::SendOnly);
+    alice.shows("the peer resumes").await;
+    assert_eq!(says(&mut call, None).await, MediaDirection::SendOnly);
+    let inactive = MediaDirection::Inactive.in_sdp(SDP);
+    let said = says(&mut call, Some(&inactive)).await;
+    assert_eq!(said, MediaDirection::Inactive);
+    alice.shows("the peer holds").await;
+    call.hang_up().await.unwrap();
+    alice.shows("over: the peer hung up").await;
+    alice.quits().await;
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_transfers_can_hang_up_while_the_peer_thinks() {
+    let mut alice = Terminal::open("alice").await;
+    let (client, mut call) = in_a_call(&mut alice).await;
+    alice.types("transfer sip:carol@127.0.0.1:9").await;
+    let wish = next(&mut call).await;
+    assert!(matches!(wish, CallEvent::TransferRequested(_)), "{wish:?}");
+    alice.types("hold").await;
+    alice
+        .shows("the peer has not said yet whether it goes along; hang up, or wait")
+        .await;
+    alice.types("hang up").await;
+    let over = next(&mut call).await;
+    assert!(
+        matches!(
+            over,
+            CallEvent::SessionEnded | CallEvent::Ended(CallEnd::PeerHungUp(_))
+        ),
+        "{over:?}"
+    );
+    // The peer's user has not decided before that.
+    drop(wish);
+    alice.shows("over: hung up").await;
+    alice.quits().await;
+    client.shutdown().await;
 }
