@@ -257,6 +257,7 @@ impl Calls {
             expires: expiry(now, request),
             has_described: false,
             is_refresh: false,
+            is_overtaken: false,
         });
         let mut session = Session::new(dialog, offer);
         session.learn(headers);
@@ -299,6 +300,8 @@ impl Calls {
             return self.respond(incoming.transaction, builder);
         }
         call.has_changed = false;
+        let servers = call.servers.iter_mut();
+        servers.for_each(|server| server.is_overtaken = true);
         if let (true, Some(session)) = (has_offer, call.confirmed()) {
             let heard = fingerprint(request.headers(), request.body());
             session.offer.offer_received(heard);
@@ -315,6 +318,7 @@ impl Calls {
             expires: expiry(now, request),
             has_described: false,
             is_refresh: false,
+            is_overtaken: false,
         });
         self.pending.insert(incoming.transaction, key);
         if let Some(said) = self.unchanged(key)
@@ -387,12 +391,18 @@ impl Calls {
     }
 
     /// "If the server retransmits the 2xx response for 64*T1 seconds without receiving an ACK, the dialog is confirmed, but the
-    /// session SHOULD be terminated. This is accomplished with a BYE" (RFC 3261 §13.3.1.4, §14.2).
+    /// session SHOULD be terminated. This is accomplished with a BYE" (RFC 3261 §13.3.1.4, §14.2). Not so where we have "received a
+    /// new re-INVITE with a higher CSeq sequence number" (RFC 6141 §5.4): it may have lost its address, and has come again.
     pub(super) fn not_acknowledged(&mut self, key: CallKey, at: usize) {
-        if let Some(call) = self.calls.get_mut(&key) {
-            call.servers.remove(at);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        if !call.servers.remove(at).is_overtaken {
+            return self.bye(key, CallEnd::NotAcknowledged);
         }
-        self.bye(key, CallEnd::NotAcknowledged);
+        if call.hangs_up && !call.unacknowledged() {
+            self.bye(key, CallEnd::HungUp);
+        }
     }
 
     /// Takes a BYE within a dialog (RFC 3261 §15.1.2).

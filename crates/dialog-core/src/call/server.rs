@@ -64,6 +64,8 @@ pub(super) struct InviteServer {
     pub(super) has_described: bool,
     /// It changes nothing, and the application has not heard of it.
     pub(super) is_refresh: bool,
+    /// The peer has sent another since: it is there, whether the ACK of this one comes or not.
+    pub(super) is_overtaken: bool,
 }
 
 /// What the time asks for.
@@ -254,6 +256,7 @@ mod tests {
             expires: None,
             has_described: false,
             is_refresh: false,
+            is_overtaken: false,
         };
         server.accept(start, response, true, t1);
         let mut sent = Vec::new();

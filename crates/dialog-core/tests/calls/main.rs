@@ -30,5 +30,6 @@ mod rough;
 mod sharded;
 mod support;
 mod targets;
+mod targets_6141;
 mod timer;
 mod updates;
