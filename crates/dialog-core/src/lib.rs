@@ -122,11 +122,10 @@ mod user;
 
 pub use api::UnifiedDialogApi;
 pub use authorizer::{Authorizer, DigestAuthorizer};
-pub use call::api::ReferReporter;
 pub use call::{
     Call, CallConfig, CallEnd, CallError, CallEvent, CallKey, CallMetrics, CallRequest, CallState,
     IncomingCalls, IncomingRefer, IncomingRefers, Invite, OutgoingRefer, Refer, ReferAnswer,
-    ReferId, ReferReport, Referral, Rejection, Reliability, SentRefer,
+    ReferId, ReferReport, ReferReporter, Referral, Rejection, Reliability, SentRefer,
 };
 pub use dialog::{Dialog, DialogError, DialogId};
 pub use error::{ApiError, ApiResult};

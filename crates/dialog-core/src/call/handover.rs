@@ -7,9 +7,10 @@ use std::time::Instant;
 use sipora_message::{HeaderName, Method, RAck, Request};
 
 use super::answered::ack;
-use super::core::{Call, CallKey, Calls, Exchange, Output};
+use super::core::{CallKey, Calls, Exchange, Output};
 use super::event::{CallEnd, CallError};
 use super::offer::OfferAnswer;
+use super::record::Call;
 use super::said::Said;
 use super::session::{Session, SessionState};
 use super::state::{AckState, CallState, TimerState};

@@ -6,10 +6,11 @@ use sipora_message::{HeaderName, Method, RAck, Request, Response, ResponseBuilde
 use sipora_transaction_core::{IncomingRequest, ServerTransactionId, Tag};
 
 use super::Reliability;
-use super::core::{Call, CallKey, Calls, Output};
+use super::core::{CallKey, Calls, Output};
 use super::event::{CallEnd, CallEvent};
 use super::extensions::{RELIABLE, Support};
 use super::offer::{OfferAnswer, has_description};
+use super::record::Call;
 use super::refer::REFER;
 use super::replacing::{Found, Related};
 use super::said::fingerprint;

@@ -3,24 +3,27 @@
 //! [`Calls`](core::Calls) is the core, which knows neither sockets nor clocks; its parts are state machines, one a file:
 //! an INVITE of ours ([`client`]), one of the peer's ([`server`]), a dialog ([`session`]), offer and answer ([`offer`]), the
 //! reliable provisional answers to an INVITE ([`reliable`]). What is left of a call for another process is its [`state`].
-//! [`user`] runs it inside an endpoint, [`api`] is what applications see.
+//! [`user`] runs it inside an endpoint, and is asked by [`command`]s; [`api`] and [`handle`] are what applications see.
 
 mod answered;
 mod answering;
-pub(crate) mod api;
+mod api;
 mod asking;
 mod bodies;
 mod client;
+mod command;
 mod config;
 mod core;
 mod effect;
 mod event;
 mod extensions;
+mod handle;
 mod handover;
 mod inbox;
 mod incoming;
 mod messages;
 mod metrics;
+mod obeying;
 mod offer;
 mod offered;
 mod outgoing;
@@ -28,9 +31,11 @@ mod outside;
 mod outside_api;
 mod outside_taken;
 mod packages;
+mod places;
 mod prack;
 mod progressed;
 mod reason;
+mod record;
 mod refer;
 mod referred;
 mod referring;
@@ -54,10 +59,11 @@ mod within;
 use sipora_message::{Response, StatusCode};
 
 pub(crate) use api::CallsApi;
-pub use api::{Call, IncomingCalls};
+pub use api::IncomingCalls;
 pub use config::{CallConfig, Reliability};
 pub use core::CallKey;
 pub use event::{CallEnd, CallError, CallEvent, Invite};
+pub use handle::{Call, ReferReporter};
 pub use metrics::CallMetrics;
 pub use outside_api::{IncomingRefer, IncomingRefers, OutgoingRefer, SentRefer};
 pub use refer::{Refer, ReferAnswer, ReferId, ReferReport, Referral};

@@ -10,11 +10,12 @@ use super::answered::ack;
 use super::client::{
     Accepted, Acknowledgment, ClientInput, ClientState, InviteClient, credentials,
 };
-use super::core::{Call, CallKey, Calls, Exchange, ExchangeKey, Glare, Output};
+use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
 use super::incoming::expiry;
 use super::offer::{has_description, is_description};
 use super::packages::recv_info;
+use super::record::{Call, Glare};
 use super::said::Said;
 use super::session::SessionInput;
 use crate::user::with_credentials;

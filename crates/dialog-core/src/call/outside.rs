@@ -7,11 +7,12 @@ use sipora_message::{HeaderName, Method, Request, Response};
 use sipora_transaction_core::{IncomingRequest, Target};
 
 use super::answered::MAX_FORKS;
-use super::core::{Call, CallKey, Calls, ExchangeKey, Within};
+use super::core::{CallKey, Calls, ExchangeKey, Within};
 use super::event::{CallError, CallEvent};
 use super::offer::OfferAnswer;
 use super::outgoing::FIRST_CSEQ;
 use super::outside_api::OutgoingRefer;
+use super::record::Call;
 use super::refer::{REFER, ReferId, ReferReport};
 use super::referring::{Referring, is_granted};
 use super::session::{Session, SessionState};

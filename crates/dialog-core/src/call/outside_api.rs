@@ -9,14 +9,16 @@ use sipora_message::{Request, StatusCode, Uri};
 use sipora_transaction_core::Target;
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::{CallsApi, ReferReporter};
+use super::api::CallsApi;
+use super::command::{Act, Command, Left};
 use super::core::CallKey;
 use super::event::{CallError, CallEvent};
+use super::handle::ReferReporter;
 use super::inbox::Inbox;
 use super::refer::{Refer, ReferAnswer, ReferReport, ReferTo, Referral};
 use super::referred::asks_for_silence;
 use super::replacing::Related;
-use super::user::{Act, CallUser, Command, Left};
+use super::user::CallUser;
 use crate::Authorizer;
 
 /// Refers somebody with whom there is no dialog, for [`UnifiedDialogApi::refer`](crate::UnifiedDialogApi::refer): a phone that is to call

@@ -5,10 +5,11 @@ use std::time::Instant;
 use sipora_message::{HeaderName, Request, ResponseBuilder, StatusCode};
 use sipora_transaction_core::{IncomingRequest, Tag};
 
-use super::core::{Call, CallKey, Calls, Output};
+use super::core::{CallKey, Calls, Output};
 use super::incoming::BUSY_SECONDS;
 use super::offer::OfferAnswer;
 use super::outside::Outside;
+use super::record::Call;
 use super::refer::{ReferId, Referral};
 use super::referred::Referred;
 use super::replacing::{Found, Related};

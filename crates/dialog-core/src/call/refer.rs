@@ -5,9 +5,9 @@ use sipora_message::{
     StatusCode, TargetDialog, Uri,
 };
 
-use super::api::Call;
 use super::core::CallKey;
 use super::event::Invite;
+use super::handle::Call;
 
 /// Names a REFER of a call's, ours or the peer's. Never used twice by one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

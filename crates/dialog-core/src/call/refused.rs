@@ -6,9 +6,10 @@ use sipora_message::{HeaderName, Method, Response, StatusCode};
 use sipora_transaction_core::Target;
 
 use super::client::{ClientState, InviteClient};
-use super::core::{CallKey, Calls, Exchange, ExchangeKey, Glare};
+use super::core::{CallKey, Calls, Exchange, ExchangeKey};
 use super::event::{CallEnd, CallEvent};
 use super::reason;
+use super::record::Glare;
 use super::session::SessionState;
 use super::{MAX_GLARES, is_challenge};
 use crate::ApiError;

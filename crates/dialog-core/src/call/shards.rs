@@ -10,15 +10,17 @@ use sipora_message::{HeaderName, Headers, Method, Request, StatusCode, Uri};
 use sipora_transaction_core::{Context, IncomingRequest, ServerTransactionId, UserHandle};
 use tokio::sync::oneshot;
 
+use super::command::{Act, Command, Left};
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError};
 use super::metrics::Published;
+use super::places::contact;
 use super::reason;
 use super::refer::{Refer, ReferTo};
 use super::rejection::Rejection;
 use super::replacing::{Found, Replacing};
 use super::state::CallState;
-use super::user::{Act, CallUser, Command, Left, contact};
+use super::user::CallUser;
 use super::{CallMetrics, ReferAnswer};
 use crate::user::Abandoned;
 

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use sipora_message::{HeaderName, Method, Response, StatusCode};
 
-use super::core::{CallKey, Calls, Exchange, Glare, Within};
+use super::core::{CallKey, Calls, Exchange, Within};
 use super::effect::{Effect, of_error, of_status};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::offer::{has_description, is_description};
 use super::reason;
+use super::record::Glare;
 use super::said::{Said, fingerprint};
 use crate::{ApiError, Body};
 
