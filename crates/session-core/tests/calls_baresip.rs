@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use sipora_session_core::{
     CallEnd, CallEvent, CallHandle, CallOptions, Error, IncomingCalls, MediaDirection,
-    SessionCoordinator, SessionManagerBuilder, SipClient,
+    SessionCoordinator, SessionManagerBuilder, SipClient, TransferReport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -234,6 +234,28 @@ async fn changed(call: &mut CallHandle) -> MediaDirection {
     MediaDirection::of(event.sdp().unwrap())
 }
 
+/// The last that is told of a transfer.
+async fn told(call: &mut CallHandle) -> TransferReport {
+    loop {
+        match next(call).await {
+            CallEvent::TransferProgress(report) if report.is_over => return report,
+            CallEvent::TransferProgress(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A call of ours with another program of this crate, both sides of it.
+async fn up(us: &Us, there: &str, others_calls: &mut IncomingCalls) -> (CallHandle, CallHandle) {
+    let mut ours = us.client.call(there, Some(SDP)).await.unwrap();
+    let mut theirs = in_time("our INVITE", others_calls.next()).await.unwrap();
+    theirs.accept(SDP).await.unwrap();
+    in_time("its 200", ours.answered()).await.unwrap();
+    let acknowledged = next(&mut theirs).await;
+    assert!(matches!(acknowledged, CallEvent::Acknowledged(_)));
+    (ours, theirs)
+}
+
 #[tokio::test]
 async fn baresip_calls_us_holds_resumes_and_hangs_up() {
     let Some(mut us) = both("calls").await else {
@@ -323,6 +345,8 @@ async fn we_transfer_baresip_and_baresip_transfers_us() {
     assert_eq!(new.remote_uri(), "sip:phone@127.0.0.1");
     new.accept_replacing(SDP).await.unwrap();
     us.phone.tells("CALL_ESTABLISHED").await;
+    let told = told(&mut call).await;
+    assert!(told.has_succeeded(), "{told:?}");
     // baresip may hang up once it is in the new call; else we do.
     let _ = call.hang_up().await;
     in_time("the end", call.ended()).await;
@@ -362,6 +386,77 @@ async fn we_transfer_baresip_and_baresip_transfers_us() {
     new.hang_up().await.unwrap();
     in_time("the end", new.ended()).await;
     in_time("the end", taken.ended()).await;
+    other.shutdown().await;
+    us.end().await;
+}
+
+/// baresip 1.0 knows no Replaces. As the one who is to be replaced it says so (420); as the one who is sent on it leaves the header of
+/// Refer-To in the Request-URI, which gets 400. Either way the transfer comes to nothing, is told so, and both calls go on; a baresip
+/// that has learnt it makes the new call.
+#[tokio::test]
+async fn an_attended_transfer_with_baresip_succeeds_or_leaves_both_calls_as_they_were() {
+    let Some(mut us) = both("attended").await else {
+        return;
+    };
+    let (other, mut others_calls) = client().await;
+    let there = format!("sip:other@{}", other.local_address());
+    let mut call = us.are_called().await;
+    call.accept(SDP).await.unwrap();
+    us.phone.tells("CALL_ESTABLISHED").await;
+    assert!(matches!(next(&mut call).await, CallEvent::Acknowledged(_)));
+    let (mut ours, mut theirs) = up(&us, &there, &mut others_calls).await;
+
+    // It is the target: the other is sent on to it.
+    let follows = async {
+        let CallEvent::TransferRequested(wish) = next(&mut theirs).await else {
+            panic!("no transfer");
+        };
+        let options = CallOptions::new().with_sdp(SDP);
+        let mut new = theirs.follow(&wish, options).await.unwrap();
+        in_time("what it says", new.answered()).await.map(|_| new)
+    };
+    let (asked, new) = tokio::join!(ours.transfer_to(&call), follows);
+    assert!(asked.unwrap().is_success());
+    let report = told(&mut ours).await;
+    assert_eq!(report.has_succeeded(), new.is_ok(), "{report:?}");
+    match new {
+        Ok(new) => {
+            // It has taken our place.
+            new.hang_up().await.unwrap();
+            in_time("the end", call.ended()).await;
+        }
+        Err(error) => {
+            assert!(matches!(error, Error::Rejected(_)), "{error:?}");
+            // It is sent on to the other.
+            assert!(call.transfer_to(&ours).await.unwrap().is_success());
+            let replacing = async {
+                let new = others_calls.next().await.unwrap();
+                assert_eq!(new.replaces(), Some(theirs.key()));
+                new.accept_replacing(SDP).await.unwrap();
+            };
+            let report = tokio::select! {
+                report = told(&mut call) => report,
+                () = async { replacing.await; std::future::pending().await } => unreachable!(),
+            };
+            if !report.has_succeeded() {
+                // Nothing has happened to either call.
+                for call in [&mut call, &mut ours] {
+                    call.hold().await.unwrap();
+                }
+                let wish = next(&mut theirs).await;
+                assert!(matches!(wish, CallEvent::ChangeRequested(_)), "{wish:?}");
+                theirs.accept(SDP).await.unwrap();
+                assert!(matches!(next(&mut ours).await, CallEvent::Changed(_)));
+                assert!(matches!(next(&mut call).await, CallEvent::Changed(_)));
+            }
+            call.hang_up().await.unwrap();
+            in_time("the end", call.ended()).await;
+        }
+    }
+    // It may have ended with the transfer.
+    let _ = ours.hang_up().await;
+    in_time("the end", ours.ended()).await;
+    in_time("the end", theirs.ended()).await;
     other.shutdown().await;
     us.end().await;
 }

@@ -214,7 +214,19 @@ impl ReferReport {
 /// The status in a NOTIFY: "the body of a NOTIFY MUST begin with a SIP Response Status-Line" (RFC 3515 §2.4.5).
 pub(super) fn reported(body: &[u8]) -> Option<StatusCode> {
     let fragment = Fragment::parse(body.to_vec(), &Limits::default());
-    fragment.ok()?.status()
+    let status = fragment.ok().and_then(|fragment| fragment.status());
+    status.or_else(|| lone_status_line(body))
+}
+
+/// A Status-Line whose end is none: baresip sends LF alone, others send nothing.
+fn lone_status_line(body: &[u8]) -> Option<StatusCode> {
+    let line = body.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
+    let rest = std::str::from_utf8(line).ok()?.strip_prefix("SIP/2.0 ")?;
+    let (status, _) = rest.split_once(' ').unwrap_or((rest, ""));
+    match status.len() {
+        3 => StatusCode::new(status.parse().ok()?),
+        _ => None,
+    }
 }
 
 /// Says whether an answer or request asks for no subscription (RFC 4488 §4).
@@ -269,6 +281,32 @@ mod tests {
             .unwrap();
         let id = ReferId(1);
         Referral { id, request }
+    }
+
+    #[test]
+    fn what_is_told_begins_with_a_status_line_however_it_ends() {
+        let reported = |body: &str| reported(body.as_bytes()).map(StatusCode::as_u16);
+        for end in ["\r\n", "\n", "", "\r\nTo: <sip:a@h>\r\n", "\n\n"] {
+            assert_eq!(
+                reported(&format!("SIP/2.0 180 Ringing{end}")),
+                Some(180),
+                "{end:?}"
+            );
+        }
+        assert_eq!(reported("SIP/2.0 200\n"), Some(200));
+        for wrong in [
+            "",
+            "\n",
+            "SIP/2.0",
+            "SIP/2.0 20",
+            "SIP/2.0 2000 OK\n",
+            "SIP/2.0 +20 OK\n",
+            "SIP/2.0 099 X\n",
+            "HTTP/1.1 200 OK\n",
+            "OK\nSIP/2.0 200 OK\n",
+        ] {
+            assert_eq!(reported(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]
