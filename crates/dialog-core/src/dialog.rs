@@ -1,14 +1,18 @@
 //! [`Dialog`]: what two user agents remember of each other (RFC 3261 §12).
 
 use sipora_message::{
-    CSeq, Contacts, HeaderError, HeaderName, Headers, Method, NameAddr, Request, RequestBuilder,
-    Response, Scheme, Uri,
+    CSeq, HeaderError, Headers, Method, Request, RequestBuilder, Response, Scheme, Uri,
 };
 
 use crate::check::MAX_CSEQ;
+pub(crate) use peer::unfolded;
+use peer::{Route, asks_securely, only_target, routes, target};
 
+mod peer;
 #[cfg(feature = "serde")]
 pub(crate) mod saved;
+#[cfg(test)]
+mod tests;
 
 /// Names a dialog, as one side sees it (RFC 3261 §12): on the other side local and remote tag change places.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,13 +78,6 @@ pub struct Dialog {
     route_set: Vec<Route>,
     /// The "secure" flag: the request that made it was for a SIPS URI. Its target is one too, then and ever.
     is_secure: bool,
-}
-
-/// One entry of a route set: as it is printed, parameters and all, and its URI.
-#[derive(Debug, Clone)]
-struct Route {
-    text: Box<str>,
-    uri: Uri,
 }
 
 /// Says why a message makes no dialog, or has no place in one.
@@ -366,250 +363,5 @@ impl Dialog {
             route.text = route.text.replacen(&sip, &sips, 1).into();
             route.uri = secure;
         }
-    }
-}
-
-fn asks_securely(request: &Request) -> bool {
-    request.uri().is_ok_and(|uri| uri.scheme() == Scheme::Sips)
-}
-
-fn target(headers: Headers<'_>) -> Result<Uri, DialogError> {
-    let contact = headers.contact()?.ok_or(DialogError::Missing("Contact"))?;
-    let uri = contact.uri();
-    if !uri.is_sip() {
-        return Err(NO_TARGET);
-    }
-    // Neither may be there, nor in the Request-URI that is made of it (RFC 3261 §19.1.1).
-    Ok(match uri.has_headers() || uri.param("method").is_some() {
-        true => uri.to_owned().to_request_uri(),
-        false => uri.to_owned(),
-    })
-}
-
-/// The target that a request gives: its Contact "MUST be present and contain exactly one SIP or SIPS URI in any request that can
-/// result in the establishment of a dialog" (RFC 3261 §8.1.1.8).
-fn only_target(headers: Headers<'_>) -> Result<Uri, DialogError> {
-    match headers.contacts()? {
-        Contacts::List(all) if all.len() > 1 => Err(NO_TARGET),
-        _ => target(headers),
-    }
-}
-
-const NO_TARGET: DialogError = DialogError::Missing("a SIP or SIPS URI in Contact, and one alone");
-
-/// A value as one line, which can be sent again: a fold stands for a space (RFC 3261 §7.3.1).
-pub(crate) fn unfolded(value: &[u8]) -> String {
-    String::from_utf8_lossy(value).replace(['\r', '\n'], " ")
-}
-
-fn routes(headers: Headers<'_>) -> Result<Vec<Route>, DialogError> {
-    let route = |address: NameAddr<'_>| Route {
-        text: unfolded(address.as_bytes()).into(),
-        uri: address.uri().to_owned(),
-    };
-    let mut routes = headers
-        .addresses(&HeaderName::RecordRoute)
-        .map(|address| address.map(route))
-        .collect::<Result<Vec<_>, _>>()?;
-    // A vector begins with room for four, and is kept for as long as the dialog.
-    routes.shrink_to_fit();
-    Ok(routes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use sipora_message::StatusCode;
-
-    fn request(start: &str, extra: &str, cseq: &str) -> Request {
-        let text = format!(
-            "{start} SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: \"A\" <sip:alice@example.com>;tag=a\r\n\
-             To: <sip:bob@example.com>\r\nCall-ID: c\r\nCSeq: {cseq}\r\nMax-Forwards: 70\r\n{extra}\r\n"
-        );
-        Request::parse(text, &Default::default()).unwrap()
-    }
-
-    fn subscribe() -> Request {
-        request(
-            "SUBSCRIBE sip:bob@example.com",
-            "Contact: <sip:alice@192.0.2.1;x=y>\r\nRecord-Route: <sip:p2;lr>, <sip:p1;lr>;q=1\r\n",
-            "5 SUBSCRIBE",
-        )
-    }
-
-    fn asked() -> Dialog {
-        let response = Response::for_request(&subscribe(), StatusCode::OK)
-            .to_tag("b")
-            .record_route()
-            .contact("<sip:bob@192.0.2.2>")
-            .build()
-            .unwrap();
-        Dialog::of_response(&subscribe(), &response).unwrap()
-    }
-
-    fn routes_of(request: &Request) -> Vec<String> {
-        let routes = request.headers().routes();
-        routes
-            .map(|route| route.unwrap().uri().to_string())
-            .collect()
-    }
-
-    #[test]
-    fn what_began_with_a_sips_uri_stays_secure() {
-        let extra = "Contact: <sip:alice@192.0.2.1>\r\n";
-        let request = request("INVITE sips:bob@example.com", extra, "1 INVITE");
-        let response = Response::for_request(&request, StatusCode::OK)
-            .to_tag("b")
-            .contact("<sip:bob@192.0.2.2:5061>")
-            .build()
-            .unwrap();
-        let mut asked = Dialog::of_response(&request, &response).unwrap();
-        assert_eq!(asked.remote_target().as_str(), "sips:bob@192.0.2.2:5061");
-        asked.refresh_target(request.headers());
-        assert_eq!(asked.remote_target().as_str(), "sips:alice@192.0.2.1");
-        let served = Dialog::of_request(&request, "b").unwrap();
-        assert_eq!(served.remote_target().as_str(), "sips:alice@192.0.2.1");
-    }
-
-    #[test]
-    fn the_side_that_asked_reverses_the_record_route_and_counts_on() {
-        let mut dialog = asked();
-        let request = dialog
-            .request(Method::Subscribe, 1)
-            .unwrap()
-            .build()
-            .unwrap();
-        assert_eq!(request.uri_text(), "sip:bob@192.0.2.2");
-        assert_eq!(routes_of(&request), ["sip:p1;lr", "sip:p2;lr"]);
-        assert_eq!(
-            request.headers().first(&HeaderName::Route),
-            Some(&b"<sip:p1;lr>;q=1"[..])
-        );
-        assert_eq!(request.headers().cseq().unwrap().number, 6);
-        assert_eq!(request.headers().from().unwrap().tag(), Some("a"));
-        assert_eq!(request.headers().to().unwrap().tag(), Some("b"));
-        assert_eq!(dialog.next_hop().as_str(), "sip:p1;lr");
-    }
-
-    #[test]
-    fn the_side_that_was_asked_keeps_the_order_and_begins_its_own_numbers() {
-        let mut dialog = Dialog::of_request(&subscribe(), "b").unwrap();
-        let request = dialog.request(Method::Notify, 31).unwrap().build().unwrap();
-        assert_eq!(request.uri_text(), "sip:alice@192.0.2.1;x=y");
-        assert_eq!(routes_of(&request), ["sip:p2;lr", "sip:p1;lr"]);
-        assert_eq!(request.headers().cseq().unwrap().number, 31);
-        assert_eq!(request.headers().from().unwrap().tag(), Some("b"));
-        assert_eq!(
-            request.headers().from().unwrap().uri().as_str(),
-            "sip:bob@example.com"
-        );
-        assert_eq!(request.headers().to().unwrap().tag(), Some("a"));
-    }
-
-    #[test]
-    fn a_strict_router_takes_the_request_uri_and_the_target_ends_the_route() {
-        let subscribe = request(
-            "SUBSCRIBE sip:bob@example.com",
-            "Contact: <sip:alice@192.0.2.1>\r\nRecord-Route: <sip:strict>\r\nRecord-Route: <sip:loose;lr>\r\n",
-            "5 SUBSCRIBE",
-        );
-        let mut dialog = Dialog::of_request(&subscribe, "b").unwrap();
-        let request = dialog.request(Method::Notify, 1).unwrap().build().unwrap();
-        assert_eq!(request.uri_text(), "sip:strict");
-        assert_eq!(routes_of(&request), ["sip:loose;lr", "sip:alice@192.0.2.1"]);
-        assert_eq!(dialog.next_hop().as_str(), "sip:strict");
-    }
-
-    #[test]
-    fn a_sips_target_makes_sips_uris_of_the_route_set() {
-        let routes =
-            "Record-Route: \"p\" <sip:p1;transport=tcp;lr>;x=1\r\nRecord-Route: <sips:p2;lr>\r\n";
-        let extra = format!("Contact: <sips:alice@a.example.com>\r\n{routes}");
-        let subscribe = request("SUBSCRIBE sips:bob@example.com", &extra, "5 SUBSCRIBE");
-        let mut dialog = Dialog::of_request(&subscribe, "b").unwrap();
-        let notify = dialog.request(Method::Notify, 1).unwrap().build().unwrap();
-        assert_eq!(dialog.next_hop().as_str(), "sips:p1;transport=tcp;lr");
-        assert_eq!(
-            routes_of(&notify),
-            ["sips:p1;transport=tcp;lr", "sips:p2;lr"]
-        );
-
-        // What moves to SIPS takes its route along.
-        let extra = format!("Contact: <sip:alice@a.example.com>\r\n{routes}");
-        let subscribe = request("SUBSCRIBE sip:bob@example.com", &extra, "5 SUBSCRIBE");
-        let mut dialog = Dialog::of_request(&subscribe, "b").unwrap();
-        assert_eq!(dialog.next_hop().as_str(), "sip:p1;transport=tcp;lr");
-        let moved = "Contact: <sips:alice@a.example.com>\r\n";
-        dialog.refresh_target(request("SUBSCRIBE sips:bob@b", moved, "6 SUBSCRIBE").headers());
-        assert_eq!(dialog.next_hop().as_str(), "sips:p1;transport=tcp;lr");
-    }
-
-    #[test]
-    fn numbers_may_be_left_out_and_must_go_up() {
-        let mut dialog = Dialog::of_request(&subscribe(), "b").unwrap();
-        let mut receive = |number: u32| {
-            dialog.receive(&request(
-                "SUBSCRIBE sip:bob@h",
-                "",
-                &format!("{number} SUBSCRIBE"),
-            ))
-        };
-        assert_eq!(receive(9), Ok(()));
-        let late = |received| Err(DialogError::OutOfOrder { received, last: 9 });
-        assert_eq!(receive(9), late(9));
-        assert_eq!(receive(8), late(8));
-        assert_eq!(receive(10), Ok(()));
-        let mut dialog = asked();
-        let any = request("NOTIFY sip:alice@h", "", "0 NOTIFY");
-        assert_eq!(
-            dialog.receive(&any),
-            Ok(()),
-            "the peer begins where it likes"
-        );
-    }
-
-    #[test]
-    fn numbers_end_at_2_to_the_31() {
-        let mut dialog = asked();
-        dialog.sent(MAX_CSEQ - 1);
-        dialog.sent(7);
-        assert!(dialog.request(Method::Subscribe, 1).is_some());
-        assert!(dialog.request(Method::Subscribe, 1).is_none());
-    }
-
-    #[test]
-    fn a_contact_moves_the_target_and_its_absence_does_not() {
-        let mut dialog = asked();
-        dialog.refresh_target(request("NOTIFY sip:a@h", "", "1 NOTIFY").headers());
-        assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.2");
-        let moved = request(
-            "NOTIFY sip:a@h",
-            "Contact: <sip:bob@192.0.2.3>\r\n",
-            "1 NOTIFY",
-        );
-        dialog.refresh_target(moved.headers());
-        assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.3");
-    }
-
-    #[test]
-    fn a_target_has_neither_method_nor_headers() {
-        let mut dialog = asked();
-        let moved = "Contact: <sip:bob@192.0.2.3;method=BYE;x=1?Subject=a>\r\n";
-        dialog.refresh_target(request("NOTIFY sip:a@h", moved, "2 NOTIFY").headers());
-        assert_eq!(dialog.remote_target().as_str(), "sip:bob@192.0.2.3;x=1");
-    }
-
-    #[test]
-    fn what_lacks_contact_or_tag_makes_no_dialog() {
-        let bare = request("SUBSCRIBE sip:bob@h", "", "1 SUBSCRIBE");
-        assert_eq!(
-            Dialog::of_request(&bare, "b").unwrap_err(),
-            DialogError::Missing("Contact")
-        );
-        assert_eq!(
-            Dialog::of_notify(&bare, 1).unwrap_err(),
-            DialogError::Missing("the tag of To")
-        );
-        assert!(DialogId::of_incoming(&bare).is_none());
     }
 }

@@ -10,9 +10,9 @@ use super::core::Calls;
 use super::event::{CallError, Invite};
 use super::handle::Call;
 use super::outside_api::IncomingRefers;
-use super::shards::Ways;
 use super::state::CallState;
 use super::user::CallUser;
+use super::ways::Ways;
 use super::{CallConfig, CallMetrics};
 use crate::Authorizer;
 

@@ -17,7 +17,7 @@ use super::refer::{ReferId, Referral};
 use super::replacing::Related;
 use super::server::Due;
 use super::session::Session;
-use super::shards::first_number;
+use super::ways::first_number;
 use super::{ALLOW, CallConfig, CallMetrics};
 use crate::numbered::Numbered;
 use crate::{ApiError, Authorizer};

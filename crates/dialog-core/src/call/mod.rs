@@ -51,9 +51,11 @@ mod server;
 mod session;
 mod shards;
 mod state;
+mod telling;
 mod timer;
 mod update;
 mod user;
+mod ways;
 mod within;
 
 use sipora_message::{Response, StatusCode};

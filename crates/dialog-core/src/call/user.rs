@@ -19,7 +19,8 @@ use super::refer::{ReferAnswer, ReferId};
 use super::referring::is_granted;
 use super::rejection::Rejection;
 use super::replacing::Related;
-use super::shards::{Elsewhere, Ways};
+use super::shards::Elsewhere;
+use super::ways::Ways;
 use crate::ApiError;
 use crate::numbered::Numbered;
 
