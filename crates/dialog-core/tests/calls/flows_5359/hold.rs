@@ -2,7 +2,8 @@
 
 use super::outside::Outside;
 use super::*;
-use sipora_dialog_core::CallEnd;
+use sipora_dialog_core::{CallEnd, Refer};
+use sipora_message::StatusCode;
 use sipora_testkit::{for_each_seed, seeds};
 
 #[test]
@@ -50,8 +51,8 @@ fn section_2_2_consultation_hold() {
     });
 }
 
-/// The music server calls Alice in Bob's place. The REFER asks for no subscription: one outside of dialogs is not there yet, so
-/// that Bob hears in another way what the NOTIFY would tell.
+/// The music server calls Alice in Bob's place. The NOTIFYs tell Bob that it has, and no more: which dialog that made, which they could
+/// tell him too, he hears in another way.
 #[test]
 fn section_2_3_music_on_hold() {
     for_each_seed(seeds(), |network| async move {
@@ -82,8 +83,9 @@ fn section_2_3_music_on_hold() {
             acknowledged(&mut call).await;
             changes(&mut call, "hold").await;
             let place = in_place_of("alice", ALICE, &call.dialog().await.unwrap());
-            outside::refers(&bob, CAROL, &place).await;
-            let replaced = listens(&mut call).await;
+            let referring = outside::refers(&bob, CAROL, Refer::to(place));
+            let (status, replaced) = tokio::join!(referring, listens(&mut call));
+            assert_eq!(status, Some(StatusCode::OK));
             let place = told.await.unwrap();
             pass(5_000).await;
             let mut back = takes_over(&bob, &place).await;
@@ -93,9 +95,11 @@ fn section_2_3_music_on_hold() {
             (replaced, back.ended().await)
         };
         let plays = async {
-            let place = music.referred().await;
+            let refer = music.referred().await;
+            let place = refer.referral().refer_to().unwrap();
             let mut call = takes_over(&music.agent, &place).await;
-            call.answered().await.unwrap();
+            let answer = call.answered().await.unwrap();
+            refer.report(answer.status()).await.unwrap();
             let place = in_place_of("alice", ALICE, &call.dialog().await.unwrap());
             tell.send(place).unwrap();
             listens(&mut call).await

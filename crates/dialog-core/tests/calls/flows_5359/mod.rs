@@ -24,6 +24,7 @@ fn set(network: &SimNetwork) {
 fn able() -> CallConfig {
     let mut config = CallConfig::default();
     config.takes_refers = true;
+    config.max_refers_outside = 10;
     config.takes_replaces = true;
     config
 }

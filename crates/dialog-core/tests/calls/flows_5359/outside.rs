@@ -1,7 +1,7 @@
-//! What these flows say outside of dialogs: REFER without a subscription (RFC 4488) and MESSAGE.
+//! What these flows say outside of dialogs: REFER (RFC 3515, RFC 4488) and MESSAGE.
 
 use super::*;
-use sipora_dialog_core::UnifiedDialogApi;
+use sipora_dialog_core::{IncomingRefer, IncomingRefers, OutgoingRefer, Refer};
 use sipora_message::{Method, Request, RequestBuilder, Response, StatusCode};
 use sipora_transaction_core::{Claim, Context, Event, IncomingRequest, User};
 use std::time::Duration;
@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 /// A user agent whose application takes REFER and MESSAGE outside of dialogs.
 pub struct Outside {
     pub agent: Agent,
-    requests: mpsc::UnboundedReceiver<Request>,
+    messages: mpsc::UnboundedReceiver<Request>,
+    refers: IncomingRefers,
 }
 
 struct Door(mpsc::UnboundedSender<Request>);
@@ -21,17 +22,10 @@ impl User for Door {
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
         let request = &incoming.request;
         let is_inside = request.headers().to().unwrap().tag().is_some();
-        let builder = match request.method() {
-            _ if is_inside => return Claim::Passed,
-            Method::Message => context.answer(request, StatusCode::OK),
-            Method::Refer => {
-                assert_eq!(request.headers().text(&refer_sub()).unwrap(), "false");
-                let builder = context.answer(request, StatusCode::ACCEPTED);
-                builder.header(refer_sub(), "false")
-            }
-            _ => return Claim::Passed,
-        };
-        let response = builder.build().unwrap();
+        if is_inside || *request.method() != Method::Message {
+            return Claim::Passed;
+        }
+        let response = context.answer(request, StatusCode::OK).build().unwrap();
         context.respond(incoming.transaction, response).unwrap();
         self.0.send(request.clone()).unwrap();
         Claim::Taken
@@ -42,7 +36,7 @@ impl User for Door {
     fn on_command(&mut self, _: &mut Context<'_>, (): ()) {}
 
     fn methods(&self) -> Vec<Method> {
-        vec![Method::Refer, Method::Message]
+        vec![Method::Message]
     }
 }
 
@@ -52,21 +46,27 @@ impl Outside {
     }
 
     pub async fn on(mut site: Site, address: &str) -> Self {
-        let (sender, requests) = mpsc::unbounded_channel();
+        let (sender, messages) = mpsc::unbounded_channel();
         site.0.add_user(Door(sender));
-        let agent = Agent::beside(site, address, able()).await;
-        Outside { agent, requests }
+        let mut agent = Agent::beside(site, address, able()).await;
+        let refers = agent.incoming.take_refers().unwrap();
+        Outside {
+            agent,
+            messages,
+            refers,
+        }
     }
 
+    /// Waits for a MESSAGE.
     pub async fn came(&mut self) -> Request {
-        self.requests.recv().await.unwrap()
+        self.messages.recv().await.unwrap()
     }
 
-    /// Waits for a REFER, and says whom it names.
-    pub async fn referred(&mut self) -> Uri {
-        let request = self.came().await;
-        let refer_to = request.headers().refer_to().unwrap().unwrap();
-        refer_to.uri().to_owned()
+    /// Waits for a REFER, and takes it.
+    pub async fn referred(&mut self) -> IncomingRefer {
+        let refer = self.refers.next().await.unwrap();
+        refer.accept().await.unwrap();
+        refer
     }
 }
 
@@ -79,28 +79,28 @@ pub fn request(method: Method, from: &str, to: &str) -> RequestBuilder {
 }
 
 pub async fn sends(agent: &Agent, request: Request, to: &str) -> Response {
-    says(&agent.dialogs, request, to).await
-}
-
-pub async fn says(dialogs: &UnifiedDialogApi, request: Request, to: &str) -> Response {
     let timeout = Duration::from_secs(32);
-    let sent = dialogs.send_non_dialog_request(request, to.parse().unwrap(), timeout);
+    let to = to.parse().unwrap();
+    let sent = agent.dialogs.send_non_dialog_request(request, to, timeout);
     sent.await.unwrap()
 }
 
-/// Asks another user agent to call somebody, and to say nothing of it.
-pub async fn refers(agent: &Agent, to: &str, whom: &Uri) {
-    let refer = request(Method::Refer, &agent.address, to)
-        .contact(format!("<sip:bob@{}>", agent.address))
-        .header(HeaderName::ReferTo, format!("<{whom}>"))
-        .header(refer_sub(), "false")
-        .build()
-        .unwrap();
-    let answer = sends(agent, refer, to).await;
-    assert_eq!(answer.status(), StatusCode::ACCEPTED);
-    assert_eq!(answer.headers().text(&refer_sub()).unwrap(), "false");
-}
-
-fn refer_sub() -> HeaderName {
-    HeaderName::Other("Refer-Sub".into())
+/// Asks another user agent to call somebody, and gives what came of it in the end, where that is told.
+pub async fn refers(agent: &Agent, to: &str, refer: Refer) -> Option<StatusCode> {
+    let refer = OutgoingRefer::new(
+        uri(&format!("sip:{to}")),
+        uri("sip:own@example.com"),
+        uri(&format!("sip:own@{}", agent.address)),
+        refer,
+    );
+    let mut sent = agent.dialogs.refer(refer, None).await.unwrap();
+    assert_eq!(sent.answer().response.status(), StatusCode::OK);
+    let mut last = None;
+    while let Some(report) = sent.next().await {
+        assert!(last.is_none(), "nothing comes after the end");
+        if report.is_over {
+            last = report.status;
+        }
+    }
+    last
 }

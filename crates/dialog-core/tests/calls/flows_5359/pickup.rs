@@ -7,9 +7,9 @@ use super::outside::Outside;
 use super::*;
 use sipora_dialog_core::{
     Body, CustomPackage, Decision, EventPackage, EventSource, NotifierApi, NotifierConfig,
-    NotifierSubscription, Offer, Subscribe, SubscriberApi, SubscriberConfig, Subscription,
+    NotifierSubscription, Offer, Refer, Subscribe, SubscriberApi, SubscriberConfig, Subscription,
 };
-use sipora_message::{Method, StatusCode};
+use sipora_message::StatusCode;
 use sipora_testkit::{for_each_seed, seeds};
 use sipora_transaction_core::EndpointBuilder;
 
@@ -112,13 +112,17 @@ fn section_2_15_call_park() {
             call.accept(sdp("answer")).await.unwrap();
             acknowledged(&mut call).await;
             let place = in_place_of("alice", ALICE, &call.dialog().await.unwrap());
-            outside::refers(&bob, CAROL, &place).await;
-            listens(&mut call).await
+            let referring = outside::refers(&bob, CAROL, Refer::to(place));
+            let (status, end) = tokio::join!(referring, listens(&mut call));
+            assert_eq!(status, Some(StatusCode::OK));
+            end
         };
         let parks = async {
-            let place = park.referred().await;
+            let refer = park.referred().await;
+            let place = refer.referral().refer_to().unwrap();
             let mut call = takes_over(&park.agent, &place).await;
-            call.answered().await.unwrap();
+            let answer = call.answered().await.unwrap();
+            refer.report(answer.status()).await.unwrap();
             board.shows(&call.dialog().await.unwrap());
             parked.send(()).unwrap();
             listens(&mut call).await
@@ -272,25 +276,18 @@ fn section_2_18_click_to_dial() {
         let mut carol = Agent::new(&network, CAROL, 3).await;
         let clicks = async {
             let carol = uri(&format!("sip:carol@{CAROL}"));
-            outside::refers(&computer, BOB, &carol).await;
+            let refer = Refer::to(carol).referred_by("<sip:pc@example.com>");
+            let status = outside::refers(&computer, BOB, refer.without_subscription()).await;
+            assert_eq!(status, None, "nothing is told");
         };
         let bobs = async {
-            let refer = bob.came().await;
-            assert_eq!(*refer.method(), Method::Refer);
-            let carol = refer
-                .headers()
-                .refer_to()
-                .unwrap()
-                .unwrap()
-                .uri()
-                .to_owned();
+            let refer = bob.referred().await;
             let contact = uri(&format!("sip:bob@{BOB}"));
-            let invite =
-                sipora_dialog_core::Invite::new(carol, uri("sip:bob@example.com"), contact)
-                    .header(HeaderName::ReferredBy, "<sip:pc@example.com>")
-                    .body(sdp("offer"));
+            let invite = refer.referral().invite(uri("sip:bob@example.com"), contact);
+            let invite = invite.unwrap().body(sdp("offer"));
             let mut call = bob.agent.dialogs.invite(invite, None).await.unwrap();
-            call.answered().await.unwrap();
+            let answer = call.answered().await.unwrap();
+            refer.report(answer.status()).await.unwrap();
             pass(2_000).await;
             call.hang_up().await.unwrap();
             call.ended().await
