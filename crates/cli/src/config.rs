@@ -1,9 +1,8 @@
 //! The configuration of `sipora serve`: its file, and the values that file and flags share.
 
 use std::fs;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::de::Error as _;
@@ -12,6 +11,8 @@ use sipora_call_engine::Algorithm;
 use sipora_call_engine::message::Uri;
 
 use crate::exit::Failure;
+use crate::expires::Expires;
+use crate::listen::Listen;
 use crate::names;
 use crate::presence_settings::PresenceSettings;
 use crate::tls::Demand;
@@ -95,136 +96,6 @@ impl ConfigFile {
             return Err(" no_presence and [presence] exclude each other".to_owned());
         }
         Ok(config)
-    }
-}
-
-/// Bounds of what a client may ask for, in seconds.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "ExpiresTable")]
-pub(crate) struct Expires {
-    /// Granted where the client names no expiry.
-    pub(crate) default: u32,
-    /// Below it, the answer is 423 (Interval Too Brief).
-    pub(crate) minimum: u32,
-    /// Above it, this is granted.
-    pub(crate) maximum: u32,
-}
-
-impl Default for Expires {
-    fn default() -> Expires {
-        Expires {
-            default: 3600,
-            minimum: 60,
-            maximum: 7200,
-        }
-    }
-}
-
-/// What stands in the file, whether or not it can be.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct ExpiresTable {
-    default: u32,
-    minimum: u32,
-    maximum: u32,
-}
-
-impl Default for ExpiresTable {
-    fn default() -> ExpiresTable {
-        let Expires {
-            default,
-            minimum,
-            maximum,
-        } = Expires::default();
-        ExpiresTable {
-            default,
-            minimum,
-            maximum,
-        }
-    }
-}
-
-impl TryFrom<ExpiresTable> for Expires {
-    type Error = String;
-
-    fn try_from(table: ExpiresTable) -> Result<Expires, String> {
-        let ExpiresTable {
-            default,
-            minimum,
-            maximum,
-        } = table;
-        // RFC 3261 §10.3 lets nobody refuse an hour.
-        Expires::checked("expires", default, minimum, maximum)
-    }
-}
-
-impl Expires {
-    /// Checks the three of the table `table`.
-    pub(crate) fn checked(
-        table: &str,
-        default: u32,
-        minimum: u32,
-        maximum: u32,
-    ) -> Result<Expires, String> {
-        if !(1..=3600).contains(&minimum) {
-            return Err(format!(
-                "{table}.minimum is from 1 to 3600, and not {minimum}"
-            ));
-        }
-        if maximum < minimum {
-            return Err(format!(
-                "{table}.maximum is {maximum}, below {table}.minimum, which is {minimum}"
-            ));
-        }
-        if !(minimum..=maximum).contains(&default) {
-            return Err(format!(
-                "{table}.default lies between minimum ({minimum}) and maximum ({maximum}), and is {default}"
-            ));
-        }
-        Ok(Expires {
-            default,
-            minimum,
-            maximum,
-        })
-    }
-}
-
-/// Is a place to listen at, written as `udp:HOST:PORT`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub(crate) enum Listen {
-    Udp(String),
-    Tcp(String),
-    Tls(String),
-    Ws(String),
-    Wss(String),
-}
-
-impl FromStr for Listen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Listen, String> {
-        let Some((transport, address)) = text.split_once(':') else {
-            return Err(LISTEN_FORM.to_owned());
-        };
-        let listen = match transport.to_ascii_lowercase().as_str() {
-            "udp" => Listen::Udp,
-            "tcp" => Listen::Tcp,
-            "tls" => Listen::Tls,
-            "ws" => Listen::Ws,
-            "wss" => Listen::Wss,
-            _ => return Err(LISTEN_FORM.to_owned()),
-        };
-        host_and_port(address).map(listen)
-    }
-}
-
-impl TryFrom<String> for Listen {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Listen, String> {
-        text.parse()
-            .map_err(|problem| format!("'{text}': {problem}"))
     }
 }
 
@@ -345,32 +216,6 @@ where
     Ok(list)
 }
 
-/// Checks that `text` is `HOST:PORT`, with brackets around an IPv6 address, and gives it back.
-fn host_and_port(text: &str) -> Result<String, String> {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return Err(match text.parse::<u16>() {
-            Ok(_) => format!("the host is missing; {LISTEN_FORM}"),
-            Err(_) => format!("the port is missing; {LISTEN_FORM}"),
-        });
-    };
-    if port.parse::<u16>().is_err() || port.starts_with('+') {
-        return Err(format!("'{port}' is no port; {LISTEN_FORM}"));
-    }
-    if let Some(inner) = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        if inner.parse::<Ipv6Addr>().is_err() {
-            return Err(format!("'{inner}' is no IPv6 address"));
-        }
-    } else if host.contains([':', '[', ']']) {
-        return Err("an IPv6 address needs brackets, as in udp:[::1]:5060".to_owned());
-    } else if host.is_empty() {
-        return Err(format!("the host is missing; {LISTEN_FORM}"));
-    }
-    Ok(text.to_owned())
-}
-
 /// Where the value is that a message begins with the path of, as in `presence.minimum`: the error itself is at the table.
 fn at_key(text: &str, message: &str) -> Option<usize> {
     let (table, key) = message.split(' ').next()?.split_once('.')?;
@@ -387,9 +232,6 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     let column = before.get(start..).map_or(0, |rest| rest.chars().count()) + 1;
     (line, column)
 }
-
-const LISTEN_FORM: &str =
-    "expected udp:, tcp:, tls:, ws: or wss: before HOST:PORT, as in udp:0.0.0.0:5060";
 
 #[cfg(test)]
 mod tests {
@@ -613,45 +455,5 @@ mod tests {
             failure.to_string().contains("/nonexistent/sipora.toml"),
             "{failure}"
         );
-    }
-
-    #[test]
-    fn listeners_are_read() {
-        for (text, expected) in [
-            (
-                "udp:127.0.0.1:5060",
-                Listen::Udp("127.0.0.1:5060".to_owned()),
-            ),
-            ("wss:0.0.0.0:443", Listen::Wss("0.0.0.0:443".to_owned())),
-            ("tcp:0.0.0.0:0", Listen::Tcp("0.0.0.0:0".to_owned())),
-            ("udp:[::1]:0", Listen::Udp("[::1]:0".to_owned())),
-            (
-                "tcp:localhost:5060",
-                Listen::Tcp("localhost:5060".to_owned()),
-            ),
-        ] {
-            assert_eq!(text.parse(), Ok(expected), "{text}");
-        }
-    }
-
-    #[test]
-    fn listeners_that_are_none_are_refused() {
-        for text in [
-            "",
-            "udp",
-            "udp:",
-            "udp:5060",
-            "127.0.0.1:5060",
-            "sctp:127.0.0.1:5060",
-            "udp:127.0.0.1",
-            "udp:127.0.0.1:65536",
-            "udp:127.0.0.1:+1",
-            "udp::5060",
-            "udp:::1:5060",
-            "udp:[::1:5060",
-            "udp:[127.0.0.1]:5060",
-        ] {
-            assert!(text.parse::<Listen>().is_err(), "{text}");
-        }
     }
 }

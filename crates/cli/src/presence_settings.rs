@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sipora_call_engine::PresenceConfig;
 
-use crate::config::Expires;
+use crate::expires::Expires;
 
 /// How long subscriptions and publications last, how often watchers are told, and how many there may be.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

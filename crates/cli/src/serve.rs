@@ -12,8 +12,10 @@ use sipora_call_engine::{
 };
 
 use crate::arguments::SERVER_EXIT_STATUSES;
-use crate::config::{self, ConfigFile, Digest, Expires, Listen};
+use crate::config::{self, ConfigFile, Digest};
 use crate::exit::{Failure, chain};
+use crate::expires::Expires;
+use crate::listen::Listen;
 use crate::names;
 use crate::open_files;
 use crate::signals::{Hangups, Signals};

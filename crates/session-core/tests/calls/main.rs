@@ -20,6 +20,7 @@ mod heard;
 mod held;
 mod misused;
 mod phone;
+mod pickup;
 mod redirected;
 mod rough;
 #[path = "../support/mod.rs"]
