@@ -345,6 +345,10 @@ impl User for SubscriberUser {
         if self.core.leaves_unsolicited() && is_unsolicited(request) {
             return Claim::Passed;
         }
+        // "REFER is the only mechanism that can create a subscription to event refer" (RFC 3515 §2.4.4): calls send it.
+        if is_of_refer(request) {
+            return Claim::Passed;
+        }
         let answer = self.core.handle_notify(context.now().instant, request);
         let mut builder = context.answer(request, answer.status);
         if let Some(reason) = &answer.reason {
@@ -413,6 +417,11 @@ impl User for SubscriberUser {
     fn methods(&self) -> Vec<Method> {
         vec![Method::Notify]
     }
+}
+
+fn is_of_refer(notify: &Request) -> bool {
+    let event = notify.headers().event();
+    event.is_ok_and(|event| event.is_some_and(|it| it.package().eq_ignore_ascii_case("refer")))
 }
 
 /// Whether no SUBSCRIBE can have asked for a NOTIFY: its To would have our tag.

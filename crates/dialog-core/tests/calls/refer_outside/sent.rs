@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use sipora_dialog_core::{CallError, OutgoingRefer, ReferReport, SentRefer};
+use sipora_dialog_core::{
+    CallError, OutgoingRefer, ReferReport, SentRefer, SubscriberApi, SubscriberConfig,
+};
 
 fn to_bob(refer: Refer) -> OutgoingRefer {
     OutgoingRefer::new(
@@ -335,6 +337,33 @@ fn a_future_that_is_dropped_leaves_nothing() {
         let state = ("refer", "active;expires=60");
         let first = notify(&refer, "b", 7, state, "100 Trying");
         assert_eq!(asked(&phone, &first).await.status().as_u16(), 481);
+        quiet(&alice).await;
+    });
+}
+
+#[test]
+fn a_subscriber_beside_it_leaves_it_its_notifies() {
+    scene(|network| async move {
+        let mut place = site(&network, ALICE, 1);
+        let config = SubscriberConfig::default();
+        let _subscriber = SubscriberApi::add_to(&mut place.0, config, Vec::new());
+        let alice = Agent::beside(place, ALICE, CallConfig::default()).await;
+        let phone = Phone::new(&network).await;
+        let (mut sent, refer) = refers(&alice, &phone, carol(), 200).await;
+        let stray = notify(
+            &refer,
+            "b",
+            7,
+            ("weather", "active;expires=60"),
+            "100 Trying",
+        );
+        assert_eq!(asked(&phone, &stray).await.status().as_u16(), 481);
+        let last = ("refer", "terminated;reason=noresource");
+        let last = notify(&refer, "b", 8, last, "200 OK");
+        assert_eq!(asked(&phone, &last).await.status().as_u16(), 200);
+        assert_eq!(heard(sent.next().await), (Some(200), true));
+        let late = notify(&refer, "b", 9, ("refer", "active"), "100 Trying");
+        assert_eq!(asked(&phone, &late).await.status().as_u16(), 481);
         quiet(&alice).await;
     });
 }
