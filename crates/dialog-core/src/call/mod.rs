@@ -21,6 +21,7 @@ mod handle;
 mod handover;
 mod inbox;
 mod incoming;
+mod invited;
 mod messages;
 mod metrics;
 mod obeying;

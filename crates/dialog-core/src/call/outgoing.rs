@@ -12,7 +12,7 @@ use super::client::{
 };
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
-use super::incoming::expiry;
+use super::invited::expiry;
 use super::offer::{has_description, is_description};
 use super::packages::recv_info;
 use super::record::{Call, Glare};

@@ -6,7 +6,7 @@ use sipora_message::{HeaderName, Request, ResponseBuilder, StatusCode};
 use sipora_transaction_core::{IncomingRequest, Tag};
 
 use super::core::{CallKey, Calls, Output};
-use super::incoming::BUSY_SECONDS;
+use super::invited::BUSY_SECONDS;
 use super::offer::OfferAnswer;
 use super::outside::Outside;
 use super::record::Call;

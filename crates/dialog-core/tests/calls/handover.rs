@@ -252,6 +252,51 @@ fn a_session_timer_goes_on_where_it_was() {
     assert_eq!(timed("uac", 100, 50, false), (618, Method::Bye));
 }
 
+/// What was said without a timer stays behind; the peer begins one by an UPDATE that says nothing of the session.
+#[test]
+fn a_refresh_asks_the_application_for_what_was_said_in_another_process() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (call, dialog) = answered_up(&mut alice, &phone).await;
+        let (alice, mut call) = goes_on(alice, call).await;
+        let early = call.refresh(sdp("answer")).await;
+        assert!(matches!(early, Err(CallError::NotNow(_))), "{early:?}");
+        let update = dialog
+            .request(Method::Update, 20)
+            .contact(format!("<sip:bob@{BOB}>"))
+            .header(HeaderName::Supported, "timer")
+            .header(HeaderName::SessionExpires, "600;refresher=uas")
+            .build()
+            .unwrap();
+        phone.send(&update, ALICE).await;
+        assert_eq!(phone.status_of(&update).await, 200);
+        pass(299_000).await;
+        assert_eq!(phone.count(Method::Invite), 0);
+        let due = call.next().await;
+        assert!(matches!(due, Some(CallEvent::RefreshDue)), "{due:?}");
+        call.refresh(sdp("answer")).await.unwrap();
+        let refresh = phone.first(Method::Invite).await;
+        assert_eq!(refresh.body(), sdp("answer").bytes);
+        phone
+            .answer_with(&refresh, 200, "b", |builder| {
+                builder
+                    .header(HeaderName::SessionExpires, "600;refresher=uac")
+                    .body("application/sdp", sdp("offer").bytes)
+            })
+            .await;
+        // Now it is known.
+        pass(250_000).await;
+        let refresh = phone.nth(Method::Invite, 1).await;
+        assert_eq!(refresh.body(), sdp("answer").bytes);
+        phone.answer(&refresh, 488, "b").await;
+        phone.send(&dialog.build(Method::Bye, 21), ALICE).await;
+        assert!(matches!(end(&mut call).await, CallEnd::PeerHungUp(_)));
+        pass(120_000).await;
+        alice.assert_idle();
+    });
+}
+
 #[test]
 fn a_session_timer_that_ran_out_meanwhile_is_obeyed_at_once() {
     assert_eq!(timed("uas", 100, 400, true), (500, Method::Invite));
