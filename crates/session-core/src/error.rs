@@ -12,8 +12,17 @@ use sipora_transport::Transport;
 
 use crate::SipResponse;
 
-/// The result of what this crate does.
-pub type Result<T> = std::result::Result<T, Error>;
+/// The result of what this crate does; with a second type it is that of the standard library, so that `*` may be imported.
+///
+/// ```
+/// use sipora_session_core::*;
+///
+/// fn port(text: &str) -> Result<u16, std::num::ParseIntError> {
+///     text.parse()
+/// }
+/// # assert_eq!(port("5060"), Ok(5060));
+/// ```
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Tells what went wrong, and where the peer said something, what it said.
 #[derive(Debug, Clone, thiserror::Error)]

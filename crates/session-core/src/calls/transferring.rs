@@ -13,6 +13,22 @@ impl CallHandle {
     /// Transfers the peer: asks it to call `target_uri` (REFER, RFC 5589 §6), and gives its answer. What comes of it is told as
     /// [`CallEvent::TransferProgress`](crate::CallEvent::TransferProgress); who has transferred then hangs up, and need not wait for that.
     ///
+    /// The peer may ask its user first, and take up to 64 × T1 (32 s). [`hang_up`](Self::hang_up) may be called meanwhile, and
+    /// [`next`](Self::next) afterwards: events wait. Dropped, the future gives up the answer and not the transfer.
+    ///
+    /// ```no_run
+    /// # async fn example(call: &sipora_session_core::CallHandle) -> Result<(), sipora_session_core::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let asks = call.transfer("sip:carol@example.com");
+    /// match tokio::time::timeout(Duration::from_secs(10), asks).await {
+    ///     Ok(answer) => println!("goes along: {}", answer?.status()),
+    ///     // Nobody decides there.
+    ///     Err(_) => call.hang_up().await?,
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Rejected`] where the peer does not want to, [`Error::NotNow`] before the call is up, [`Error::InvalidUri`]; those of [`request`](Self::request).
