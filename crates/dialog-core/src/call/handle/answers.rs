@@ -31,7 +31,7 @@ impl Call {
     }
 
     /// Answers the peer's INVITE with 101 to 199, reliably (RFC 3262): it is repeated until its PRACK comes, of which
-    /// [`CallEvent::ProgressAcknowledged`] tells, and where none has come after 64*T1 the INVITE is refused with 504.
+    /// [`CallEvent::ProgressAcknowledged`](crate::CallEvent::ProgressAcknowledged) tells, and where none has come after 64*T1 the INVITE is refused with 504.
     ///
     /// One is on its way at a time; up to eight wait for their turn. The first `body` is the answer to the INVITE's offer, or the
     /// offer where it has none, and the answer to that comes in the PRACK. [`accept`](Self::accept) then needs no body, and waits
@@ -40,7 +40,7 @@ impl Call {
     /// # Errors
     ///
     /// As [`progress`](Self::progress); [`CallError::NotSupported`] where the peer does not know it or
-    /// [`CallConfig::reliability`] excludes it, [`CallError::BodyNeeded`] where an offer has to be made.
+    /// [`CallConfig::reliability`](crate::CallConfig::reliability) excludes it, [`CallError::BodyNeeded`] where an offer has to be made.
     pub async fn progress_reliably(
         &self,
         status: StatusCode,
@@ -63,8 +63,8 @@ impl Call {
         self.act(Act::Progress(answer, reliably)).await
     }
 
-    /// Accepts the peer's INVITE, the first or the one that [`CallEvent::Reinvited`] told of. `body` is the answer to its
-    /// offer, or the offer where it has none; [`CallEvent::Acknowledged`] follows, or the end of the call after 64*T1. Where a
+    /// Accepts the peer's INVITE, the first or the one that [`CallEvent::Reinvited`](crate::CallEvent::Reinvited) told of. `body` is the answer to its
+    /// offer, or the offer where it has none; [`CallEvent::Acknowledged`](crate::CallEvent::Acknowledged) follows, or the end of the call after 64*T1. Where a
     /// reliable provisional answer carried it, `None` is enough, and a body is left out (RFC 6337 §3.1.1); the 2xx then waits for
     /// the PRACK of that answer.
     ///
@@ -139,7 +139,7 @@ impl Call {
     }
 
     /// Answers the offer in a reliable provisional answer to an INVITE of ours that had none, from the user agent with this To
-    /// tag, in the PRACK ([`CallEvent::EarlyOffer`]).
+    /// tag, in the PRACK ([`CallEvent::EarlyOffer`](crate::CallEvent::EarlyOffer)).
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl Call {
             .await
     }
 
-    /// Answers the offer that [`CallEvent::Offered`] told of.
+    /// Answers the offer that [`CallEvent::Offered`](crate::CallEvent::Offered) told of.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl Call {
         self.act(Act::Answer(body)).await
     }
 
-    /// Refuses the offer that [`CallEvent::Offered`] told of, with 300 to 699, as a rule 488: the session is as it was.
+    /// Refuses the offer that [`CallEvent::Offered`](crate::CallEvent::Offered) told of, with 300 to 699, as a rule 488: the session is as it was.
     ///
     /// # Errors
     ///

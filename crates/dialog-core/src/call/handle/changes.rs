@@ -7,7 +7,7 @@ use crate::call::event::CallError;
 
 impl Call {
     /// Asks the peer to change the session: with an offer, to hold and resume too, or for an offer of its own with `None`.
-    /// [`CallEvent::ReinviteAccepted`] or [`CallEvent::ReinviteRefused`] follows; while it is under way, the session is as before.
+    /// [`CallEvent::ReinviteAccepted`](crate::CallEvent::ReinviteAccepted) or [`CallEvent::ReinviteRefused`](crate::CallEvent::ReinviteRefused) follows; while it is under way, the session is as before.
     ///
     /// A re-INVITE that meets the peer's (491) is sent again after the time of RFC 3261 §14.1, unless the call ends before, with the
     /// same offer: who answers the peer's meanwhile has another sent by [`reoffer`](Self::reoffer).
@@ -29,7 +29,7 @@ impl Call {
         self.act(Act::Reoffer(body)).await
     }
 
-    /// Refreshes the session by a re-INVITE that says once more what holds, as [`CallEvent::RefreshDue`] asks for: its answer is told
+    /// Refreshes the session by a re-INVITE that says once more what holds, as [`CallEvent::RefreshDue`](crate::CallEvent::RefreshDue) asks for: its answer is told
     /// only where it is another than before, and a refusal is not.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Call {
 
     /// Changes the session by UPDATE (RFC 3311), which the peer has to answer at once: with an offer, or with `None` to tell where we
     /// can be reached. It goes into the dialog that is confirmed, or the only early one.
-    /// [`CallEvent::UpdateAccepted`] or [`CallEvent::UpdateRefused`] follows. When the call is up, [`reinvite`](Self::reinvite) is
+    /// [`CallEvent::UpdateAccepted`](crate::CallEvent::UpdateAccepted) or [`CallEvent::UpdateRefused`](crate::CallEvent::UpdateRefused) follows. When the call is up, [`reinvite`](Self::reinvite) is
     /// "RECOMMENDED" (§5.1).
     ///
     /// One that meets an offer of the peer's (491) is sent again after the time of §5.3, unless the call ends before, with the same

@@ -78,7 +78,7 @@ impl Call {
     /// The call of ours whose place this one takes when [`accept_replacing`](Self::accept_replacing) accepts it (RFC 3891): that one
     /// then ends with [`CallEnd::Replaced`]. Whether the peer may do that is the application's to find out, before it accepts: the peer
     /// has proved to be who the other call is with, or the Referred-By of its INVITE names that user. [`accept`](Self::accept) does not
-    /// do it, and to refuse this one leaves the other call as it is. Only with [`CallConfig::takes_replaces`].
+    /// do it, and to refuse this one leaves the other call as it is. Only with [`CallConfig::takes_replaces`](crate::CallConfig::takes_replaces).
     pub fn replaces(&self) -> Option<CallKey> {
         self.related.as_ref()?.replaces
     }

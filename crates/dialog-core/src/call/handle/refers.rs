@@ -12,8 +12,8 @@ use crate::call::refer::{Refer, ReferAnswer, ReferId};
 
 impl Call {
     /// Refers the peer to somebody else, and gives its final answer: a blind transfer (RFC 3515, RFC 5589 §6). What comes of it
-    /// are [`CallEvent::ReferReport`]s, which may come even before the answer, and go on after the call has been hung up:
-    /// [`CallEvent::SessionEnded`] comes then, and [`CallEvent::Ended`] when all is told.
+    /// are [`CallEvent::ReferReport`](crate::CallEvent::ReferReport)s, which may come even before the answer, and go on after the call has been hung up:
+    /// [`CallEvent::SessionEnded`](crate::CallEvent::SessionEnded) comes then, and [`CallEvent::Ended`](crate::CallEvent::Ended) when all is told.
     ///
     /// RFC 7647 §4 wants REFER outside of dialogs to peers whose Contact is a GRUU: [`UnifiedDialogApi::refer`](crate::UnifiedDialogApi::refer)
     /// with [`Refer::target_dialog`]. This one stands within the call.
@@ -29,7 +29,7 @@ impl Call {
         outcome.await.unwrap_or(Err(CallError::Closed))
     }
 
-    /// Accepts a REFER of the peer's, which [`CallEvent::Referred`] told of: whom it names is called now, by the application.
+    /// Accepts a REFER of the peer's, which [`CallEvent::Referred`](crate::CallEvent::Referred) told of: whom it names is called now, by the application.
     ///
     /// # Errors
     ///
