@@ -258,7 +258,9 @@ impl Calls {
         session.on(SessionInput::Accepted);
         let acknowledged = self.ack_at_once(client, tag);
         let call = self.calls.get_mut(&client.call)?;
-        let why = match is_fork && !was_cancelled {
+        // Where the first of two that crossed the CANCEL has ended the call, nobody has taken it.
+        let is_cancelled = matches!(call.end.as_deref(), Some(CallEnd::Cancelled));
+        let why = match is_fork && !was_cancelled && !is_cancelled {
             true => Some(reason::ELSEWHERE.into()),
             false => call.reason.clone(),
         };
@@ -331,7 +333,8 @@ impl Calls {
         } else if has_body && !has_described {
             is_new = session.offer.answer_received(heard);
             session.said = client.offered();
-        } else if !has_described {
+        } else if !has_described || client.awaits_answer(tag) {
+            // The 2xx may not come before the PRACK of an offer (RFC 3262 §5), which nobody sends any more.
             session.offer.withdrawn();
         }
         match client.is_refresh {

@@ -209,8 +209,10 @@ impl Calls {
     }
 
     pub(super) fn refuse_pending_as(&mut self, key: CallKey, status: StatusCode, end: CallEnd) {
-        if let Ok((transaction, response)) = self.response(key, status, None, &[]) {
-            self.refused_with(key, transaction, response, end);
+        match self.response(key, status, None, &[]) {
+            Ok((transaction, response)) => self.refused_with(key, transaction, response, end),
+            // Its transaction ends without us.
+            Err(_) => self.not_accepted(key, end),
         }
     }
 
@@ -224,19 +226,26 @@ impl Calls {
         self.pending.remove(&transaction);
         self.outputs
             .push_back(Output::Respond(transaction, response));
+        self.not_accepted(key, end);
+    }
+
+    /// The peer's INVITE is over, and was not accepted.
+    fn not_accepted(&mut self, key: CallKey, end: CallEnd) {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
         let is_first = call.pending_server().is_some_and(|server| server.is_first);
         call.servers.retain(|server| !server.is_pending());
-        // An UPDATE within a re-INVITE is a matter of its own.
-        let is_open = call.updating.is_none() && call.offered.is_none();
+        let is_open = !call.updates_with_offer();
         if is_first {
             call.ends_as(end);
-            call.sessions.clear();
+            self.drop_early_refers(key);
+            if let Some(call) = self.calls.get_mut(&key) {
+                call.sessions.clear();
+            }
             self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
         } else if let (true, Some(session)) = (is_open, call.confirmed()) {
-            session.offer.withdrawn();
+            session.answer_withdrawn();
         }
     }
 
@@ -279,15 +288,7 @@ impl Calls {
         let Some(key) = self.pending.remove(&transaction) else {
             return;
         };
-        if let Some(call) = self.calls.get_mut(&key) {
-            let is_first = call.pending_server().is_some_and(|server| server.is_first);
-            call.servers.retain(|server| !server.is_pending());
-            if is_first {
-                call.ends_as(CallEnd::NotAnswered);
-                call.sessions.clear();
-                self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
-            }
-        }
+        self.not_accepted(key, CallEnd::NotAnswered);
         self.settle(key);
     }
 

@@ -198,11 +198,7 @@ impl Calls {
                         let heard = fingerprint(request.headers(), request.body());
                         session.offer.answer_received(heard);
                     }
-                    // What we have said last was that offer.
-                    false => {
-                        session.offer.withdrawn();
-                        session.offer.forget();
-                    }
+                    false => session.answer_withdrawn(),
                 }
             }
         }

@@ -132,8 +132,9 @@ impl Calls {
         };
         // §14.2: a second INVITE before the final answer to the first "MUST" get "a 500 ... with a Retry-After header field with
         // a randomly chosen value of between 0 and 10 seconds".
-        // RFC 6337 §4.3, UAS-UsI: nor before the final answer to an UPDATE.
-        if call.pending_server().is_some() || call.offered.is_some() {
+        // RFC 6337 §4.3, UAS-UsI: nor before the final answer to an UPDATE. Who only waits for an ACK to hang up takes none either:
+        // a peer that asks again and again would never get its BYE.
+        if call.pending_server().is_some() || call.offered.is_some() || call.hangs_up {
             return self.refuse_for_now(incoming);
         }
         // §14.2: "while an INVITE it had sent on that dialog is in progress MUST return a 491"; RFC 5407 §3.1.5: and while an

@@ -138,6 +138,12 @@ impl Call {
         }
     }
 
+    /// The offer that is open is one in an UPDATE or a PRACK, which is a matter of its own beside an INVITE.
+    pub(super) fn updates_with_offer(&self) -> bool {
+        let updating = self.updating.as_ref();
+        updating.is_some_and(|updating| updating.has_offer()) || self.offered.is_some()
+    }
+
     /// The peer has had an answer to its INVITE that makes a dialog.
     pub(super) fn has_answered(&self) -> bool {
         let mut servers = self.servers.iter();

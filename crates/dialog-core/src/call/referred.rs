@@ -8,6 +8,7 @@ use sipora_transaction_core::{IncomingRequest, ServerTransactionId};
 use super::core::{CallKey, Calls};
 use super::event::{CallError, CallEvent};
 use super::refer::{MOST_REFERS, ReferId, Referral, refer_sub, without_subscription};
+use super::session::SessionState;
 
 /// A REFER of the peer's, and the subscription that it makes, as a notifier sees it.
 ///
@@ -269,6 +270,17 @@ impl Calls {
                     self.tell_of(now, key, tag, id);
                 }
             }
+        }
+    }
+
+    /// The INVITE is not accepted, and its early dialogs end: so do the REFERs that came in them.
+    pub(super) fn drop_early_refers(&mut self, key: CallKey) {
+        let sessions = self.calls.get(&key).map(|call| &call.sessions);
+        let early = sessions.into_iter().flatten();
+        let referred = early.filter(|it| it.has_extras() && it.state == SessionState::Early);
+        let referred: Vec<Box<str>> = referred.map(|it| it.remote_tag().into()).collect();
+        for tag in referred {
+            self.drop_refers(None, key, &tag);
         }
     }
 

@@ -99,13 +99,10 @@ impl Calls {
             };
             call.ends_as(end);
             // §13.2.2.3: "Early dialogs ... are terminated".
-            call.sessions
-                .retain(|session| session.state == SessionState::Mortal);
-            return;
+            return self.early_dialogs_end(client.call);
         };
         let has_changed = call.has_changed;
-        // An UPDATE within it is a matter of its own.
-        let is_open = call.updating.is_none() && call.offered.is_none();
+        let is_open = !call.updates_with_offer();
         let session = call.session(tag).filter(|session| session.is_confirmed());
         let Some(session) = session else {
             return;
@@ -136,7 +133,12 @@ impl Calls {
             }
             // RFC 6141 §3.4: the UAC "SHOULD generate a new re-INVITE or UPDATE request in order to make sure that both UAs have a
             // common view".
-            _ if has_changed => self.tell(client.call, CallEvent::ReinviteUndone(response)),
+            _ if has_changed => {
+                if client.is_refresh {
+                    self.refresh_refused(now, client.call, Some(&response), Method::Invite);
+                }
+                self.tell(client.call, CallEvent::ReinviteUndone(response));
+            }
             _ if client.is_refresh => {
                 self.refresh_refused(now, client.call, Some(&response), Method::Invite);
             }
@@ -289,8 +291,15 @@ impl Calls {
             _ => CallEnd::Failed(error),
         };
         call.ends_as(end);
-        call.sessions
-            .retain(|session| session.state == SessionState::Mortal);
+        self.early_dialogs_end(client.call);
+    }
+
+    fn early_dialogs_end(&mut self, key: CallKey) {
+        self.drop_early_refers(key);
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.sessions
+                .retain(|session| session.state == SessionState::Mortal);
+        }
     }
 }
 

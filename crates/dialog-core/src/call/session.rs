@@ -113,6 +113,16 @@ impl Session {
         }
     }
 
+    /// The exchange that was open has failed. An offer that we made in an answer was said last and never held, so that nothing is
+    /// known to be told again.
+    pub(super) fn answer_withdrawn(&mut self) {
+        if self.offer.is_ours() {
+            self.said = None;
+            self.offer.forget();
+        }
+        self.offer.withdrawn();
+    }
+
     /// Says whether an UPDATE may carry an offer, of either side's: none is open, and in an early dialog there is a session
     /// (RFC 3311 §5.1).
     pub(super) fn may_offer(&self) -> bool {

@@ -24,6 +24,12 @@ pub(super) struct Updating {
     is_refresh: bool,
 }
 
+impl Updating {
+    pub(super) fn has_offer(&self) -> bool {
+        is_description(self.body.as_ref(), &[])
+    }
+}
+
 impl Calls {
     /// Sends an UPDATE in the dialog that is confirmed, or in the only early one; in that of `tag` where it is given.
     pub(crate) fn update(
@@ -135,13 +141,13 @@ impl Calls {
         let Some(updating) = call.updating.take() else {
             return;
         };
+        let has_offer = updating.has_offer();
         let Updating {
             tag,
             body,
             glares,
             is_refresh,
         } = *updating;
-        let has_offer = is_description(body.as_ref(), &[]);
         let Some(session) = call.session(&tag).filter(|session| session.is_up()) else {
             return;
         };

@@ -32,4 +32,5 @@ mod support;
 mod targets;
 mod targets_6141;
 mod timer;
+mod undone;
 mod updates;

@@ -52,8 +52,12 @@ impl Heard {
             Event::Acknowledged(request) | Event::ProgressAcknowledged(request) => {
                 self.says(of_request(request));
             }
+            Event::ReinviteAccepted(response) => {
+                self.early = Vec::new();
+                self.says(of_response(response));
+            }
+            Event::ReinviteRefused(_) | Event::ReinviteUndone(_) => self.early = Vec::new(),
             Event::ReinviteProgress(response)
-            | Event::ReinviteAccepted(response)
             | Event::Refreshed(response)
             | Event::UpdateAccepted(response) => self.says(of_response(response)),
             Event::Reinvited(request) | Event::Offered(request) => {

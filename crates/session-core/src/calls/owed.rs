@@ -29,7 +29,11 @@ impl Owed {
                 self.early_answers.retain(|known| *known != tag);
                 self.early_answers.push_back(tag);
             }
-            Event::Answered(_) => self.early_answers = VecDeque::new(),
+            // Those of an INVITE that is over are not wanted any more.
+            Event::Answered(_)
+            | Event::ReinviteAccepted(_)
+            | Event::ReinviteRefused(_)
+            | Event::ReinviteUndone(_) => self.early_answers = VecDeque::new(),
             _ => {}
         }
     }
