@@ -288,17 +288,18 @@ impl Calls {
         let Some(key) = self.pending.remove(&transaction) else {
             return;
         };
+        let is_first = self.is_first_pending(key);
         self.not_accepted(key, CallEnd::NotAnswered);
+        if !is_first {
+            self.tell(key, CallEvent::ReinviteCancelled);
+        }
         self.settle(key);
     }
 
     /// "When the timer fires, the invitation is considered to be expired. If the invitation expires before the UAS has generated a
     /// final response, a 487 (Request Terminated) response SHOULD be generated" (RFC 3261 §13.3.1).
     pub(super) fn expired(&mut self, key: CallKey) {
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        let is_first = call.pending_server().is_some_and(|server| server.is_first);
+        let is_first = self.is_first_pending(key);
         self.refuse_pending_as(key, StatusCode::REQUEST_TERMINATED, CallEnd::NotAnswered);
         if !is_first {
             self.tell(key, CallEvent::ReinviteCancelled);
@@ -306,8 +307,18 @@ impl Calls {
     }
 
     pub(super) fn rang_too_long(&mut self, key: CallKey) {
+        if !self.is_first_pending(key) {
+            // 480 would end the call (RFC 5057 §5.1).
+            return self.expired(key);
+        }
         let status = StatusCode::TEMPORARILY_UNAVAILABLE;
         self.refuse_pending_as(key, status, CallEnd::NotAnswered);
+    }
+
+    fn is_first_pending(&mut self, key: CallKey) -> bool {
+        let call = self.calls.get_mut(&key);
+        let server = call.and_then(|call| call.pending_server());
+        server.is_none_or(|server| server.is_first)
     }
 
     /// Makes an answer to the peer's INVITE that has no final one.

@@ -132,8 +132,9 @@ pub enum CallEvent {
     /// The peer wants to change the session: [`Call::accept`](crate::Call::accept) or
     /// [`Call::reject`](crate::Call::reject) it.
     Reinvited(Request),
-    /// The peer has withdrawn its re-INVITE; it was refused with 487, or, where the session had changed within it already,
-    /// accepted (RFC 6141 §3.8).
+    /// The peer's re-INVITE does not wait any more: the peer has withdrawn it, and it was refused with 487, or, where the session had
+    /// changed within it already, accepted (RFC 6141 §3.8); or nobody answered it, past its Expires or
+    /// [`CallConfig::max_ringing`](crate::CallConfig::max_ringing), and it was refused with 487 too.
     ReinviteCancelled,
     /// Our re-INVITE was accepted: the session has changed. As with [`Answered`](Self::Answered), an offer in it wants its
     /// answer.

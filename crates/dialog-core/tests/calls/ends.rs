@@ -102,6 +102,27 @@ fn a_re_invite_expires_and_the_call_goes_on() {
 }
 
 #[test]
+fn a_re_invite_that_nobody_answers_gets_487_and_the_call_goes_on() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, dialog) = established(&alice, &phone).await;
+        let reinvite = dialog.build(Method::Invite, 7);
+        phone.send(&reinvite, ALICE).await;
+        assert!(matches!(call.next().await, Some(CallEvent::Reinvited(_))));
+        pass(15 * 60_000 - 1_000).await;
+        assert_eq!(phone.seen_finals(&reinvite), 0);
+        // Not 480, by which the peer would end the call (RFC 5057 §5.1).
+        assert_eq!(phone.status_of(&reinvite).await, 487);
+        assert!(matches!(
+            call.next().await,
+            Some(CallEvent::ReinviteCancelled)
+        ));
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+    });
+}
+
+#[test]
 fn an_expires_that_cannot_be_read_says_nothing() {
     scene(|network| async move {
         let mut alice = Agent::new(&network, ALICE, 1).await;

@@ -78,9 +78,17 @@ impl Described {
         self.version
     }
 
-    pub(super) fn offers(&mut self, sdp: &str, change: Option<Change>) {
+    /// Takes an offer that is about to be made, and gives the one that is under way already, as it is where this will be too early.
+    pub(super) fn offers(&mut self, sdp: &str, change: Option<Change>) -> Option<Offered> {
+        let before = self.offered.take();
         let sdp = sdp.into();
         self.offers_as(Offered { sdp, change });
+        before
+    }
+
+    /// The offer was not made.
+    pub(super) fn not_offered(&mut self, before: Option<Offered>) {
+        self.offered = before;
     }
 
     pub(super) fn offers_as(&mut self, offered: Offered) {

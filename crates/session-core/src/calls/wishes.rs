@@ -328,9 +328,14 @@ impl CallHandle {
     }
 
     async fn offer(&self, sdp: &str, how: Option<Change>) -> Result<()> {
-        self.call.reinvite(Some(body(sdp)?)).await?;
-        self.described().offers(sdp, how);
-        Ok(())
+        let description = body(sdp)?;
+        // Noted before: whoever stops waiting for this may have sent it all the same.
+        let before = self.described().offers(sdp, how);
+        let asked = self.call.reinvite(Some(description)).await;
+        if asked.is_err() {
+            self.described().not_offered(before);
+        }
+        Ok(asked?)
     }
 
     /// Says once more what holds, where the session timer wants a description that only we know (RFC 4028 §7.4).

@@ -113,6 +113,23 @@ fn a_hold_that_is_refused_changes_nothing_and_its_version_is_not_used_again() {
 }
 
 #[test]
+fn a_hold_that_nobody_waits_for_is_known_when_it_is_taken_back() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let hold = tokio::time::timeout(Duration::ZERO, hers.hold()).await;
+        assert!(hold.is_err(), "{hold:?}");
+        let (offered, _) = tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+        assert_eq!(offered, MediaDirection::SendOnly);
+        hers.resume().await.unwrap();
+        let event = his.next().await.unwrap();
+        let sdp = event.sdp().unwrap();
+        assert_eq!(MediaDirection::of(sdp), MediaDirection::SendRecv);
+        assert!(sdp.contains("o=- 5 3 IN"), "{sdp}");
+    });
+}
+
+#[test]
 fn who_only_waits_for_the_end_lets_nothing_be_changed() {
     scene(|network| async move {
         let (alice, mut bob) = two(&network).await;
