@@ -7,7 +7,7 @@
 # All get the same traffic from SIPp, in interleaved rounds, each round with fresh processes: a first REGISTER for each of
 # CALLS contacts, a refresh for each, and a first REGISTER with a digest round trip (401, then 200). It prints CPU microseconds
 # for each of these, memory a contact once transactions are over (40 s after the load), failures and retransmissions: medians
-# of the rounds, and ratios to the floor. A table for each of RATES: at the lower one a server sleeps between any two requests
+# of the rounds, and of their ratios to the floor. A table for each of RATES: at the lower one a server sleeps between any two requests
 # and finds its caches cold, at the higher one it is busy. Where there are retransmissions, SIPp is at its limit, and the times
 # are of little use. `sipora:2` is a server of two shards. Needs sipp and kamailio (Debian's packages); SIPORA and FLOOR name
 # other binaries.
@@ -199,19 +199,20 @@ done
 # --- What came out ------------------------------------------------------------------------------------------------------
 
 median() { sort -g | awk '{ value[NR] = $1 } END { print NR ? (NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2) : 0 }'; }
-of() { awk -v server="$1" -v phase="$2" -v rate="$3" '$1 == server && $2 == phase && $6 == rate { print $3 }' "$work/results" | median; }
+of() { awk -v server="$1" -v phase="$2" -v rate="$3" '$1 == server && $2 == phase && $6 == rate { print $3 }' "$work/results"; }
 
 for rate in $RATES; do
-    echo "$ROUNDS rounds, $CALLS contacts, $rate registrations a second; CPU microseconds, median, and ratio to the floor"
+    echo "$ROUNDS rounds, $CALLS contacts, $rate registrations a second; CPU microseconds, medians, and of the ratios to the floor"
     printf '| server | first REGISTER | refresh | digest round trip | bytes a contact | failures | retransmissions |\n'
     printf '| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n'
     for name in $SERVERS; do
         row="| $name |"
         for phase in first refresh digest; do
-            cost=$(of "$name" "$phase" "$rate")
-            least=$(of floor "$phase" "$rate")
-            row="$row $(awk -v cost="$cost" -v least="$least" \
-                'BEGIN { if (least > 0) printf("%.1f (%.2f) |", cost, cost / least); else printf("%.1f |", cost) }')"
+            cost=$(of "$name" "$phase" "$rate" | median)
+            # Of each round, since a virtual machine may be half as fast in the next.
+            ratio=$(paste <(of "$name" "$phase" "$rate") <(of floor "$phase" "$rate") | awk '$2 > 0 { print $1 / $2 }' | median)
+            row="$row $(awk -v cost="$cost" -v ratio="$ratio" \
+                'BEGIN { if (ratio > 0) printf("%.1f (%.2f) |", cost, ratio); else printf("%.1f |", cost) }')"
         done
         bytes=$(awk -v server="$name" -v rate="$rate" '$1 == server && $3 == rate { print $2 }' "$work/memory" 2>/dev/null || true)
         row="$row ${bytes:-–} | $(awk -v server="$name" -v rate="$rate" \
