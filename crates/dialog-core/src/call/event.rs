@@ -158,7 +158,8 @@ pub enum CallEvent {
     /// [`Ended`](Self::Ended) follows after that. Where nothing is told any more, `Ended` comes at once, and not this.
     SessionEnded,
     /// The session wants to be refreshed (RFC 4028), and we do not know what to say of it: [`Call::refresh`](crate::Call::refresh)
-    /// with the description that holds. Comes only in a call that another process has handed over without that.
+    /// with the description that holds. Comes in a call that another process has handed over without that, and in one where our last
+    /// description was an offer that the peer has not answered.
     RefreshDue,
     /// Our re-INVITE was refused, although the session had changed within it. Nobody knows what holds now: make an offer, as close
     /// to the session before as possible (RFC 6141 §3.4).

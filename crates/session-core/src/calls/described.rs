@@ -78,17 +78,17 @@ impl Described {
         self.version
     }
 
-    /// Takes an offer that is about to be made, and gives the one that is under way already, as it is where this will be too early.
-    pub(super) fn offers(&mut self, sdp: &str, change: Option<Change>) -> Option<Offered> {
-        let before = self.offered.take();
+    /// Takes an offer that is about to be made, and gives what was before: an offer that is under way already, and the version.
+    pub(super) fn offers(&mut self, sdp: &str, change: Option<Change>) -> (Option<Offered>, u64) {
+        let before = (self.offered.take(), self.version);
         let sdp = sdp.into();
         self.offers_as(Offered { sdp, change });
         before
     }
 
-    /// The offer was not made.
-    pub(super) fn not_offered(&mut self, before: Option<Offered>) {
-        self.offered = before;
+    /// The offer was not made: its version is free (RFC 3264 §8: "MUST increment by one").
+    pub(super) fn not_offered(&mut self, before: (Option<Offered>, u64)) {
+        (self.offered, self.version) = before;
     }
 
     pub(super) fn offers_as(&mut self, offered: Offered) {

@@ -146,6 +146,22 @@ fn who_only_waits_for_the_end_lets_nothing_be_changed() {
 }
 
 #[test]
+fn a_hold_that_comes_too_early_uses_up_no_version() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        hers.hold().await.unwrap();
+        assert!(matches!(hers.resume().await, Err(Error::NotNow { .. })));
+        tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+        hers.resume().await.unwrap();
+        let event = his.next().await.unwrap();
+        let sdp = event.sdp().unwrap();
+        assert!(sdp.contains("o=- 5 3 IN"), "{sdp}");
+        assert_eq!(MediaDirection::of(sdp), MediaDirection::SendRecv);
+    });
+}
+
+#[test]
 fn an_offer_can_be_asked_for_and_is_answered() {
     scene(|network| async move {
         let (alice, mut bob) = two(&network).await;
