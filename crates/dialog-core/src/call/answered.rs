@@ -14,7 +14,7 @@ use super::offer::{OfferAnswer, has_description};
 use super::outgoing::FIRST_CSEQ;
 use super::reason;
 use super::said::fingerprint;
-use super::session::{Session, SessionInput, SessionState, to_tag};
+use super::session::{Session, SessionInput, to_tag};
 use crate::{Authorizer, Body, Dialog};
 
 impl Calls {
@@ -224,10 +224,9 @@ impl Calls {
             true => !session.offer.is_ours() || session.offer.settles_for_preview(),
             false => is_offer,
         };
-        // The other early dialogs end, though their 2xx may still come (§13.2.2.4); those are then made anew.
-        call.sessions
-            .retain(|session| session.remote_tag() == tag || session.state == SessionState::Mortal);
         call.expires = None;
+        // Though their 2xx may still come (§13.2.2.4); those are then made anew.
+        self.early_dialogs_end(client.call, Some(tag));
         if !is_described {
             let acknowledged = self.ack_at_once(client, tag);
             self.acknowledged_all(client.call);
@@ -292,10 +291,9 @@ impl Calls {
             return;
         };
         if was_cancelled {
-            call.sessions
-                .retain(|session| session.state != SessionState::Early);
             call.client = None;
             call.ends_as(CallEnd::Cancelled);
+            self.early_dialogs_end(key, None);
         } else if call.confirmed().is_none() && !call.has_early() {
             // Its last early dialog was ended with BYE, and was accepted meanwhile.
             call.client = None;

@@ -212,8 +212,33 @@ impl Calls {
         match self.response(key, status, None, &[]) {
             Ok((transaction, response)) => self.refused_with(key, transaction, response, end),
             // Its transaction ends without us.
-            Err(_) => self.not_accepted(key, end),
+            Err(_) => {
+                let call = self.calls.get_mut(&key);
+                if let Some(server) = call.and_then(|call| call.pending_server()) {
+                    let transaction = server.transaction;
+                    self.pending.remove(&transaction);
+                }
+                self.not_accepted(key, end);
+            }
         }
+    }
+
+    /// Refuses the peer's INVITE for a reason of ours, and tells the application where that is a re-INVITE and the call goes on.
+    pub(super) fn give_up_pending(&mut self, key: CallKey, status: StatusCode, end: CallEnd) {
+        let is_news = self.is_withdrawn(key);
+        self.refuse_pending_as(key, status, end);
+        if is_news {
+            self.tell(key, CallEvent::ReinviteCancelled);
+        }
+    }
+
+    /// Notes that the peer's INVITE does not wait for the application any more; says whether it is a re-INVITE, and that is news.
+    fn is_withdrawn(&mut self, key: CallKey) -> bool {
+        let call = self.calls.get_mut(&key);
+        let server = call.and_then(|call| call.pending_server());
+        server.is_some_and(|server| {
+            !server.is_first && !std::mem::replace(&mut server.is_withdrawn, true)
+        })
     }
 
     fn refused_with(
@@ -234,9 +259,12 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        let is_first = call.pending_server().is_some_and(|server| server.is_first);
+        let Some(is_first) = call.pending_server().map(|server| server.is_first) else {
+            return;
+        };
         call.servers.retain(|server| !server.is_pending());
-        let is_open = !call.updates_with_offer();
+        let tag: Option<Box<str>> = call.confirmed().map(|session| session.remote_tag().into());
+        let is_open = tag.is_some_and(|tag| !call.updates_with_offer(&tag));
         if is_first {
             call.ends_as(end);
             self.drop_early_refers(key);
@@ -260,27 +288,30 @@ impl Calls {
         let Some(&key) = self.pending.get(&transaction) else {
             return;
         };
+        self.withdrawn(now, key, CallEnd::PeerCancelled(cancel));
+        self.settle(key);
+    }
+
+    /// The peer's INVITE is over before anybody has answered it: "a 487 (Request Terminated) response SHOULD be generated"
+    /// (RFC 3261 §13.3.1). But where "some of its requested changes had already been executed, the UAS would return a 2xx response
+    /// instead" (RFC 6141 §3.8, §3.3).
+    fn withdrawn(&mut self, now: Instant, key: CallKey, end: CallEnd) {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
         let has_changed = call.has_changed;
-        let server = call.pending_server();
-        let (is_first, has_described) = match server {
-            Some(server) => (server.is_first, server.has_described),
-            None => return,
-        };
-        if !is_first && has_changed && has_described {
-            // RFC 6141 §3.8: "some of its requested changes had already been executed, the UAS would return a 2xx response
-            // instead". Where the application has accepted, it waits already.
-            let _ = self.accept(now, key, None);
-        } else {
-            let end = CallEnd::PeerCancelled(cancel);
-            self.refuse_pending_as(key, StatusCode::REQUEST_TERMINATED, end);
+        let is_executed = call
+            .pending_server()
+            .is_some_and(|server| !server.is_first && server.has_described && has_changed);
+        if !is_executed {
+            return self.give_up_pending(key, StatusCode::REQUEST_TERMINATED, end);
         }
-        if !is_first {
+        let is_news = self.is_withdrawn(key);
+        // Where the application has accepted, it waits already.
+        let _ = self.accept_as(now, key, None);
+        if is_news {
             self.tell(key, CallEvent::ReinviteCancelled);
         }
-        self.settle(key);
     }
 
     /// Takes the news that a transaction takes no more answers.
@@ -288,37 +319,28 @@ impl Calls {
         let Some(key) = self.pending.remove(&transaction) else {
             return;
         };
-        let is_first = self.is_first_pending(key);
+        let is_news = self.is_withdrawn(key);
         self.not_accepted(key, CallEnd::NotAnswered);
-        if !is_first {
+        if is_news {
             self.tell(key, CallEvent::ReinviteCancelled);
         }
         self.settle(key);
     }
 
-    /// "When the timer fires, the invitation is considered to be expired. If the invitation expires before the UAS has generated a
-    /// final response, a 487 (Request Terminated) response SHOULD be generated" (RFC 3261 §13.3.1).
-    pub(super) fn expired(&mut self, key: CallKey) {
-        let is_first = self.is_first_pending(key);
-        self.refuse_pending_as(key, StatusCode::REQUEST_TERMINATED, CallEnd::NotAnswered);
-        if !is_first {
-            self.tell(key, CallEvent::ReinviteCancelled);
-        }
+    /// "When the timer fires, the invitation is considered to be expired" (RFC 3261 §13.3.1).
+    pub(super) fn expired(&mut self, now: Instant, key: CallKey) {
+        self.withdrawn(now, key, CallEnd::NotAnswered);
     }
 
-    pub(super) fn rang_too_long(&mut self, key: CallKey) {
-        if !self.is_first_pending(key) {
+    pub(super) fn rang_too_long(&mut self, now: Instant, key: CallKey) {
+        let call = self.calls.get_mut(&key);
+        let server = call.and_then(|call| call.pending_server());
+        if server.is_some_and(|server| !server.is_first) {
             // 480 would end the call (RFC 5057 §5.1).
-            return self.expired(key);
+            return self.expired(now, key);
         }
         let status = StatusCode::TEMPORARILY_UNAVAILABLE;
         self.refuse_pending_as(key, status, CallEnd::NotAnswered);
-    }
-
-    fn is_first_pending(&mut self, key: CallKey) -> bool {
-        let call = self.calls.get_mut(&key);
-        let server = call.and_then(|call| call.pending_server());
-        server.is_none_or(|server| server.is_first)
     }
 
     /// Makes an answer to the peer's INVITE that has no final one.

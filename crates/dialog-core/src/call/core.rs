@@ -224,9 +224,9 @@ impl Calls {
                         .push_back(Output::Respond(transaction, response));
                 }
                 Due::Extend(status) => return self.extend_ringing(now, key, status),
-                Due::Expired => return self.expired(key),
+                Due::Expired => return self.expired(now, key),
                 Due::NotPracked => return self.not_pracked(key),
-                Due::GivesUp => return self.rang_too_long(key),
+                Due::GivesUp => return self.rang_too_long(now, key),
                 Due::NotAcknowledged => return self.not_acknowledged(key, at - 1),
             }
         }

@@ -132,9 +132,10 @@ pub enum CallEvent {
     /// The peer wants to change the session: [`Call::accept`](crate::Call::accept) or
     /// [`Call::reject`](crate::Call::reject) it.
     Reinvited(Request),
-    /// The peer's re-INVITE does not wait any more: the peer has withdrawn it, and it was refused with 487, or, where the session had
-    /// changed within it already, accepted (RFC 6141 §3.8); or nobody answered it, past its Expires or
-    /// [`CallConfig::max_ringing`](crate::CallConfig::max_ringing), and it was refused with 487 too.
+    /// The peer's re-INVITE does not wait any more. The peer has withdrawn it, or nobody answered it, past its Expires or
+    /// [`CallConfig::max_ringing`](crate::CallConfig::max_ringing): it was refused with 487, or, where the session had changed within it
+    /// already, accepted (RFC 6141 §3.3, §3.8). Or the peer has not acknowledged a reliable provisional answer to it, or not answered
+    /// the offer in one: it was refused with 504 or 400 (RFC 3262 §3, §5).
     ReinviteCancelled,
     /// Our re-INVITE was accepted: the session has changed. As with [`Answered`](Self::Answered), an offer in it wants its
     /// answer.

@@ -111,6 +111,7 @@ impl Calls {
             has_described: false,
             is_refresh: false,
             is_overtaken: false,
+            is_withdrawn: false,
         });
         let mut session = Session::new(dialog, offer);
         session.learn(headers);
@@ -173,6 +174,7 @@ impl Calls {
             has_described: false,
             is_refresh: false,
             is_overtaken: false,
+            is_withdrawn: false,
         });
         self.pending.insert(incoming.transaction, key);
         if let Some(said) = self.unchanged(key)

@@ -162,7 +162,7 @@ impl Calls {
     /// "If a reliable provisional response is retransmitted for 64*T1 seconds without reception of a corresponding PRACK, the
     /// UAS SHOULD reject the original request with a 5xx response."
     pub(super) fn not_pracked(&mut self, key: CallKey) {
-        self.refuse_pending_as(key, StatusCode::SERVER_TIMEOUT, CallEnd::NotAcknowledged);
+        self.give_up_pending(key, StatusCode::SERVER_TIMEOUT, CallEnd::NotAcknowledged);
     }
 
     /// Takes a PRACK. Its CSeq is in order.
@@ -209,7 +209,11 @@ impl Calls {
         }
         reliable.acknowledged();
         // RFC 6141 §3.3: an exchange that is complete has changed the session.
-        call.has_changed |= carries != Carries::Nothing;
+        call.has_changed |= match carries {
+            Carries::Nothing => false,
+            Carries::Answer => true,
+            Carries::Offer => describes,
+        };
         if let Some(session) = call.session(tag) {
             let heard = fingerprint(request.headers(), request.body());
             match (carries, describes) {
@@ -225,7 +229,7 @@ impl Calls {
         self.respond(incoming.transaction, builder);
         if carries == Carries::Offer && !describes {
             // §5: "it MUST generate an answer in the PRACK". No session can come of this.
-            return self.refuse_pending_as(key, StatusCode::BAD_REQUEST, CallEnd::NotDescribed);
+            return self.give_up_pending(key, StatusCode::BAD_REQUEST, CallEnd::NotDescribed);
         }
         self.tell(key, CallEvent::ProgressAcknowledged(request.clone()));
         self.after_prack(now, key);

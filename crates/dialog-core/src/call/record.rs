@@ -138,10 +138,13 @@ impl Call {
         }
     }
 
-    /// The offer that is open is one in an UPDATE or a PRACK, which is a matter of its own beside an INVITE.
-    pub(super) fn updates_with_offer(&self) -> bool {
+    /// The offer that is open in the dialog with this tag of the peer's is one in an UPDATE or a PRACK, which is a matter of its own
+    /// beside an INVITE.
+    pub(super) fn updates_with_offer(&self, tag: &str) -> bool {
         let updating = self.updating.as_ref();
-        updating.is_some_and(|updating| updating.has_offer()) || self.offered.is_some()
+        let offered = self.offered.as_ref();
+        updating.is_some_and(|updating| updating.offers_in(tag))
+            || offered.is_some_and(|offered| *offered.tag == *tag)
     }
 
     /// The peer has had an answer to its INVITE that makes a dialog.
@@ -227,7 +230,7 @@ impl Call {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let servers = self.servers.iter().map(InviteServer::deadline);
+        let servers = self.servers.iter().filter_map(InviteServer::deadline);
         let glare = self.glare.as_ref().map(|glare| glare.at);
         let refers = self.sessions.iter().filter_map(Session::refer_deadline);
         let offered = self.offered.as_ref().map(|offered| offered.gives_up);

@@ -10,7 +10,7 @@ use super::core::{CallKey, Calls, Exchange, ExchangeKey};
 use super::event::{CallEnd, CallEvent};
 use super::reason;
 use super::record::Glare;
-use super::session::SessionState;
+use super::session::{Session, SessionState};
 use super::{MAX_GLARES, is_challenge};
 use crate::ApiError;
 use crate::user::{Retry, retry};
@@ -28,9 +28,8 @@ impl Calls {
                 // What was accepted was ended at once, and no other fork has accepted.
                 None => {
                     call.client = None;
-                    call.sessions
-                        .retain(|session| session.state == SessionState::Mortal);
                     call.ends_as(CallEnd::HungUp);
+                    self.early_dialogs_end(key, None);
                 }
             },
             _ => {}
@@ -53,8 +52,9 @@ impl Calls {
     pub(crate) fn handle_failed(&mut self, now: Instant, exchange: ExchangeKey, error: ApiError) {
         let key = match self.exchanges.remove(&exchange) {
             Some(Exchange::Invite(client)) => {
-                self.invite_failed(now, exchange, &client, error);
-                client.call
+                let key = client.call;
+                self.invite_failed(now, exchange, *client, error);
+                key
             }
             Some(Exchange::Within(within)) => {
                 let key = within.call;
@@ -99,10 +99,25 @@ impl Calls {
             };
             call.ends_as(end);
             // §13.2.2.3: "Early dialogs ... are terminated".
-            return self.early_dialogs_end(client.call);
+            return self.early_dialogs_end(client.call, None);
+        };
+        let tag = tag.clone();
+        self.reinvite_refused(now, *client, &tag, response);
+    }
+
+    /// A re-INVITE of ours was refused, or did not get to the peer.
+    fn reinvite_refused(
+        &mut self,
+        now: Instant,
+        client: InviteClient,
+        tag: &str,
+        response: Response,
+    ) {
+        let Some(call) = self.calls.get_mut(&client.call) else {
+            return;
         };
         let has_changed = call.has_changed;
-        let is_open = !call.updates_with_offer();
+        let is_open = !call.updates_with_offer(tag);
         let session = call.session(tag).filter(|session| session.is_confirmed());
         let Some(session) = session else {
             return;
@@ -185,10 +200,7 @@ impl Calls {
         let Ok(edited) = edited else {
             return false;
         };
-        if let Some(call) = self.calls.get_mut(&client.call) {
-            call.sessions
-                .retain(|session| session.state == SessionState::Mortal);
-        }
+        self.early_dialogs_end(client.call, None);
         client.progress.clear();
         client.request = Some(Box::new(edited));
         client.cseq = cseq;
@@ -223,17 +235,14 @@ impl Calls {
         let Retry::Send(request) = again else {
             return false;
         };
-        if let Some(call) = self.calls.get_mut(&client.call) {
-            match &client.within {
-                Some(tag) => {
-                    if let Some(session) = call.session(tag) {
-                        session.dialog.sent(last + 1);
-                    }
+        match &client.within {
+            Some(tag) => {
+                let call = self.calls.get_mut(&client.call);
+                if let Some(session) = call.and_then(|call| call.session(tag)) {
+                    session.dialog.sent(last + 1);
                 }
-                None => call
-                    .sessions
-                    .retain(|session| session.state == SessionState::Mortal),
             }
+            None => self.early_dialogs_end(client.call, None),
         }
         client.progress.clear();
         client.request = Some(request);
@@ -262,7 +271,7 @@ impl Calls {
         &mut self,
         now: Instant,
         exchange: ExchangeKey,
-        client: &InviteClient,
+        client: InviteClient,
         error: ApiError,
     ) {
         let Some(call) = self.calls.get_mut(&client.call) else {
@@ -271,34 +280,39 @@ impl Calls {
         if call.client == Some(exchange) {
             call.client = None;
         }
-        if client.within.is_some() {
-            let Some(session) = call.confirmed() else {
-                return;
-            };
-            session.offer.withdrawn();
+        if let Some(tag) = client.within.clone() {
             // RFC 3261 §8.1.3.1: an error of the transport is taken for a 503; only silence ends the dialog (§14.1).
-            match unavailable(client, &error) {
-                Some(response) if client.is_refresh => {
-                    self.refresh_refused(now, client.call, Some(&response), Method::Invite);
-                }
-                Some(response) => self.tell(client.call, CallEvent::ReinviteRefused(response)),
-                None => self.bye(client.call, CallEnd::Lost),
-            }
-            return;
+            return match unavailable(&client, &error) {
+                Some(response) => self.reinvite_refused(now, client, &tag, response),
+                None if call.is_up() => self.bye(client.call, CallEnd::Lost),
+                None => {}
+            };
         }
         let end = match client.state {
             ClientState::Cancelling => CallEnd::Cancelled,
             _ => CallEnd::Failed(error),
         };
         call.ends_as(end);
-        self.early_dialogs_end(client.call);
+        self.early_dialogs_end(client.call, None);
     }
 
-    fn early_dialogs_end(&mut self, key: CallKey) {
+    /// The early dialogs of our INVITE end, all but the one that was accepted, and what waits in them for an answer of ours has one.
+    pub(super) fn early_dialogs_end(&mut self, key: CallKey, accepted: Option<&str>) {
         self.drop_early_refers(key);
-        if let Some(call) = self.calls.get_mut(&key) {
-            call.sessions
-                .retain(|session| session.state == SessionState::Mortal);
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let stays = |session: &Session| {
+            session.state != SessionState::Early || accepted == Some(session.remote_tag())
+        };
+        call.sessions.retain(stays);
+        let updating = call.updating.as_ref().map(|updating| updating.tag.clone());
+        if updating.is_some_and(|tag| call.session(&tag).is_none()) {
+            call.updating = None;
+        }
+        let offered = call.offered.as_ref().map(|offered| offered.tag.clone());
+        if offered.is_some_and(|tag| call.session(&tag).is_none()) {
+            self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
         }
     }
 }

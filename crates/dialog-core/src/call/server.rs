@@ -66,6 +66,8 @@ pub(super) struct InviteServer {
     pub(super) is_refresh: bool,
     /// The peer has sent another since: it is there, whether the ACK of this one comes or not.
     pub(super) is_overtaken: bool,
+    /// The application has heard that it does not wait any more.
+    pub(super) is_withdrawn: bool,
 }
 
 /// What the time asks for.
@@ -95,6 +97,12 @@ impl InviteServer {
 
     pub(super) fn is_pending(&self) -> bool {
         matches!(self.state, ServerState::Pending { .. })
+    }
+
+    /// Its 2xx waits for a PRACK, or for the answer to an offer in one: both have their time.
+    fn is_accepted(&self) -> bool {
+        let reliable = self.reliable.as_ref();
+        reliable.is_some_and(|reliable| reliable.accept.is_some())
     }
 
     /// It has had no answer but 100.
@@ -156,18 +164,19 @@ impl InviteServer {
         }));
     }
 
-    pub(super) fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
             ServerState::Pending {
                 repeat, gives_up, ..
             } => {
                 let reliable = self.reliable.as_ref();
                 let reliable = reliable.and_then(|reliable| reliable.deadline());
-                let earlier = [*repeat, reliable, self.expires];
-                let earlier = earlier.into_iter().flatten().min();
-                earlier.map_or(*gives_up, |earlier| earlier.min(*gives_up))
+                let over = [self.expires, Some(*gives_up)];
+                let over = over.into_iter().filter(|_| !self.is_accepted());
+                let earlier = [*repeat, reliable].into_iter().chain(over);
+                earlier.flatten().min()
             }
-            ServerState::Accepted(sent) => sent.next.min(sent.ends),
+            ServerState::Accepted(sent) => Some(sent.next.min(sent.ends)),
         }
     }
 
@@ -179,10 +188,13 @@ impl InviteServer {
                 ReliableDue::NotAcknowledged => return Due::NotPracked,
             }
         }
-        let has_expired = self.expires.is_some_and(|at| at <= now);
+        let is_accepted = self.is_accepted();
+        let has_expired = !is_accepted && self.expires.is_some_and(|at| at <= now);
         match &mut self.state {
             ServerState::Pending { .. } if has_expired => Due::Expired,
-            ServerState::Pending { gives_up, .. } if *gives_up <= now => Due::GivesUp,
+            ServerState::Pending { gives_up, .. } if !is_accepted && *gives_up <= now => {
+                Due::GivesUp
+            }
             ServerState::Pending {
                 provisional: Some(provisional),
                 repeat: Some(repeat),
@@ -257,11 +269,12 @@ mod tests {
             has_described: false,
             is_refresh: false,
             is_overtaken: false,
+            is_withdrawn: false,
         };
         server.accept(start, response, true, t1);
         let mut sent = Vec::new();
         loop {
-            let now = server.deadline();
+            let now = server.deadline().unwrap();
             match server.due(now, t2) {
                 Due::Repeat(_) => sent.push((now - start).as_millis()),
                 Due::NotAcknowledged => {

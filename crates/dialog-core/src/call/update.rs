@@ -16,7 +16,7 @@ use crate::{ApiError, Body};
 /// An UPDATE of ours without its final answer.
 pub(super) struct Updating {
     /// The peer's tag.
-    tag: Box<str>,
+    pub(super) tag: Box<str>,
     body: Option<Body>,
     /// It met an offer of the peer's, and was sent so often again.
     glares: u8,
@@ -25,8 +25,9 @@ pub(super) struct Updating {
 }
 
 impl Updating {
-    pub(super) fn has_offer(&self) -> bool {
-        is_description(self.body.as_ref(), &[])
+    /// It carries an offer in the dialog with this tag of the peer's.
+    pub(super) fn offers_in(&self, tag: &str) -> bool {
+        *self.tag == *tag && is_description(self.body.as_ref(), &[])
     }
 }
 
@@ -138,16 +139,18 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        let Some(updating) = call.updating.take() else {
+        // One whose early dialog has ended meanwhile is not waited for.
+        let updating = call.updating.take_if(|it| it.tag == within.tag);
+        let Some(updating) = updating else {
             return;
         };
-        let has_offer = updating.has_offer();
         let Updating {
             tag,
             body,
             glares,
             is_refresh,
         } = *updating;
+        let has_offer = is_description(body.as_ref(), &[]);
         let Some(session) = call.session(&tag).filter(|session| session.is_up()) else {
             return;
         };

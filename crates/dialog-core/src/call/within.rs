@@ -105,6 +105,8 @@ impl Calls {
             if self.awaits_ack(exchange) {
                 let _ = self.send_ack(exchange, None);
             }
+            // Lest a peer be waited for that says nothing more of a re-INVITE.
+            self.cancel(exchange, None);
             if let Some(call) = self.calls.get_mut(&key) {
                 call.client = None;
             }

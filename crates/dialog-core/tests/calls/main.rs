@@ -34,3 +34,4 @@ mod targets_6141;
 mod timer;
 mod undone;
 mod updates;
+mod withdrawn;
