@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use sipora_dialog_core::CallEvent as Event;
+use sipora_message::{Method, Request};
 
 use super::direction::{is_same_origin, version, with_version};
+use super::event::description;
 
 /// The descriptions of ours in one call.
 #[derive(Debug, Default)]
@@ -13,10 +15,37 @@ pub(super) struct Described {
     current: Option<Box<str>>,
     /// What was offered, and has no answer yet.
     offered: Option<Offered>,
-    /// The present one is the answer to the offer of the peer's first INVITE, and was sent before that was accepted.
-    is_early: bool,
+    /// The peer's INVITE that waits for an answer, or for the ACK to an offer.
+    invited: Option<Invited>,
     /// The highest version that was ever said: the peer may have seen it, even where it refused.
     version: u64,
+}
+
+/// What was said to an INVITE of the peer's. It is what the session is by once the exchange is complete: where the INVITE carries
+/// the offer at once, else when the PRACK or the ACK has the answer (RFC 3262 §5, RFC 3261 §13.2.2.4).
+#[derive(Debug)]
+struct Invited {
+    cseq: u32,
+    has_offer: bool,
+    /// Said before it was accepted. The peer takes the first description of several (RFC 3261 §13.2.1).
+    early: Option<Box<str>>,
+    /// The offer in the 2xx.
+    offered: Option<Box<str>>,
+    /// The exchange is complete.
+    is_settled: bool,
+}
+
+impl Invited {
+    fn by(invite: &Request) -> Self {
+        let headers = invite.headers();
+        Self {
+            cseq: headers.cseq().map_or(0, |cseq| cseq.number),
+            has_offer: description(&headers, invite.body()).is_some(),
+            early: None,
+            offered: None,
+            is_settled: false,
+        }
+    }
 }
 
 /// An offer of ours.
@@ -39,6 +68,14 @@ impl Described {
         described
     }
 
+    /// Begins with the peer's INVITE.
+    pub(super) fn invited(invite: Option<&Request>) -> Self {
+        Self {
+            invited: invite.map(Invited::by),
+            ..Self::default()
+        }
+    }
+
     /// Goes on from what another process has said.
     pub(super) fn restored(current: Option<Box<str>>, version: u64) -> Self {
         Self {
@@ -51,26 +88,50 @@ impl Described {
     pub(super) fn says(&mut self, sdp: &str) {
         self.see(sdp);
         self.current = Some(sdp.into());
+        if let Some(invited) = &mut self.invited {
+            invited.is_settled = true;
+        }
     }
 
-    /// The peer takes the first description of several as the answer (RFC 3261 §13.2.1).
+    /// An answer to an INVITE that does not accept it yet.
     pub(super) fn says_early(&mut self, sdp: &str) {
-        if self.current.is_none() {
-            self.says(sdp);
-            self.is_early = true;
+        if let Some(invited) = &mut self.invited
+            && invited.early.is_none()
+        {
+            invited.early = Some(sdp.into());
+            self.see(sdp);
         }
     }
 
     /// The answer to an INVITE, which repeats what was said early.
     pub(super) fn accepts(&mut self, sdp: &str) {
-        match std::mem::take(&mut self.is_early) {
-            true => self.see(sdp),
-            false => self.says(sdp),
+        self.see(sdp);
+        match self.invited.take() {
+            Some(invited) if !invited.has_offer => {
+                let offered = Some(sdp.into());
+                self.invited = Some(Invited { offered, ..invited });
+            }
+            Some(invited) if invited.is_settled => {}
+            invited => {
+                let early = invited.and_then(|invited| invited.early);
+                self.current = early.or_else(|| Some(sdp.into()));
+            }
         }
     }
 
+    /// The INVITE was refused.
+    pub(super) fn refuses(&mut self) {
+        self.invited = None;
+    }
+
+    /// What was agreed on, as far as events were read.
     pub(super) fn current(&self) -> Option<Box<str>> {
         self.current.clone()
+    }
+
+    /// What refreshes the session: nothing where an INVITE of the peer's has done that, by an offer of ours that is open.
+    pub(super) fn refreshes(&self) -> Option<Box<str>> {
+        self.open().is_none().then(|| self.current())?
     }
 
     /// The highest version that was ever said.
@@ -109,13 +170,56 @@ impl Described {
                 }
             }
             Event::ReinviteRefused(_) | Event::ReinviteUndone(_) => self.offered = None,
+            Event::Reinvited(invite) => self.invited = Some(Invited::by(invite)),
+            Event::ReinviteCancelled => self.invited = None,
+            Event::ProgressAcknowledged(prack) => self.pracked(prack),
+            Event::Offered(request) if *request.method() == Method::Prack => self.pracked(request),
+            Event::Acknowledged(ack) => self.acknowledged(ack),
             _ => {}
         }
     }
 
-    /// The present description, changed, under a version of its own.
+    /// The answer to an INVITE's offer is complete, or the offer has its answer.
+    fn pracked(&mut self, prack: &Request) {
+        let rack = prack.headers().rack().ok().flatten();
+        let is_of = |invited: &&mut Invited| rack.is_some_and(|rack| rack.cseq == invited.cseq);
+        let Some(invited) = self.invited.as_mut().filter(is_of) else {
+            return;
+        };
+        let is_answered =
+            invited.has_offer || description(&prack.headers(), prack.body()).is_some();
+        if let (true, false, Some(early)) = (is_answered, invited.is_settled, &invited.early) {
+            invited.is_settled = true;
+            self.current = Some(early.clone());
+        }
+    }
+
+    /// Without an answer in its ACK an offer has come to nothing.
+    fn acknowledged(&mut self, ack: &Request) {
+        let cseq = ack.headers().cseq().map_or(0, |cseq| cseq.number);
+        let Some(invited) = self.invited.take_if(|invited| invited.cseq == cseq) else {
+            return;
+        };
+        let is_answered = description(&ack.headers(), ack.body()).is_some();
+        if let (true, false, Some(offered)) = (is_answered, invited.is_settled, invited.offered) {
+            self.current = Some(offered);
+        }
+    }
+
+    /// The offer in a 2xx whose ACK may have come, and was not read yet.
+    fn open(&self) -> Option<&str> {
+        let invited = self.invited.as_ref().filter(|it| !it.is_settled)?;
+        invited.offered.as_deref()
+    }
+
+    /// What was said last. An offer in a 2xx is as a rule answered.
+    fn last(&self) -> Option<&str> {
+        self.open().or(self.current.as_deref())
+    }
+
+    /// The last description, changed, under a version of its own.
     pub(super) fn changed(&self, change: Change) -> Option<String> {
-        let changed = change(self.current.as_deref()?);
+        let changed = change(self.last()?);
         Some(newer(&changed, self.version).into_owned())
     }
 
@@ -123,9 +227,10 @@ impl Described {
     /// origin line does not increment, the SDP MUST be identical to the SDP with that version number" (RFC 3264 §8).
     pub(super) fn next<'a>(&self, sdp: &'a str) -> Cow<'a, str> {
         let is_known = |known: &str| known == sdp || !is_same_origin(known, sdp);
-        match self.current.as_deref() {
+        let is_early = self.invited.as_ref().is_some_and(|it| it.early.is_some());
+        match self.last() {
             // What follows an early answer repeats it.
-            Some(current) if !self.is_early && !is_known(current) => newer(sdp, self.version),
+            Some(last) if !is_early && !is_known(last) => newer(sdp, self.version),
             _ => Cow::Borrowed(sdp),
         }
     }

@@ -103,6 +103,7 @@ impl CallHandle {
             Some(from.uri().as_str().into())
         });
         Self {
+            described: Mutex::new(Described::invited(call.invite())),
             heard: Mutex::new(Heard::new(call.invite())),
             remote: from.unwrap_or_default(),
             ..Self::new(call, true, outbound)

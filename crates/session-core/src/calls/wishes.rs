@@ -153,6 +153,7 @@ impl CallHandle {
                 self.owed().offer = false;
                 let rejected = self.call.reject(status).await;
                 rejected.map_err(|error| self.unasked(error))?;
+                self.described().refuses();
             }
             refused => {
                 refused?;
@@ -196,6 +197,7 @@ impl CallHandle {
         }
         let rejected = self.call.reject_with(rejection).await;
         rejected.map_err(|error| self.unasked(error))?;
+        self.described().refuses();
         self.heard().refused();
         Ok(())
     }
@@ -340,7 +342,7 @@ impl CallHandle {
 
     /// Says once more what holds, where the session timer wants a description that only we know (RFC 4028 §7.4).
     pub(super) async fn refresh(&self) {
-        let current = self.described().current();
+        let current = self.described().refreshes();
         if let Some(sdp) = current {
             // With something else under way the session is refreshed by that.
             if let Ok(description) = body(&sdp) {

@@ -74,6 +74,22 @@ impl Kept {
         panic!("no answer to {}", request.method());
     }
 
+    /// Waits for a provisional answer to a request of the peer's own.
+    pub async fn progress_of(&self, request: &Request, status: u16) -> Response {
+        let cseq = request.headers().cseq().unwrap();
+        for _ in 0..20_000 {
+            let responses = self.1.lock().unwrap().clone();
+            let is_meant = |response: &Response| {
+                response.status().as_u16() == status && response.headers().cseq().unwrap() == cseq
+            };
+            if let Some(response) = responses.into_iter().find(is_meant) {
+                return response;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("no {status} to {}", request.method());
+    }
+
     pub fn all(&self, method: Method) -> Vec<Request> {
         let kept = self.0.lock().unwrap();
         let of = |request: &&Request| *request.method() == method;
@@ -135,6 +151,35 @@ impl Exchange {
         let callee = answer.headers().text(&HeaderName::To).unwrap();
         let ack = begin(Method::Ack, &callee).build().unwrap();
         self.sends(&ack, to).await;
+    }
+
+    /// Sends a request within the call that it has begun, with these header fields.
+    pub async fn says(
+        &self,
+        to: &str,
+        (method, cseq): (Method, u32),
+        headers: &[(HeaderName, &str)],
+        sdp: Option<&str>,
+    ) -> Request {
+        let answers = self.kept.1.lock().unwrap().clone();
+        let mut tags = answers.iter().filter(|it| it.status().is_success());
+        let callee = tags.next().unwrap().headers().text(&HeaderName::To);
+        let uri = Uri::parse(&format!("sip:somebody@{to}")).unwrap();
+        let mut builder = Request::builder(method, &uri)
+            .from("<sip:exchange@example.com>;tag=x")
+            .to(callee.unwrap())
+            .call_id("a-call-of-the-exchange")
+            .cseq(cseq)
+            .contact(format!("<sip:{}>", self.address));
+        for (name, value) in headers {
+            builder = builder.header(name.clone(), *value);
+        }
+        if let Some(sdp) = sdp {
+            builder = builder.body("application/sdp", sdp.to_owned());
+        }
+        let request = builder.build().unwrap();
+        self.sends(&request, to).await;
+        request
     }
 }
 

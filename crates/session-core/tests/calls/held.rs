@@ -129,6 +129,32 @@ fn a_hold_that_nobody_waits_for_is_known_when_it_is_taken_back() {
     });
 }
 
+/// The offer is in the 200 to the first INVITE, and its answer in the ACK.
+#[test]
+fn who_was_called_without_an_offer_holds_when_the_call_is_up() {
+    use sipora_session_core::SipClient;
+    for is_read in [true, false] {
+        scene(|network| async move {
+            let (alice, mut bob) = two(&network).await;
+            let mut hers = alice.client.call(&uri(BOB), None).await.unwrap();
+            let mut his = bob.is_called().await;
+            his.accept(HIS).await.unwrap();
+            hers.answered().await.unwrap();
+            assert!(matches!(his.hold().await, Err(Error::NotNow { .. })));
+            hers.acknowledge(HERS).await.unwrap();
+            match is_read {
+                true => assert!(matches!(his.next().await, Some(CallEvent::Acknowledged(_)))),
+                false => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+            his.hold().await.unwrap();
+            let event = hers.next().await.unwrap();
+            let sdp = event.sdp().unwrap();
+            assert!(sdp.contains("o=- 6 2 IN"), "{sdp}");
+            assert_eq!(MediaDirection::of(sdp), MediaDirection::SendOnly);
+        });
+    }
+}
+
 #[test]
 fn who_only_waits_for_the_end_lets_nothing_be_changed() {
     scene(|network| async move {

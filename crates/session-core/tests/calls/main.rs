@@ -27,4 +27,5 @@ mod rough;
 mod support;
 mod taking;
 mod transferred;
+mod unanswered;
 mod updated;

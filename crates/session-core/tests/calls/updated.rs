@@ -13,12 +13,14 @@ use sipora_transport::Transport;
 const HOLD: &str = "v=0\r\no=- 1 2 IN IP4 192.0.2.3\r\ns=hold\r\n";
 const HELD: &str = "v=0\r\no=- 1 2 IN IP4 192.0.2.2\r\ns=held\r\n";
 
-fn sdp(text: &'static str) -> below::Body {
+pub fn sdp(text: &'static str) -> below::Body {
     below::Body::new("application/sdp", text)
 }
 
 /// A peer at [`CAROL`] that does more than this crate asks for.
-async fn peer(network: &SimNetwork) -> (Endpoint, below::UnifiedDialogApi, below::IncomingCalls) {
+pub async fn peer(
+    network: &SimNetwork,
+) -> (Endpoint, below::UnifiedDialogApi, below::IncomingCalls) {
     let host = network.host(CAROL.parse().unwrap());
     let mut builder = Endpoint::builder()
         .network(Arc::new(host))
