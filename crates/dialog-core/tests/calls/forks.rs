@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use sipora_dialog_core::{CallConfig, CallEnd, CallError, CallEvent};
-use sipora_message::{HeaderName, Method, Request, StatusCode};
+use sipora_message::{HeaderName, Method, StatusCode};
 use sipora_testkit::{for_each_seed, seeds};
 
 /// Answers each BYE that comes, until the call is over; says for which dialogs they were, and how the call ended.
@@ -247,20 +247,15 @@ fn an_early_dialog_that_was_ended_stays_ended_whatever_was_on_its_way() {
     });
 }
 
-/// A provisional answer that has the answer to our offer.
-fn described(builder: sipora_message::ResponseBuilder) -> sipora_message::ResponseBuilder {
-    builder
-        .header(HeaderName::Allow, "INVITE, ACK, BYE, PRACK, UPDATE")
-        .header(HeaderName::Require, "100rel")
-        .header(HeaderName::RSeq, 1)
-        .body("application/sdp", "v=0\r\ns=answer\r\n")
-}
-
 /// Two early dialogs: that of `a` has a session, that of `b` has none.
 async fn two_forks(alice: &Agent, phone: &Phone) -> (sipora_dialog_core::Call, Came) {
     let mut call = alice.calls(BOB).await;
     let invite = phone.first(Method::Invite).await;
-    phone.answer_with(&invite, 183, "a", described).await;
+    phone
+        .answer_with(&invite, 183, "a", |builder| {
+            knows_updates(described(1, "answer")(builder))
+        })
+        .await;
     let prack = phone.first(Method::Prack).await;
     phone.answer(&prack, 200, "a").await;
     phone.answer(&invite, 180, "b").await;
@@ -270,23 +265,11 @@ async fn two_forks(alice: &Agent, phone: &Phone) -> (sipora_dialog_core::Call, C
     (call, invite)
 }
 
-fn in_dialog(dialog: &InDialog, method: Method, cseq: u32, text: &str) -> Request {
-    Request::builder(method, &uri(&dialog.target))
-        .from(&dialog.local)
-        .to(&dialog.remote)
-        .call_id(&dialog.call_id)
-        .cseq(cseq)
-        .contact(format!("<sip:bob@{BOB}>"))
-        .body("application/sdp", sdp(text).bytes)
-        .build()
-        .unwrap()
-}
-
 /// Both sides may ask for a change in the dialog of `b`.
 async fn is_settled(call: &mut sipora_dialog_core::Call, phone: &Phone, invite: &Came) {
     let dialog = InDialog::of_invite(invite, "b");
     for cseq in [6, 7] {
-        let asks = in_dialog(&dialog, Method::Invite, cseq, "change");
+        let asks = dialog.offering(Method::Invite, cseq, "change");
         phone.send(&asks, ALICE).await;
         let told = call.next().await;
         assert!(matches!(told, Some(CallEvent::Reinvited(_))), "{told:?}");
@@ -313,9 +296,7 @@ fn an_offer_of_ours_in_a_dialog_that_ends_does_not_count_in_the_one_that_is_acce
         let update = phone.first(Method::Update).await;
         phone
             .answer_with(&invite, 200, "b", |builder| {
-                builder
-                    .header(HeaderName::Allow, "INVITE, ACK, BYE, PRACK, UPDATE")
-                    .body("application/sdp", "v=0\r\ns=answer\r\n")
+                knows_updates(builder).body("application/sdp", sdp("answer").bytes)
             })
             .await;
         call.answered().await.unwrap();
@@ -347,7 +328,7 @@ fn an_offer_of_the_peer_s_in_a_dialog_that_ends_is_refused_and_does_not_count_in
         let phone = Phone::new(&network).await;
         let (mut call, invite) = two_forks(&alice, &phone).await;
         let a = InDialog::of_invite(&invite, "a");
-        let update = in_dialog(&a, Method::Update, 5, "early change");
+        let update = a.offering(Method::Update, 5, "early change");
         phone.send(&update, ALICE).await;
         assert!(matches!(call.next().await, Some(CallEvent::Offered(_))));
         phone.answer(&invite, 200, "b").await;
@@ -369,8 +350,7 @@ fn a_refer_in_a_dialog_that_ends_is_declined() {
         let (mut call, invite) = two_forks(&alice, &phone).await;
         let dialog = InDialog::of_invite(&invite, "a");
         let refer = dialog
-            .request(Method::Refer, 5)
-            .contact(format!("<sip:bob@{BOB}>"))
+            .bare(Method::Refer, 5)
             .header(HeaderName::ReferTo, "<sip:carol@192.0.2.3>")
             .build()
             .unwrap();

@@ -2,20 +2,7 @@
 
 use crate::support::*;
 use sipora_dialog_core::{Call, CallConfig, CallEnd, CallError, CallEvent, Reliability};
-use sipora_message::{HeaderName, Method, RAck, Request, ResponseBuilder};
-
-/// Makes a provisional answer reliable.
-fn reliable(rseq: u32) -> impl FnOnce(ResponseBuilder) -> ResponseBuilder {
-    move |builder| {
-        builder
-            .header(HeaderName::Require, "100rel")
-            .header(HeaderName::RSeq, rseq)
-    }
-}
-
-fn described(rseq: u32, text: &'static str) -> impl FnOnce(ResponseBuilder) -> ResponseBuilder {
-    move |builder| reliable(rseq)(builder).body("application/sdp", format!("v=0\r\ns={text}\r\n"))
-}
+use sipora_message::{HeaderName, Method, RAck, Request};
 
 fn rack(prack: &Request) -> RAck {
     prack.headers().rack().unwrap().unwrap()

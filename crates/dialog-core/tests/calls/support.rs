@@ -421,6 +421,25 @@ impl Phone {
     }
 }
 
+/// Makes a provisional answer reliable (RFC 3262).
+pub fn reliable(rseq: u32) -> impl FnOnce(ResponseBuilder) -> ResponseBuilder {
+    move |builder| {
+        builder
+            .header(HeaderName::Require, "100rel")
+            .header(HeaderName::RSeq, rseq)
+    }
+}
+
+/// Does so, with a description.
+pub fn described(rseq: u32, text: &'static str) -> impl FnOnce(ResponseBuilder) -> ResponseBuilder {
+    move |builder| reliable(rseq)(builder).body("application/sdp", sdp(text).bytes)
+}
+
+/// Says that the phone knows PRACK and UPDATE.
+pub fn knows_updates(builder: ResponseBuilder) -> ResponseBuilder {
+    builder.header(HeaderName::Allow, "INVITE, ACK, BYE, PRACK, UPDATE")
+}
+
 /// An INVITE of the phone's, with an offer.
 pub fn invite(to: &str) -> RequestBuilder {
     Request::builder(Method::Invite, &uri(&format!("sip:alice@{to}")))
@@ -479,6 +498,23 @@ impl InDialog {
             remote: text(HeaderName::To),
             target: headers.contact().unwrap().unwrap().uri().to_string(),
         }
+    }
+
+    /// One with a Contact, and no description.
+    pub fn bare(&self, method: Method, cseq: u32) -> RequestBuilder {
+        Request::builder(method, &uri(&self.target))
+            .from(&self.local)
+            .to(&self.remote)
+            .call_id(&self.call_id)
+            .cseq(cseq)
+            .contact(format!("<sip:bob@{BOB}>"))
+    }
+
+    /// One with a Contact and a description.
+    pub fn offering(&self, method: Method, cseq: u32, text: &str) -> Request {
+        let builder = self.bare(method, cseq);
+        let builder = builder.body("application/sdp", sdp(text).bytes);
+        builder.build().unwrap()
     }
 
     pub fn request(&self, method: Method, cseq: u32) -> RequestBuilder {

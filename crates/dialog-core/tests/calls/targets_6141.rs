@@ -42,12 +42,6 @@ fn to_moved(builder: ResponseBuilder) -> ResponseBuilder {
         .to_tag("b")
 }
 
-fn reliably(builder: ResponseBuilder, number: u32) -> ResponseBuilder {
-    builder
-        .header(HeaderName::Require, "100rel")
-        .header(HeaderName::RSeq, number)
-}
-
 /// A request of Alice's comes here, and no other does there.
 async fn is_reached(call: &Call, here: &Phone, there: &Phone) {
     let before = (here.count(Method::Options), there.count(Method::Options));
@@ -129,7 +123,7 @@ fn section_4_7_of_provisional_answers_only_reliable_ones_move_the_target() {
             let answer = to_moved(answer);
             let (here, there) = match is_reliable {
                 true => {
-                    phone.answer_as_is(&reinvite, reliably(answer, 1)).await;
+                    phone.answer_as_is(&reinvite, reliable(1)(answer)).await;
                     let prack = moved.first(Method::Prack).await;
                     moved.answer(&prack, 200, "b").await;
                     (&moved, &phone)
@@ -172,7 +166,7 @@ fn section_4_9_early_dialogs_are_moved_by_reliable_answers_alone() {
         assert!(is_progress(&call.next().await));
         is_reached(&call, &phone, &moved).await;
         phone
-            .answer_as_is(&invite, reliably(to_moved(answer()), 1))
+            .answer_as_is(&invite, reliable(1)(to_moved(answer())))
             .await;
         let prack = moved.first(Method::Prack).await;
         moved.answer(&prack, 200, "b").await;
@@ -195,7 +189,7 @@ fn section_5_3_an_ack_that_finds_nobody_any_more_ends_nothing() {
         call.reinvite(Some(sdp("hold"))).await.unwrap();
         let reinvite = phone.first(Method::Invite).await;
         let answer = sipora_message::Response::for_request(&reinvite, StatusCode::SESSION_PROGRESS);
-        let answer = reliably(to_moved(answer), 1);
+        let answer = reliable(1)(to_moved(answer));
         phone.answer_as_is(&reinvite, answer).await;
         let prack = moved.first(Method::Prack).await;
         moved.answer(&prack, 200, "b").await;

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sipora_dialog_core::{Call, CallConfig, CallEvent};
-use sipora_message::{HeaderName, Method, Request, RequestBuilder, StatusCode};
+use sipora_message::{HeaderName, Method, StatusCode};
 use std::time::Duration;
 
 /// A call of ours to the phone, which has answered.
@@ -36,15 +36,6 @@ fn with_timer() -> CallConfig {
     let mut config = CallConfig::default();
     config.session_expires = Some(Duration::from_secs(600));
     config
-}
-
-fn bare(dialog: &InDialog, method: Method, cseq: u32) -> RequestBuilder {
-    Request::builder(method, &uri(&dialog.target))
-        .from(&dialog.local)
-        .to(&dialog.remote)
-        .call_id(&dialog.call_id)
-        .cseq(cseq)
-        .contact(format!("<sip:bob@{BOB}>"))
 }
 
 /// Both sides may ask for a change.
@@ -120,12 +111,7 @@ fn an_offer_in_a_183_is_closed_by_a_2xx_that_does_not_wait_for_its_prack() {
         call.reinvite(None).await.unwrap();
         let reinvite = phone.nth(Method::Invite, 1).await;
         phone
-            .answer_with(&reinvite, 183, "b", |builder| {
-                builder
-                    .header(HeaderName::Require, "100rel")
-                    .header(HeaderName::RSeq, 7)
-                    .body("application/sdp", "v=0\r\ns=early\r\n")
-            })
+            .answer_with(&reinvite, 183, "b", described(7, "early"))
             .await;
         assert!(matches!(call.next().await, Some(CallEvent::EarlyOffer(_))));
         phone
@@ -149,12 +135,7 @@ fn a_refresh_that_is_undone_is_tried_again() {
         pass(290_000).await;
         let refresh = phone.nth(Method::Invite, 1).await;
         phone
-            .answer_with(&refresh, 183, "b", |builder| {
-                builder
-                    .header(HeaderName::Require, "100rel")
-                    .header(HeaderName::RSeq, 7)
-                    .body("application/sdp", "v=0\r\ns=answer\r\n")
-            })
+            .answer_with(&refresh, 183, "b", described(7, "answer"))
             .await;
         let prack = phone.first(Method::Prack).await;
         phone.answer(&prack, 200, "b").await;
@@ -176,7 +157,8 @@ fn what_was_offered_in_a_183_and_withdrawn_is_not_told_again() {
             call.next().await,
             Some(CallEvent::Acknowledged(_))
         ));
-        let asks = bare(&dialog, Method::Invite, 11)
+        let asks = dialog
+            .bare(Method::Invite, 11)
             .header(HeaderName::Supported, "100rel")
             .build()
             .unwrap();
@@ -192,7 +174,8 @@ fn what_was_offered_in_a_183_and_withdrawn_is_not_told_again() {
             call.next().await,
             Some(CallEvent::ReinviteCancelled)
         ));
-        let refresh = bare(&dialog, Method::Invite, 12)
+        let refresh = dialog
+            .bare(Method::Invite, 12)
             .body("application/sdp", sdp("offer").bytes)
             .build()
             .unwrap();
@@ -210,7 +193,8 @@ fn what_was_offered_in_a_2xx_and_not_answered_is_not_refreshed() {
         let alice = Agent::with(&network, ALICE, 1, with_timer()).await;
         let phone = Phone::new(&network).await;
         let (mut call, dialog) = up(&alice, &phone, &REFRESHED).await;
-        let asks = bare(&dialog, Method::Invite, 5)
+        let asks = dialog
+            .bare(Method::Invite, 5)
             .header(HeaderName::Supported, "timer")
             .header(HeaderName::SessionExpires, "600;refresher=uas")
             .build()
@@ -236,7 +220,8 @@ fn who_has_hung_up_takes_no_reinvite_and_gets_its_bye_out() {
         let phone = Phone::new(&network).await;
         let (call, dialog) = answered(&mut alice, &phone).await;
         call.hang_up().await.unwrap();
-        let again = bare(&dialog, Method::Invite, 11)
+        let again = dialog
+            .bare(Method::Invite, 11)
             .body("application/sdp", sdp("offer").bytes)
             .build()
             .unwrap();
@@ -259,7 +244,8 @@ fn a_refer_in_an_early_dialog_that_ends_is_declined() {
         phone.answer(&invite, 180, "b").await;
         call.next().await.unwrap();
         let dialog = InDialog::of_invite(&invite, "b");
-        let refer = bare(&dialog, Method::Refer, 3)
+        let refer = dialog
+            .bare(Method::Refer, 3)
             .header(HeaderName::ReferTo, "<sip:carol@192.0.2.3>")
             .build()
             .unwrap();

@@ -48,11 +48,7 @@ async fn early(alice: &Agent, phone: &Phone) -> (Call, InDialog, Came) {
     let invite = phone.first(Method::Invite).await;
     phone
         .answer_with(&invite, 183, "b", |builder| {
-            builder
-                .header(HeaderName::Allow, "INVITE, ACK, BYE, PRACK, UPDATE")
-                .header(HeaderName::Require, "100rel")
-                .header(HeaderName::RSeq, 1)
-                .body("application/sdp", "v=0\r\ns=answer\r\n")
+            knows_updates(described(1, "answer")(builder))
         })
         .await;
     let prack = phone.first(Method::Prack).await;
@@ -575,12 +571,7 @@ fn our_re_invite_that_is_refused_after_it_has_changed_the_session_leaves_doubt()
         call.reinvite(Some(sdp("video too"))).await.unwrap();
         let reinvite = phone.nth(Method::Invite, 1).await;
         phone
-            .answer_with(&reinvite, 183, "b", |builder| {
-                builder
-                    .header(HeaderName::Require, "100rel")
-                    .header(HeaderName::RSeq, 9)
-                    .body("application/sdp", "v=0\r\ns=audio only\r\n")
-            })
+            .answer_with(&reinvite, 183, "b", described(9, "audio only"))
             .await;
         let prack = phone.first(Method::Prack).await;
         phone.answer(&prack, 200, "b").await;

@@ -78,9 +78,7 @@ impl Asked {
 
     /// The call goes on, and says nothing more of the re-INVITE: both sides may ask for a change.
     async fn goes_on(mut self) {
-        let asked = numbered(&self.dialog, 30);
-        let asked = asked.body("application/sdp", sdp("else").bytes);
-        let asked = asked.build().unwrap();
+        let asked = self.dialog.offering(Method::Invite, 30, "else");
         self.phone.send(&asked, ALICE).await;
         let told = self.call.next().await;
         assert!(matches!(told, Some(CallEvent::Reinvited(_))), "{told:?}");
@@ -113,16 +111,7 @@ fn offering_for_ten_seconds(dialog: &InDialog) -> RequestBuilder {
 }
 
 fn asking(dialog: &InDialog) -> RequestBuilder {
-    numbered(dialog, 20)
-}
-
-fn numbered(dialog: &InDialog, cseq: u32) -> RequestBuilder {
-    Request::builder(Method::Invite, &uri(&dialog.target))
-        .from(&dialog.local)
-        .to(&dialog.remote)
-        .call_id(&dialog.call_id)
-        .cseq(cseq)
-        .contact(format!("<sip:bob@{BOB}>"))
+    dialog.bare(Method::Invite, 20)
 }
 
 #[test]

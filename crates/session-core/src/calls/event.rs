@@ -35,8 +35,9 @@ pub enum CallEvent {
     /// [`reject`](crate::CallHandle::reject) says what becomes of it; who says nothing for 15 minutes has refused it. A re-INVITE without a description asks for an offer. An
     /// UPDATE wants to be answered at once: after 32 × T1 it gets 504 (RFC 3311 §5.2).
     ChangeRequested(Request),
-    /// The peer has withdrawn that wish, or nobody answered its re-INVITE in time; or it has not acknowledged, as it has to, what
-    /// [`progress`](crate::CallHandle::progress) told it reliably.
+    /// The peer has withdrawn that wish, or nobody answered its re-INVITE in time; or it has not acknowledged what
+    /// [`progress`](crate::CallHandle::progress) told it reliably, or not answered the offer in that. The session is as it was, but for what
+    /// was agreed on by then.
     ChangeWithdrawn,
     /// The peer has accepted what [`change`](crate::CallHandle::change) asked for. Where that was an offer of the peer's, this
     /// answer has it, and [`acknowledge`](crate::CallHandle::acknowledge) answers it. It comes too where we have asked for nothing but
