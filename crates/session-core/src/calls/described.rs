@@ -13,8 +13,11 @@ use super::event::description;
 pub(super) struct Described {
     /// What the session is by.
     current: Option<Box<str>>,
-    /// What was offered, and has no answer yet.
-    offered: Option<Offered>,
+    /// What was asked for, and has no answer yet, the oldest first. One at most is under way; the others are of those who have stopped
+    /// waiting before they heard whether it is theirs.
+    asked: Vec<Asked>,
+    /// How often something was asked for.
+    times: u64,
     /// The peer's INVITE that waits for an answer, or for the ACK to an offer.
     invited: Option<Invited>,
     /// The highest version that was ever said: the peer may have seen it, even where it refused.
@@ -46,6 +49,14 @@ impl Invited {
             is_settled: false,
         }
     }
+}
+
+/// A re-INVITE of ours.
+#[derive(Debug)]
+struct Asked {
+    name: u64,
+    /// None where it asks the peer for an offer.
+    offered: Option<Offered>,
 }
 
 /// An offer of ours.
@@ -139,37 +150,63 @@ impl Described {
         self.version
     }
 
-    /// Takes an offer that is about to be made, and gives what was before: an offer that is under way already, and the version.
-    pub(super) fn offers(&mut self, sdp: &str, change: Option<Change>) -> (Option<Offered>, u64) {
-        let before = (self.offered.take(), self.version);
-        let sdp = sdp.into();
-        self.offers_as(Offered { sdp, change });
-        before
+    /// Takes a change that is about to be asked for; gives its name, and the version before it.
+    pub(super) fn asks(&mut self, offered: Option<(&str, Option<Change>)>) -> (u64, u64) {
+        let before = self.version;
+        let offered = offered.map(|(sdp, change)| {
+            self.see(sdp);
+            let sdp = sdp.into();
+            Offered { sdp, change }
+        });
+        if self.asked.len() >= MOST_ASKED {
+            // The first may be under way.
+            self.asked.remove(1);
+        }
+        self.times += 1;
+        let name = self.times;
+        self.asked.push(Asked { name, offered });
+        (name, before)
     }
 
-    /// The offer was not made: its version is free (RFC 3264 §8: "MUST increment by one").
-    pub(super) fn not_offered(&mut self, before: (Option<Offered>, u64)) {
-        (self.offered, self.version) = before;
+    /// It is under way, so that nothing before it is.
+    pub(super) fn has_asked(&mut self, (name, _): (u64, u64)) {
+        self.asked.retain(|asked| asked.name >= name);
     }
 
+    /// It was not asked for: its version is free (RFC 3264 §8: "MUST increment by one").
+    pub(super) fn has_not_asked(&mut self, (name, before): (u64, u64)) {
+        if self.asked.last().is_some_and(|asked| asked.name == name) {
+            self.version = before;
+        }
+        self.asked.retain(|asked| asked.name != name);
+    }
+
+    /// Replaces the offer that is under way.
     pub(super) fn offers_as(&mut self, offered: Offered) {
         self.see(&offered.sdp);
-        self.offered = Some(offered);
+        if let Some(asked) = self.asked.first_mut() {
+            asked.offered = Some(offered);
+        }
     }
 
     pub(super) fn offered(&self) -> Option<Offered> {
-        self.offered.clone()
+        self.asked.first()?.offered.clone()
+    }
+
+    fn answered(&mut self) -> Option<Offered> {
+        let is_asked = !self.asked.is_empty();
+        is_asked.then(|| self.asked.remove(0))?.offered
     }
 
     /// Takes what came of an offer.
     pub(super) fn sees(&mut self, event: &Event) {
         match event {
             Event::ReinviteAccepted(_) => {
-                if let Some(offered) = self.offered.take() {
+                if let Some(offered) = self.answered() {
                     self.current = Some(offered.sdp);
                 }
             }
-            Event::ReinviteRefused(_) | Event::ReinviteUndone(_) => self.offered = None,
+            Event::ReinviteRefused(_) | Event::ReinviteUndone(_) => drop(self.answered()),
             Event::Reinvited(invite) => self.invited = Some(Invited::by(invite)),
             Event::ReinviteCancelled => self.invited = None,
             Event::ProgressAcknowledged(prack) => self.pracked(prack),
@@ -237,7 +274,7 @@ impl Described {
 
     /// The offer that has no answer yet, made anew for a session that is by `said` from now on.
     pub(super) fn offered_after(&self, said: &str) -> Option<Offered> {
-        let offered = self.offered.as_ref()?;
+        let offered = self.asked.first()?.offered.as_ref()?;
         let again = match offered.change {
             Some(change) => Cow::Owned(change(said)),
             None => Cow::Borrowed(&*offered.sdp),
@@ -261,3 +298,6 @@ fn newer(sdp: &str, than: u64) -> Cow<'_, str> {
         _ => Cow::Borrowed(sdp),
     }
 }
+
+/// Changes of one call that are remembered although nobody has waited for them: one of them is under way, the others were refused.
+const MOST_ASKED: usize = 8;

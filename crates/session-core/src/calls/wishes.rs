@@ -256,9 +256,9 @@ impl CallHandle {
         match sdp {
             Some(sdp) => {
                 let sdp = self.described().next(sdp).into_owned();
-                self.offer(&sdp, None).await
+                self.ask(Some((&sdp, None))).await
             }
-            None => Ok(self.call.reinvite(None).await?),
+            None => self.ask(None).await,
         }
     }
 
@@ -326,16 +326,17 @@ impl CallHandle {
                 "what was said of the session last has no stream (m=) that is not refused",
             ));
         }
-        self.offer(&sdp, Some(how)).await
+        self.ask(Some((&sdp, Some(how)))).await
     }
 
-    async fn offer(&self, sdp: &str, how: Option<Change>) -> Result<()> {
-        let description = body(sdp)?;
+    async fn ask(&self, offered: Option<(&str, Option<Change>)>) -> Result<()> {
+        let description = offered.map(|(sdp, _)| body(sdp)).transpose()?;
         // Noted before: whoever stops waiting for this may have sent it all the same.
-        let before = self.described().offers(sdp, how);
-        let asked = self.call.reinvite(Some(description)).await;
-        if asked.is_err() {
-            self.described().not_offered(before);
+        let name = self.described().asks(offered);
+        let asked = self.call.reinvite(description).await;
+        match &asked {
+            Ok(()) => self.described().has_asked(name),
+            Err(_) => self.described().has_not_asked(name),
         }
         Ok(asked?)
     }

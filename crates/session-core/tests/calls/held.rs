@@ -129,6 +129,73 @@ fn a_hold_that_nobody_waits_for_is_known_when_it_is_taken_back() {
     });
 }
 
+/// Nobody has heard that it was refused.
+async fn hold_is_refused_unheard(call: &CallHandle) {
+    let hold = tokio::time::timeout(Duration::ZERO, call.hold()).await;
+    assert!(hold.is_err(), "{hold:?}");
+    tokio::time::sleep(Duration::from_millis(10)).await;
+}
+
+#[test]
+fn a_hold_that_nobody_waits_for_is_not_taken_for_the_change_that_it_met() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let wanted = HERS.replace(" 5 1 ", " 5 2 ").replace("4000", "4010");
+        hers.change(Some(&wanted)).await.unwrap();
+        hold_is_refused_unheard(&hers).await;
+        tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+        hers.resume().await.unwrap();
+        let event = his.next().await.unwrap();
+        let sdp = event.sdp().unwrap();
+        assert!(sdp.contains("m=audio 4010"), "{sdp}");
+    });
+}
+
+#[test]
+fn a_hold_that_nobody_waits_for_is_not_what_an_offer_of_the_peers_is_met_with() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        his.change(Some(CHANGED)).await.unwrap();
+        let event = hers.next().await.unwrap();
+        assert!(matches!(event, CallEvent::ChangeRequested(_)), "{event:?}");
+        hold_is_refused_unheard(&hers).await;
+        hers.accept(HERS).await.unwrap();
+        assert!(matches!(his.next().await, Some(CallEvent::Changed(_))));
+        let event = hers.next().await.unwrap();
+        assert!(matches!(event, CallEvent::Acknowledged(_)), "{event:?}");
+        hers.change(None).await.unwrap();
+        assert!(matches!(
+            his.next().await,
+            Some(CallEvent::ChangeRequested(_))
+        ));
+        his.accept(HIS).await.unwrap();
+        assert!(matches!(hers.next().await, Some(CallEvent::Changed(_))));
+        // It is what she has said before.
+        hers.acknowledge(HERS).await.unwrap();
+        assert_eq!(his.next().await.unwrap().sdp(), Some(HERS));
+    });
+}
+
+#[test]
+fn a_hold_that_meets_another_leaves_that_as_it_is() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        let (one, other) = tokio::join!(hers.hold(), hers.resume());
+        assert!(one.is_ok(), "{one:?}");
+        assert!(matches!(other, Err(Error::NotNow { .. })), "{other:?}");
+        let (offered, _) = tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+        assert_eq!(offered, MediaDirection::SendOnly);
+        hers.resume().await.unwrap();
+        let event = his.next().await.unwrap();
+        let sdp = event.sdp().unwrap();
+        assert_eq!(MediaDirection::of(sdp), MediaDirection::SendRecv);
+        assert!(sdp.contains("o=- 5 3 IN"), "{sdp}");
+    });
+}
+
 /// The offer is in the 200 to the first INVITE, and its answer in the ACK.
 #[test]
 fn who_was_called_without_an_offer_holds_when_the_call_is_up() {
