@@ -187,7 +187,8 @@ impl CallHandle {
     /// [accepted](Self::accept). None where it has said nothing yet.
     ///
     /// Of several user agents that have early media it is the newest, and once one has accepted, what that one said: in its 200, or,
-    /// where it had answered reliably before (RFC 3262), there.
+    /// where it had answered reliably before (RFC 3262), there. An offer that came before the answer to a [`change`](Self::change) counts
+    /// no more where the peer refuses that before the offer is answered.
     pub fn remote_sdp(&self) -> Option<String> {
         self.heard().current().map(Into::into)
     }

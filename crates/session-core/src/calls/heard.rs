@@ -1,7 +1,7 @@
 //! What the peer has said of the session: what is sent there, and in which encoding, is by that.
 
 use sipora_dialog_core::CallEvent as Event;
-use sipora_message::{Headers, Request, Response};
+use sipora_message::{Headers, Method, Request, Response};
 
 use super::event::description;
 
@@ -11,13 +11,27 @@ pub(super) struct Heard {
     current: Option<Box<str>>,
     /// What was offered in the call, and has no answer of ours yet.
     offered: Option<Box<str>>,
-    /// What user agents answered to our INVITE that have not accepted it.
-    early: Vec<Early>,
+    /// It has one in a provisional answer, which counts once it is acknowledged.
+    is_answered: bool,
+    /// What was said to an INVITE of ours that is not accepted.
+    early: Option<Early>,
+}
+
+/// What was said to one INVITE before it is accepted. A challenge, or the peer's own that it meets (491), has it sent again under
+/// another number, and what was said to it before is over.
+#[derive(Debug)]
+struct Early {
+    cseq: u32,
+    /// What the peer had said before, which holds again where nothing comes of the INVITE.
+    before: Option<Box<str>>,
+    /// An exchange is complete, and holds whatever becomes of the INVITE (RFC 6141 §3.3).
+    is_settled: bool,
+    said: Vec<SaidEarly>,
 }
 
 /// What one of several user agents answered.
 #[derive(Debug)]
-struct Early {
+struct SaidEarly {
     tag: Box<str>,
     sdp: Box<str>,
     /// It came reliably, so that it is the answer, and what comes after it is none (RFC 3262 §5, RFC 6337 §3.1.1).
@@ -49,27 +63,61 @@ impl Heard {
         match event {
             Event::Progress(response) | Event::EarlyOffer(response) => self.progressed(response),
             Event::Answered(response) => self.answered(response),
-            Event::Acknowledged(request) | Event::ProgressAcknowledged(request) => {
-                self.says(of_request(request));
+            Event::Acknowledged(request) => self.says(of_request(request)),
+            Event::ProgressAcknowledged(prack) => {
+                self.settles_early();
+                self.says(of_request(prack));
             }
             Event::ReinviteAccepted(response) => {
-                self.early = Vec::new();
+                self.begins(response);
+                self.early = None;
                 self.says(of_response(response));
             }
-            Event::ReinviteRefused(_) | Event::ReinviteUndone(_) => self.early = Vec::new(),
-            Event::ReinviteProgress(response)
-            | Event::Refreshed(response)
-            | Event::UpdateAccepted(response) => self.says(of_response(response)),
-            Event::Reinvited(request) | Event::Offered(request) => {
-                self.offered = of_request(request);
+            Event::ReinviteRefused(_) => self.goes_back(),
+            Event::ReinviteUndone(_) => self.early = None,
+            Event::ReinviteProgress(response) => {
+                self.begins(response);
+                self.says(of_response(response));
             }
-            Event::ReinviteCancelled => self.offered = None,
+            Event::Refreshed(response) | Event::UpdateAccepted(response) => {
+                self.says(of_response(response));
+            }
+            Event::Reinvited(request) => {
+                // Ours has met it, and is over for now.
+                self.goes_back();
+                self.takes_offer(request);
+            }
+            Event::Offered(request) => {
+                if *request.method() == Method::Prack {
+                    self.settles_early();
+                }
+                self.takes_offer(request);
+            }
+            Event::ReinviteCancelled => self.refused(),
             _ => {}
+        }
+    }
+
+    fn takes_offer(&mut self, request: &Request) {
+        self.offered = of_request(request);
+        self.is_answered = false;
+    }
+
+    /// We have answered its offer, if there was one, and not accepted its INVITE yet.
+    pub(super) fn answered_early(&mut self) {
+        self.is_answered = self.offered.is_some();
+    }
+
+    /// A provisional answer of ours was acknowledged.
+    fn settles_early(&mut self) {
+        if self.is_answered {
+            self.accepted();
         }
     }
 
     /// We have taken its offer, if there was one.
     pub(super) fn accepted(&mut self) {
+        self.is_answered = false;
         let offered = self.offered.take();
         self.says(offered);
     }
@@ -77,40 +125,75 @@ impl Heard {
     /// "the session remains unchanged" (RFC 3261 §14.1).
     pub(super) fn refused(&mut self) {
         self.offered = None;
+        self.is_answered = false;
+    }
+
+    /// We have answered an offer that came before the INVITE is accepted.
+    pub(super) fn acknowledged(&mut self) {
+        if let Some(early) = &mut self.early {
+            early.is_settled = true;
+        }
     }
 
     fn says(&mut self, sdp: Option<Box<str>>) {
         let Some(sdp) = sdp else {
             return;
         };
-        // An exchange in the only early dialog there is goes on from what was said there.
-        if let [early] = self.early.as_mut_slice() {
-            early.sdp = sdp.clone();
-            early.is_answer = true;
+        if let Some(early) = &mut self.early {
+            early.is_settled = true;
+            // An exchange in the only early dialog there is goes on from what was said there.
+            if let [said] = early.said.as_mut_slice() {
+                said.sdp = sdp.clone();
+                said.is_answer = true;
+            }
         }
         self.current = Some(sdp);
     }
 
+    /// What was said to an INVITE is over where this is an answer to another.
+    fn begins(&mut self, response: &Response) {
+        let cseq = number_of(response);
+        if self.early.as_ref().is_some_and(|early| early.cseq != cseq) {
+            self.goes_back();
+        }
+    }
+
+    /// Nothing has come of an INVITE of ours.
+    fn goes_back(&mut self) {
+        if let Some(early) = self.early.take()
+            && !early.is_settled
+        {
+            self.current = early.before;
+        }
+    }
+
     fn progressed(&mut self, response: &Response) {
+        self.begins(response);
         let headers = response.headers();
         let Some(sdp) = of_response(response) else {
             return;
         };
         let is_answer = matches!(headers.rseq(), Ok(Some(_)));
         let tag = tag_of(headers);
-        let known = self.early.iter_mut().find(|early| early.tag == tag);
+        let early = self.early.get_or_insert_with(|| Early {
+            cseq: number_of(response),
+            before: self.current.clone(),
+            is_settled: false,
+            said: Vec::new(),
+        });
+        let known = early.said.iter_mut().find(|said| said.tag == tag);
         match known {
             // "MUST ignore any session descriptions in subsequent responses" (RFC 3261 §13.2.1).
-            Some(early) if early.is_answer => return,
-            Some(early) => {
-                early.sdp = sdp.clone();
-                early.is_answer = is_answer;
+            Some(said) if said.is_answer => return,
+            Some(said) => {
+                said.sdp = sdp.clone();
+                said.is_answer = is_answer;
             }
             None => {
-                if self.early.len() >= MOST_EARLY {
-                    self.early.remove(0);
+                if early.said.len() >= MOST_EARLY {
+                    early.said.remove(0);
                 }
-                self.early.push(Early {
+                early.said.push(SaidEarly {
                     tag,
                     sdp: sdp.clone(),
                     is_answer,
@@ -121,9 +204,10 @@ impl Heard {
     }
 
     fn answered(&mut self, response: &Response) {
+        self.begins(response);
         let tag = tag_of(response.headers());
-        let early = std::mem::take(&mut self.early);
-        let early = early.into_iter().find(|early| early.tag == tag);
+        let mut early = self.early.take().into_iter().flat_map(|early| early.said);
+        let early = early.find(|said| said.tag == tag);
         let said = of_response(response);
         self.current = match early {
             Some(early) if early.is_answer => Some(early.sdp),
@@ -137,6 +221,10 @@ fn tag_of(headers: Headers<'_>) -> Box<str> {
     let to = headers.to();
     let tag = to.ok().and_then(|to| to.tag().map(Into::into));
     tag.unwrap_or_default()
+}
+
+fn number_of(response: &Response) -> u32 {
+    response.headers().cseq().map_or(0, |cseq| cseq.number)
 }
 
 fn of_request(request: &Request) -> Option<Box<str>> {

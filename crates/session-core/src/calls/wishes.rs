@@ -35,6 +35,7 @@ impl CallHandle {
         progressed.map_err(|error| self.unasked(error))?;
         if let Some(sdp) = sdp {
             self.described().says_early(sdp);
+            self.heard().answered_early();
         }
         Ok(())
     }
@@ -234,6 +235,7 @@ impl CallHandle {
                     self.owed().early_answers.retain(|owed| *owed != tag);
                 }
                 answered?;
+                self.heard().acknowledged();
             }
             None => self.call.acknowledge(description).await?,
         }

@@ -23,6 +23,8 @@ pub struct Said {
     pub headers: Vec<(HeaderName, String)>,
     pub sdp: Option<&'static str>,
     pub kind: &'static str,
+    /// It answers the last INVITE, and not what came now.
+    pub of_invite: bool,
 }
 
 pub fn said(status: u16, tag: &'static str) -> Said {
@@ -32,6 +34,7 @@ pub fn said(status: u16, tag: &'static str) -> Said {
         headers: Vec::new(),
         sdp: None,
         kind: "application/sdp",
+        of_invite: false,
     }
 }
 
@@ -43,6 +46,11 @@ impl Said {
 
     pub fn with_sdp(mut self, sdp: &'static str) -> Self {
         self.sdp = Some(sdp);
+        self
+    }
+
+    pub fn of_invite(mut self) -> Self {
+        self.of_invite = true;
         self
     }
 
@@ -188,6 +196,8 @@ struct Scripted {
     methods: &'static [Method],
     kept: Kept,
     address: SocketAddr,
+    /// The last INVITE.
+    invite: Option<IncomingRequest>,
 }
 
 /// Starts one; what the script answers to nothing but INVITE, OPTIONS and BYE get 200.
@@ -219,6 +229,7 @@ pub async fn exchange_for(
         methods,
         kept: kept.clone(),
         address,
+        invite: None,
     });
     Exchange {
         kept,
@@ -234,6 +245,9 @@ impl User for Scripted {
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
         let request = &incoming.request;
         self.kept.0.lock().unwrap().push(request.clone());
+        if *request.method() == Method::Invite {
+            self.invite = Some(incoming.clone());
+        }
         let answers = match request.method() {
             Method::Ack => Vec::new(),
             method if self.methods.contains(method) => {
@@ -247,6 +261,11 @@ impl User for Scripted {
             _ => vec![said(200, "x")],
         };
         for answer in answers {
+            let incoming = match &self.invite {
+                Some(invite) if answer.of_invite => invite,
+                _ => incoming,
+            };
+            let request = &incoming.request;
             let status = StatusCode::new(answer.status).unwrap();
             let mut builder = Response::for_request(request, status).to_tag(answer.tag);
             if matches!(request.method(), Method::Invite | Method::Refer) && answer.status < 300 {

@@ -1,9 +1,10 @@
 //! What the peer says of the session is at hand, whichever message said it (RFC 3261 §13.2.1, RFC 3262 §5).
 
-use crate::exchange::{exchange, said};
+use crate::exchange::{Exchange, Said, exchange, exchange_for, said};
 use crate::phone::*;
+use sipora_message::{HeaderName, Method, Request};
 use sipora_session_core::{CallEvent, CallHandle, SipClient, StatusCode};
-use sipora_testkit::{Conditions, for_each_seed, seeds};
+use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 
 const HELD: &str = "v=0\r\no=- 1 2 IN IP4 192.0.2.1\r\ns=held\r\n";
 
@@ -118,5 +119,189 @@ fn a_description_among_other_parts_is_found() {
         let mut hers = alice.calls(BOB).await;
         hers.answered().await.unwrap();
         assert_eq!(hers.remote_sdp().as_deref(), Some("v=0\r\n"));
+    });
+}
+
+const ONE: &str = "v=0\r\no=- 1 2 IN IP4 192.0.2.2\r\ns=one\r\n";
+const TWO: &str = "v=0\r\no=- 1 3 IN IP4 192.0.2.2\r\ns=two\r\n";
+
+fn reliably(sdp: &'static str) -> Said {
+    let reliable = said(183, "x").with(HeaderName::Require, "100rel");
+    reliable.with(HeaderName::RSeq, "7").with_sdp(sdp)
+}
+
+/// A call of hers that is up, to a peer that answers her later INVITEs, each in its turn, with these.
+async fn answering(
+    network: &SimNetwork,
+    later: impl Fn(usize) -> Vec<Said> + Send + 'static,
+) -> (Phone, Exchange, CallHandle) {
+    let mut turn = 0;
+    let script = move |request: &Request, _| match request.method() {
+        Method::Prack => vec![said(200, "x")],
+        _ => {
+            turn += 1;
+            match turn {
+                1 => vec![said(200, "x").with_sdp(ANSWER)],
+                _ => later(turn - 1),
+            }
+        }
+    };
+    let methods = &[Method::Invite, Method::Prack];
+    let bob = exchange_for(methods, network, BOB, script).await;
+    let alice = Phone::new(network, ALICE).await;
+    let mut call = alice.calls(BOB).await;
+    call.answered().await.unwrap();
+    assert_eq!(call.remote_sdp().as_deref(), Some(ANSWER));
+    (alice, bob, call)
+}
+
+async fn is_offered(call: &mut CallHandle, sdp: &str) {
+    let event = call.next().await.unwrap();
+    assert!(matches!(event, CallEvent::EarlyOffer(_)), "{event:?}");
+    assert_eq!(event.sdp(), Some(sdp));
+    assert_eq!(call.remote_sdp().as_deref(), Some(sdp));
+}
+
+async fn is_refused(call: &mut CallHandle) {
+    let event = call.next().await.unwrap();
+    assert!(matches!(event, CallEvent::ChangeRefused(_)), "{event:?}");
+}
+
+/// "the session remains unchanged" (RFC 3261 §14.1).
+#[test]
+fn an_early_offer_of_who_then_refuses_has_changed_nothing() {
+    scene(|network| async move {
+        let later = |_| vec![reliably(ONE), said(488, "x")];
+        let (_alice, _bob, mut call) = answering(&network, later).await;
+        call.change(None).await.unwrap();
+        is_offered(&mut call, ONE).await;
+        is_refused(&mut call).await;
+        assert_eq!(call.remote_sdp().as_deref(), Some(ANSWER));
+    });
+}
+
+/// RFC 6141 §3.3: what was exchanged before holds all the same.
+#[test]
+fn what_was_exchanged_early_has_changed_the_session_though_the_peer_refuses_then() {
+    scene(|network| async move {
+        let later = |_| vec![reliably(ONE), said(488, "x")];
+        let (_alice, _bob, mut call) = answering(&network, later).await;
+        call.change(Some(CHANGED)).await.unwrap();
+        is_refused(&mut call).await;
+        assert_eq!(call.remote_sdp().as_deref(), Some(ONE));
+    });
+}
+
+#[test]
+fn an_early_offer_that_was_answered_has_changed_the_session_though_the_peer_refuses_then() {
+    scene(|network| async move {
+        let script = |request: &Request, _| match request.method() {
+            Method::Prack => vec![said(200, "x"), said(488, "x").of_invite()],
+            _ if request.headers().to().unwrap().tag().is_none() => {
+                vec![said(200, "x").with_sdp(ANSWER)]
+            }
+            _ => vec![reliably(ONE)],
+        };
+        let methods = &[Method::Invite, Method::Prack];
+        let _bob = exchange_for(methods, &network, BOB, script).await;
+        let alice = Phone::new(&network, ALICE).await;
+        let mut call = alice.calls(BOB).await;
+        call.answered().await.unwrap();
+        call.change(None).await.unwrap();
+        is_offered(&mut call, ONE).await;
+        call.acknowledge(CHANGED).await.unwrap();
+        is_refused(&mut call).await;
+        assert_eq!(call.remote_sdp().as_deref(), Some(ONE));
+    });
+}
+
+#[test]
+fn the_early_offer_of_an_invite_that_is_sent_again_counts() {
+    scene(|network| async move {
+        let later = |turn| match turn {
+            1 => vec![reliably(ONE), said(491, "x")],
+            _ => vec![reliably(TWO)],
+        };
+        let (_alice, _bob, mut call) = answering(&network, later).await;
+        call.change(None).await.unwrap();
+        is_offered(&mut call, ONE).await;
+        is_offered(&mut call, TWO).await;
+    });
+}
+
+#[test]
+fn an_early_offer_of_an_invite_that_is_sent_again_has_changed_nothing() {
+    scene(|network| async move {
+        let later = |turn| match turn {
+            1 => vec![reliably(ONE), said(491, "x")],
+            _ => vec![said(488, "x")],
+        };
+        let (_alice, _bob, mut call) = answering(&network, later).await;
+        call.change(None).await.unwrap();
+        is_offered(&mut call, ONE).await;
+        is_refused(&mut call).await;
+        assert_eq!(call.remote_sdp().as_deref(), Some(ANSWER));
+    });
+}
+
+/// He calls her: her end of the call.
+async fn is_called(alice: &mut Phone, bob: &Exchange) -> CallHandle {
+    let answering = async {
+        let mut call = alice.is_called().await;
+        call.accept(ANSWER).await.unwrap();
+        let event = call.next().await.unwrap();
+        assert!(matches!(event, CallEvent::Acknowledged(_)), "{event:?}");
+        call
+    };
+    tokio::join!(bob.calls(ALICE), answering).1
+}
+
+/// While the INVITE waits to be sent again, the peer's own comes.
+#[test]
+fn an_early_offer_of_an_invite_that_met_the_peers_has_changed_nothing() {
+    scene(|network| async move {
+        let later = |_: &Request, _| vec![reliably(ONE), said(491, "x")];
+        let bob = exchange_for(&[Method::Invite], &network, BOB, later).await;
+        let mut alice = Phone::new(&network, ALICE).await;
+        let mut call = is_called(&mut alice, &bob).await;
+        call.change(None).await.unwrap();
+        is_offered(&mut call, ONE).await;
+        bob.says(ALICE, (Method::Invite, 2), &[], Some(HELD)).await;
+        is_reinvited(&mut call).await;
+        call.reject(StatusCode::NOT_ACCEPTABLE_HERE).await.unwrap();
+        assert_eq!(call.remote_sdp().as_deref(), Some(OFFER));
+    });
+}
+
+/// RFC 6141 §3.3: a re-INVITE that has changed the session before nobody answers it is accepted.
+#[test]
+fn an_offer_that_was_answered_early_counts_though_nobody_accepts_it() {
+    const WAITS: &[(HeaderName, &str)] = &[
+        (HeaderName::Supported, "100rel"),
+        (HeaderName::Expires, "5"),
+    ];
+    scene(|network| async move {
+        let nothing = |_: &Request, _| Vec::new();
+        let bob = exchange_for(&[Method::Invite], &network, BOB, nothing).await;
+        let mut alice = Phone::new(&network, ALICE).await;
+        let mut call = is_called(&mut alice, &bob).await;
+        let invite = (Method::Invite, 2);
+        let invite = bob.says(ALICE, invite, WAITS, Some(HELD)).await;
+        is_reinvited(&mut call).await;
+        let progress = StatusCode::SESSION_PROGRESS;
+        call.progress(progress, Some(CHANGED)).await.unwrap();
+        let early = bob.kept.progress_of(&invite, 183).await;
+        let rack = format!("{} 2 INVITE", early.headers().rseq().unwrap().unwrap());
+        let rack = [(HeaderName::RAck, rack.as_str())];
+        bob.says(ALICE, (Method::Prack, 3), &rack, None).await;
+        assert!(bob.kept.answer_to(&invite).await.status().is_success());
+        let event = call.next().await.unwrap();
+        assert!(
+            matches!(event, CallEvent::ProgressAcknowledged(_)),
+            "{event:?}"
+        );
+        let event = call.next().await.unwrap();
+        assert!(matches!(event, CallEvent::ChangeWithdrawn), "{event:?}");
+        assert_eq!(call.remote_sdp().as_deref(), Some(HELD));
     });
 }
