@@ -201,8 +201,17 @@ impl Described {
     /// Takes what came of an offer.
     pub(super) fn sees(&mut self, event: &Event) {
         match event {
-            Event::ReinviteAccepted(_) => {
-                if let Some(offered) = self.answered() {
+            Event::ReinviteProgress(_) => {
+                // What has its answer holds, whatever becomes of the re-INVITE (RFC 6141 §3.3).
+                let asked = self.asked.first_mut();
+                if let Some(offered) = asked.and_then(|asked| asked.offered.take()) {
+                    self.current = Some(offered.sdp);
+                }
+            }
+            Event::ReinviteAccepted(response) => {
+                let offered = self.answered();
+                let answer = description(&response.headers(), response.body());
+                if let (Some(offered), Some(_)) = (offered, answer) {
                     self.current = Some(offered.sdp);
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use sipora_message::{Method, Q, Response, Scheme, StatusCode, Uri};
 
 use super::heard::Heard;
+use super::owed::Owed;
 use super::{CallEnd, CallEvent, CallHandle};
 use crate::Error;
 
@@ -119,6 +120,7 @@ impl CallHandle {
                 Ok(call) => {
                     self.call = call;
                     *self.heard() = Heard::default();
+                    *self.owed() = Owed::default();
                     return Some(CallEvent::Redirected(place));
                 }
                 Err(error) => {

@@ -3,7 +3,9 @@
 use crate::exchange::{exchange, said};
 use crate::phone::*;
 use sipora_message::{HeaderName, Method};
-use sipora_session_core::{CallEnd, CallEvent, CallHandle, CallOptions, Error, SipClient};
+use sipora_session_core::{
+    CallEnd, CallEvent, CallHandle, CallOptions, Error, SipClient, StatusCode,
+};
 
 const PLACES: [&str; 3] = [
     "<sip:last@192.0.2.4>;q=0.1, <sip:first@192.0.2.2>;q=0.9",
@@ -85,6 +87,42 @@ fn a_redirection_is_followed_with_the_same_to_and_offer() {
         for phone in [&alice, &bob, &carol] {
             phone.assert_idle();
         }
+    });
+}
+
+#[test]
+fn an_early_offer_of_who_redirects_wants_no_answer_at_the_next_place() {
+    scene(|network| async move {
+        let script = |_: &sipora_message::Request, _| {
+            let offer = said(183, "c").with(HeaderName::Require, "100rel");
+            let offer = offer.with(HeaderName::RSeq, "1").with_sdp(OFFER);
+            let elsewhere = said(302, "c").with(HeaderName::Contact, format!("<{}>", uri(BOB)));
+            vec![offer, elsewhere]
+        };
+        let (_carol, _) = exchange(&network, CAROL, script).await;
+        let mut bob = Phone::new(&network, BOB).await;
+        let alice = Phone::new(&network, ALICE).await;
+        let options = CallOptions::new().follow_redirects(1);
+        let mut hers = alice.client.call_with(&uri(CAROL), options).await.unwrap();
+        assert!(matches!(hers.next().await, Some(CallEvent::EarlyOffer(_))));
+        let taking = async {
+            let mut call = bob.is_called().await;
+            let progress = StatusCode::SESSION_PROGRESS;
+            call.progress(progress, Some(OFFER)).await.unwrap();
+            call.next().await
+        };
+        let answering = async {
+            assert!(matches!(hers.next().await, Some(CallEvent::Redirected(_))));
+            assert!(matches!(hers.next().await, Some(CallEvent::EarlyOffer(_))));
+            hers.acknowledge(ANSWER).await.unwrap();
+        };
+        let (event, ()) = tokio::join!(taking, answering);
+        let event = event.unwrap();
+        assert!(
+            matches!(event, CallEvent::ProgressAcknowledged(_)),
+            "{event:?}"
+        );
+        assert_eq!(event.sdp(), Some(ANSWER));
     });
 }
 

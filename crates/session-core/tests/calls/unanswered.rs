@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::exchange::{Exchange, exchange_for, said};
+use crate::exchange::{Exchange, Said, exchange_for, said};
 use crate::phone::*;
 use crate::updated::{peer, sdp};
 use sipora_dialog_core as below;
@@ -83,6 +83,71 @@ fn a_call_is_held_as_it_was_before_an_offer_that_the_ack_does_not_answer() {
         assert_eq!(offered(&bob).await, (expected, false));
         let event = call.next().await;
         assert!(matches!(event, Some(CallEvent::Changed(_))), "{event:?}");
+    });
+}
+
+/// Bob calls, and answers her first INVITE so, his later ones with a session description; gives what she holds the call by after
+/// that, once these events have come.
+async fn held_after(
+    network: &SimNetwork,
+    answers: impl Fn(&Request) -> Vec<Said> + Send + 'static,
+    events: &[fn(&CallEvent) -> bool],
+) -> String {
+    let mut first = None;
+    let script = move |request: &Request, _| {
+        let cseq = request.headers().cseq().unwrap().number;
+        match *request.method() == Method::Invite && *first.get_or_insert(cseq) != cseq {
+            true => vec![said(200, "x").with_sdp(HIS)],
+            false => answers(request),
+        }
+    };
+    let bob = exchange_for(&[Method::Invite, Method::Prack], network, BOB, script).await;
+    let mut alice = Phone::new(network, ALICE).await;
+    let answering = async {
+        let mut call = alice.is_called().await;
+        call.accept(HERS).await.unwrap();
+        is_acknowledged(&mut call).await;
+        call
+    };
+    let ((), mut call) = tokio::join!(bob.calls(ALICE), answering);
+    call.change(Some(OTHER)).await.unwrap();
+    for is_it in events {
+        let event = call.next().await.unwrap();
+        assert!(is_it(&event), "{event:?}");
+    }
+    call.hold().await.unwrap();
+    let offer = bob.kept.nth(Method::Invite, 1).await;
+    String::from_utf8(offer.body().to_vec()).unwrap()
+}
+
+#[test]
+fn an_offer_of_ours_that_the_2xx_does_not_answer_holds_nothing() {
+    scene(|network| async move {
+        let answers = |_: &Request| vec![said(200, "x")];
+        let changed: fn(&CallEvent) -> bool = |event| matches!(event, CallEvent::Changed(_));
+        let offer = held_after(&network, answers, &[changed]).await;
+        assert!(offer.contains("m=audio 4000"), "{offer}");
+        assert!(offer.contains("o=- 5 3 IN"), "{offer}");
+    });
+}
+
+/// RFC 6141 §3.3: what was executed has changed the session.
+#[test]
+fn an_offer_of_ours_that_was_answered_early_holds_though_the_peer_refuses_then() {
+    scene(|network| async move {
+        let answers = |request: &Request| match request.method() {
+            Method::Prack => vec![said(200, "x"), said(488, "x").of_invite()],
+            _ => vec![
+                said(183, "x")
+                    .with(HeaderName::Require, "100rel")
+                    .with(HeaderName::RSeq, "7")
+                    .with_sdp(HIS),
+            ],
+        };
+        let refused: fn(&CallEvent) -> bool = |event| matches!(event, CallEvent::ChangeRefused(_));
+        let offer = held_after(&network, answers, &[refused]).await;
+        assert!(offer.contains("m=audio 4010"), "{offer}");
+        assert!(offer.contains("o=- 5 3 IN"), "{offer}");
     });
 }
 
