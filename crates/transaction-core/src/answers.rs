@@ -6,7 +6,8 @@ use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, Sta
 ///
 /// In this order: 481 for a CANCEL that matched nothing (§9.2); 501 for a method that nobody knows; 416 for a scheme other
 /// than `sip`, `sips` and `tel` (§8.2.2.1); 420 with Unsupported where extensions are required (§8.2.2.3); 481 for a
-/// request with a To tag (§12.2.2); 405 with Allow for the rest (§8.2.1). The caller adds the To tag.
+/// request with a To tag (§12.2.2), and for a method that is allowed and has no place outside of dialogs, such as BYE (§15.1.2); 405
+/// with Allow for the rest (§8.2.1). The caller adds the To tag.
 pub fn default_answer(request: &Request, allow: &[Method]) -> Option<ResponseBuilder> {
     let headers = request.headers();
     let answer = |status| Some(Response::for_request(request, status));
@@ -27,7 +28,12 @@ pub fn default_answer(request: &Request, allow: &[Method]) -> Option<ResponseBui
         return answer(StatusCode::BAD_EXTENSION)
             .map(|builder| builder.header(HeaderName::Unsupported, unsupported));
     }
-    if headers.to().is_ok_and(|to| to.tag().is_some()) {
+    let has_dialog = headers.to().is_ok_and(|to| to.tag().is_some());
+    let wants_dialog = matches!(
+        request.method(),
+        Method::Bye | Method::Info | Method::Prack | Method::Update
+    );
+    if has_dialog || (wants_dialog && allow.contains(request.method())) {
         return answer(StatusCode::CALL_DOES_NOT_EXIST);
     }
     answer(StatusCode::METHOD_NOT_ALLOWED).map(|builder| with_allow(builder, allow))

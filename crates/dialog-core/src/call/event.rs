@@ -234,8 +234,8 @@ impl CallEnd {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// It is too late: the call, or the INVITE in question, is over.
-    #[error("it is too late for that")]
+    /// It is too late: the call, or the INVITE or offer in question, is over; or there never was one to answer.
+    #[error("it is too late for that, or there never was anything to do it with")]
     Gone,
     /// It is too early, or something else is under way: an INVITE in either direction, or an offer without answer.
     #[error("{0}")]

@@ -2,6 +2,7 @@
 
 use sipora_message::{HeaderName, Headers};
 
+use super::event::CallError;
 use crate::Body;
 
 /// What a dialog owes and is owed.
@@ -131,6 +132,16 @@ pub(super) fn is_description(body: Option<&Body>, headers: &[(HeaderName, String
     let kind = body.content_type.split(';').next().unwrap_or_default();
     let (kind, subtype) = kind.split_once('/').unwrap_or((kind, ""));
     is_sdp(kind.trim(), subtype.trim())
+}
+
+/// Refuses a body that is there and says nothing: who sends it would take the message for one with an offer.
+pub(super) fn check_described(body: Option<&Body>) -> Result<(), CallError> {
+    match body {
+        Some(body) if body.bytes.is_empty() => Err(CallError::BodyNeeded(
+            "the description is empty: without a body the peer is asked for an offer",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Says whether a message carries an offer or answer: a body that is a session description by its disposition (RFC 3261

@@ -13,7 +13,7 @@ use super::client::{
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
 use super::invited::expiry;
-use super::offer::{has_description, is_description};
+use super::offer::{check_described, has_description, is_description};
 use super::packages::recv_info;
 use super::record::{Call, Glare};
 use super::said::Said;
@@ -39,6 +39,7 @@ impl Calls {
                 "the Request-URI has headers or a method: Uri::to_request_uri has none".to_owned(),
             ));
         }
+        check_described(invite.body.as_ref())?;
         let tag = self.ids.tag();
         let contact = format!("<{}>", invite.contact);
         let mut builder = Request::builder(Method::Invite, &invite.uri)
@@ -94,6 +95,7 @@ impl Calls {
 
     /// Sends a re-INVITE: to change the session with an offer in `body`, or to ask the peer for one without.
     pub(crate) fn reinvite(&mut self, key: CallKey, body: Option<Body>) -> Result<(), CallError> {
+        check_described(body.as_ref())?;
         self.reinvite_again(key, body, 0, false)
     }
 

@@ -7,7 +7,7 @@ use sipora_message::{HeaderName, Method, Response, StatusCode};
 use super::core::{CallKey, Calls, Exchange, Within};
 use super::effect::{Effect, of_error, of_status};
 use super::event::{CallEnd, CallError, CallEvent};
-use super::offer::{has_description, is_description};
+use super::offer::{check_described, has_description, is_description};
 use super::reason;
 use super::record::Glare;
 use super::said::{Said, fingerprint};
@@ -39,9 +39,13 @@ impl Calls {
         tag: Option<&str>,
         body: Option<Body>,
     ) -> Result<(), CallError> {
+        check_described(body.as_ref())?;
         let call = self.call(key)?;
         let tag: Box<str> = match tag {
             Some(tag) => tag.into(),
+            None if call.sessions.is_empty() && call.is_to_come() => {
+                return Err(CallError::NotNow("there is no dialog yet"));
+            }
             None if call.sessions.is_empty() => return Err(CallError::Gone),
             None => match call.only_session() {
                 Some(session) => session.remote_tag().into(),
@@ -84,7 +88,8 @@ impl Calls {
         if !call.is_caller && !call.has_answered() {
             return Err(CallError::NotNow("the peer knows of no dialog yet"));
         }
-        let is_unsettled = is_asking || call.pracks > 0 || call.has_unsettled_invite();
+        let has_open_prack = call.pracks > 0;
+        let is_unsettled = is_asking || call.has_unsettled_invite();
         let session = call.session(&tag).ok_or(CallError::Gone)?;
         if !session.is_up() {
             return Err(CallError::Gone);
@@ -95,6 +100,9 @@ impl Calls {
         }
         if has_offer && (is_unsettled || !session.may_offer()) {
             return Err(CallError::NotNow("an offer has no answer yet"));
+        }
+        if has_offer && has_open_prack {
+            return Err(CallError::NotNow("our PRACK has no answer yet"));
         }
         let builder = self.begin_within(key, &tag, Method::Update);
         let mut builder = builder

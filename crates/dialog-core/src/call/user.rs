@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipora_message::{Method, Request, Response, StatusCode, Uri};
+use sipora_message::{Method, Request, Response, Scheme, StatusCode, Uri};
 use sipora_transaction_core::{
     Claim, Context, Event, IncomingRequest, RequestId, RequestOptions, Target, User,
 };
@@ -231,6 +231,10 @@ impl User for CallUser {
     type Command = Command;
 
     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
+        if begins_with_foreign_scheme(&incoming.request) {
+            // The endpoint refuses it with 416.
+            return Claim::Passed;
+        }
         if self.asks_others(context, incoming) {
             return Claim::Taken;
         }
@@ -348,6 +352,14 @@ impl User for CallUser {
         }
         methods
     }
+}
+
+/// It is to begin a call or a subscription, and its Request-URI names nobody that can be called (RFC 3261 §8.2.2.1).
+fn begins_with_foreign_scheme(request: &Request) -> bool {
+    let is_known = |scheme| matches!(scheme, Scheme::Sip | Scheme::Sips | Scheme::Tel);
+    let begins = matches!(request.method(), Method::Invite | Method::Refer)
+        && request.headers().to().is_ok_and(|to| to.tag().is_none());
+    begins && !request.uri().is_ok_and(|uri| is_known(uri.scheme()))
 }
 
 impl Drop for CallUser {

@@ -553,3 +553,21 @@ fn calls_that_nobody_has_taken_are_refused_when_nobody_takes_calls_any_more() {
         assert_eq!((metrics.calls, metrics.begun), (0, 2));
     });
 }
+
+/// RFC 3261 §8.2.2.1.
+#[test]
+fn a_scheme_that_nobody_can_be_called_by_gets_416() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        for (cseq, wanted) in [(1, "http://example.com/"), (2, "mailto:alice@example.com")] {
+            let cseq = format!("{cseq} INVITE");
+            let invite = invite(ALICE).build().unwrap();
+            let invite = invite.edit().uri(&uri(wanted)).set(HeaderName::CSeq, cseq);
+            let invite = invite.build().unwrap();
+            phone.send(&invite, ALICE).await;
+            assert_eq!(phone.status_of(&invite).await, 416);
+        }
+        alice.assert_idle();
+    });
+}

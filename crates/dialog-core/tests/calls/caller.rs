@@ -581,3 +581,23 @@ fn the_call_id_that_the_application_gives_is_kept_throughout_the_call() {
         alice.assert_idle();
     });
 }
+
+#[test]
+fn a_description_that_says_nothing_is_refused_before_it_is_sent() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let empty = || sipora_dialog_core::Body::new("application/sdp", "");
+        let invite = alice.asks(BOB).body(empty());
+        let called = alice.dialogs.invite(invite, None).await;
+        assert!(matches!(called, Err(CallError::BodyNeeded(_))));
+        let (call, _) = established(&alice, &phone).await;
+        for asked in [
+            call.reinvite(Some(empty())).await,
+            call.update(Some(empty())).await,
+        ] {
+            assert!(matches!(asked, Err(CallError::BodyNeeded(_))), "{asked:?}");
+        }
+        assert_eq!(phone.count(Method::Invite), 1);
+    });
+}

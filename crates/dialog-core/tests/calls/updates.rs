@@ -684,3 +684,15 @@ fn an_update_that_cannot_go_again_after_it_met_the_peers_is_told() {
         phone.nth(Method::Invite, 1).await;
     });
 }
+
+#[test]
+fn what_it_is_too_early_for_is_not_said_to_be_too_late() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let call = alice.calls(BOB).await;
+        phone.first(Method::Invite).await;
+        let early = call.update(None).await;
+        assert!(matches!(early, Err(CallError::NotNow(_))), "{early:?}");
+    });
+}

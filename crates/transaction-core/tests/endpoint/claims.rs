@@ -82,6 +82,19 @@ fn an_unknown_scheme_gets_416() {
     });
 }
 
+/// RFC 3261 §15.1.2, RFC 3262 §3: what stands in a dialog alone finds none.
+#[test]
+fn a_method_that_is_allowed_in_dialogs_alone_gets_481_outside() {
+    let bye = request(Method::Bye, 1);
+    let status = |allow: &[Method]| {
+        let answer = sipora_transaction_core::default_answer(&bye, allow);
+        let answer = answer.unwrap().to_tag("t").build().unwrap();
+        answer.status().as_u16()
+    };
+    assert_eq!(status(&[Method::Bye, Method::Options]), 481);
+    assert_eq!(status(&[Method::Options]), 405);
+}
+
 #[test]
 fn a_required_extension_gets_420_naming_it() {
     for_each_seed(0..1, |network| async move {

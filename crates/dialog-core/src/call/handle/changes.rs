@@ -14,7 +14,7 @@ impl Call {
     ///
     /// # Errors
     ///
-    /// [`CallError::NotNow`] while another INVITE is under way, in either direction.
+    /// [`CallError::NotNow`] while another INVITE is under way, in either direction; [`CallError::BodyNeeded`] where `body` is empty.
     pub async fn reinvite(&self, body: Option<Body>) -> Result<(), CallError> {
         self.act(Act::Reinvite(body)).await
     }
@@ -51,7 +51,10 @@ impl Call {
     /// # Errors
     ///
     /// [`CallError::NotSupported`] where the peer has not said that it understands UPDATE; [`CallError::NotNow`] while another
-    /// UPDATE is under way or an offer has no answer, before an early dialog has a session, and where there are several such.
+    /// UPDATE is under way or an offer has no answer, before there is an early dialog and before it has a session, and where there are
+    /// several such. That is also so while the PRACK that was sent with the answer to our offer, as
+    /// [`CallEvent::Progress`](crate::CallEvent::Progress) tells of it, has no 2xx yet, a round trip later: the UPDATE might come first (RFC
+    /// 6337 §4.2). [`CallError::BodyNeeded`] where `body` is empty.
     pub async fn update(&self, body: Option<Body>) -> Result<(), CallError> {
         self.act(Act::Update(None, body)).await
     }
