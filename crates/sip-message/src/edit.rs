@@ -19,10 +19,10 @@ use crate::uri::UriRef;
 /// A copy of a message with changes: lines that are not changed keep their bytes, order and spelling.
 ///
 /// The first error is kept and comes out of `build`, so that changes chain.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use]
 pub struct Edit<M> {
-    message: M,
+    pub(crate) message: M,
     raw: Raw,
     start_line: Option<Vec<u8>>,
     lines: Vec<Piece>,
@@ -30,7 +30,7 @@ pub struct Edit<M> {
     error: Option<BuildError>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Piece {
     /// A line of the source, by its place.
     Kept(usize),

@@ -98,6 +98,7 @@ mod response;
 mod scan;
 #[cfg(feature = "sdp")]
 pub mod sdp;
+mod shown;
 mod status;
 mod stream;
 mod uri;

@@ -23,7 +23,7 @@ use crate::response::Response;
 /// assert_eq!(response.body(), b"hello");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Message {
     /// A request.
     Request(Request),
@@ -216,17 +216,6 @@ fn body_defect(head: &Head, available: usize, length: usize, limits: &Limits) ->
             .content_length
             .map(|_| crate::HeaderName::ContentLength),
     })
-}
-
-impl std::fmt::Debug for Raw {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} header lines, {} body bytes",
-            self.index.lines().len(),
-            self.body().len()
-        )
-    }
 }
 
 /// The text of a span; empty where it is no UTF-8, which only messages that were refused can have.

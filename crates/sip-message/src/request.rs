@@ -30,7 +30,7 @@ use crate::uri::{Uri, UriError, UriRef};
 /// assert_eq!(request.headers().from()?.tag(), Some("1"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     pub(crate) raw: Raw,
     pub(crate) method: Method,

@@ -15,7 +15,7 @@ use crate::request::Request;
 use crate::status::StatusCode;
 
 /// A response (RFC 3261 §7.2).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Response {
     pub(crate) raw: Raw,
     pub(crate) version: Span,

@@ -26,7 +26,6 @@ use bytes::{Buf, Bytes, BytesMut};
 /// let Some(Frame::Message(message)) = framer.next() else { panic!() };
 /// assert_eq!(message.body(), b"hello");
 /// ```
-#[derive(Debug)]
 pub struct StreamFramer {
     limits: Limits,
     buffer: BytesMut,
@@ -55,7 +54,7 @@ pub enum Frame {
 }
 
 /// Bytes on a stream that are no message.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{error}")]
 pub struct FrameError {
     #[source]
@@ -64,7 +63,6 @@ pub struct FrameError {
     recoverable: bool,
 }
 
-#[derive(Debug)]
 enum State {
     /// Between messages, or inside a header section.
     Head,
@@ -95,6 +93,23 @@ impl FrameError {
     /// The bytes, as far as they were read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// The bytes may hold what does not belong into a log.
+impl std::fmt::Debug for FrameError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FrameError")
+            .field("error", &self.error)
+            .field("bytes", &self.bytes.len())
+            .field("recoverable", &self.recoverable)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for StreamFramer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StreamFramer({} octets)", self.buffer.len())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::scan;
 /// assert!(body.ends_with(b"\r\nContent-ID: <x@y>\r\n\r\n\x00\xff\r\n--b1--\r\n"));
 /// # Ok::<(), sipora_message::BuildError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use]
 pub struct MultipartBuilder {
     subtype: Box<str>,
@@ -94,5 +94,13 @@ impl MultipartBuilder {
         out.extend_from_slice(self.boundary.as_bytes());
         out.extend_from_slice(b"--\r\n");
         Ok((kind.to_string(), out.into()))
+    }
+}
+
+/// Bodies may hold what does not belong into a log.
+impl std::fmt::Debug for MultipartBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (subtype, parts) = (&self.subtype, self.parts.len());
+        write!(f, "MultipartBuilder({subtype}, {parts} parts)")
     }
 }

@@ -22,10 +22,10 @@ use crate::status::StatusCode;
 /// assert!(fragment.headers().is_empty());
 /// # Ok::<(), sipora_message::ParseError>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Fragment {
-    bytes: Bytes,
-    start_line: Option<StartLine>,
+    pub(crate) bytes: Bytes,
+    pub(crate) start_line: Option<StartLine>,
     index: Index,
     /// Where the body begins; the end of the bytes where there is none.
     body: usize,

@@ -33,7 +33,7 @@ use crate::limits::Limits;
 
 /// Header lines and a body that are to become a message. The first error is kept and comes out at the end, so that
 /// builders chain.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Parts {
     /// Printed already.
     lines: Inline<LINES>,
@@ -105,6 +105,14 @@ impl Parts {
             .checked_ilog10()
             .map_or(1, |log| log as usize + 1);
         self.lines.len() + CONTENT_LENGTH.len() + digits + 4 + self.body.len()
+    }
+}
+
+/// Header fields and bodies may hold what does not belong into a log.
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (lines, body) = (self.lines.len(), self.body.len());
+        write!(f, "{lines} octets of header fields, {body} of body")
     }
 }
 

@@ -290,7 +290,7 @@ fn note_tag(copies: &mut Copies<'_>, value: &[u8], tag: &[u8]) {
 }
 
 /// The bytes of a response, and what it says in three digits: all that it takes to send it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PrintedResponse {
     status: StatusCode,
     bytes: Bytes,
@@ -310,6 +310,13 @@ impl PrintedResponse {
     /// The same, keeping the buffer.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
+    }
+}
+
+impl std::fmt::Debug for PrintedResponse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (status, octets) = (self.status, self.bytes.len());
+        write!(f, "PrintedResponse({status}, {octets} octets)")
     }
 }
 
