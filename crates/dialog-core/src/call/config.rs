@@ -5,7 +5,18 @@ use std::time::Duration;
 
 use crate::Authorizer;
 
-/// Holds the settings of the calls of one endpoint.
+/// Holds the settings of the calls of one endpoint. They begin as the defaults, and are set one by one:
+///
+/// ```
+/// use sipora_dialog_core::CallConfig;
+/// use std::time::Duration;
+///
+/// let mut config = CallConfig::default();
+/// config.session_expires = Some(Duration::from_secs(1800));
+/// config.info_packages = vec!["g.example".to_owned()];
+/// config.takes_messages = true;
+/// config.product = Some("gateway/1.0".to_owned());
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CallConfig {

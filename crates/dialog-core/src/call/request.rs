@@ -4,12 +4,10 @@ use sipora_message::{HeaderName, Method};
 
 use crate::Body;
 
-/// A request within a call: INFO (RFC 6086), MESSAGE (RFC 3428) or OPTIONS (RFC 3261 §11), for
-/// [`Call::request`](crate::Call::request).
+/// A request within a call, for its method `request`: INFO (RFC 6086), MESSAGE (RFC 3428) or OPTIONS (RFC 3261 §11).
 ///
 /// ```
-/// use sipora_dialog_core::{Body, CallRequest};
-///
+/// # use sipora_dialog_core::{Body, CallRequest};
 /// // As most telephones send a key that was pressed, without a package.
 /// let key = CallRequest::info(Body::new("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n"));
 /// // As RFC 6086 has it.

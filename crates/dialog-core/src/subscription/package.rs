@@ -105,7 +105,7 @@ impl EventPackage for MessageSummaryPackage {
 /// A package of one's own, as far as a name, types and a pace describe it.
 ///
 /// ```
-/// use sipora_dialog_core::{CustomPackage, EventPackage};
+/// # use sipora_dialog_core::{CustomPackage, EventPackage};
 /// use std::time::Duration;
 ///
 /// let weather = CustomPackage::new("weather").with_type("text/plain").with_interval(Duration::from_secs(60));

@@ -392,6 +392,9 @@ impl Endpoint {
 
     /// Answers new requests with 503, lets what is in flight finish within [`EndpointConfig::drain`], closes every flow
     /// and ends the tasks.
+    ///
+    /// Users of the endpoint may end what they have ([`User::on_shutdown`](crate::User::on_shutdown)): the calls of
+    /// `sipora-dialog-core` are hung up, refused or cancelled, and what the peers say to that is waited for in the same time.
     pub async fn shutdown(mut self) {
         for shutdown in &self.shutdown {
             // A full channel means that a handle has begun it.

@@ -97,7 +97,7 @@ pub enum Decision {
     Refuse(StatusCode),
 }
 
-/// What a NOTIFY tells.
+/// A body: its media type and its octets. INVITE, INFO, MESSAGE, NOTIFY and answers carry one; what is in it is the application's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body {
     /// Its media type.
