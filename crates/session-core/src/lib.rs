@@ -59,7 +59,8 @@
 //! | RFC 3261 §22, RFC 7616, RFC 8760, digest | [`SessionManagerBuilder::with_credentials`] |
 //! | RFC 3261 §13 to §15 and §9, calls, both ways | [`SipClient::call`], [`IncomingCalls`], [`CallHandle`] |
 //! | RFC 3261 §8.1.3.4, redirections of calls | [`CallOptions::follow_redirects`], [`CallHandle::redirect`] |
-//! | RFC 6086, INFO within calls | [`CallHandle::request`], [`CallEvent::Info`] |
+//! | RFC 6086, INFO within calls | [`CallHandle::request`], [`CallEvent::Info`], [`SessionManagerBuilder::with_info_package`] |
+//! | RFC 3428, MESSAGE within calls | [`CallHandle::request`], [`CallEvent::Message`], [`SessionManagerBuilder::with_messages_in_calls`] |
 //! | RFC 3515, RFC 5589, transfer, all roles | [`CallHandle::transfer`], [`CallHandle::transfer_to`], [`CallHandle::follow`] |
 //! | RFC 3891, calls that take the place of others | [`CallHandle::replaces`], [`CallHandle::accept_replacing`], [`CallOptions::replacing`] |
 //! | RFC 3264 §8.4, hold | [`CallHandle::hold`], [`CallHandle::resume`], [`MediaDirection`] |
@@ -73,7 +74,7 @@
 //! | RFC 5626 §4.4, RFC 6223, keep-alives, offered to registrars | [`SessionManagerBuilder::with_keep_alive`], [`UdpKeepAlive`] |
 //!
 //! Transactions are `sipora-transaction-core`'s, flows `sipora-transport`'s, the grammar `sipora-message`'s, which is
-//! re-exported as the module `message`.
+//! re-exported as the module `message`: where its examples say `sipora_message`, `sipora_session_core::message` is the same.
 #![forbid(unsafe_code)]
 
 mod api;

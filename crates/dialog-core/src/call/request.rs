@@ -29,7 +29,8 @@ impl CallRequest {
         Self::new(Method::Info, Some(body))
     }
 
-    /// An INFO of a package. A `body` of it is marked as the package's (RFC 6086 §4.3.1).
+    /// An INFO of a package. A `body` of it is marked as the package's (RFC 6086 §4.3.1). It can be sent to peers alone that have
+    /// named the package in Recv-Info.
     pub fn info_package(package: &str, body: Option<Body>) -> Self {
         Self {
             package: Some(package.into()),
@@ -38,7 +39,7 @@ impl CallRequest {
     }
 
     /// A MESSAGE. RFC 3428 §4 would rather have it outside of dialogs; within one it reaches the very user agent that is in the
-    /// call.
+    /// call. Who takes none answers 405.
     pub fn message(body: Body) -> Self {
         Self::new(Method::Message, Some(body))
     }

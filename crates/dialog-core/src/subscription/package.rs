@@ -109,7 +109,7 @@ impl EventPackage for MessageSummaryPackage {
 /// use std::time::Duration;
 ///
 /// let weather = CustomPackage::new("weather").with_type("text/plain").with_interval(Duration::from_secs(60));
-/// assert_eq!(weather.name(), "weather");
+/// # assert_eq!(weather.name(), "weather");
 /// ```
 #[derive(Debug, Clone)]
 pub struct CustomPackage {

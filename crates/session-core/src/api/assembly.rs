@@ -37,6 +37,7 @@ impl SessionManagerBuilder {
         let advertised = self.advertised()?;
         self.check_user_agent()?;
         self.check_packages()?;
+        self.check_info_packages()?;
         self.check_tls_listener()?;
         let timeout = self.timeout()?;
         let network = self
@@ -250,6 +251,8 @@ impl SessionManagerBuilder {
         config.authorizer = Some(authorizer.clone());
         config.takes_refers = self.has_transfers;
         config.takes_replaces = self.has_transfers;
+        config.takes_messages = self.has_messages_in_calls;
+        config.info_packages = self.info_packages.clone();
         config
     }
 }

@@ -42,6 +42,8 @@ use crate::{Error, IncomingCalls, Result, SessionHandler};
 /// | [`with_observer`](Self::with_observer) | none | |
 /// | [`with_id_source`](Self::with_id_source) | unpredictable | tests bring a seeded one |
 /// | [`with_transfers`](Self::with_transfers) | none are taken: REFER is answered with 405, and calls take no other's place | who transfers us chooses whom we call (RFC 3515 §5) |
+/// | [`with_messages_in_calls`](Self::with_messages_in_calls) | none are taken: MESSAGE within a call is answered with 405 | a 200 says that somebody reads it |
+/// | [`with_info_package`](Self::with_info_package) | none: INFO of a package is answered with 469, INFO without one is taken | RFC 6086 §4.2.2 |
 /// | [`build_with_calls`](Self::build_with_calls) | [`build`](Self::build): INVITE is answered with 405 | who takes calls has to answer them |
 /// | [`enable_sip_client`](Self::enable_sip_client) | off | a process that only answers needs no client |
 ///
@@ -83,6 +85,8 @@ pub struct SessionManagerBuilder {
     pub(super) ids: Option<IdSource>,
     pub(super) is_client: bool,
     pub(super) has_transfers: bool,
+    pub(super) has_messages_in_calls: bool,
+    pub(super) info_packages: Vec<String>,
 }
 
 impl SessionManagerBuilder {
@@ -111,6 +115,8 @@ impl SessionManagerBuilder {
             ids: None,
             is_client: false,
             has_transfers: false,
+            has_messages_in_calls: false,
+            info_packages: Vec::new(),
         }
     }
 
@@ -267,6 +273,23 @@ impl SessionManagerBuilder {
     /// such an INVITE is a call like others, or gets 420 where it requires to be more. To transfer others it is not needed.
     pub fn with_transfers(mut self) -> Self {
         self.has_transfers = true;
+        self
+    }
+
+    /// Takes MESSAGE within calls (RFC 3428), as of a chat beside a talk: [`CallEvent::Message`](crate::CallEvent::Message), which the
+    /// application has to show, since it has had its 200 by then. Without it they get 405, which a
+    /// [`CallRequest::message`](crate::CallRequest::message) of the peer's has for its answer. A MESSAGE outside of calls is the
+    /// handler's ([`on_message`](SessionHandler::on_message)).
+    pub fn with_messages_in_calls(mut self) -> Self {
+        self.has_messages_in_calls = true;
+        self
+    }
+
+    /// Takes INFO of this package within calls (RFC 6086), and says so to each peer (Recv-Info); may be called for each. It comes as
+    /// [`CallEvent::Info`](crate::CallEvent::Info). INFO of others gets 469, and [`CallHandle::request`](crate::CallHandle::request)
+    /// sends none of a package that the peer has not named. INFO without a package is always taken.
+    pub fn with_info_package(mut self, name: &str) -> Self {
+        self.info_packages.push(name.to_owned());
         self
     }
 

@@ -24,10 +24,6 @@ impl SessionManagerBuilder {
         if !self.packages.is_empty() && self.handler.is_none() {
             return wrong("needs a handler, whose on_subscribe decides");
         }
-        let is_token = |name: &str| {
-            let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(c);
-            !name.is_empty() && name.chars().all(is_of_token)
-        };
         if !self.packages.iter().all(|one| is_token(one.name())) {
             return wrong("has a name that is no token (RFC 6665 §8.4)");
         }
@@ -36,6 +32,16 @@ impl SessionManagerBuilder {
             return wrong("is called twice for one event");
         }
         Ok(())
+    }
+
+    pub(super) fn check_info_packages(&self) -> Result<()> {
+        match self.info_packages.iter().all(|name| is_token(name)) {
+            true => Ok(()),
+            false => {
+                let reason = "has a name that is no token (RFC 6086 §9.2)";
+                Err(Error::setting("with_info_package", reason))
+            }
+        }
     }
 
     pub(super) fn proxy(&self) -> Result<Option<Uri>> {
@@ -106,4 +112,9 @@ impl SessionManagerBuilder {
         // So that times never overflow.
         Ok(timeout.min(Duration::from_secs(86_400)))
     }
+}
+
+fn is_token(name: &str) -> bool {
+    let is_of_token = |c: char| c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(c);
+    !name.is_empty() && name.chars().all(is_of_token)
 }

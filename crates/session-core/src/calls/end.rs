@@ -29,7 +29,9 @@ pub enum CallEnd {
     NotAcknowledged,
     /// The peer owed an offer, or the answer to one, and sent none: there can be no session. The call was ended, or refused.
     NotDescribed,
-    /// The peer does not know the call any more, or is silent.
+    /// The peer does not know the call any more, or is silent: it has not answered a request within the call, and not the BYE after
+    /// that. Each is waited for for 64 × T1 (32 s), so that this comes 64 s after a [`change`](crate::CallHandle::change) that nobody
+    /// answers. What cannot be sent ends no call: [`CallEvent::ChangeRefused`](crate::CallEvent::ChangeRefused).
     Lost,
     /// The session was not refreshed in time (RFC 4028 §10); we sent BYE.
     Expired,

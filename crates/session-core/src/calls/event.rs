@@ -23,7 +23,7 @@ pub enum CallEvent {
     /// [`acknowledge`](crate::CallHandle::acknowledge) wants to answer; else it is acknowledged. Where the answer to our offer came before,
     /// reliably, this one need not have it: [`remote_sdp`](crate::CallHandle::remote_sdp) has it in either case.
     Answered(SipResponse),
-    /// The ACK to what we accepted came: the call is up. It has the answer where the offer was ours.
+    /// The ACK to what we accepted came: the call is up. It has the answer where the offer was ours, which [`sdp`](Self::sdp) gives.
     Acknowledged(Request),
     /// The caller has acknowledged what [`progress`](crate::CallHandle::progress) told it reliably, as with early media where it knows
     /// that (PRACK, RFC 3262). It has the answer where the offer was ours.
@@ -43,10 +43,48 @@ pub enum CallEvent {
     /// answer has it, and [`acknowledge`](crate::CallHandle::acknowledge) answers it. It comes too where we have asked for nothing but
     /// to refresh the session (RFC 4028), and the peer's answer is another than before.
     Changed(SipResponse),
-    /// The peer has refused it: the session is as it was.
+    /// The peer has refused it: the session is as it was, and the call stays up. A 503 may be made here: of a change that did not get
+    /// to the peer, since its port is closed, say, or nothing leads there (RFC 3261 §8.1.3.1). Of a peer that is silent
+    /// [`CallEnd::Lost`] tells.
     ChangeRefused(SipResponse),
-    /// An INFO came (RFC 6086), such as a key that was pressed. It has had its 200.
+    /// An INFO came (RFC 6086), such as a key that was pressed: one without a package, or of one that
+    /// [`with_info_package`](crate::SessionManagerBuilder::with_info_package) named. It has had its 200.
+    ///
+    /// What a request says is read from the [`Request`](crate::Request) itself: [`headers`](crate::Request::headers) and
+    /// [`body`](crate::Request::body).
+    ///
+    /// ```
+    /// use sipora_session_core::{CallEvent, HeaderName, Request};
+    ///
+    /// /// The key of an `application/dtmf-relay`, as in `Signal=5`.
+    /// fn key(info: &Request) -> Option<&str> {
+    ///     let kind = info.headers().content_type().ok().flatten()?;
+    ///     if !kind.is("application", "dtmf-relay") {
+    ///         return None;
+    ///     }
+    ///     let text = std::str::from_utf8(info.body()).ok()?;
+    ///     let mut lines = text.lines().filter_map(|line| line.split_once('='));
+    ///     lines.find(|(name, _)| name.trim() == "Signal").map(|(_, key)| key.trim())
+    /// }
+    ///
+    /// fn tell(event: &CallEvent) {
+    ///     if let CallEvent::Info(info) = event {
+    ///         // Any header field by its name, as text.
+    ///         let package = info.headers().text(&HeaderName::from("Info-Package"));
+    ///         println!("package {package:?}, key {:?}", key(info));
+    ///     }
+    /// }
+    /// # let text = "INFO sip:a@b SIP/2.0\r\nc: application/dtmf-relay\r\n\r\nSignal=5\r\nDuration=160\r\n";
+    /// # let info = Request::parse(text, &sipora_session_core::message::Limits::default())?;
+    /// # assert_eq!(key(&info), Some("5"));
+    /// # tell(&CallEvent::Info(info));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     Info(Request),
+    /// A MESSAGE came within the call, which
+    /// [`with_messages_in_calls`](crate::SessionManagerBuilder::with_messages_in_calls) asked for. It has had its 200. Its type and
+    /// text are read as those of an [`Info`](Self::Info) are.
+    Message(Request),
     /// The peer wants us to call somebody else ([`with_transfers`](crate::SessionManagerBuilder::with_transfers)):
     /// [`follow`](crate::CallHandle::follow) or [`refuse_transfer`](crate::CallHandle::refuse_transfer). Dropped, it is refused with
     /// 603; kept without a word for 32 × T1 it is accepted, and may still be decided.
@@ -95,6 +133,7 @@ impl CallEvent {
                 Self::ChangeRefused(response.into())
             }
             Event::Info(info) => Self::Info(info),
+            Event::Message(message) => Self::Message(message),
             Event::Referred(referral) => Self::TransferRequested(TransferRequest {
                 _undecided: Arc::new(Undecided::new(call.reporter(referral.id))),
                 referral: *referral,

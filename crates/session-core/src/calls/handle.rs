@@ -32,7 +32,7 @@ use crate::{Error, Result, SipResponse};
 /// | [`redirect`](Self::redirect) | the peer's first | 302 |
 /// | [`acknowledge`](Self::acknowledge) | ours without an offer | ACK with the answer |
 /// | [`change`](Self::change), [`hold`](Self::hold), [`resume`](Self::resume) | ours, in the call | INVITE in the dialog |
-/// | [`request`](Self::request) | either's | INFO, OPTIONS |
+/// | [`request`](Self::request) | either's | INFO, MESSAGE, OPTIONS |
 /// | [`transfer`](Self::transfer), [`transfer_to`](Self::transfer_to), [`transfer_to_address`](Self::transfer_to_address) | either's | REFER |
 /// | [`follow`](Self::follow), [`refuse_transfer`](Self::refuse_transfer) | either's | the answer to a REFER |
 /// | [`hang_up`](Self::hang_up) | either's | CANCEL, 480 or BYE, whichever is right |

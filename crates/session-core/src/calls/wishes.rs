@@ -251,6 +251,11 @@ impl CallHandle {
     /// peer may think about it has no limit, as with the first INVITE: a user of this crate who says nothing refuses after 15
     /// minutes, and [`hang_up`](Self::hang_up) ends the call meanwhile.
     ///
+    /// One that cannot be got to the peer, as with its port closed, is told of as refused, with a 503 that is made here; the call stays
+    /// up. A peer that says nothing at all, not even 100, is taken for gone after 64 × T1 (32 s): it is sent BYE, and
+    /// [`Ended`](crate::CallEvent::Ended) with [`CallEnd::Lost`](crate::CallEnd::Lost) comes when that has its answer, or none within as
+    /// long again.
+    ///
     /// # Errors
     ///
     /// Those of [`CallHandle`]: [`Error::NotNow`] while another change is under way, in either direction.
@@ -267,6 +272,9 @@ impl CallHandle {
     /// Holds the call: asks the peer, as [`change`](Self::change) does, to send nothing any more, by what we last said of the session
     /// with `sendonly` in the place of `sendrecv`, and `inactive` in that of `recvonly` (RFC 3264 §8.4). The rest is as it was.
     ///
+    /// It is asked for again where the call is held already: another re-INVITE goes out, which refreshes the session (RFC 4028) too. What
+    /// comes of it, and where it does not get to the peer, is told as by [`change`](Self::change).
+    ///
     /// What is played to the peer meanwhile, and that nothing is received, is the application's. An offer of its own making goes
     /// with [`change`](Self::change); [`MediaDirection`](crate::MediaDirection) helps.
     ///
@@ -279,7 +287,7 @@ impl CallHandle {
     }
 
     /// Takes a [`hold`](Self::hold) back: `sendonly` becomes `sendrecv`, `inactive` becomes `recvonly`, as it is while the peer
-    /// holds us too.
+    /// holds us too. Where nothing is held it is asked for all the same, as there.
     ///
     /// # Errors
     ///
@@ -288,8 +296,11 @@ impl CallHandle {
         self.redirect_media(resumed).await
     }
 
-    /// Sends an INFO or OPTIONS within the call, and gives its final answer, whatever it says; in an early dialog too. A key that was
-    /// pressed goes as most telephones send it:
+    /// Sends an INFO, MESSAGE or OPTIONS within the call, and gives its final answer, whatever it says; in an early dialog too. A peer of
+    /// this crate takes every INFO without a package, and what
+    /// [`with_info_package`](crate::SessionManagerBuilder::with_info_package) and
+    /// [`with_messages_in_calls`](crate::SessionManagerBuilder::with_messages_in_calls) asked for: a MESSAGE gets 405 without. A key that
+    /// was pressed goes as most telephones send it:
     ///
     /// ```no_run
     /// # async fn example(call: &sipora_session_core::CallHandle) -> Result<(), sipora_session_core::Error> {
@@ -303,7 +314,8 @@ impl CallHandle {
     ///
     /// # Errors
     ///
-    /// Those of [`CallHandle`]; [`Error::Timeout`] and [`Error::Transport`] without an answer, [`Error::Busy`] with 16 under way.
+    /// Those of [`CallHandle`]: [`Error::NotNow`] for an INFO of a package that the peer has not named; [`Error::Timeout`] and
+    /// [`Error::Transport`] without an answer, [`Error::Busy`] with 16 under way.
     pub async fn request(&self, request: CallRequest) -> Result<SipResponse> {
         Ok(self.call.request(request).await?.into())
     }

@@ -420,3 +420,60 @@ fn both_hold_at_once_on_bad_networks() {
         bob.assert_idle();
     });
 }
+
+#[test]
+fn who_holds_or_resumes_once_more_asks_once_more() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, mut his) = talking(&alice, &mut bob).await;
+        for _ in 0..2 {
+            hers.hold().await.unwrap();
+            let (offered, _) = tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+            assert_eq!(offered, MediaDirection::SendOnly);
+        }
+        for _ in 0..2 {
+            hers.resume().await.unwrap();
+            let (offered, _) = tokio::join!(takes(&mut his, HIS), is_changed(&mut hers));
+            assert_eq!(offered, MediaDirection::SendRecv);
+        }
+    });
+}
+
+/// RFC 3261 §8.1.3.1: an error of the transport is taken for a 503.
+#[test]
+fn a_hold_that_does_not_reach_the_peer_is_refused_with_503_and_the_call_stays_up() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, _his) = talking(&alice, &mut bob).await;
+        // His port is closed now.
+        drop(bob);
+        hers.hold().await.unwrap();
+        match hers.next().await.unwrap() {
+            CallEvent::ChangeRefused(answer) => assert_eq!(answer.status().as_u16(), 503),
+            other => panic!("{other:?}"),
+        }
+        let next = tokio::time::timeout(Duration::from_secs(600), hers.next()).await;
+        assert!(next.is_err(), "{next:?}");
+        hers.hang_up().await.unwrap();
+        assert!(matches!(hers.ended().await, CallEnd::HungUp));
+    });
+}
+
+/// 64*T1 for the re-INVITE, and as long for the BYE.
+#[test]
+fn a_hold_that_a_silent_peer_never_answers_is_the_end_of_the_call() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, _his) = talking(&alice, &mut bob).await;
+        network.part(ALICE.parse().unwrap(), BOB.parse().unwrap());
+        let since = tokio::time::Instant::now();
+        hers.hold().await.unwrap();
+        let event = hers.next().await.unwrap();
+        assert!(
+            matches!(event, CallEvent::Ended(CallEnd::Lost)),
+            "{event:?}"
+        );
+        let waited = since.elapsed().as_secs();
+        assert!((64..66).contains(&waited), "{waited} s");
+    });
+}

@@ -22,6 +22,7 @@ mod misused;
 mod phone;
 mod pickup;
 mod redirected;
+mod requested;
 mod rough;
 #[path = "../support/mod.rs"]
 mod support;
