@@ -9,8 +9,7 @@ use crate::challenger::Challenger;
 /// The password is never printed.
 ///
 /// ```
-/// use sipora_auth::Credentials;
-///
+/// # use sipora_auth::Credentials;
 /// let credentials = Credentials::new("alice", "secret").for_realm("example.com");
 /// assert_eq!(credentials.realm(), Some("example.com"));
 /// assert!(!format!("{credentials:?}").contains("secret"));
