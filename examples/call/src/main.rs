@@ -6,18 +6,25 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod keyboard;
 mod phone;
+mod talk;
+mod words;
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use clap::Parser;
 use sipora_session_core::{Credentials, Error, SessionManagerBuilder};
-use tokio::io::{AsyncBufReadExt, BufReader};
 
-use phone::{Phone, next, typed};
+use keyboard::Keyboard;
+use phone::Phone;
+use talk::next;
+use words::said;
 
-/// Calls, and is called, in the terminal; without sound.
+/// Calls, and is called, in the terminal; without sound
+///
+/// `help` says what can be typed once it waits for calls. `quit`, the end of the input, Ctrl-C and SIGTERM hang up, and end it.
 #[derive(Parser)]
 struct Arguments {
     /// Who you are
@@ -71,18 +78,17 @@ async fn run() -> Result<(), Error> {
     println!("{user} waits at sip:{user}@{address}; type help for what can be typed");
 
     let mut phone = Phone::new(client);
-    let mut keyboard = BufReader::new(tokio::io::stdin()).lines();
+    let mut keyboard = Keyboard::new();
     loop {
         tokio::select! {
-            line = keyboard.next_line() => match phone.does(&typed(line), &mut keyboard).await {
+            line = keyboard.next() => match phone.does(&line, &mut keyboard).await {
                 Ok(ControlFlow::Continue(())) => {}
                 Ok(ControlFlow::Break(())) => break,
-                Err(error) => println!("not done: {error}"),
+                Err(error) => println!("not done: {}", said(&error)),
             },
             Some(call) = calls.next() => phone.is_called(call).await,
             event = next(&mut phone.call) => phone.tells(event).await,
             event = next(&mut phone.aside) => phone.tells_aside(event).await,
-            _ = tokio::signal::ctrl_c() => break,
         }
     }
     phone.ends().await;

@@ -1,19 +1,16 @@
 //! What the user wants, what becomes of it, and what the other side does.
 
-use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sipora_session_core::{
-    CallEnd, CallEvent, CallHandle, CallOptions, Error, MediaDirection, SessionCoordinator,
-    SipClient, SipResponse, StatusCode, TransferReport, TransferRequest,
+    CallEvent, CallHandle, CallOptions, Error, SessionCoordinator, SipClient, SipResponse,
+    StatusCode, TransferRequest,
 };
-use tokio::io::{BufReader, Lines, Stdin};
 
-pub(crate) type Keyboard = Lines<BufReader<Stdin>>;
-
-const HELP: &str = "call URI, answer, reject, redirect URI, hold, resume, hang up, transfer URI, \
-                    consult URI and transfer, follow, decline, help, quit";
+use crate::keyboard::Keyboard;
+use crate::talk::Talk;
+use crate::words::{HELP, shown, told};
 
 /// Places that a call is redirected to, at most.
 const PLACES: usize = 3;
@@ -23,92 +20,6 @@ pub(crate) struct Phone {
     pub(crate) call: Option<Talk>,
     /// A call that waits while another is made, or that another has taken over from.
     pub(crate) aside: Option<Talk>,
-    /// What the peer asks for.
-    wish: Option<TransferRequest>,
-}
-
-/// A call, and how it stands.
-pub(crate) struct Talk {
-    call: CallHandle,
-    is_up: bool,
-    /// We hold the peer.
-    holds: bool,
-    /// Whether we shall, once the peer has agreed.
-    shall_hold: bool,
-}
-
-impl Talk {
-    fn new(call: CallHandle) -> Self {
-        Self {
-            call,
-            is_up: false,
-            holds: false,
-            shall_hold: false,
-        }
-    }
-
-    async fn hold(&mut self) -> Result<(), Error> {
-        self.call.hold().await?;
-        self.shall_hold = true;
-        Ok(())
-    }
-
-    async fn resume(&mut self) -> Result<(), Error> {
-        self.call.resume().await?;
-        self.shall_hold = false;
-        Ok(())
-    }
-
-    /// The peer has agreed.
-    fn has_changed(&mut self) {
-        self.holds = self.shall_hold;
-        println!("{}", if self.holds { "held" } else { "resumed" });
-    }
-
-    /// Goes along with what the peer wants to change.
-    async fn changes(&self, offer: Option<&str>, own: &str) {
-        let answer = self.answer_to(offer, own);
-        let Some(offer) = offer else {
-            // It asks what we say of the session, which stays as it is.
-            let _ = self.call.accept(&answer).await;
-            return;
-        };
-        match self.call.accept(&answer).await {
-            Ok(()) if !MediaDirection::of(offer).receives() => println!("the peer holds"),
-            Ok(()) => println!("the peer resumes"),
-            Err(error) => println!("not changed: {error}"),
-        }
-    }
-
-    /// What we say to an offer, or without one: whoever is held only receives, and whom we hold sends nothing. The version in `o=` is
-    /// for `accept` to count.
-    fn answer_to(&self, offer: Option<&str>, own: &str) -> String {
-        let wanted = offer.map_or(MediaDirection::SendRecv, |offer| {
-            MediaDirection::of(offer).reversed()
-        });
-        let direction = match (self.holds, wanted.sends()) {
-            (false, _) => wanted,
-            (true, true) => MediaDirection::SendOnly,
-            (true, false) => MediaDirection::Inactive,
-        };
-        direction.in_sdp(own)
-    }
-}
-
-/// Waits for the next event of a call, if there is one.
-pub(crate) async fn next(talk: &mut Option<Talk>) -> CallEvent {
-    if let Some(talk) = talk
-        && let Some(event) = talk.call.next().await
-    {
-        return event;
-    }
-    std::future::pending().await
-}
-
-/// A line; where there are no more, the user has gone.
-pub(crate) fn typed(line: io::Result<Option<String>>) -> String {
-    let line = line.ok().flatten();
-    line.map_or_else(|| "quit".to_owned(), |line| line.trim().to_owned())
 }
 
 impl Phone {
@@ -117,7 +28,6 @@ impl Phone {
             client,
             call: None,
             aside: None,
-            wish: None,
         }
     }
 
@@ -133,15 +43,18 @@ impl Phone {
                 // The old one ends now.
                 new.is_up = true;
                 self.aside = self.call.replace(new);
+                if let Some(old) = &mut self.aside {
+                    old.is_ending = true;
+                }
             }
             return;
         }
-        let refused = match &self.call {
-            Some(_) => call.reject(StatusCode::BUSY_HERE).await,
-            None => call.ring().await,
-        };
+        if self.call.is_some() || self.waits() {
+            let _ = call.reject(StatusCode::BUSY_HERE).await;
+            return;
+        }
         // One that cannot be answered any more was cancelled.
-        if refused.is_ok() && self.call.is_none() {
+        if call.ring().await.is_ok() {
             println!("{} calls; answer?", shown(call.remote_uri()));
             self.call = Some(Talk::new(call));
         }
@@ -154,58 +67,90 @@ impl Phone {
         keyboard: &mut Keyboard,
     ) -> Result<ControlFlow<()>, Error> {
         let (verb, rest) = wish.split_once(' ').unwrap_or((wish, ""));
-        let own = self.description();
+        let rest = rest.trim();
+        // Whoever is asked for something is whom there is.
+        if self.call.is_none() && self.waits() {
+            self.call = self.aside.take();
+        }
+        let (own, waits) = (self.description(), self.waits());
         match (verb, &mut self.call) {
             ("", _) => {}
             ("quit", _) => return Ok(ControlFlow::Break(())),
+            ("call" | "consult" | "redirect", _) if rest.is_empty() => {
+                println!("name a SIP URI as well, as in {verb} sip:bob@host");
+            }
             ("call", None) => {
                 let options = CallOptions::new().with_sdp(own).follow_redirects(PLACES);
                 let call = self.client.call_with(rest, options).await?;
                 self.call = Some(Talk::new(call));
                 println!("calling {rest}");
             }
+            ("answer", Some(talk)) if talk.is_up || talk.is_answered => {
+                println!("the call is up already");
+            }
+            ("reject", Some(talk)) if talk.is_up || talk.is_answered => {
+                println!("the call is up already: hang up ends it");
+            }
+            ("redirect", Some(talk)) if talk.is_up || talk.is_answered => {
+                println!("the call is up already: transfer sends the peer on");
+            }
+            ("answer" | "reject" | "redirect", Some(talk)) if !talk.call.is_incoming() => {
+                println!("the call is our own: it is for the peer to answer");
+            }
             ("answer", Some(talk)) => {
                 let answer = talk.answer_to(talk.call.sdp(), &own);
                 talk.call.accept(&answer).await?;
+                talk.is_answered = true;
             }
             ("reject", Some(talk)) => talk.call.reject(StatusCode::BUSY_HERE).await?,
             ("redirect", Some(talk)) => talk.call.redirect(&[rest]).await?,
             ("hold", Some(talk)) => talk.hold().await?,
             ("resume", Some(talk)) => talk.resume().await?,
             ("hang", Some(talk)) => talk.call.hang_up().await?,
-            ("transfer", Some(Talk { call, .. })) if !rest.is_empty() => {
-                return goes_along(call.transfer(rest), call, keyboard).await;
+            ("transfer", Some(talk)) if !rest.is_empty() => {
+                let asked = goes_along(talk.call.transfer(rest), &talk.call, keyboard).await?;
+                return Ok(asked.by(talk));
             }
-            ("transfer", Some(Talk { call, .. })) => match &self.aside {
-                Some(aside) => {
-                    return goes_along(aside.call.transfer_to(call), call, keyboard).await;
+            ("transfer", Some(Talk { call, .. })) => match &mut self.aside {
+                Some(aside) if waits => {
+                    let asking = aside.call.transfer_to(call);
+                    let asked = goes_along(asking, call, keyboard).await?;
+                    return Ok(asked.by(aside));
                 }
-                None => println!("transfer to whom? consult somebody first, or name a URI"),
+                _ => println!("transfer to whom? consult somebody first, or name a URI"),
             },
             ("consult", Some(talk)) if self.aside.is_none() => {
-                talk.hold().await?;
-                self.aside = self.call.take();
+                // Who cannot be called at all is refused before anybody is held.
+                self.client.contact_uri("consults", rest).await?;
+                talk.waits().await?;
                 let options = CallOptions::new().with_sdp(own);
                 let call = self.client.call_with(rest, options).await?;
-                self.call = Some(Talk::new(call));
+                self.aside = self.call.replace(Talk::new(call));
                 println!("calling {rest}");
             }
-            ("follow", Some(talk)) if self.wish.is_some() && self.aside.is_none() => {
-                if let Some(wish) = self.wish.take() {
+            ("consult" | "follow", Some(_)) if waits => {
+                println!("one call waits already: transfer, or hang up this one");
+            }
+            ("consult" | "follow", Some(_)) if self.aside.is_some() => {
+                println!("another call is about to end: not before that");
+            }
+            ("follow", Some(talk)) => match talk.wish.take() {
+                Some(wish) => {
                     let options = CallOptions::new().with_sdp(own);
                     let new = talk.call.follow(&wish, options).await?;
                     println!("calling {}", shown(new.remote_uri()));
                     // The old call is the peer's to end.
                     self.aside = self.call.replace(Talk::new(new));
                 }
-            }
-            ("decline", Some(talk)) => {
-                if let Some(wish) = self.wish.take() {
-                    talk.call
-                        .refuse_transfer(&wish, StatusCode::DECLINE)
-                        .await?;
+                None => println!("there is nothing to follow"),
+            },
+            ("decline", Some(talk)) => match talk.wish.take() {
+                Some(wish) => {
+                    let declined = talk.call.refuse_transfer(&wish, StatusCode::DECLINE);
+                    declined.await?;
                 }
-            }
+                None => println!("there is nothing to decline"),
+            },
             ("call", Some(_)) => println!("there is a call already"),
             (
                 "answer" | "reject" | "redirect" | "hold" | "resume" | "hang" | "transfer"
@@ -241,15 +186,18 @@ impl Phone {
                 talk.is_up = true;
             }
             CallEvent::ChangeRequested(_) => talk.changes(event.sdp(), &own).await,
-            CallEvent::TransferRequested(wish) => self.is_asked(wish.clone()),
-            CallEvent::TransferProgress(report) => tells_of_transfer(&talk.call, report).await,
+            CallEvent::TransferRequested(wish) => is_asked(talk, wish),
+            CallEvent::TransferProgress(report) => talk.hears_of_transfer(report).await,
             CallEvent::Changed(_) => talk.has_changed(),
-            CallEvent::ChangeRefused(answer) => {
-                println!("refused: {} {}", answer.status(), shown(&answer.reason()));
+            CallEvent::ChangeRefused(answer) => talk.has_not_changed(answer),
+            CallEvent::SessionEnded => {
+                talk.is_ending = true;
+                self.goes_back();
             }
             CallEvent::Ended(end) => {
                 println!("over: {}", told(end));
                 self.call = None;
+                self.goes_back();
             }
             _ => {}
         }
@@ -262,9 +210,14 @@ impl Phone {
             return;
         };
         match &event {
-            CallEvent::TransferProgress(report) => tells_of_transfer(&aside.call, report).await,
+            CallEvent::TransferProgress(report) => {
+                aside.hears_of_transfer(report).await;
+                self.goes_back();
+            }
             CallEvent::Changed(_) => aside.has_changed(),
+            CallEvent::ChangeRefused(answer) => aside.has_not_changed(answer),
             CallEvent::ChangeRequested(_) => aside.changes(event.sdp(), &own).await,
+            CallEvent::SessionEnded => aside.is_ending = true,
             CallEvent::Ended(end) => {
                 println!("aside, over: {}", told(end));
                 self.aside = None;
@@ -273,16 +226,23 @@ impl Phone {
         }
     }
 
-    /// Who is asked to call somebody decides: whom it costs what is not the peer's to say.
-    fn is_asked(&mut self, wish: TransferRequest) {
-        let target = wish.target();
-        let whom = target.as_ref().map_or("nobody", |target| target.as_str());
-        let whom = whom.split('?').next().unwrap_or_default();
-        println!(
-            "the peer sends you on to {}; follow or decline?",
-            shown(whom)
-        );
-        self.wish = Some(wish);
+    /// Says whether there is a call aside to go back to.
+    fn waits(&self) -> bool {
+        self.aside.as_ref().is_some_and(|aside| !aside.is_ending)
+    }
+
+    /// Where the current call is over, the one that waits is that again; one that is transferred may be about to end instead.
+    fn goes_back(&mut self) {
+        if self.call.as_ref().is_some_and(|call| !call.is_ending) {
+            return;
+        }
+        if let Some(aside) = &self.aside
+            && !aside.is_ending
+            && !aside.transfers
+        {
+            println!("back with {}", aside.with());
+            std::mem::swap(&mut self.call, &mut self.aside);
+        }
     }
 
     /// Hangs up.
@@ -311,10 +271,40 @@ impl Phone {
     }
 }
 
+/// Who is asked to call somebody decides: whom it costs what is not the peer's to say.
+fn is_asked(talk: &mut Talk, wish: &TransferRequest) {
+    let target = wish.target();
+    let whom = target.as_ref().map_or("nobody", |target| target.as_str());
+    let whom = whom.split('?').next().unwrap_or_default();
+    println!(
+        "the peer sends you on to {}; follow or decline?",
+        shown(whom)
+    );
+    talk.wish = Some(wish.clone());
+}
+
 /// Only who is sent by whom we are talking to, as far as From and Referred-By can be believed (RFC 3891 §3).
 fn may_replace(new: &CallHandle, old: &CallHandle) -> bool {
     let by = new.referred_by().unwrap_or_default();
     new.replaces() == Some(old.key()) && by == format!("<{}>", old.remote_uri())
+}
+
+/// How it went on when a transfer was asked for.
+enum Asked {
+    GoesAlong,
+    HungUp,
+    Quit,
+}
+
+impl Asked {
+    /// The call whose peer was asked takes note of it.
+    fn by(self, talk: &mut Talk) -> ControlFlow<()> {
+        talk.transfers = matches!(self, Self::GoesAlong);
+        match self {
+            Self::Quit => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
 }
 
 /// Waits for what the peer says to a transfer: whoever uses it may think for long. The user may hang up meanwhile, and then it does not
@@ -323,59 +313,25 @@ async fn goes_along(
     asking: impl Future<Output = Result<SipResponse, Error>>,
     call: &CallHandle,
     keyboard: &mut Keyboard,
-) -> Result<ControlFlow<()>, Error> {
+) -> Result<Asked, Error> {
     tokio::pin!(asking);
     loop {
         let line = tokio::select! {
             answer = &mut asking => {
                 answer?;
                 println!("the peer goes along");
-                return Ok(ControlFlow::Continue(()));
+                return Ok(Asked::GoesAlong);
             }
-            line = keyboard.next_line() => typed(line),
-            _ = tokio::signal::ctrl_c() => "quit".to_owned(),
+            line = keyboard.next() => line,
         };
         match line.as_str() {
             "" => {}
-            "quit" => return Ok(ControlFlow::Break(())),
+            "quit" => return Ok(Asked::Quit),
             "hang up" | "hang" => {
                 call.hang_up().await?;
-                return Ok(ControlFlow::Continue(()));
+                return Ok(Asked::HungUp);
             }
             _ => println!("the peer has not said yet whether it goes along; hang up, or wait"),
         }
     }
-}
-
-/// Says what came of a transfer; the call that asked for it has done its part when it has succeeded.
-async fn tells_of_transfer(call: &CallHandle, report: &TransferReport) {
-    match report.status {
-        _ if !report.is_over => {}
-        Some(_) if report.has_succeeded() => {
-            println!("transferred");
-            let _ = call.hang_up().await;
-        }
-        Some(status) => println!("not transferred: {status}"),
-        None => println!("not transferred, as it seems"),
-    }
-}
-
-fn told(end: &CallEnd) -> String {
-    match end {
-        CallEnd::Failed(error) => shown(&error.to_string()),
-        CallEnd::HungUp => "hung up".to_owned(),
-        CallEnd::PeerHungUp(_) => "the peer hung up".to_owned(),
-        CallEnd::PeerCancelled(_) if end.was_answered_elsewhere() => {
-            "answered elsewhere".to_owned()
-        }
-        CallEnd::Cancelled | CallEnd::PeerCancelled(_) => "cancelled".to_owned(),
-        CallEnd::Rejected => "refused".to_owned(),
-        CallEnd::Replaced(_) => "another has taken its place".to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-/// Keeps a peer's control characters out of the terminal.
-fn shown(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
 }

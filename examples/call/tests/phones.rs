@@ -1,6 +1,7 @@
 //! Phones in terminals call each other: processes of the program, on real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,12 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// Long enough for a debug build on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where nobody listens.
+fn closed_port() -> SocketAddr {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    socket.local_addr().unwrap()
+}
 
 struct Terminal {
     process: Child,
@@ -69,6 +76,13 @@ impl Terminal {
     async fn quits(mut self) {
         self.types("quit").await;
         self.ends().await;
+    }
+
+    #[cfg(unix)]
+    async fn is_told_to_end(&self) {
+        let process = self.process.id().unwrap().to_string();
+        let kill = Command::new("kill").args(["-TERM", &process]).status();
+        assert!(kill.await.unwrap().success());
     }
 
     async fn ends(mut self) {
@@ -218,6 +232,267 @@ async fn a_call_is_transferred_to_who_was_asked_before() {
     for phone in [alice, bob, carol] {
         phone.quits().await;
     }
+}
+
+/// Alice and bob in a call, and carol, whom alice has called to ask her; all of alice's lines are read.
+async fn three() -> (Terminal, Terminal, Terminal) {
+    let (mut alice, mut bob) = two().await;
+    let carol = Terminal::open("carol").await;
+    bob.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    bob.shows("the call is up").await;
+    let mut carol = consults(&mut alice, carol, &["held"]).await;
+    bob.shows("the peer holds").await;
+    carol.shows("sip:alice@127.0.0.1 calls; answer?").await;
+    (alice, bob, carol)
+}
+
+async fn consults(alice: &mut Terminal, carol: Terminal, besides: &[&str]) -> Terminal {
+    alice.types(&format!("consult {}", carol.uri)).await;
+    let calling = format!("calling {}", carol.uri);
+    let lines = [&[calling.as_str(), "180 Ringing"], besides].concat();
+    reads(alice, &lines).await;
+    carol
+}
+
+fn back_with(bob: &Terminal) -> String {
+    format!("back with {}, who is held", bob.uri)
+}
+
+async fn is_resumed(alice: &mut Terminal, bob: &mut Terminal) {
+    alice.types("resume").await;
+    bob.shows("the peer resumes").await;
+    alice.shows("resumed").await;
+}
+
+#[tokio::test]
+async fn after_a_consultation_that_is_refused_the_first_call_goes_on() {
+    let (mut alice, mut bob, mut carol) = three().await;
+    carol.types("reject").await;
+    alice.shows("over: rejected: 486 Busy Here").await;
+    alice.shows(&back_with(&bob)).await;
+    is_resumed(&mut alice, &mut bob).await;
+    alice.types("hang up").await;
+    alice.shows("over: hung up").await;
+    bob.shows("over: the peer hung up").await;
+    for phone in [alice, bob, carol] {
+        phone.quits().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_ends_a_consultation_the_first_call_can_consult_again() {
+    let (mut alice, mut bob, mut carol) = three().await;
+    alice.types("hang up").await;
+    alice.shows("over: cancelled").await;
+    alice.shows(&back_with(&bob)).await;
+    carol.shows("over: cancelled").await;
+
+    // It is held already.
+    let mut carol = consults(&mut alice, carol, &[]).await;
+    carol.shows("sip:alice@127.0.0.1 calls; answer?").await;
+    carol.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    carol.shows("the call is up").await;
+    carol.types("hang up").await;
+    alice.shows("over: the peer hung up").await;
+    alice.shows(&back_with(&bob)).await;
+    carol.shows("over: hung up").await;
+
+    let nobody = closed_port();
+    let place = format!("sip:nobody@{nobody}");
+    alice.types(&format!("consult {place}")).await;
+    alice.shows(&format!("calling {place}")).await;
+    let line = alice.read().await;
+    assert!(line.starts_with("over: cannot reach the peer"), "{line}");
+    alice.shows(&back_with(&bob)).await;
+
+    let place = carol.uri.clone();
+    alice.types(&format!("transfer {place}")).await;
+    let asked = bob.read().await;
+    assert!(asked.ends_with("; follow or decline?"), "{asked}");
+    bob.types("follow").await;
+    bob.shows(&format!("calling {place}")).await;
+    alice.shows("the peer goes along").await;
+    for phone in [alice, bob, carol] {
+        drop(phone);
+    }
+}
+
+#[tokio::test]
+async fn after_an_attended_transfer_that_is_declined_and_the_end_of_the_consultation_the_first_call_goes_on()
+ {
+    let (mut alice, mut bob, mut carol) = three().await;
+    carol.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    carol.shows("the call is up").await;
+    alice.types("transfer").await;
+    let asked = bob.read().await;
+    assert!(asked.ends_with("; follow or decline?"), "{asked}");
+    bob.types("decline").await;
+    alice.shows("not done: rejected: 603 Decline").await;
+    alice.types("hang up").await;
+    alice.shows("over: hung up").await;
+    alice.shows(&back_with(&bob)).await;
+    carol.shows("over: the peer hung up").await;
+    is_resumed(&mut alice, &mut bob).await;
+    bob.types("hang up").await;
+    bob.shows("over: hung up").await;
+    alice.shows("over: the peer hung up").await;
+    for phone in [alice, bob, carol] {
+        phone.quits().await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_sent_on_to_somebody_who_refuses_is_back_with_who_has_sent_them() {
+    let (mut alice, mut bob) = two().await;
+    let mut carol = Terminal::open("carol").await;
+    bob.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    bob.shows("the call is up").await;
+    alice.types(&format!("transfer {}", carol.uri)).await;
+    let asked = bob.read().await;
+    assert!(asked.ends_with("; follow or decline?"), "{asked}");
+    bob.types("follow").await;
+    bob.shows(&format!("calling {}", carol.uri)).await;
+    alice.shows("the peer goes along").await;
+    carol.shows("sip:bob@127.0.0.1 calls; answer?").await;
+    bob.shows("180 Ringing").await;
+    carol.types("reject").await;
+    carol.shows("over: refused").await;
+    alice.shows("not transferred: 486").await;
+    bob.shows("over: rejected: 486 Busy Here").await;
+    bob.shows("back with sip:alice@127.0.0.1").await;
+    bob.types("hang up").await;
+    bob.shows("over: hung up").await;
+    alice.shows("over: the peer hung up").await;
+    for phone in [alice, bob, carol] {
+        phone.quits().await;
+    }
+}
+
+#[tokio::test]
+async fn a_consultation_with_what_is_no_uri_holds_nobody() {
+    let (mut alice, mut bob) = two().await;
+    bob.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    bob.shows("the call is up").await;
+    for (typed, said) in [
+        (
+            "consult carol",
+            "not done: `carol` is no SIP URI, as sip:bob@host is",
+        ),
+        (
+            "consult",
+            "name a SIP URI as well, as in consult sip:bob@host",
+        ),
+        (
+            "consult sip:carol@h?Subject=x",
+            "not done: `sip:carol@h?Subject=x`: URI headers have no place here (RFC 3261 §19.1.1)",
+        ),
+        (
+            "consult sip:carol@h;transport=sctp",
+            "not done: the transport `sctp` is not implemented in this version",
+        ),
+    ] {
+        alice.types(typed).await;
+        alice.shows(said).await;
+    }
+    alice.types("hang up").await;
+    alice.shows("over: hung up").await;
+    bob.shows("over: the peer hung up").await;
+    alice.quits().await;
+    bob.quits().await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_answered_by_a_sentence() {
+    let (mut alice, mut bob) = two().await;
+    bob.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    bob.shows("the call is up").await;
+    for (typed, said) in [
+        ("answer", "the call is up already"),
+        ("reject", "the call is up already: hang up ends it"),
+        (
+            "redirect sip:carol@h",
+            "the call is up already: transfer sends the peer on",
+        ),
+        ("follow", "there is nothing to follow"),
+        ("decline", "there is nothing to decline"),
+        ("call sip:carol@h", "there is a call already"),
+        (
+            "transfer carol",
+            "not done: `carol` is no SIP URI, as sip:bob@host is",
+        ),
+    ] {
+        bob.types(typed).await;
+        bob.shows(said).await;
+    }
+    bob.types("hang up").await;
+    bob.shows("over: hung up").await;
+    alice.shows("over: the peer hung up").await;
+    alice.types("call bob").await;
+    alice
+        .shows("not done: `bob` is no SIP URI, as sip:bob@host is")
+        .await;
+    alice.types("call").await;
+    alice
+        .shows("name a SIP URI as well, as in call sip:bob@host")
+        .await;
+    let uri = bob.uri.clone();
+    alice.types(&format!("call {uri}")).await;
+    alice.shows(&format!("calling {uri}")).await;
+    alice.shows("180 Ringing").await;
+    alice.types("answer").await;
+    alice
+        .shows("the call is our own: it is for the peer to answer")
+        .await;
+    alice.types("hang up").await;
+    alice.shows("over: cancelled").await;
+    bob.shows("sip:alice@127.0.0.1 calls; answer?").await;
+    bob.shows("over: cancelled").await;
+    alice.quits().await;
+    bob.quits().await;
+}
+
+#[tokio::test]
+async fn a_hold_that_reaches_nobody_says_so() {
+    let (mut alice, mut bob) = two().await;
+    bob.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    bob.shows("the call is up").await;
+    bob.process.kill().await.unwrap();
+    alice.types("hold").await;
+    alice.shows("not held: the peer cannot be reached").await;
+    alice.types("quit").await;
+    alice.shows("over: hung up").await;
+    alice.ends().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn who_is_told_to_end_hangs_up_first() {
+    let (mut alice, mut bob) = two().await;
+    bob.types("answer").await;
+    alice.shows("200 OK: the call is up").await;
+    bob.shows("the call is up").await;
+    alice.is_told_to_end().await;
+    alice.shows("over: hung up").await;
+    alice.ends().await;
+    bob.shows("over: the peer hung up").await;
+    bob.quits().await;
+
+    let mut alice = Terminal::open("alice").await;
+    let (client, mut call) = in_a_call(&mut alice).await;
+    alice.types("transfer sip:carol@127.0.0.1:9").await;
+    let wish = next(&mut call).await;
+    assert!(matches!(wish, CallEvent::TransferRequested(_)), "{wish:?}");
+    alice.is_told_to_end().await;
+    alice.shows("over: hung up").await;
+    alice.ends().await;
+    client.shutdown().await;
 }
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";

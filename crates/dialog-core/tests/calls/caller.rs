@@ -426,6 +426,8 @@ fn a_reinvite_that_finds_no_way_leaves_the_session_as_503_does() {
             panic!("the call goes on");
         };
         assert_eq!(response.status().as_u16(), 503);
+        // Nobody has sent it.
+        assert!(response.headers().first(&HeaderName::Via).is_none());
         // It is there to be tried again.
         call.reinvite(Some(sdp("hold"))).await.unwrap();
         assert!(matches!(
