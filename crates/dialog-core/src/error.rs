@@ -49,8 +49,8 @@ pub enum ApiError {
         /// The CSeq number last sent.
         cseq: Option<u32>,
     },
-    /// The endpoint was shut down, or ended, before a final answer came.
-    #[error("the endpoint was shut down")]
+    /// The endpoint was shut down, or ended, before a final answer came; or the early dialog of an UPDATE did.
+    #[error("it was given up: the endpoint was shut down, or the dialog has ended")]
     Cancelled {
         /// The CSeq number last sent; `None` when it is not known.
         cseq: Option<u32>,

@@ -172,7 +172,7 @@ impl Calls {
     /// The INVITE that begins a call was accepted; gives the ACK, if it could be made at once.
     fn answered(
         &mut self,
-        client: &InviteClient,
+        client: &mut InviteClient,
         tag: &str,
         response: Response,
         was_cancelled: bool,
@@ -180,7 +180,7 @@ impl Calls {
         if client.has_ended(tag) {
             return self.accepted_too_late(client, &response, was_cancelled);
         }
-        let made = Dialog::of_invite(client.cseq, &response, &client.uri);
+        let made = client.dialog_of(tag, &response);
         let Some(call) = self.calls.get_mut(&client.call) else {
             let dialog = made.ok()?;
             self.metrics.forks_ended += 1;
@@ -225,15 +225,17 @@ impl Calls {
             false => is_offer,
         };
         call.expires = None;
+        if is_described {
+            self.tell(client.call, CallEvent::Answered(response));
+        }
         // Though their 2xx may still come (§13.2.2.4); those are then made anew.
-        self.early_dialogs_end(client.call, Some(tag));
+        client.leaves(self.early_dialogs_end(client.call, Some(tag)));
         if !is_described {
             let acknowledged = self.ack_at_once(client, tag);
             self.acknowledged_all(client.call);
             self.bye(client.call, CallEnd::NotDescribed);
             return acknowledged;
         }
-        self.tell(client.call, CallEvent::Answered(response));
         if is_offer {
             return None;
         }
@@ -245,7 +247,7 @@ impl Calls {
     /// acknowledged, and ended; what the call still has to acknowledge stays as it is.
     fn unwanted(
         &mut self,
-        client: &InviteClient,
+        client: &mut InviteClient,
         tag: &str,
         response: &Response,
         was_cancelled: bool,
@@ -267,7 +269,7 @@ impl Calls {
         if is_fork && !was_cancelled {
             self.metrics.forks_ended += 1;
         }
-        self.given_up(client.call, was_cancelled);
+        self.given_up(client, was_cancelled);
         acknowledged
     }
 
@@ -275,25 +277,25 @@ impl Calls {
     /// send, and "the UAC sends an ACK to 200 in order to complete the INVITE transaction" (RFC 5407 §3.1.3).
     fn accepted_too_late(
         &mut self,
-        client: &InviteClient,
+        client: &mut InviteClient,
         response: &Response,
         was_cancelled: bool,
     ) -> Option<Acknowledgment> {
         let dialog = Dialog::of_invite(client.cseq, response, &client.uri).ok()?;
         let acknowledged = self.ack_apart(client, &dialog);
-        self.given_up(client.call, was_cancelled);
+        self.given_up(client, was_cancelled);
         acknowledged
     }
 
     /// What was accepted is not wanted: the call is over unless another of its dialogs is there.
-    fn given_up(&mut self, key: CallKey, was_cancelled: bool) {
-        let Some(call) = self.calls.get_mut(&key) else {
+    fn given_up(&mut self, client: &mut InviteClient, was_cancelled: bool) {
+        let Some(call) = self.calls.get_mut(&client.call) else {
             return;
         };
         if was_cancelled {
             call.client = None;
             call.ends_as(CallEnd::Cancelled);
-            self.early_dialogs_end(key, None);
+            client.leaves(self.early_dialogs_end(client.call, None));
         } else if call.confirmed().is_none() && !call.has_early() {
             // Its last early dialog was ended with BYE, and was accepted meanwhile.
             call.client = None;

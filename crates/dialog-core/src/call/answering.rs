@@ -2,18 +2,19 @@
 
 use std::time::Instant;
 
-use sipora_message::{HeaderName, PrintedResponse, Request, Response, StatusCode};
+use sipora_message::{HeaderName, PrintedResponse, Response, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
 use super::Reliability;
 use super::core::{CallKey, Calls, Output};
-use super::event::{CallEnd, CallError, CallEvent};
+use super::event::{CallEnd, CallError};
 use super::extensions::{RELIABLE, Support};
 use super::offer::is_description;
 use super::packages::{knows_packages, recv_info};
 use super::rejection::Rejection;
 use super::reliable::Answer;
 use super::said::Said;
+use super::server::InviteServer;
 use super::session::SessionInput;
 use super::timer::{TIMER, knows_timers};
 use crate::Body;
@@ -89,7 +90,7 @@ impl Calls {
         self.accept_as(now, key, body)
     }
 
-    fn accept_as(
+    pub(super) fn accept_as(
         &mut self,
         now: Instant,
         key: CallKey,
@@ -223,24 +224,6 @@ impl Calls {
         }
     }
 
-    /// Refuses the peer's INVITE for a reason of ours, and tells the application where that is a re-INVITE and the call goes on.
-    pub(super) fn give_up_pending(&mut self, key: CallKey, status: StatusCode, end: CallEnd) {
-        let is_news = self.is_withdrawn(key);
-        self.refuse_pending_as(key, status, end);
-        if is_news {
-            self.tell(key, CallEvent::ReinviteCancelled);
-        }
-    }
-
-    /// Notes that the peer's INVITE does not wait for the application any more; says whether it is a re-INVITE, and that is news.
-    fn is_withdrawn(&mut self, key: CallKey) -> bool {
-        let call = self.calls.get_mut(&key);
-        let server = call.and_then(|call| call.pending_server());
-        server.is_some_and(|server| {
-            !server.is_first && !std::mem::replace(&mut server.is_withdrawn, true)
-        })
-    }
-
     fn refused_with(
         &mut self,
         key: CallKey,
@@ -255,14 +238,15 @@ impl Calls {
     }
 
     /// The peer's INVITE is over, and was not accepted.
-    fn not_accepted(&mut self, key: CallKey, end: CallEnd) {
+    pub(super) fn not_accepted(&mut self, key: CallKey, end: CallEnd) {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        let Some(is_first) = call.pending_server().map(|server| server.is_first) else {
+        let Some(at) = call.servers.iter().position(InviteServer::is_pending) else {
             return;
         };
-        call.servers.retain(|server| !server.is_pending());
+        let server = call.servers.remove(at);
+        let is_first = server.is_first;
         let tag: Option<Box<str>> = call.confirmed().map(|session| session.remote_tag().into());
         let is_open = tag.is_some_and(|tag| !call.updates_with_offer(&tag));
         if is_first {
@@ -272,75 +256,14 @@ impl Calls {
                 call.sessions.clear();
             }
             self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
-        } else if let (true, Some(session)) = (is_open, call.confirmed()) {
-            session.answer_withdrawn();
-        }
-    }
-
-    /// Takes a CANCEL for an INVITE without final answer: "the UAS ... SHOULD immediately respond ... with a 487"
-    /// (RFC 3261 §9.2). The CANCEL has its 200 already.
-    pub(crate) fn handle_cancelled(
-        &mut self,
-        now: Instant,
-        transaction: ServerTransactionId,
-        cancel: Request,
-    ) {
-        let Some(&key) = self.pending.get(&transaction) else {
             return;
-        };
-        self.withdrawn(now, key, CallEnd::PeerCancelled(cancel));
-        self.settle(key);
-    }
-
-    /// The peer's INVITE is over before anybody has answered it: "a 487 (Request Terminated) response SHOULD be generated"
-    /// (RFC 3261 §13.3.1). But where "some of its requested changes had already been executed, the UAS would return a 2xx response
-    /// instead" (RFC 6141 §3.8, §3.3).
-    fn withdrawn(&mut self, now: Instant, key: CallKey, end: CallEnd) {
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        let has_changed = call.has_changed;
-        let is_executed = call
-            .pending_server()
-            .is_some_and(|server| !server.is_first && server.has_described && has_changed);
-        if !is_executed {
-            return self.give_up_pending(key, StatusCode::REQUEST_TERMINATED, end);
         }
-        let is_news = self.is_withdrawn(key);
-        // Where the application has accepted, it waits already.
-        let _ = self.accept_as(now, key, None);
-        if is_news {
-            self.tell(key, CallEvent::ReinviteCancelled);
+        call.refused_prack = server.late_prack().map(Box::new);
+        match (call.confirmed(), server.before) {
+            (Some(session), Some(before)) => session.restores(*before),
+            (Some(session), None) if is_open => session.answer_withdrawn(),
+            _ => {}
         }
-    }
-
-    /// Takes the news that a transaction takes no more answers.
-    pub(crate) fn handle_gone(&mut self, transaction: ServerTransactionId) {
-        let Some(key) = self.pending.remove(&transaction) else {
-            return;
-        };
-        let is_news = self.is_withdrawn(key);
-        self.not_accepted(key, CallEnd::NotAnswered);
-        if is_news {
-            self.tell(key, CallEvent::ReinviteCancelled);
-        }
-        self.settle(key);
-    }
-
-    /// "When the timer fires, the invitation is considered to be expired" (RFC 3261 §13.3.1).
-    pub(super) fn expired(&mut self, now: Instant, key: CallKey) {
-        self.withdrawn(now, key, CallEnd::NotAnswered);
-    }
-
-    pub(super) fn rang_too_long(&mut self, now: Instant, key: CallKey) {
-        let call = self.calls.get_mut(&key);
-        let server = call.and_then(|call| call.pending_server());
-        if server.is_some_and(|server| !server.is_first) {
-            // 480 would end the call (RFC 5057 §5.1).
-            return self.expired(now, key);
-        }
-        let status = StatusCode::TEMPORARILY_UNAVAILABLE;
-        self.refuse_pending_as(key, status, CallEnd::NotAnswered);
     }
 
     /// Makes an answer to the peer's INVITE that has no final one.

@@ -8,7 +8,7 @@ use sipora_transaction_core::Target;
 use super::CallKey;
 use super::said::Said;
 use super::session::to_tag;
-use crate::{Authorizer, Body, Dialog};
+use crate::{Authorizer, Body, Dialog, DialogError};
 
 /// What became of an INVITE of ours (RFC 3261 §13.2, §9.1).
 ///
@@ -81,6 +81,9 @@ pub(super) struct InviteClient {
     pub(super) accepted: Vec<Accepted>,
     /// Early dialogs that were ended with BYE, by either side, by the peer's tags: nothing brings them back.
     pub(super) ended: Vec<Box<str>>,
+    /// The number of the last request in early dialogs that have ended without BYE, by the peer's tags, where others have followed the
+    /// INVITE.
+    pub(super) numbers: Vec<(Box<str>, u32)>,
     /// The dialog of a re-INVITE as it was, whose 2xx may come when the call is over.
     pub(super) dialog: Option<Box<Dialog>>,
     /// Where the reliable provisional answers of each dialog stand.
@@ -143,6 +146,22 @@ impl InviteClient {
             Some(within) => named.unwrap_or(within),
             None => named.unwrap_or_default(),
         }
+    }
+
+    /// Notes where the numbers of early dialogs stand that end.
+    pub(super) fn leaves(&mut self, numbers: Vec<(Box<str>, u32)>) {
+        let follows = |(_, number): &(Box<str>, u32)| *number > self.cseq;
+        let numbers: Vec<_> = numbers.into_iter().filter(follows).collect();
+        self.numbers.extend(numbers);
+    }
+
+    /// The dialog of who has accepted the INVITE, which may go on from an early one.
+    pub(super) fn dialog_of(&self, tag: &str, response: &Response) -> Result<Dialog, DialogError> {
+        let mut dialog = Dialog::of_invite(self.cseq, response, &self.uri)?;
+        if let Some((_, number)) = self.numbers.iter().find(|(of, _)| **of == *tag) {
+            dialog.sent(*number);
+        }
+        Ok(dialog)
     }
 
     /// An early dialog was ended with BYE.

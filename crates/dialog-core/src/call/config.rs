@@ -32,7 +32,7 @@ pub struct CallConfig {
     pub backlog: usize,
     /// How long a call that came in may ring before it is refused with 480. Default 15 minutes; the transaction layer would
     /// give it up after half an hour ([`Timers::forgotten`](sipora_transaction_core::Timers::forgotten)). A re-INVITE that nobody
-    /// answers is refused after that time too, with 487, and the call goes on.
+    /// answers is refused after that time too, with 487, or accepted, where it has changed the session already, and the call goes on.
     pub max_ringing: Duration,
     /// How long a request within a dialog may take, with every retry. Default 32 s, 64*T1.
     pub request_timeout: Duration,

@@ -253,7 +253,8 @@ impl Calls {
             .is_some_and(|offered| offered.gives_up <= now)
         {
             // RFC 3311 §5.2: who cannot answer without asking somebody "SHOULD reject the request with a 504".
-            return self.refuse_offered(key, StatusCode::SERVER_TIMEOUT);
+            self.refuse_offered(key, StatusCode::SERVER_TIMEOUT);
+            return self.after_prack(now, key);
         }
         if let Some(glare) = call.glare.take_if(|glare| glare.at <= now) {
             self.again_after_glare(key, *glare);

@@ -134,7 +134,7 @@ pub enum CallEvent {
     Reinvited(Request),
     /// The peer's re-INVITE does not wait any more. The peer has withdrawn it, or nobody answered it, past its Expires or
     /// [`CallConfig::max_ringing`](crate::CallConfig::max_ringing): it was refused with 487, or, where the session had changed within it
-    /// already, accepted (RFC 6141 §3.3, §3.8). Or the peer has not acknowledged a reliable provisional answer to it, or not answered
+    /// already, accepted (RFC 6141 §3.3, §3.8); after half an hour the transaction layer has refused it with 408. Or the peer has not acknowledged a reliable provisional answer to it, or not answered
     /// the offer in one: it was refused with 504 or 400 (RFC 3262 §3, §5).
     ReinviteCancelled,
     /// Our re-INVITE was accepted: the session has changed. As with [`Answered`](Self::Answered), an offer in it wants its
@@ -171,7 +171,7 @@ pub enum CallEvent {
     /// asked (RFC 3311 §5.2).
     UpdateRefused(Response),
     /// Our UPDATE could not be sent, for lack of room, or not be sent again, after it had met the peer's, since the peer takes UPDATE
-    /// no more: the session is as it was.
+    /// no more: the session is as it was. Or its early dialog has ended, and the call goes on in another.
     UpdateFailed(ApiError),
     /// The call is over. It is the last event, and is never lost.
     Ended(CallEnd),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use sipora_message::{HeaderName, Method, RAck, Request, Response, ResponseBuilder, StatusCode};
+use sipora_message::{HeaderName, Method, Request, Response, ResponseBuilder, StatusCode};
 use sipora_transaction_core::{IncomingRequest, ServerTransactionId, Tag};
 
 use super::core::{CallKey, Calls, Output};
@@ -175,20 +175,11 @@ impl Calls {
             return;
         };
         let server = call.servers.remove(at);
+        let late_prack = server.late_prack();
         let ServerState::Accepted(sent) = server.state else {
             return;
         };
-        // RFC 3262 §3: "it MUST be prepared to process PRACK requests for those outstanding responses".
-        let outstanding = server
-            .reliable
-            .and_then(|reliable| reliable.unacknowledged());
-        call.late_prack = outstanding.map(|rseq| {
-            Box::new(RAck {
-                rseq,
-                cseq,
-                method: Method::Invite,
-            })
-        });
+        call.late_prack = late_prack.map(Box::new);
         let describes = has_description(request.headers(), request.body());
         if let Some(session) = call.confirmed() {
             session.on(SessionInput::Acknowledged);
@@ -262,11 +253,13 @@ impl Calls {
         if !(is_early && others_ring) {
             call.end = Some(Box::new(CallEnd::PeerHungUp(incoming.request.clone())));
         }
-        if is_early {
-            self.early_ended(key, tag);
+        match is_early {
+            true => self.early_ended(key, tag),
+            false => self.let_go_of_invite(key),
         }
         self.leave(now, key, tag);
         if is_early {
+            self.drop_open(key);
             self.cancel_if_alone(key);
             return;
         }
@@ -278,7 +271,6 @@ impl Calls {
         call.servers.clear();
         call.glare = None;
         call.timer = None;
-        call.client = None;
     }
 
     /// Refuses what requires an extension that we do not understand (RFC 3261 §8.2.2.3).

@@ -112,6 +112,7 @@ impl Calls {
             is_refresh: false,
             is_overtaken: false,
             is_withdrawn: false,
+            before: None,
         });
         let mut session = Session::new(dialog, offer);
         session.learn(headers);
@@ -175,6 +176,7 @@ impl Calls {
             is_refresh: false,
             is_overtaken: false,
             is_withdrawn: false,
+            before: None,
         });
         self.pending.insert(incoming.transaction, key);
         if let Some(said) = self.unchanged(key)

@@ -57,6 +57,7 @@ mod timer;
 mod update;
 mod user;
 mod ways;
+mod withdrawn;
 mod within;
 
 use sipora_message::{Response, StatusCode};

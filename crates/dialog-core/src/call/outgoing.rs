@@ -85,6 +85,7 @@ impl Calls {
             credentials: Vec::new(),
             accepted: Vec::new(),
             ended: Vec::new(),
+            numbers: Vec::new(),
             dialog: None,
             progress: Vec::new(),
         };
@@ -215,6 +216,7 @@ impl Calls {
             has_offer,
             accepted: Vec::new(),
             ended: Vec::new(),
+            numbers: Vec::new(),
             dialog: Some(dialog),
             progress: Vec::new(),
         };

@@ -88,7 +88,11 @@ impl Calls {
             true => call.sessions.first_mut(),
             false => call.confirmed(),
         };
+        let mut before = None;
         if let Some(session) = session {
+            if !is_first && carries == Carries::Answer {
+                before = Some(Box::new(session.holds()));
+            }
             match carries {
                 Carries::Nothing => {}
                 Carries::Answer => session.offer.answer_sent(),
@@ -101,6 +105,9 @@ impl Calls {
             if let (false, Some(request)) = (is_first, request) {
                 session.dialog.refresh_target(request.headers());
             }
+        }
+        if let (Some(_), Some(server)) = (&before, call.pending_server()) {
+            server.before = before;
         }
         self.outputs
             .push_back(Output::Respond(transaction, response));
@@ -159,12 +166,6 @@ impl Calls {
         }
     }
 
-    /// "If a reliable provisional response is retransmitted for 64*T1 seconds without reception of a corresponding PRACK, the
-    /// UAS SHOULD reject the original request with a 5xx response."
-    pub(super) fn not_pracked(&mut self, key: CallKey) {
-        self.give_up_pending(key, StatusCode::SERVER_TIMEOUT, CallEnd::NotAcknowledged);
-    }
-
     /// Takes a PRACK. Its CSeq is in order.
     pub(super) fn pracked(
         &mut self,
@@ -183,6 +184,11 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        if call.refused_prack.take_if(|late| **late == rack).is_some() {
+            // Nothing comes of it any more.
+            let builder = self.begin(request, StatusCode::OK);
+            return self.respond(incoming.transaction, builder);
+        }
         if call.late_prack.take_if(|late| **late == rack).is_some() {
             let builder = self.begin(request, StatusCode::OK);
             self.respond(incoming.transaction, builder);
@@ -208,6 +214,11 @@ impl Calls {
             return self.respond(incoming.transaction, builder);
         }
         reliable.acknowledged();
+        if carries == Carries::Answer
+            && let Some(server) = call.pending_server()
+        {
+            server.before = None;
+        }
         // RFC 6141 §3.3: an exchange that is complete has changed the session.
         call.has_changed |= match carries {
             Carries::Nothing => false,

@@ -49,6 +49,8 @@ pub(super) struct Call {
     pub(super) pracks: u8,
     /// A reliable provisional answer of ours whose PRACK may still come, after the ACK.
     pub(super) late_prack: Option<Box<RAck>>,
+    /// One to a re-INVITE that was refused.
+    pub(super) refused_prack: Option<Box<RAck>>,
     /// The connection that the peer came by, with nobody between.
     pub(super) flow: Option<Box<Flow>>,
     /// It had one in another process, and takes that of the peer's next request.
@@ -65,6 +67,8 @@ pub(super) struct Call {
     pub(super) expires: Option<Instant>,
     /// How it ends, where that is decided before it is over.
     pub(super) end: Option<Box<CallEnd>>,
+    /// The highest Min-SE of the 422s to its re-INVITEs and UPDATEs (RFC 4028 §7.4); 0 without.
+    pub(super) min_se: u32,
     /// Why we end it: the value of Reason (RFC 3326).
     pub(super) reason: Option<Box<str>>,
     pub(super) alarm: Option<Instant>,
@@ -98,6 +102,8 @@ impl Call {
             has_changed: false,
             pracks: 0,
             late_prack: None,
+            refused_prack: None,
+            min_se: 0,
             flow: None,
             wants_flow: false,
             acknowledging: None,
@@ -156,6 +162,12 @@ impl Call {
     /// It has a dialog that is confirmed, and no BYE is on its way.
     pub(super) fn is_up(&self) -> bool {
         self.sessions.iter().any(Session::is_confirmed)
+    }
+
+    /// The dialog with this tag of the peer's goes on.
+    pub(super) fn is_up_in(&self, tag: &str) -> bool {
+        let mut sessions = self.sessions.iter();
+        sessions.any(|session| session.remote_tag() == tag && session.is_up())
     }
 
     /// It has not been accepted, and may be.

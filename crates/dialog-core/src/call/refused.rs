@@ -99,7 +99,8 @@ impl Calls {
             };
             call.ends_as(end);
             // §13.2.2.3: "Early dialogs ... are terminated".
-            return self.early_dialogs_end(client.call, None);
+            self.early_dialogs_end(client.call, None);
+            return;
         };
         let tag = tag.clone();
         self.reinvite_refused(now, *client, &tag, response);
@@ -113,6 +114,7 @@ impl Calls {
         tag: &str,
         response: Response,
     ) {
+        self.learn_min_se(client.call, &response);
         let Some(call) = self.calls.get_mut(&client.call) else {
             return;
         };
@@ -242,7 +244,7 @@ impl Calls {
                     session.dialog.sent(last + 1);
                 }
             }
-            None => self.early_dialogs_end(client.call, None),
+            None => drop(self.early_dialogs_end(client.call, None)),
         }
         client.progress.clear();
         client.request = Some(request);
@@ -297,22 +299,56 @@ impl Calls {
     }
 
     /// The early dialogs of our INVITE end, all but the one that was accepted, and what waits in them for an answer of ours has one.
-    pub(super) fn early_dialogs_end(&mut self, key: CallKey, accepted: Option<&str>) {
+    /// Gives the number of the last request in each: whoever accepts in one of them after all goes on from there.
+    pub(super) fn early_dialogs_end(
+        &mut self,
+        key: CallKey,
+        accepted: Option<&str>,
+    ) -> Vec<(Box<str>, u32)> {
         self.drop_early_refers(key);
         let Some(call) = self.calls.get_mut(&key) else {
-            return;
+            return Vec::new();
         };
         let stays = |session: &Session| {
             session.state != SessionState::Early || accepted == Some(session.remote_tag())
         };
+        let ends = call.sessions.iter().filter(|session| !stays(session));
+        let last = |session: &Session| {
+            let number = session.dialog.local_cseq()?;
+            Some((session.remote_tag().into(), number))
+        };
+        let numbers = ends.filter_map(last).collect();
         call.sessions.retain(stays);
-        let updating = call.updating.as_ref().map(|updating| updating.tag.clone());
-        if updating.is_some_and(|tag| call.session(&tag).is_none()) {
-            call.updating = None;
+        self.drop_open(key);
+        numbers
+    }
+
+    /// Drops what is open in early dialogs that are over: an offer of the peer's gets its answer, and an UPDATE of ours is not waited
+    /// for.
+    pub(super) fn drop_open(&mut self, key: CallKey) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let mut is_lost = false;
+        if let Some(updating) = call.updating.take() {
+            match call.is_up_in(&updating.tag) {
+                true => call.updating = Some(updating),
+                false => is_lost = !updating.is_refresh,
+            }
         }
-        let offered = call.offered.as_ref().map(|offered| offered.tag.clone());
-        if offered.is_some_and(|tag| call.session(&tag).is_none()) {
+        if let Some(glare) = call.glare.take() {
+            match glare.update.as_ref().is_none_or(|tag| call.is_up_in(tag)) {
+                true => call.glare = Some(glare),
+                false => is_lost = true,
+            }
+        }
+        let offered = call.offered.as_ref();
+        if offered.is_some_and(|offered| !call.is_up_in(&offered.tag)) {
             self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
+        }
+        if is_lost {
+            let error = ApiError::Cancelled { cseq: None };
+            self.tell(key, CallEvent::UpdateFailed(error));
         }
     }
 }
@@ -330,4 +366,4 @@ fn unavailable(client: &InviteClient, error: &ApiError) -> Option<Response> {
 }
 
 /// Times that an INVITE is sent again for 422: each proxy on the way may have its own minimum.
-const MAX_LENGTHENED: u8 = 4;
+pub(super) const MAX_LENGTHENED: u8 = 4;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use sipora_message::{PrintedResponse, Request, StatusCode};
+use sipora_message::{Method, PrintedResponse, RAck, Request, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
 use super::extensions::Support;
 use super::reliable::{Reliable, ReliableDue};
+use super::session::Held;
 
 /// What became of an INVITE of the peer's (RFC 3261 §13.3.1).
 ///
@@ -68,6 +69,8 @@ pub(super) struct InviteServer {
     pub(super) is_overtaken: bool,
     /// The application has heard that it does not wait any more.
     pub(super) is_withdrawn: bool,
+    /// What held before a reliable provisional answer that has no PRACK yet answered its offer.
+    pub(super) before: Option<Box<Held>>,
 }
 
 /// What the time asks for.
@@ -97,6 +100,17 @@ impl InviteServer {
 
     pub(super) fn is_pending(&self) -> bool {
         matches!(self.state, ServerState::Pending { .. })
+    }
+
+    /// The reliable provisional answer whose PRACK may still come after the final answer: the UAS "MUST be prepared to process PRACK
+    /// requests for those outstanding responses" (RFC 3262 §3).
+    pub(super) fn late_prack(&self) -> Option<RAck> {
+        let rseq = self.reliable.as_ref()?.unacknowledged()?;
+        Some(RAck {
+            rseq,
+            cseq: self.cseq,
+            method: Method::Invite,
+        })
     }
 
     /// Its 2xx waits for a PRACK, or for the answer to an offer in one: both have their time.
@@ -234,7 +248,7 @@ pub(super) const RELIABLE_INTERVAL: Duration = Duration::from_secs(150);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sipora_message::{Method, Response, StatusCode, Uri};
+    use sipora_message::{Response, Uri};
 
     #[test]
     fn a_2xx_is_repeated_from_t1_to_t2_until_64_t1_have_passed() {
@@ -270,6 +284,7 @@ mod tests {
             is_refresh: false,
             is_overtaken: false,
             is_withdrawn: false,
+            before: None,
         };
         server.accept(start, response, true, t1);
         let mut sent = Vec::new();

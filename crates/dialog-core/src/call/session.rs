@@ -77,6 +77,13 @@ pub(super) struct Session {
     extras: Option<Box<Extras>>,
 }
 
+/// What a session was by, as an answer of ours changes it.
+#[derive(Debug)]
+pub(super) struct Held {
+    said: Option<Said>,
+    offer: OfferAnswer,
+}
+
 /// What most dialogs do without.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
@@ -111,6 +118,21 @@ impl Session {
         if let Some(packages) = Packages::read(headers) {
             self.extras.get_or_insert_default().packages = Some(packages);
         }
+    }
+
+    /// What the session is by.
+    pub(super) fn holds(&self) -> Held {
+        Held {
+            said: self.said.clone(),
+            offer: self.offer,
+        }
+    }
+
+    /// What was answered was refused after all: the session is by what it was before, and no offer is open.
+    pub(super) fn restores(&mut self, held: Held) {
+        self.said = held.said;
+        self.offer = held.offer;
+        self.offer.withdrawn();
     }
 
     /// The exchange that was open has failed. An offer that we made in an answer was said last and never held, so that nothing is

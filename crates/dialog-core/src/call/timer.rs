@@ -11,6 +11,7 @@ use super::CallConfig;
 use super::core::{CallKey, Calls};
 use super::event::{CallEnd, CallError, CallEvent};
 use super::offer::is_description;
+use super::refused::MAX_LENGTHENED;
 use super::said::Said;
 use super::state::at;
 use crate::Body;
@@ -41,6 +42,8 @@ pub(super) struct SessionTimer {
     takes_update: bool,
     /// A refresh of ours has no answer.
     is_refreshing: bool,
+    /// It was sent again at once, for a longer session, so often.
+    lengthened: u8,
 }
 
 /// What is left of one, without the time of day.
@@ -80,6 +83,7 @@ impl Left {
             min_se: self.min_se,
             takes_update: self.takes_update,
             is_refreshing: false,
+            lengthened: 0,
         }
     }
 }
@@ -169,6 +173,7 @@ impl Calls {
         builder: RequestBuilder,
     ) -> RequestBuilder {
         let call = call.and_then(|key| self.calls.get(&key));
+        let learned = call.map_or(0, |call| call.min_se);
         let timer = call.and_then(|call| call.timer.as_ref());
         let (expires, min_se) = match timer {
             Some(timer) => {
@@ -177,20 +182,22 @@ impl Calls {
                     true => Refresher::Uac,
                     false => Refresher::Uas,
                 };
+                let min_se = timer.min_se.max(learned);
                 let expires = SessionExpires {
-                    seconds: timer.interval.max(timer.min_se),
+                    seconds: timer.interval.max(min_se),
                     refresher: Some(refresher),
                 };
-                (Some(expires), timer.min_se)
+                (Some(expires), min_se)
             }
             // "It is RECOMMENDED that the parameter be omitted so that it can be selected by the negotiation."
             None => {
                 let seconds = self.config.wanted();
+                let min_se = self.config.min_se().max(learned);
                 let expires = seconds.map(|seconds| SessionExpires {
-                    seconds,
+                    seconds: seconds.max(min_se),
                     refresher: None,
                 });
-                (expires, self.config.min_se())
+                (expires, min_se)
             }
         };
         let Some(expires) = expires else {
@@ -230,6 +237,7 @@ impl Calls {
             min_se: min_se.max(agreed.min_se),
             takes_update: agreed.takes_update || knew_update,
             is_refreshing: false,
+            lengthened: 0,
         }));
     }
 
@@ -268,6 +276,10 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        // A change that waits to be sent again refreshes the session too.
+        if call.glare.is_some() {
+            return;
+        }
         let Some(timer) = &mut call.timer else {
             return;
         };
@@ -343,13 +355,27 @@ impl Calls {
         let is_longer = min_se.is_some_and(|min_se| min_se > timer.min_se);
         if status == StatusCode::SESSION_INTERVAL_TOO_SMALL && is_longer {
             timer.min_se = min_se.unwrap_or(timer.min_se);
-            timer.at = now;
+            if timer.lengthened < MAX_LENGTHENED {
+                timer.lengthened += 1;
+                timer.at = now;
+            }
         } else if is_update && matches!(status.as_u16(), 405 | 501) {
             timer.takes_update = false;
             timer.at = now;
         } else if status == StatusCode::SERVICE_UNAVAILABLE {
             // §10: "follow the rules specific to that response code and retry the session refresh if possible".
-            timer.at = now + TRIES_AGAIN;
+            timer.at = (now + TRIES_AGAIN).min(timer.ends);
+        }
+    }
+
+    /// Takes note of a 422 to a re-INVITE or UPDATE: the Min-SE of the next "MUST be the largest value among all Min-SE header field
+    /// values returned in all 422 responses" (RFC 4028 §7.4).
+    pub(super) fn learn_min_se(&mut self, key: CallKey, response: &Response) {
+        let min_se = response.headers().min_se().ok().flatten();
+        if let (StatusCode::SESSION_INTERVAL_TOO_SMALL, Some(min_se)) = (response.status(), min_se)
+            && let Some(call) = self.calls.get_mut(&key)
+        {
+            call.min_se = call.min_se.max(min_se);
         }
     }
 }

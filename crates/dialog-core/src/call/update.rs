@@ -21,7 +21,7 @@ pub(super) struct Updating {
     /// It met an offer of the peer's, and was sent so often again.
     glares: u8,
     /// It refreshes the session, and the application does not hear of it.
-    is_refresh: bool,
+    pub(super) is_refresh: bool,
 }
 
 impl Updating {
@@ -198,6 +198,10 @@ impl Calls {
             }
             return;
         }
+        self.learn_min_se(key, &response);
+        let Some(session) = self.calls.get_mut(&key).and_then(|it| it.session(&tag)) else {
+            return;
+        };
         if has_offer {
             // "The session parameters MUST remain unchanged, as if no UPDATE had been issued."
             session.offer.withdrawn();

@@ -30,9 +30,10 @@ impl Calls {
             return self.reject(key, &rejection);
         }
         if call.confirmed().is_none() {
-            let reason = call.reason.clone();
-            if let Some(exchange) = call.client {
+            let (client, reason) = (call.client, call.reason.clone());
+            if let Some(exchange) = client {
                 self.cancel(exchange, reason);
+                self.end_after_accepted(key, exchange);
             }
             return Ok(());
         }
@@ -45,6 +46,33 @@ impl Calls {
         self.bye(key, CallEnd::HungUp);
         self.settle(key);
         Ok(())
+    }
+
+    /// Ends a call whose INVITE was accepted in a dialog that is over already, while others ring: there is nothing to cancel any
+    /// more, and "the caller's UA MAY send a BYE for ... early dialogs" (§15).
+    fn end_after_accepted(&mut self, key: CallKey, exchange: ExchangeKey) {
+        let client = self.exchanges.get(&exchange);
+        let Some(Exchange::Invite(client)) = client else {
+            return;
+        };
+        if client.state != ClientState::Accepted || client.within.is_some() {
+            return;
+        }
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        call.ends_as(CallEnd::HungUp);
+        let reason = call.reason.clone();
+        let ringing = call.sessions.iter();
+        let ringing = ringing.filter(|session| session.state == SessionState::Early);
+        let tags: Vec<Box<str>> = ringing.map(|it| it.remote_tag().into()).collect();
+        for tag in tags {
+            self.bye_for(key, &tag, reason.as_deref());
+        }
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.client = None;
+        }
+        self.settle(key);
     }
 
     /// Ends every call: the endpoint ends. A call whose ACK is still to come gets its BYE at once, against §15, as there is nobody
@@ -97,20 +125,7 @@ impl Calls {
         if call.pending_server().is_some() {
             self.refuse_pending(key, StatusCode::REQUEST_TERMINATED);
         }
-        let Some(call) = self.calls.get_mut(&key) else {
-            return;
-        };
-        if let Some(exchange) = call.client {
-            // An offer that we never answered; the ACK is owed all the same.
-            if self.awaits_ack(exchange) {
-                let _ = self.send_ack(exchange, None);
-            }
-            // Lest a peer be waited for that says nothing more of a re-INVITE.
-            self.cancel(exchange, None);
-            if let Some(call) = self.calls.get_mut(&key) {
-                call.client = None;
-            }
-        }
+        self.let_go_of_invite(key);
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
@@ -126,6 +141,23 @@ impl Calls {
         }
     }
 
+    /// Finishes our INVITE before the BYE of its dialog, of either side.
+    pub(super) fn let_go_of_invite(&mut self, key: CallKey) {
+        let client = self.calls.get(&key).and_then(|call| call.client);
+        let Some(exchange) = client else {
+            return;
+        };
+        // An offer that we never answered; the ACK is owed all the same.
+        if self.awaits_ack(exchange) {
+            let _ = self.send_ack(exchange, None);
+        }
+        // Lest a peer be waited for that says nothing more of a re-INVITE.
+        self.cancel(exchange, None);
+        if let Some(call) = self.calls.get_mut(&key) {
+            call.client = None;
+        }
+    }
+
     /// Sends the BYE of a dialog, with this value of Reason (RFC 3326).
     pub(super) fn bye_for(&mut self, key: CallKey, tag: &str, reason: Option<&str>) {
         let Some(call) = self.calls.get_mut(&key) else {
@@ -138,6 +170,7 @@ impl Calls {
         session.on(SessionInput::ByeSent);
         if was_early {
             self.early_ended(key, tag);
+            self.drop_open(key);
         }
         let bye = self.begin_within(key, tag, Method::Bye);
         let bye = bye.map(|builder| match reason {

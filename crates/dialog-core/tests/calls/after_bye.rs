@@ -238,3 +238,43 @@ fn whatever_comes_between_a_bye_and_its_answer_the_call_is_over_everywhere() {
         alice.assert_idle();
     });
 }
+
+#[test]
+fn a_2xx_with_an_offer_is_acknowledged_when_the_peer_hangs_up_before_its_answer() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.dialogs.invite(alice.asks(BOB), None).await.unwrap();
+        let invite = phone.first(Method::Invite).await;
+        phone.answer(&invite, 200, "b").await;
+        call.answered().await.unwrap();
+        let dialog = InDialog::of_invite(&invite, "b");
+        let bye = dialog.build(Method::Bye, 5);
+        phone.send(&bye, ALICE).await;
+        assert_eq!(phone.status_of(&bye).await, 200);
+        end(&mut call).await;
+        // A copy that was on its way.
+        phone.answer(&invite, 200, "b").await;
+        pass(40_000).await;
+        assert!(phone.count(Method::Ack) > 0);
+        alice.assert_idle();
+    });
+}
+
+#[test]
+fn our_re_invite_is_not_kept_when_the_peer_hangs_up_and_says_nothing_more_of_it() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, dialog) = established(&alice, &phone).await;
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let reinvite = phone.nth(Method::Invite, 1).await;
+        phone.answer(&reinvite, 100, "b").await;
+        let bye = dialog.build(Method::Bye, 20);
+        phone.send(&bye, ALICE).await;
+        assert_eq!(phone.status_of(&bye).await, 200);
+        end(&mut call).await;
+        pass(600_000).await;
+        alice.assert_idle();
+    });
+}

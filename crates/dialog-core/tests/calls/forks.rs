@@ -2,8 +2,8 @@
 //! acknowledged and ended.
 
 use crate::support::*;
-use sipora_dialog_core::{CallConfig, CallEnd, CallError, CallEvent};
-use sipora_message::{HeaderName, Method, StatusCode};
+use sipora_dialog_core::{CallEnd, CallError, CallEvent};
+use sipora_message::Method;
 use sipora_testkit::{for_each_seed, seeds};
 
 /// Answers each BYE that comes, until the call is over; says for which dialogs they were, and how the call ended.
@@ -244,121 +244,5 @@ fn an_early_dialog_that_was_ended_stays_ended_whatever_was_on_its_way() {
         assert_eq!(phone.all(Method::Bye).iter().filter(of_b).count(), 1);
         assert_eq!(phone.count(Method::Prack), 0);
         alice.assert_idle();
-    });
-}
-
-/// Two early dialogs: that of `a` has a session, that of `b` has none.
-async fn two_forks(alice: &Agent, phone: &Phone) -> (sipora_dialog_core::Call, Came) {
-    let mut call = alice.calls(BOB).await;
-    let invite = phone.first(Method::Invite).await;
-    phone
-        .answer_with(&invite, 183, "a", |builder| {
-            knows_updates(described(1, "answer")(builder))
-        })
-        .await;
-    let prack = phone.first(Method::Prack).await;
-    phone.answer(&prack, 200, "a").await;
-    phone.answer(&invite, 180, "b").await;
-    for _ in 0..2 {
-        assert!(is_progress(&call.next().await));
-    }
-    (call, invite)
-}
-
-/// Both sides may ask for a change in the dialog of `b`.
-async fn is_settled(call: &mut sipora_dialog_core::Call, phone: &Phone, invite: &Came) {
-    let dialog = InDialog::of_invite(invite, "b");
-    for cseq in [6, 7] {
-        let asks = dialog.offering(Method::Invite, cseq, "change");
-        phone.send(&asks, ALICE).await;
-        let told = call.next().await;
-        assert!(matches!(told, Some(CallEvent::Reinvited(_))), "{told:?}");
-        call.reject(StatusCode::NOT_ACCEPTABLE_HERE).await.unwrap();
-        assert_eq!(phone.status_of(&asks).await, 488);
-    }
-    let before = phone.count(Method::Invite);
-    call.reinvite(Some(sdp("again"))).await.unwrap();
-    let ours = phone.nth(Method::Invite, before).await;
-    phone.answer(&ours, 200, "b").await;
-    let told = call.next().await;
-    assert!(matches!(told, Some(CallEvent::ReinviteAccepted(_))));
-}
-
-#[test]
-fn an_offer_of_ours_in_a_dialog_that_ends_does_not_count_in_the_one_that_is_accepted() {
-    scene(|network| async move {
-        let alice = Agent::new(&network, ALICE, 1).await;
-        let phone = Phone::new(&network).await;
-        let (mut call, invite) = two_forks(&alice, &phone).await;
-        call.update_early("a", Some(sdp("early change")))
-            .await
-            .unwrap();
-        let update = phone.first(Method::Update).await;
-        phone
-            .answer_with(&invite, 200, "b", |builder| {
-                knows_updates(builder).body("application/sdp", sdp("answer").bytes)
-            })
-            .await;
-        call.answered().await.unwrap();
-        is_settled(&mut call, &phone, &invite).await;
-        // Nor does it keep an UPDATE from going there, of which its answer says nothing.
-        call.update(Some(sdp("change"))).await.unwrap();
-        let ours = phone.nth(Method::Update, 1).await;
-        assert_eq!(to_tag(&ours), "b");
-        phone.answer(&update, 488, "a").await;
-        phone
-            .answer_with(&ours, 200, "b", |builder| {
-                builder
-                    .contact(format!("<sip:bob@{BOB}>"))
-                    .body("application/sdp", "v=0\r\ns=changed\r\n")
-            })
-            .await;
-        let told = call.next().await;
-        assert!(
-            matches!(told, Some(CallEvent::UpdateAccepted(_))),
-            "{told:?}"
-        );
-    });
-}
-
-#[test]
-fn an_offer_of_the_peer_s_in_a_dialog_that_ends_is_refused_and_does_not_count_in_the_other() {
-    scene(|network| async move {
-        let alice = Agent::new(&network, ALICE, 1).await;
-        let phone = Phone::new(&network).await;
-        let (mut call, invite) = two_forks(&alice, &phone).await;
-        let a = InDialog::of_invite(&invite, "a");
-        let update = a.offering(Method::Update, 5, "early change");
-        phone.send(&update, ALICE).await;
-        assert!(matches!(call.next().await, Some(CallEvent::Offered(_))));
-        phone.answer(&invite, 200, "b").await;
-        call.answered().await.unwrap();
-        assert_eq!(phone.status_of(&update).await, 487);
-        let late = call.answer(sdp("too late")).await;
-        assert!(matches!(late, Err(CallError::Gone)), "{late:?}");
-        is_settled(&mut call, &phone, &invite).await;
-    });
-}
-
-#[test]
-fn a_refer_in_a_dialog_that_ends_is_declined() {
-    scene(|network| async move {
-        let mut config = CallConfig::default();
-        config.takes_refers = true;
-        let alice = Agent::with(&network, ALICE, 1, config).await;
-        let phone = Phone::new(&network).await;
-        let (mut call, invite) = two_forks(&alice, &phone).await;
-        let dialog = InDialog::of_invite(&invite, "a");
-        let refer = dialog
-            .bare(Method::Refer, 5)
-            .header(HeaderName::ReferTo, "<sip:carol@192.0.2.3>")
-            .build()
-            .unwrap();
-        phone.send(&refer, ALICE).await;
-        assert!(matches!(call.next().await, Some(CallEvent::Referred(_))));
-        phone.answer(&invite, 200, "b").await;
-        assert_eq!(phone.status_of(&refer).await, 603);
-        call.answered().await.unwrap();
-        is_settled(&mut call, &phone, &invite).await;
     });
 }

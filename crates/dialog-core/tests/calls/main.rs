@@ -6,6 +6,8 @@
 mod after_bye;
 mod callee;
 mod caller;
+mod early_answers;
+mod early_dialogs;
 mod ends;
 mod flows_3665;
 mod flows_5359;
@@ -32,6 +34,7 @@ mod support;
 mod targets;
 mod targets_6141;
 mod timer;
+mod too_short;
 mod undone;
 mod updates;
 mod withdrawn;

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sipora_dialog_core::{Call, CallConfig, CallEnd, CallEvent};
-use sipora_message::{HeaderName, Method, Request, RequestBuilder, StatusCode};
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, ResponseBuilder, StatusCode};
 use sipora_testkit::{Conditions, for_each_seed, seeds};
 use std::time::Duration;
 
@@ -332,5 +332,43 @@ fn refreshes_are_answered_on_bad_networks_while_the_application_waits_for_the_en
         pass(120_000).await;
         alice.assert_idle();
         bob.assert_idle();
+    });
+}
+
+fn by_update(builder: ResponseBuilder) -> ResponseBuilder {
+    builder
+        .header(HeaderName::Allow, "INVITE, ACK, BYE, UPDATE")
+        .header(HeaderName::SessionExpires, "90;refresher=uac")
+        .header(HeaderName::Require, "timer")
+        .body("application/sdp", "v=0\r\ns=answer\r\n")
+}
+
+#[test]
+fn a_re_invite_that_waits_after_glare_outlives_a_refresh_that_meets_the_peers_too() {
+    scene(|network| async move {
+        let mut config = CallConfig::default();
+        config.session_expires = Some(Duration::from_secs(90));
+        let alice = Agent::with(&network, ALICE, 1, config).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone.answer_with(&invite, 200, "b", by_update).await;
+        call.answered().await.unwrap();
+        pass(44_000).await;
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let reinvite = phone.nth(Method::Invite, 1).await;
+        phone.answer(&reinvite, 491, "b").await;
+        let refresh = phone.first(Method::Update).await;
+        phone.answer(&refresh, 491, "b").await;
+        let refresh = phone.nth(Method::Update, 1).await;
+        phone
+            .answer_with(&refresh, 200, "b", |builder| {
+                builder
+                    .contact(format!("<sip:bob@{BOB}>"))
+                    .header(HeaderName::SessionExpires, "90;refresher=uac")
+            })
+            .await;
+        pass(20_000).await;
+        assert_eq!(phone.count(Method::Invite), 3, "the hold is sent again");
     });
 }

@@ -4,25 +4,38 @@
 use crate::support::*;
 use sipora_dialog_core::{Call, CallConfig, CallEvent};
 use sipora_message::{HeaderName, Method, RAck, Request, RequestBuilder, StatusCode};
+use sipora_testkit::SimNetwork;
 use std::time::Duration;
 
 /// A call with a re-INVITE of the phone's in it.
-struct Asked {
-    alice: Agent,
-    phone: Phone,
-    call: Call,
-    dialog: InDialog,
-    reinvite: Request,
-    id: sipora_transaction_core::RequestId,
+pub struct Asked {
+    pub alice: Agent,
+    pub phone: Phone,
+    pub call: Call,
+    pub dialog: InDialog,
+    pub reinvite: Request,
+    pub id: sipora_transaction_core::RequestId,
 }
 
 impl Asked {
-    async fn new(
-        network: &sipora_testkit::SimNetwork,
-        edit: impl FnOnce(&InDialog) -> RequestBuilder,
-    ) -> Self {
+    async fn new(network: &SimNetwork, edit: impl FnOnce(&InDialog) -> RequestBuilder) -> Self {
         let mut config = CallConfig::default();
         config.max_ringing = Duration::from_secs(60);
+        Self::with(network, config, edit).await
+    }
+
+    /// Alice has answered its offer with a reliable 183.
+    pub async fn early(network: &SimNetwork, config: CallConfig) -> Self {
+        let asked = Self::with(network, config, offering).await;
+        asked.progresses().await;
+        asked
+    }
+
+    async fn with(
+        network: &SimNetwork,
+        config: CallConfig,
+        edit: impl FnOnce(&InDialog) -> RequestBuilder,
+    ) -> Self {
         let alice = Agent::with(network, ALICE, 1, config).await;
         let phone = Phone::new(network).await;
         let (mut call, dialog) = established(&alice, &phone).await;
@@ -48,7 +61,7 @@ impl Asked {
         pass(5).await;
     }
 
-    fn prack(&self) -> RequestBuilder {
+    pub fn prack(&self) -> RequestBuilder {
         let numbers = self.phone.seen.numbers(&self.reinvite);
         let rack = RAck {
             rseq: *numbers.last().unwrap(),
@@ -60,12 +73,22 @@ impl Asked {
     }
 
     /// The phone acknowledges the 183, which completes the exchange.
-    async fn agrees(&mut self) {
+    pub async fn agrees(&mut self) {
         let prack = self.prack().build().unwrap();
         self.phone.send(&prack, ALICE).await;
         assert_eq!(self.phone.status_of(&prack).await, 200);
         let told = self.call.next().await;
         assert!(matches!(told, Some(CallEvent::ProgressAcknowledged(_))));
+    }
+
+    /// The phone makes an offer as it acknowledges the 183.
+    pub async fn offers_in_prack(&mut self) -> Request {
+        let prack = self.prack().body("application/sdp", sdp("other").bytes);
+        let prack = prack.build().unwrap();
+        self.phone.send(&prack, ALICE).await;
+        let told = self.call.next().await;
+        assert!(matches!(told, Some(CallEvent::Offered(_))), "{told:?}");
+        prack
     }
 
     async fn is_told(&mut self) {
@@ -181,12 +204,7 @@ fn one_that_is_cancelled_while_an_offer_in_its_prack_is_open_is_told_of_once_and
     scene(|network| async move {
         let mut asked = Asked::new(&network, offering_for_ten_seconds).await;
         asked.progresses().await;
-        let offer = sdp("offer in the PRACK").bytes;
-        let prack = asked.prack().body("application/sdp", offer);
-        let prack = prack.build().unwrap();
-        asked.phone.send(&prack, ALICE).await;
-        let told = asked.call.next().await;
-        assert!(matches!(told, Some(CallEvent::Offered(_))));
+        let prack = asked.offers_in_prack().await;
         asked.phone.cancels(asked.id).await;
         asked.is_told().await;
         // It has expired meanwhile, and its 2xx still waits for the answer.
