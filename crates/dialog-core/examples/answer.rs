@@ -1,6 +1,7 @@
 //! Answers every call: 180 and 200 at once, and 200 to the BYE.
 //!
 //! `cargo run -p sipora-dialog-core --example answer -- 5060` listens on UDP 127.0.0.1:5060 until SIGTERM or Ctrl-C.
+//! OPTIONS outside of calls gets 405: the crate's documentation has a `User` that answers it.
 #![allow(clippy::print_stderr)]
 
 use std::error::Error;

@@ -23,7 +23,7 @@ pub enum CallEnd {
     NotAnswered,
     /// We sent BYE.
     HungUp,
-    /// The peer sent BYE, which may say why: header field Reason (RFC 3326).
+    /// The peer sent BYE, which may say why in Reason (RFC 3326): [`headers`](Request::headers) and their `reasons` read it.
     PeerHungUp(Request),
     /// What we accepted was never acknowledged; we sent BYE (RFC 3261 §13.3.1.4).
     NotAcknowledged,
@@ -31,7 +31,8 @@ pub enum CallEnd {
     NotDescribed,
     /// The peer does not know the call any more, or is silent: it has not answered a request within the call, and not the BYE after
     /// that. Each is waited for for 64 × T1 (32 s), so that this comes 64 s after a [`change`](crate::CallHandle::change) that nobody
-    /// answers. What cannot be sent ends no call: [`CallEvent::ChangeRefused`](crate::CallEvent::ChangeRefused).
+    /// answers. Where nobody listens at the peer's address any more, an INFO finds that out at once, and ends the call so; a change does
+    /// not: [`CallEvent::ChangeRefused`](crate::CallEvent::ChangeRefused).
     Lost,
     /// The session was not refreshed in time (RFC 4028 §10); we sent BYE.
     Expired,

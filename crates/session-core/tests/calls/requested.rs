@@ -2,7 +2,8 @@
 
 use crate::phone::*;
 use sipora_session_core::{
-    Body, CallEvent, CallHandle, CallRequest, Error, Method, SessionManagerBuilder, SipResponse,
+    Body, CallEnd, CallEvent, CallHandle, CallRequest, Error, Method, SessionManagerBuilder,
+    SipResponse,
 };
 
 fn hello() -> CallRequest {
@@ -82,5 +83,21 @@ fn a_package_of_info_whose_name_is_no_token_is_refused() {
                 "{name}"
             );
         }
+    });
+}
+
+#[test]
+fn an_info_that_nobody_is_there_to_take_is_the_end_of_the_call() {
+    scene(|network| async move {
+        let (alice, mut bob) = two(&network).await;
+        let (mut hers, _his) = up(&alice, &mut bob).await;
+        // His port is closed now.
+        drop(bob);
+        let key = CallRequest::info(Body::new("application/dtmf-relay", "Signal=5"));
+        let failed = hers.request(key).await;
+        assert!(matches!(failed, Err(Error::Transport { .. })), "{failed:?}");
+        let since = tokio::time::Instant::now();
+        assert!(matches!(hers.ended().await, CallEnd::Lost));
+        assert!(since.elapsed().as_secs() < 1);
     });
 }
