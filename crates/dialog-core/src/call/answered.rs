@@ -1,21 +1,19 @@
 //! What is answered to INVITEs of ours: early dialogs, and every 2xx of a fork (RFC 3261 §13.2.2).
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use sipora_message::{HeaderName, Method, Request, Response, StatusCode, Uri};
+use sipora_message::{Response, StatusCode};
 use sipora_transaction_core::Target;
 use sipora_transport::{Destination, Flow};
 
 use super::client::{Accepted, Acknowledgment, ClientInput, ClientState, InviteClient};
-use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output, Within};
+use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output};
 use super::event::{CallEnd, CallEvent};
 use super::offer::{OfferAnswer, has_description};
-use super::outgoing::FIRST_CSEQ;
 use super::reason;
 use super::said::fingerprint;
 use super::session::{Session, SessionInput, to_tag};
-use crate::{Authorizer, Body, Dialog};
+use crate::Dialog;
 
 impl Calls {
     /// Takes a response to a request of ours.
@@ -369,83 +367,6 @@ impl Calls {
             authorizer,
         )
     }
-
-    /// The INVITE that the call has waited for has its ACK.
-    fn acknowledged_all(&mut self, key: CallKey) {
-        if let Some(call) = self.calls.get_mut(&key) {
-            call.client = None;
-        }
-    }
-
-    fn ack_at_once(&mut self, client: &InviteClient, tag: &str) -> Option<Acknowledgment> {
-        let call = self.calls.get_mut(&client.call)?;
-        let session = call.session(tag)?;
-        let request = ack(&session.dialog, client.cseq, &client.credentials, None)?;
-        session.on(SessionInput::Acknowledged);
-        let next_hop = session.dialog.next_hop().clone();
-        let (target, fallback) = call.way(&next_hop);
-        Some(self.send_detached(request, target, fallback, next_hop))
-    }
-
-    /// Acknowledges a 2xx in a dialog that is not, or no more, one of the call's.
-    fn ack_apart(&mut self, client: &InviteClient, dialog: &Dialog) -> Option<Acknowledgment> {
-        let request = ack(dialog, client.cseq, &client.credentials, None)?;
-        let next_hop = dialog.next_hop();
-        let (target, fallback) = match self.calls.get(&client.call) {
-            Some(call) => call.way(next_hop),
-            None => (Target::Uri(next_hop.clone()), None),
-        };
-        Some(self.send_detached(request, target, fallback, next_hop.clone()))
-    }
-
-    fn send_detached(
-        &mut self,
-        request: Request,
-        target: Target,
-        fallback: Option<Uri>,
-        next_hop: Uri,
-    ) -> Acknowledgment {
-        self.outputs.push_back(Output::Send {
-            exchange: None,
-            request: request.clone(),
-            target: target.clone(),
-            fallback,
-        });
-        Acknowledgment {
-            request,
-            target,
-            next_hop,
-        }
-    }
-
-    /// Acknowledges a 2xx of a call that is over, and ends its dialog.
-    fn farewell(
-        &mut self,
-        call: CallKey,
-        mut dialog: Dialog,
-        cseq: u32,
-        credentials: &[(HeaderName, String)],
-        authorizer: Option<Arc<dyn Authorizer>>,
-    ) -> Option<Acknowledgment> {
-        let request = ack(&dialog, cseq, credentials, None)?;
-        let next_hop = dialog.next_hop().clone();
-        let target = Target::Uri(next_hop.clone());
-        let acknowledged = self.send_detached(request, target.clone(), None, next_hop);
-        let bye = dialog.request(Method::Bye, FIRST_CSEQ)?.build().ok()?;
-        let within = Within {
-            call,
-            tag: dialog.id().remote_tag.clone(),
-            method: Method::Bye,
-            cseq: dialog.local_cseq().unwrap_or(FIRST_CSEQ),
-            request: bye,
-            retries: 0,
-            authorizer,
-            asked: None,
-            refer: None,
-        };
-        self.send_within(within, target, None);
-        Some(acknowledged)
-    }
 }
 
 /// The offer state of a dialog that an INVITE of ours begins.
@@ -455,23 +376,6 @@ fn first_offer(client: &InviteClient) -> OfferAnswer {
         offer.offer_sent();
     }
     offer
-}
-
-/// Makes the ACK to a 2xx; "the ACK MUST contain the same credentials as the INVITE" (RFC 3261 §13.2.2.4).
-pub(super) fn ack(
-    dialog: &Dialog,
-    cseq: u32,
-    credentials: &[(HeaderName, String)],
-    body: Option<&Body>,
-) -> Option<Request> {
-    let mut builder = dialog.ack(cseq);
-    for (name, value) in credentials {
-        builder = builder.header(name.clone(), value);
-    }
-    if let Some(body) = body {
-        builder = builder.body(&body.content_type, body.bytes.clone());
-    }
-    builder.build().ok()
 }
 
 /// Dialogs that one INVITE may make; a 2xx beyond them is not acknowledged. No proxy forks as far.

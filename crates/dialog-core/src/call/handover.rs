@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use sipora_message::{HeaderName, Method, RAck, Request};
 
-use super::answered::ack;
+use super::acks::ack;
 use super::core::{CallKey, Calls, Exchange, Output};
 use super::event::{CallEnd, CallError};
 use super::offer::OfferAnswer;

@@ -5,6 +5,7 @@
 //! reliable provisional answers to an INVITE ([`reliable`]). What is left of a call for another process is its [`state`].
 //! [`user`] runs it inside an endpoint, and is asked by [`command`]s; [`api`] and [`handle`] are what applications see.
 
+mod acks;
 mod answered;
 mod answering;
 mod api;

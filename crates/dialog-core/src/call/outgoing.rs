@@ -6,18 +6,13 @@ use std::time::{Duration, Instant};
 use sipora_message::{HeaderName, Method, Request, RequestBuilder, Uri};
 use sipora_transaction_core::Target;
 
-use super::answered::ack;
-use super::client::{
-    Accepted, Acknowledgment, ClientInput, ClientState, InviteClient, credentials,
-};
+use super::client::{ClientInput, ClientState, InviteClient, credentials};
 use super::core::{CallKey, Calls, Exchange, ExchangeKey, Output};
 use super::event::{CallError, CallEvent, Invite};
 use super::invited::expiry;
 use super::offer::{check_described, has_description, is_description};
 use super::packages::recv_info;
 use super::record::{Call, Glare};
-use super::said::Said;
-use super::session::SessionInput;
 use crate::user::with_credentials;
 use crate::{ApiError, Authorizer, Body};
 
@@ -224,15 +219,6 @@ impl Calls {
         Ok(())
     }
 
-    /// Gives the answer to the offer in a 2xx to our INVITE, in its ACK (RFC 3261 §13.2.2.4).
-    pub(crate) fn acknowledge(&mut self, key: CallKey, body: Body) -> Result<(), CallError> {
-        let call = self.call(key)?;
-        let Some(exchange) = call.client else {
-            return Err(CallError::Gone);
-        };
-        self.send_ack(exchange, Some(&body))
-    }
-
     /// Cancels an INVITE that has no final answer (RFC 3261 §9.1).
     pub(super) fn cancel(&mut self, exchange: ExchangeKey, reason: Option<Box<str>>) {
         let Some(Exchange::Invite(client)) = self.exchanges.get_mut(&exchange) else {
@@ -241,58 +227,6 @@ impl Calls {
         if client.on(ClientInput::Cancel) {
             self.outputs.push_back(Output::Cancel(exchange, reason));
         }
-    }
-
-    /// Says whether a 2xx of this INVITE waits for its ACK.
-    pub(super) fn awaits_ack(&self, exchange: ExchangeKey) -> bool {
-        let Some(Exchange::Invite(client)) = self.exchanges.get(&exchange) else {
-            return false;
-        };
-        client
-            .accepted
-            .iter()
-            .any(|accepted| accepted.ack.is_none())
-    }
-
-    /// Sends the ACK that a 2xx waits for.
-    pub(super) fn send_ack(
-        &mut self,
-        exchange: ExchangeKey,
-        body: Option<&Body>,
-    ) -> Result<(), CallError> {
-        let Some(Exchange::Invite(client)) = self.exchanges.get_mut(&exchange) else {
-            return Err(CallError::Gone);
-        };
-        let waits = |accepted: &&mut Accepted| accepted.ack.is_none();
-        let accepted = client.accepted.iter_mut().find(waits);
-        let accepted = accepted.ok_or(CallError::NotNow("there is nothing to acknowledge"))?;
-        let call = self.calls.get_mut(&client.call).ok_or(CallError::Gone)?;
-        let session = call.session(&accepted.tag).ok_or(CallError::Gone)?;
-        let ack = ack(&session.dialog, client.cseq, &client.credentials, body)
-            .ok_or_else(|| CallError::Invalid("the body cannot be sent".to_owned()))?;
-        match body {
-            Some(body) => {
-                session.offer.answer_sent();
-                session.said = Some(Said::from(body.clone()));
-            }
-            None => session.offer.withdrawn(),
-        }
-        session.on(SessionInput::Acknowledged);
-        let next_hop = session.dialog.next_hop().clone();
-        let (target, fallback) = call.way(&next_hop);
-        accepted.ack = Some(Acknowledgment {
-            request: ack.clone(),
-            target: target.clone(),
-            next_hop,
-        });
-        call.client = None;
-        self.outputs.push_back(Output::Send {
-            exchange: None,
-            request: ack,
-            target,
-            fallback,
-        });
-        Ok(())
     }
 
     fn finish_invite(
