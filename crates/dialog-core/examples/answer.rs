@@ -2,14 +2,18 @@
 //!
 //! `cargo run -p sipora-dialog-core --example answer -- 5060` listens on UDP 127.0.0.1:5060 until SIGTERM or Ctrl-C.
 //! OPTIONS outside of calls gets 405: the crate's documentation has a `User` that answers it.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 
 use sipora_dialog_core::{Body, Call, CallConfig, CallError, IncomingCalls, UnifiedDialogApi};
 use sipora_transaction_core::Endpoint;
 use sipora_transport::Transport;
+
+const USAGE: &str =
+    "usage: answer PORT\n\nAnswers every call to UDP 127.0.0.1:PORT; 0 takes a free port.";
 
 /// A session without media: the first port that nobody listens on.
 const ANSWER: &str = "v=0\r\no=answer 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
@@ -17,11 +21,26 @@ const ANSWER: &str = "v=0\r\no=answer 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 12
 
 // One thread: one endpoint of one shard has no use for more.
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let port: u16 = std::env::args()
-        .nth(1)
-        .ok_or("usage: answer PORT")?
-        .parse()?;
+async fn main() -> ExitCode {
+    let word = std::env::args().nth(1).unwrap_or_default();
+    if matches!(word.as_str(), "-h" | "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Ok(port) = word.parse() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(port).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("answer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut builder = Endpoint::builder().listen(Transport::Udp, address);
     let (dialogs, incoming) = UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());

@@ -16,10 +16,16 @@ use sipora_message::{Method, Request, Uri};
 use sipora_transaction_core::Endpoint;
 use sipora_transport::Transport;
 
+const USAGE: &str = "usage: ask URI [USER]\n\nThe password of USER is taken from SIPORA_PASSWORD.";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.as_slice() {
+        [word] if matches!(word.as_str(), "-h" | "--help") => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         [target] => run(target, None).await,
         [target, user] => {
             let Ok(password) = std::env::var("SIPORA_PASSWORD") else {
@@ -30,23 +36,22 @@ async fn main() -> ExitCode {
             run(target, DigestAuthorizer::new([credentials])).await
         }
         _ => {
-            eprintln!(
-                "usage: options URI [USER]\n\nThe password of USER is taken from SIPORA_PASSWORD."
-            );
+            eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("ask: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(target: &str, authorizer: Option<DigestAuthorizer>) -> Result<(), Box<dyn Error>> {
-    let target = Uri::parse(target)?;
+    let target = Uri::parse(target)
+        .map_err(|_| format!("`{target}` is no SIP URI, as sip:127.0.0.1:5060 is"))?;
     let anywhere = "0.0.0.0:0".parse()?;
     let mut builder = Endpoint::builder()
         .listen(Transport::Udp, anywhere)

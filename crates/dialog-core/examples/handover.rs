@@ -3,18 +3,22 @@
 //!
 //! `cargo run -p sipora-dialog-core --features serde --example handover -- 5060 calls.json` listens on UDP 127.0.0.1:5060 until
 //! SIGTERM or Ctrl-C.
-#![allow(clippy::print_stderr)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use sipora_dialog_core::{Body, Call, CallConfig, CallEnd, CallError, CallState, UnifiedDialogApi};
 use sipora_transaction_core::Endpoint;
 use sipora_transport::Transport;
+
+const USAGE: &str = "usage: handover PORT FILE\n\nAnswers every call to UDP 127.0.0.1:PORT, goes on with the calls in FILE, and writes \
+                     down there those that are up in the end.";
 
 /// A session without media: the first port that nobody listens on.
 const ANSWER: &str = "v=0\r\no=answer 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
@@ -25,17 +29,33 @@ const LOOKS: u32 = 10;
 const APART: Duration = Duration::from_millis(200);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(port), Some(file)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: handover PORT FILE".into());
+async fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if matches!(words.first().map(String::as_str), Some("-h" | "--help")) {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let (Some(Ok(port)), Some(file)) = (words.first().map(|port| port.parse()), words.get(1))
+    else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
     };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?));
+    match run(port, Path::new(file)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("handover: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(port: u16, file: &Path) -> Result<(), Box<dyn Error>> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut builder = Endpoint::builder().listen(Transport::Udp, address);
     let (dialogs, mut incoming) =
         UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());
     let endpoint = builder.build().await?;
-    for call in take_over(&dialogs, Path::new(&file)).await? {
+    for call in take_over(&dialogs, file).await? {
         eprintln!("going on with call {:?}", call.key());
         tokio::spawn(goes_on(call));
     }
@@ -51,20 +71,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
             () = &mut stop => break,
         }
     }
-    let handed_over = hand_over(&dialogs, Path::new(&file)).await;
+    let handed_over = hand_over(&dialogs, file).await;
     // Whatever could not be handed over is hung up.
     endpoint.shutdown().await;
     handed_over
 }
 
 async fn take_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<Vec<Call>, Box<dyn Error>> {
-    let Ok(text) = std::fs::read(file) else {
-        return Ok(Vec::new());
+    let unreadable = |why: &dyn Error| format!("cannot read calls from {}: {why}", file.display());
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(&error).into()),
     };
     let written = std::fs::metadata(file)?.modified()?;
     let lay_still = SystemTime::now().duration_since(written);
     // What cannot be read stays where it is, for who can.
-    let states: Vec<CallState> = serde_json::from_slice(&text)?;
+    let states: Vec<CallState> =
+        serde_json::from_slice(&text).map_err(|error| unreadable(&error))?;
     // They are ours now: nobody else may go on with them.
     std::fs::remove_file(file)?;
     let mut calls = Vec::new();
@@ -83,7 +107,8 @@ async fn hand_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<(), Box<dy
     // Where it cannot be written, nothing is let go of.
     let mut whole = file.as_os_str().to_owned();
     whole.push(".new");
-    let mut written = File::create(&whole)?;
+    let not_written = |error| format!("cannot write calls to {}: {error}", file.display());
+    let mut written = File::create(&whole).map_err(not_written)?;
     let mut states = Vec::new();
     for _ in 0..LOOKS {
         states.extend(dialogs.detach_calls().await?);
@@ -102,7 +127,7 @@ async fn hand_over(dialogs: &UnifiedDialogApi, file: &Path) -> Result<(), Box<dy
         for state in states {
             drop(dialogs.restore_call(state, None).await);
         }
-        return Err(error.into());
+        return Err(not_written(error).into());
     }
     eprintln!("{} calls handed over", states.len());
     Ok(())

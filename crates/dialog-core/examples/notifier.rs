@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::io::BufRead;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use sipora_dialog_core::{
@@ -16,6 +17,8 @@ use sipora_dialog_core::{
 use sipora_message::Uri;
 use sipora_transaction_core::Endpoint;
 use sipora_transport::Transport;
+
+const USAGE: &str = "usage: notifier ADDRESS\n\nNotifies from ADDRESS, as 127.0.0.1:5060, over UDP and TCP; what is typed is the state.";
 
 struct Line(Arc<Mutex<String>>);
 
@@ -47,11 +50,26 @@ impl EventSource for Line {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    let address: SocketAddr = std::env::args()
-        .nth(1)
-        .ok_or("usage: notifier ADDRESS")?
-        .parse()?;
+async fn main() -> ExitCode {
+    let word = std::env::args().nth(1).unwrap_or_default();
+    if matches!(word.as_str(), "-h" | "--help") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Ok(address) = word.parse() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(address).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("notifier: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let mut builder = Endpoint::builder()
         .listen(Transport::Udp, address)
         .listen(Transport::Tcp, address);
