@@ -9,7 +9,9 @@ Usage: run_demo.sh [--transport udp|tcp|tls|ws|wss] [--keep]
 
   --transport NAME      what the client uses: udp (the default), tcp, tls, ws (WebSocket), wss
   --keep                leave the server up afterwards, on every address of this machine,
-                        and tell how to point a phone at it
+                        and tell how to point a phone at it; the folder of its logs stays too
+
+The folder of the logs is removed when the demo has passed.
 END
 }
 
@@ -91,7 +93,7 @@ for _ in $(seq 100); do
 done
 if [ -z "$port" ]; then
     cat "$logs/server.log" >&2
-    die "the server did not start"
+    die "the server did not start (logs in $logs)"
 fi
 
 # In the background, since a signal to this script takes effect at once only while it waits.
@@ -125,7 +127,7 @@ if ! kill -0 "$server" 2>/dev/null; then
 elif [ $keep = yes ] && [ "$status" -eq 0 ]; then
     echo
     sed -n 's/^phone: //p' "$logs/server.out"
-    echo "The server stays up as process $server. To stop it: kill $server"
+    echo "The server stays up as process $server, with its logs in $logs. To stop it: kill $server"
     server=
     trap - EXIT
 else
@@ -141,6 +143,7 @@ else
 fi
 
 if [ "$status" -eq 0 ]; then
+    [ $keep = yes ] || rm -rf "$logs"
     echo "demo over $transport: passed"
 else
     echo "demo over $transport: FAILED (logs in $logs)" >&2
