@@ -40,10 +40,15 @@ pub(super) fn of_status(method: &Method, status: StatusCode) -> Effect {
 }
 
 /// The effect of no answer at all: "a transaction timeout should affect only the usage in which the transaction occurred"
-/// (§5.2). What was not sent for lack of room affects nothing.
+/// (§5.2). An error of the transport stands for a 503 (RFC 3261 §8.1.3.1), which affects nothing else but a subscription, whose end
+/// it is (RFC 6665 §4.2.2); what was not sent for lack of room affects nothing.
 pub(super) fn of_error(method: &Method, error: &ApiError) -> Effect {
-    let is_silence = matches!(error, ApiError::Timeout { .. } | ApiError::Transport { .. });
-    match is_silence && has_usage(method) {
+    let ends = match error {
+        ApiError::Timeout { .. } => has_usage(method),
+        ApiError::Transport { .. } => matches!(method, Method::Notify | Method::Subscribe),
+        _ => false,
+    };
+    match ends {
         true => Effect::Usage,
         false => Effect::Transaction,
     }

@@ -31,8 +31,7 @@ pub enum CallEnd {
     NotDescribed,
     /// The peer does not know the call any more, or is silent: it has not answered a request within the call, and not the BYE after
     /// that. Each is waited for for 64 × T1 (32 s), so that this comes 64 s after a [`change`](crate::CallHandle::change) that nobody
-    /// answers. Where nobody listens at the peer's address any more, an INFO finds that out at once, and ends the call so; a change does
-    /// not: [`CallEvent::ChangeRefused`](crate::CallEvent::ChangeRefused).
+    /// answers. What does not get to the peer, since nobody listens at its address any more, say, ends no call (RFC 3261 §8.1.3.1).
     Lost,
     /// The session was not refreshed in time (RFC 4028 §10); we sent BYE.
     Expired,
