@@ -1,7 +1,7 @@
 //! Answers every call: 180 and 200 at once, and 200 to the BYE.
 //!
 //! `cargo run -p sipora-dialog-core --example answer -- 5060` listens on UDP 127.0.0.1:5060 until SIGTERM or Ctrl-C.
-//! OPTIONS outside of calls gets 405: the crate's documentation has a `User` that answers it.
+//! OPTIONS gets 200.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::error::Error;
@@ -43,7 +43,9 @@ async fn main() -> ExitCode {
 async fn run(port: u16) -> Result<(), Box<dyn Error>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut builder = Endpoint::builder().listen(Transport::Udp, address);
-    let (dialogs, incoming) = UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());
+    let mut config = CallConfig::default();
+    config.answers_options = true;
+    let (dialogs, incoming) = UnifiedDialogApi::add_with_calls(&mut builder, config);
     let endpoint = builder.build().await?;
     let (_, address) = endpoint.handle().local_addresses()[0];
     eprintln!("listening on {address}");

@@ -75,65 +75,8 @@
 //! with them ([`UnifiedDialogApi::restore_call`]); what goes from one to the other is [`CallState`].
 //!
 //! OPTIONS within a call is answered here. Outside of calls, where trunks and proxies ask by it whether anybody is there, it gets 405
-//! from the endpoint, unless a user of the endpoint takes it, since what it is to be told is the whole program's (RFC 3261 §11.2):
-//!
-//! ```
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use sipora_dialog_core::{CallConfig, UnifiedDialogApi};
-//! use sipora_message::{HeaderName, Method, StatusCode};
-//! use sipora_transaction_core::{Claim, Context, Endpoint, Event, IncomingRequest, User};
-//! # use sipora_message::{Request, Uri};
-//! # use sipora_transport::Transport;
-//! # use std::time::Duration;
-//!
-//! struct Capabilities;
-//!
-//! impl User for Capabilities {
-//!     type Command = std::convert::Infallible;
-//!
-//!     fn on_request(&mut self, context: &mut Context<'_>, incoming: &IncomingRequest) -> Claim {
-//!         let request = &incoming.request;
-//!         let is_outside = request.headers().to().is_ok_and(|to| to.tag().is_none());
-//!         if *request.method() != Method::Options || !is_outside {
-//!             return Claim::Passed;
-//!         }
-//!         let answer = context
-//!             .answer(request, StatusCode::OK)
-//!             .header(HeaderName::Allow, "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE")
-//!             .header(HeaderName::Accept, "application/sdp")
-//!             .header(HeaderName::Supported, CallConfig::default().supported().join(", "));
-//!         if let Ok(answer) = answer.build() {
-//!             // It is not too late: the request has only just come.
-//!             let _ = context.respond(incoming.transaction, answer);
-//!         }
-//!         Claim::Taken
-//!     }
-//!
-//!     fn on_event(&mut self, _: &mut Context<'_>, _: Event) {}
-//!
-//!     fn on_command(&mut self, _: &mut Context<'_>, command: Self::Command) {
-//!         match command {}
-//!     }
-//!
-//!     fn methods(&self) -> Vec<Method> {
-//!         vec![Method::Options]
-//!     }
-//! }
-//!
-//! # let mut builder = Endpoint::builder().listen(Transport::Udp, "127.0.0.1:0".parse()?);
-//! let (dialogs, incoming) = UnifiedDialogApi::add_with_calls(&mut builder, CallConfig::default());
-//! builder.add_user(Capabilities);
-//! let endpoint = builder.build().await?;
-//! # let (_, address) = endpoint.handle().local_addresses()[0];
-//! # let uri = Uri::parse(&format!("sip:{address}"))?;
-//! # let ping = Request::builder(Method::Options, &uri).to(format!("<{uri}>")).from("<sip:trunk@127.0.0.1>;tag=a1");
-//! # let ping = ping.call_id("a-ping").cseq(1).build()?;
-//! # let answer = dialogs.send_non_dialog_request(ping, address, Duration::from_secs(5)).await?;
-//! # assert_eq!(answer.status(), StatusCode::OK);
-//! # assert!(answer.headers().supported().any(|tag| tag == "100rel"));
-//! # endpoint.shutdown().await;
-//! # Ok(()) }
-//! ```
+//! from the endpoint, unless a user of the endpoint takes it, as session-core has one, or [`CallConfig::answers_options`] is set
+//! (RFC 3261 §11.2).
 //!
 //! # Features
 //!

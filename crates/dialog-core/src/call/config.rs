@@ -70,6 +70,10 @@ pub struct CallConfig {
     /// we have said last, which each call then remembers. The application does not hear of it. Default yes: nothing changes, and it
     /// could only say the same. Without it such offers are told of as others are.
     pub answers_refreshes: bool,
+    /// Whether OPTIONS outside of calls is answered, by which trunks and proxies ask whether anybody is there: with 200 and what calls
+    /// are capable of, or with 503 where there is no room for another (RFC 3261 §11.2). Default no: a user of the endpoint that knows
+    /// more of the program takes it (session-core does), or it gets 405. OPTIONS within a call is always answered.
+    pub answers_options: bool,
     /// Whether provisional answers are sent and taken reliably. Default [`Reliability::Supported`], since "the UAC SHOULD include
     /// this in all INVITE requests" (RFC 3262 §4).
     pub reliability: Reliability,
@@ -118,6 +122,7 @@ impl Default for CallConfig {
             info_packages: Vec::new(),
             body_types: Vec::new(),
             takes_messages: false,
+            answers_options: false,
             takes_refers: false,
             max_refers_outside: 0,
             refer_expires: Duration::from_secs(5 * 60),

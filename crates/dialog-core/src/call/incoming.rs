@@ -39,6 +39,11 @@ impl Calls {
                     return true;
                 }
                 Method::Refer => return self.referred_outside(now, incoming, identity),
+                Method::Options if self.config.answers_options => {
+                    let (tag, _) = identity();
+                    self.asked_for_options_outside(incoming, tag.as_str());
+                    return true;
+                }
                 _ => return false,
             }
         };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sipora_message::{HeaderName, Request, StatusCode};
+use sipora_message::{HeaderName, Request, ResponseBuilder, StatusCode};
 use sipora_transaction_core::IncomingRequest;
 
 use super::Reliability;
@@ -18,6 +18,29 @@ use super::session::Session;
 use crate::{Dialog, DialogError};
 
 impl Calls {
+    /// Refuses a request that would begin a call, or asks whether one may begin, where there is no room, it requires what nobody
+    /// knows here, or has a body that nobody understands (RFC 3261 §8.2.2.3, §8.2.3).
+    pub(super) fn refusal_at_once(&mut self, request: &Request) -> Option<ResponseBuilder> {
+        if self.calls.len() >= self.config.max_calls {
+            self.metrics.refused_for_lack_of_room += 1;
+            return Some(self.no_room(request));
+        }
+        if let Some(unknown) = self.config.not_understood(request) {
+            let builder = self.begin(request, StatusCode::BAD_EXTENSION);
+            return Some(builder.header(HeaderName::Unsupported, unknown));
+        }
+        if self.config.is_foreign(request) {
+            let builder = self.begin(request, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            return Some(self.config.add_accepted(builder));
+        }
+        None
+    }
+
+    fn no_room(&self, request: &Request) -> ResponseBuilder {
+        let builder = self.begin(request, StatusCode::SERVICE_UNAVAILABLE);
+        builder.header(HeaderName::RetryAfter, BUSY_SECONDS)
+    }
+
     /// Takes a request that begins a call. `tag` is the To tag that its answers have; `contact` is ours; `found` is what other shards
     /// know of the calls that it names.
     pub(super) fn first_invite(
@@ -29,23 +52,13 @@ impl Calls {
         found: Found,
     ) {
         let request = &incoming.request;
-        if self.calls.len() >= self.config.max_calls || self.by_tag.contains_key(tag) {
+        if self.by_tag.contains_key(tag) {
             self.metrics.refused_for_lack_of_room += 1;
-            let builder = self
-                .begin(request, StatusCode::SERVICE_UNAVAILABLE)
-                .to_tag(tag);
-            let builder = builder.header(HeaderName::RetryAfter, BUSY_SECONDS);
+            let builder = self.no_room(request).to_tag(tag);
             return self.respond(incoming.transaction, builder);
         }
-        if let Some(unknown) = self.config.not_understood(request) {
-            let builder = self.begin(request, StatusCode::BAD_EXTENSION).to_tag(tag);
-            let builder = builder.header(HeaderName::Unsupported, unknown);
-            return self.respond(incoming.transaction, builder);
-        }
-        if self.config.is_foreign(request) {
-            let builder = self.begin(request, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-            let builder = self.config.add_accepted(builder.to_tag(tag));
-            return self.respond(incoming.transaction, builder);
+        if let Some(builder) = self.refusal_at_once(request) {
+            return self.respond(incoming.transaction, builder.to_tag(tag));
         }
         let peer_reliable = Support::of(request.headers(), RELIABLE);
         if self.config.reliability == Reliability::Required && peer_reliable == Support::No {

@@ -1,6 +1,6 @@
 //! Requests of the peers' that change nothing: INFO (RFC 6086), MESSAGE (RFC 3428), OPTIONS (RFC 3261 §11.2).
 
-use sipora_message::{HeaderName, StatusCode};
+use sipora_message::{HeaderName, Request, ResponseBuilder, StatusCode};
 use sipora_transaction_core::IncomingRequest;
 
 use super::core::{CallKey, Calls, Output};
@@ -28,10 +28,26 @@ impl Calls {
         self.pass(incoming, key, event);
     }
 
+    /// Takes an OPTIONS outside of calls: "the response code chosen MUST be the same that would have been chosen had the request been
+    /// an INVITE" (RFC 3261 §11.2).
+    pub(super) fn asked_for_options_outside(&mut self, incoming: &IncomingRequest, tag: &str) {
+        match self.refusal_at_once(&incoming.request) {
+            Some(builder) => self.respond(incoming.transaction, builder.to_tag(tag)),
+            None => {
+                let builder = self.capabilities(&incoming.request);
+                self.respond(incoming.transaction, builder.to_tag(tag));
+            }
+        }
+    }
+
     /// Takes an OPTIONS: "generates a 200 (OK) response that is identical to one constructed outside a dialog and does not have
     /// any impact on the dialog" (RFC 3261 §11.2).
     pub(super) fn asked_for_options(&mut self, incoming: &IncomingRequest) {
-        let request = &incoming.request;
+        let builder = self.capabilities(&incoming.request);
+        self.respond(incoming.transaction, builder);
+    }
+
+    fn capabilities(&self, request: &Request) -> ResponseBuilder {
         let mut builder = self
             .begin(request, StatusCode::OK)
             .header(HeaderName::Allow, &self.allow)
@@ -40,7 +56,7 @@ impl Calls {
         if !self.config.info_packages.is_empty() || knows_packages(request.headers()) {
             builder = builder.header(recv_info(), &self.recv_info);
         }
-        self.respond(incoming.transaction, builder);
+        builder
     }
 
     /// Hands a request to the application. It gets 200 where there is room for it in the queue of the call, and else 500: with a

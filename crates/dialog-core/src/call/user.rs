@@ -350,15 +350,20 @@ impl User for CallUser {
         if self.core.config().knows_refer() {
             methods.push(Method::Refer);
         }
+        if self.core.config().answers_options {
+            methods.push(Method::Options);
+        }
         methods
     }
 }
 
-/// It is to begin a call or a subscription, and its Request-URI names nobody that can be called (RFC 3261 §8.2.2.1).
+/// It stands outside of dialogs, and its Request-URI names nobody that can be called (RFC 3261 §8.2.2.1).
 fn begins_with_foreign_scheme(request: &Request) -> bool {
     let is_known = |scheme| matches!(scheme, Scheme::Sip | Scheme::Sips | Scheme::Tel);
-    let begins = matches!(request.method(), Method::Invite | Method::Refer)
-        && request.headers().to().is_ok_and(|to| to.tag().is_none());
+    let begins = matches!(
+        request.method(),
+        Method::Invite | Method::Refer | Method::Options
+    ) && request.headers().to().is_ok_and(|to| to.tag().is_none());
     begins && !request.uri().is_ok_and(|uri| is_known(uri.scheme()))
 }
 

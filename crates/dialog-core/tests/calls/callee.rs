@@ -571,3 +571,56 @@ fn a_scheme_that_nobody_can_be_called_by_gets_416() {
         alice.assert_idle();
     });
 }
+
+/// RFC 3261 §11.2: as an INVITE would be answered.
+#[test]
+fn options_outside_of_calls_are_answered_where_that_is_wanted() {
+    scene(|network| async move {
+        let phone = Phone::new(&network).await;
+        let ping = |cseq: u32| {
+            Request::builder(Method::Options, &uri(&format!("sip:{ALICE}")))
+                .from("<sip:bob@example.com>;tag=b")
+                .to("<sip:alice@example.com>")
+                .call_id("ping")
+                .cseq(cseq)
+        };
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let first = ping(1).build().unwrap();
+        phone.send(&first, ALICE).await;
+        assert_eq!(phone.status_of(&first).await, 405);
+        let host = alice.dies().await;
+        let mut config = CallConfig::default();
+        config.answers_options = true;
+        config.max_calls = 4;
+        let mut alice = Agent::on(host, ALICE, 2, config).await;
+        let second = ping(2).build().unwrap();
+        phone.send(&second, ALICE).await;
+        let answer = phone.answer_to(&second).await;
+        assert_eq!(answer.status().as_u16(), 200);
+        let headers = answer.headers();
+        assert!(headers.to().unwrap().tag().is_some());
+        assert!(headers.allow().any(|method| method == Method::Options));
+        assert!(headers.supported().any(|tag| tag == "100rel"));
+        assert_eq!(
+            headers.text(&HeaderName::Accept).unwrap(),
+            "application/sdp"
+        );
+        let third = ping(3).header(HeaderName::Require, "foo").build().unwrap();
+        phone.send(&third, ALICE).await;
+        assert_eq!(phone.status_of(&third).await, 420);
+        // One shard has room for four calls, or each of four for one.
+        let mut calls = Vec::new();
+        for number in 0..16 {
+            let call_id = format!("call-{number}");
+            phone
+                .send(&invite(ALICE).call_id_again(&call_id), ALICE)
+                .await;
+            let wait = alice.incoming.next();
+            let call = tokio::time::timeout(std::time::Duration::from_millis(10), wait).await;
+            calls.extend(call);
+        }
+        let full = ping(4).build().unwrap();
+        phone.send(&full, ALICE).await;
+        assert_eq!(phone.status_of(&full).await, 503);
+    });
+}
