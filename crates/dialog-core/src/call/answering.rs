@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use sipora_message::{HeaderName, PrintedResponse, Response, StatusCode};
+use sipora_message::{HeaderName, PrintedResponse, Request, Response, StatusCode};
 use sipora_transaction_core::ServerTransactionId;
 
 use super::Reliability;
+use super::command::Act;
 use super::core::{CallKey, Calls, Output};
 use super::event::{CallEnd, CallError};
 use super::extensions::{RELIABLE, Support};
@@ -20,6 +21,20 @@ use super::timer::{TIMER, knows_timers};
 use crate::Body;
 
 impl Calls {
+    /// Says whether what waits for this answer is what the application has read.
+    pub(super) fn waits_for_answer(&self, key: CallKey, read: Option<u32>, act: &Act) -> bool {
+        let Some(call) = self.calls.get(&key) else {
+            return true;
+        };
+        let number = |request: &Request| request.headers().cseq().ok().map(|cseq| cseq.number);
+        if matches!(act, Act::Answer(_) | Act::Refuse(_)) {
+            let offered = call.offered.as_ref();
+            return offered.is_none_or(|offered| number(&offered.request) == read);
+        }
+        let pending = call.servers.iter().find(|server| server.is_pending());
+        pending.is_none_or(|server| server.is_first || Some(server.cseq) == read)
+    }
+
     /// Sends a provisional answer to the peer's INVITE, which makes an early dialog. It is sent reliably where the peer requires
     /// it, where `reliably` asks for it, and, as [`Reliability`] says, where the peer supports it.
     pub(crate) fn progress(

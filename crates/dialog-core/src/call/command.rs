@@ -21,6 +21,13 @@ use crate::{Authorizer, Body, DialogId};
 pub(super) enum Command {
     Invite(Box<Open>),
     Act(CallKey, Act, oneshot::Sender<Result<(), CallError>>),
+    /// Answers what was read: the request with this number, none for the INVITE that began the call.
+    Answer(
+        CallKey,
+        Act,
+        Option<u32>,
+        oneshot::Sender<Result<(), CallError>>,
+    ),
     Ask(
         CallKey,
         Box<CallRequest>,

@@ -26,6 +26,14 @@ impl CallUser {
                 // Who does not wait for the outcome does not want it.
                 let _ = reply.send(result);
             }
+            Command::Answer(key, act, read, reply) => {
+                let result = match self.core.waits_for_answer(key, read, &act) {
+                    true => self.act(context.now().instant, key, act),
+                    // It is over, and another waits that the application has not seen.
+                    false => Err(CallError::Gone),
+                };
+                let _ = reply.send(result);
+            }
             Command::Ask(key, request, reply) => match self.core.ask(key, *request) {
                 Ok(asked) => drop(self.asked.insert(asked, Reply::Request(reply))),
                 Err(error) => drop(reply.send(Err(error))),

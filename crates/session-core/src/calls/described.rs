@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use sipora_dialog_core::CallEvent as Event;
-use sipora_message::{Method, Request};
+use sipora_message::{Method, Request, Response};
 
 use super::direction::{is_same_origin, version, with_version};
 use super::event::description;
@@ -22,6 +22,19 @@ pub(super) struct Described {
     invited: Option<Invited>,
     /// The highest version that was ever said: the peer may have seen it, even where it refused.
     version: u64,
+    /// What was said to whom, until our INVITE that begins the call is accepted.
+    ringing: Option<Ringing>,
+    /// Whose offer, in an UPDATE or PRACK, waits, by the peer's tag.
+    asker: Option<Box<str>>,
+}
+
+/// What was said before one of several user agents has accepted: offers and answers are each dialog's own (RFC 3261 §13.2.2.4).
+#[derive(Debug, Default)]
+struct Ringing {
+    /// The offer of the INVITE.
+    offered: Option<Box<str>>,
+    /// What was said since, by the peers' tags: forks, of which there are 32.
+    said: Vec<(Box<str>, Box<str>)>,
 }
 
 /// What was said to an INVITE of the peer's. It is what the session is by once the exchange is complete: where the INVITE carries
@@ -36,6 +49,8 @@ struct Invited {
     offered: Option<Box<str>>,
     /// The exchange is complete.
     is_settled: bool,
+    /// What held before it was accepted, which the want of a PRACK, or a CANCEL, may undo.
+    before: Option<Option<Box<str>>>,
 }
 
 impl Invited {
@@ -47,6 +62,7 @@ impl Invited {
             early: None,
             offered: None,
             is_settled: false,
+            before: None,
         }
     }
 }
@@ -76,7 +92,35 @@ impl Described {
         if let Some(sdp) = sdp {
             described.says(sdp);
         }
+        described.ringing = Some(Ringing {
+            offered: described.current.clone(),
+            said: Vec::new(),
+        });
         described
+    }
+
+    /// Begins anew, at another place.
+    pub(super) fn redirected(&mut self, sdp: Option<&str>) {
+        let version = self.version;
+        *self = Self::new(sdp);
+        self.version = self.version.max(version);
+    }
+
+    /// Answers the offer in an UPDATE or a PRACK.
+    pub(super) fn answers(&mut self, sdp: &str) {
+        match self.asker.take() {
+            Some(tag) => self.says_to(tag, sdp),
+            None => self.says(sdp),
+        }
+    }
+
+    /// Says it to one user agent, which may not be who accepts.
+    pub(super) fn says_to(&mut self, tag: Box<str>, sdp: &str) {
+        if let Some(ringing) = &mut self.ringing {
+            ringing.said.retain(|(known, _)| *known != tag);
+            ringing.said.push((tag, sdp.into()));
+        }
+        self.says(sdp);
     }
 
     /// Begins with the peer's INVITE.
@@ -116,16 +160,29 @@ impl Described {
 
     /// The answer to an INVITE, which repeats what was said early.
     pub(super) fn accepts(&mut self, sdp: &str) {
-        self.see(sdp);
         match self.invited.take() {
+            // It is left out.
+            Some(invited) if invited.is_settled => self.invited = Some(invited),
             Some(invited) if !invited.has_offer => {
+                self.see(sdp);
                 let offered = Some(sdp.into());
                 self.invited = Some(Invited { offered, ..invited });
             }
-            Some(invited) if invited.is_settled => {}
-            invited => {
-                let early = invited.and_then(|invited| invited.early);
-                self.current = early.or_else(|| Some(sdp.into()));
+            Some(invited) => {
+                if invited.early.is_none() {
+                    self.see(sdp);
+                }
+                let said = invited.early.clone().or_else(|| Some(sdp.into()));
+                let before = std::mem::replace(&mut self.current, said);
+                self.invited = Some(Invited {
+                    is_settled: true,
+                    before: Some(before),
+                    ..invited
+                });
+            }
+            None => {
+                self.see(sdp);
+                self.current = Some(sdp.into());
             }
         }
     }
@@ -217,12 +274,35 @@ impl Described {
             }
             Event::ReinviteRefused(_) | Event::ReinviteUndone(_) => drop(self.answered()),
             Event::Reinvited(invite) => self.invited = Some(Invited::by(invite)),
-            Event::ReinviteCancelled => self.invited = None,
+            Event::ReinviteCancelled => {
+                let invited = self.invited.take();
+                if let Some(before) = invited.and_then(|invited| invited.before) {
+                    self.current = before;
+                }
+            }
             Event::ProgressAcknowledged(prack) => self.pracked(prack),
-            Event::Offered(request) if *request.method() == Method::Prack => self.pracked(request),
+            Event::Offered(request) => {
+                if *request.method() == Method::Prack {
+                    self.pracked(request);
+                }
+                let from = request.headers().from();
+                self.asker = from.ok().and_then(|from| from.tag().map(Into::into));
+            }
+            Event::Answered(response) => self.answered_by(response),
             Event::Acknowledged(ack) => self.acknowledged(ack),
             _ => {}
         }
+    }
+
+    /// Our INVITE is accepted: what counts is what was said to who has done that.
+    fn answered_by(&mut self, response: &Response) {
+        let Some(ringing) = self.ringing.take() else {
+            return;
+        };
+        let to = response.headers().to().ok();
+        let tag = to.as_ref().and_then(|to| to.tag()).unwrap_or_default();
+        let said = ringing.said.into_iter().find(|(known, _)| **known == *tag);
+        self.current = said.map(|(_, sdp)| sdp).or(ringing.offered);
     }
 
     /// The answer to an INVITE's offer is complete, or the offer has its answer.
@@ -232,6 +312,7 @@ impl Described {
         let Some(invited) = self.invited.as_mut().filter(is_of) else {
             return;
         };
+        invited.before = None;
         let is_answered =
             invited.has_offer || description(&prack.headers(), prack.body()).is_some();
         if let (true, false, Some(early)) = (is_answered, invited.is_settled, &invited.early) {
@@ -273,10 +354,17 @@ impl Described {
     /// origin line does not increment, the SDP MUST be identical to the SDP with that version number" (RFC 3264 §8).
     pub(super) fn next<'a>(&self, sdp: &'a str) -> Cow<'a, str> {
         let is_known = |known: &str| known == sdp || !is_same_origin(known, sdp);
-        let is_early = self.invited.as_ref().is_some_and(|it| it.early.is_some());
+        let invited = self.invited.as_ref().filter(|it| !it.is_settled);
+        // What follows an early answer repeats it.
+        if let Some(early) = invited.and_then(|it| it.early.as_deref()) {
+            return match with_version(early, 0) == with_version(sdp, 0) {
+                true => Cow::Owned(early.to_owned()),
+                false if is_same_origin(early, sdp) => newer(sdp, self.version),
+                false => Cow::Borrowed(sdp),
+            };
+        }
         match self.last() {
-            // What follows an early answer repeats it.
-            Some(last) if !is_early && !is_known(last) => newer(sdp, self.version),
+            Some(last) if !is_known(last) => newer(sdp, self.version),
             _ => Cow::Borrowed(sdp),
         }
     }

@@ -43,7 +43,8 @@ pub enum CallEvent {
     /// answer has it, and [`acknowledge`](crate::CallHandle::acknowledge) answers it. It comes too where we have asked for nothing but
     /// to refresh the session (RFC 4028), and the peer's answer is another than before.
     Changed(SipResponse),
-    /// The peer has refused it: the session is as it was, and the call stays up. A 503 without a Via was made here: of a change that did
+    /// The peer has refused it: the session is as it was, but for what the peer had answered before that, reliably (RFC 6141 §3.4), as
+    /// [`remote_sdp`](crate::CallHandle::remote_sdp) then says, and the call stays up. A 503 without a Via was made here: of a change that did
     /// not get to the peer, since its port is closed, say, or nothing leads there (RFC 3261 §8.1.3.1). Of a peer that is silent
     /// [`CallEnd::Lost`] tells.
     ChangeRefused(SipResponse),

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use super::described::Described;
 use super::heard::Heard;
 use super::state::Said;
-use super::{CallHandle, CallState};
+use super::{CallEvent, CallHandle, CallState};
 use crate::outgoing::Outbound;
 use crate::{Credentials, Result};
 
@@ -76,6 +76,12 @@ impl CallHandle {
             };
             let event = self.sees(event);
             self.due.extend(event);
+            if self.due.len() > MOST_DUE {
+                // As there: provisional answers are given up first. The end is the last, and never is.
+                let is_passing = |event: &CallEvent| matches!(event, CallEvent::Progress(_));
+                let place = self.due.iter().position(is_passing);
+                self.due.remove(place.unwrap_or(0));
+            }
         }
     }
 
@@ -113,3 +119,6 @@ pub(crate) async fn restore(
         ..restored
     })
 }
+
+/// Events that wait here, as many as dialog-core keeps.
+const MOST_DUE: usize = 32;

@@ -13,6 +13,10 @@ pub(super) struct Heard {
     offered: Option<Box<str>>,
     /// It has one in a provisional answer, which counts once it is acknowledged.
     is_answered: bool,
+    /// What held before an offer was taken by a 2xx that may wait for a PRACK, and come to nothing.
+    before: Option<Option<Box<str>>>,
+    /// The number of the peer's INVITE that has no offer: its ACK has an answer.
+    asks: Option<u32>,
     /// What was said to an INVITE of ours that is not accepted.
     early: Option<Early>,
 }
@@ -43,6 +47,7 @@ impl Heard {
     pub(super) fn new(invite: Option<&Request>) -> Self {
         Self {
             current: invite.and_then(of_request),
+            asks: invite.and_then(asking),
             ..Self::default()
         }
     }
@@ -63,21 +68,30 @@ impl Heard {
         match event {
             Event::Progress(response) | Event::EarlyOffer(response) => self.progressed(response),
             Event::Answered(response) => self.answered(response),
-            Event::Acknowledged(request) => self.says(of_request(request)),
+            Event::Acknowledged(ack) => {
+                self.before = None;
+                if self.asks.take_if(|cseq| *cseq == cseq_of(ack)).is_some() {
+                    self.says(of_request(ack));
+                }
+            }
             Event::ProgressAcknowledged(prack) => {
+                self.before = None;
                 self.settles_early();
                 self.says(of_request(prack));
             }
             Event::ReinviteAccepted(response) => {
                 self.begins(response);
-                self.early = None;
-                self.says(of_response(response));
+                let early = self.early.take();
+                // "MUST ignore any session descriptions in subsequent responses" (RFC 3261 §13.2.1).
+                if early.is_none_or(|early| early.said.iter().all(|said| !said.is_answer)) {
+                    self.says(of_response(response));
+                }
             }
             Event::ReinviteRefused(_) => self.goes_back(),
             Event::ReinviteUndone(_) => self.early = None,
             Event::ReinviteProgress(response) => {
-                self.begins(response);
-                self.says(of_response(response));
+                self.progressed(response);
+                self.acknowledged();
             }
             Event::Refreshed(response) | Event::UpdateAccepted(response) => {
                 self.says(of_response(response));
@@ -85,6 +99,10 @@ impl Heard {
             Event::Reinvited(request) => {
                 // Ours has met it, and is over for now.
                 self.goes_back();
+                self.before = None;
+                if let Some(cseq) = asking(request) {
+                    self.asks = Some(cseq);
+                }
                 self.takes_offer(request);
             }
             Event::Offered(request) => {
@@ -93,7 +111,12 @@ impl Heard {
                 }
                 self.takes_offer(request);
             }
-            Event::ReinviteCancelled => self.refused(),
+            Event::ReinviteCancelled => {
+                self.refused();
+                if let Some(before) = self.before.take() {
+                    self.current = before;
+                }
+            }
             _ => {}
         }
     }
@@ -112,6 +135,7 @@ impl Heard {
     fn settles_early(&mut self) {
         if self.is_answered {
             self.accepted();
+            self.before = None;
         }
     }
 
@@ -120,6 +144,14 @@ impl Heard {
         self.is_answered = false;
         let offered = self.offered.take();
         self.says(offered);
+    }
+
+    /// We have taken that of an INVITE, which may be over before it hears of that.
+    pub(super) fn accepted_invite(&mut self) {
+        if self.offered.is_some() {
+            self.before = Some(self.current.clone());
+        }
+        self.accepted();
     }
 
     /// "the session remains unchanged" (RFC 3261 §14.1).
@@ -225,6 +257,15 @@ fn tag_of(headers: Headers<'_>) -> Box<str> {
 
 fn number_of(response: &Response) -> u32 {
     response.headers().cseq().map_or(0, |cseq| cseq.number)
+}
+
+fn cseq_of(request: &Request) -> u32 {
+    request.headers().cseq().map_or(0, |cseq| cseq.number)
+}
+
+/// The number of an INVITE that has no offer.
+fn asking(invite: &Request) -> Option<u32> {
+    of_request(invite).is_none().then(|| cseq_of(invite))
 }
 
 fn of_request(request: &Request) -> Option<Box<str>> {

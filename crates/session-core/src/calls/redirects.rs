@@ -119,6 +119,8 @@ impl CallHandle {
             match called {
                 Ok(call) => {
                     self.call = call;
+                    let sdp = outgoing.sdp.clone();
+                    self.described().redirected(sdp.as_deref());
                     *self.heard() = Heard::default();
                     *self.owed() = Owed::default();
                     return Some(CallEvent::Redirected(place));

@@ -30,14 +30,16 @@ impl CallHandle {
     ///
     /// Those of [`CallHandle`]; [`Error::InvalidRequest`] for any other status, and where `sdp` is empty.
     pub async fn progress(&self, status: StatusCode, sdp: Option<&str>) -> Result<()> {
-        let description = sdp.map(body).transpose()?;
+        let sdp = sdp.map(|sdp| self.described().next(sdp).into_owned());
+        let description = sdp.as_deref().map(body).transpose()?;
+        let noted = Noted::new(|| {
+            if let Some(sdp) = &sdp {
+                self.described().says_early(sdp);
+                self.heard().answered_early();
+            }
+        });
         let progressed = self.call.progress(status, description).await;
-        progressed.map_err(|error| self.unasked(error))?;
-        if let Some(sdp) = sdp {
-            self.described().says_early(sdp);
-            self.heard().answered_early();
-        }
-        Ok(())
+        noted.has(progressed).map_err(|error| self.unasked(error))
     }
 
     /// Accepts the peer's INVITE, or what [`CallEvent::ChangeRequested`](crate::CallEvent::ChangeRequested) told of. `sdp` is the answer to its offer, or the offer
@@ -93,29 +95,27 @@ impl CallHandle {
     async fn accept_as(&self, sdp: &str, replaces: bool) -> Result<()> {
         let description = body(sdp)?;
         let is_offered = self.owed().offer;
-        let answered = match is_offered {
-            true => self.call.answer(description.clone()).await,
-            false => Err(CallError::Gone),
-        };
-        match answered {
-            // None, or one that has waited for too long; an INVITE may wait all the same.
-            Err(CallError::Gone) => {
+        if is_offered {
+            let noted = Noted::new(|| {
                 self.owed().offer = false;
-                let accepted = match replaces {
-                    true => self.call.accept_replacing(description).await,
-                    false => self.call.accept(description).await,
-                };
-                accepted.map_err(|error| self.unasked(error))?;
-                self.described().accepts(sdp);
-            }
-            answered => {
-                answered?;
-                self.owed().offer = false;
-                self.described().says(sdp);
+                self.described().answers(sdp);
+                self.heard().accepted();
+            });
+            match noted.has(self.call.answer(description.clone()).await) {
+                // It has waited for too long; an INVITE may wait all the same.
+                Err(CallError::Gone) => self.owed().offer = false,
+                answered => return Ok(answered?),
             }
         }
-        self.heard().accepted();
-        Ok(())
+        let noted = Noted::new(|| {
+            self.described().accepts(sdp);
+            self.heard().accepted_invite();
+        });
+        let accepted = match replaces {
+            true => self.call.accept_replacing(description).await,
+            false => self.call.accept(description).await,
+        };
+        noted.has(accepted).map_err(|error| self.unasked(error))
     }
 
     /// Makes a change anew that waits, since it met the peer's, from what is said now; gives what it was.
@@ -228,6 +228,16 @@ impl CallHandle {
         let sdp = self.described().next(sdp).into_owned();
         let description = body(&sdp)?;
         let early = self.owed().early_answers.front().cloned();
+        let to = early.clone();
+        let noted = Noted::new(|| match to.clone() {
+            Some(tag) => self.described().says_to(tag, &sdp),
+            None => self.described().says(&sdp),
+        });
+        let said = self.acknowledge_as(early, description).await;
+        noted.has(said)
+    }
+
+    async fn acknowledge_as(&self, early: Option<Box<str>>, description: Body) -> Result<()> {
         match early {
             Some(tag) => {
                 let answered = self.call.acknowledge_progress(&tag, description).await;
@@ -239,7 +249,6 @@ impl CallHandle {
             }
             None => self.call.acknowledge(description).await?,
         }
-        self.described().says(&sdp);
         Ok(())
     }
 
@@ -363,6 +372,31 @@ impl CallHandle {
             if let Ok(description) = body(&sdp) {
                 let _ = self.call.refresh(description).await;
             }
+        }
+    }
+}
+
+/// Takes note of what was done; also where nobody waits to hear that it was.
+struct Noted<F: FnMut()>(Option<F>);
+
+impl<F: FnMut()> Noted<F> {
+    fn new(note: F) -> Self {
+        Self(Some(note))
+    }
+
+    /// It was done, or not.
+    fn has<T, E>(mut self, done: std::result::Result<T, E>) -> std::result::Result<T, E> {
+        if done.is_err() {
+            self.0 = None;
+        }
+        done
+    }
+}
+
+impl<F: FnMut()> Drop for Noted<F> {
+    fn drop(&mut self) {
+        if let Some(note) = &mut self.0 {
+            note();
         }
     }
 }

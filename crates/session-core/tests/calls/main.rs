@@ -9,6 +9,7 @@
     unreachable_pub
 )]
 
+mod agreed;
 mod attended;
 mod calling;
 mod challenged;

@@ -10,19 +10,19 @@ use sipora_message::{HeaderName, Method, Request, Uri};
 use sipora_session_core::{CallEvent, CallHandle, StatusCode};
 use sipora_testkit::SimNetwork;
 
-const HERS: &str = "v=0\r\no=- 5 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+pub const HERS: &str = "v=0\r\no=- 5 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 /// What she offers later.
 const OTHER: &str = "v=0\r\no=- 5 2 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4010 RTP/AVP 0\r\n";
-const HIS: &str = "v=0\r\no=- 6 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio 4002 RTP/AVP 0\r\n";
+pub const HIS: &str = "v=0\r\no=- 6 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\nm=audio 4002 RTP/AVP 0\r\n";
 
 const TIMED: &[(HeaderName, &str)] = &[
     (HeaderName::Supported, "timer"),
     (HeaderName::SessionExpires, "90;refresher=uas"),
 ];
-const RELIABLY: &[(HeaderName, &str)] = &[(HeaderName::Supported, "100rel")];
+pub const RELIABLY: &[(HeaderName, &str)] = &[(HeaderName::Supported, "100rel")];
 
 /// He calls her, with an offer, and takes every one of hers.
-async fn is_called(network: &SimNetwork) -> (Phone, Exchange, CallHandle) {
+pub async fn is_called(network: &SimNetwork) -> (Phone, Exchange, CallHandle) {
     let script = |_: &Request, _| vec![said(200, "x").with_sdp(HIS)];
     let bob = exchange_for(&[Method::Invite], network, BOB, script).await;
     let mut alice = Phone::new(network, ALICE).await;
@@ -36,7 +36,7 @@ async fn is_called(network: &SimNetwork) -> (Phone, Exchange, CallHandle) {
     (alice, bob, call)
 }
 
-async fn is_acknowledged(call: &mut CallHandle) {
+pub async fn is_acknowledged(call: &mut CallHandle) {
     let event = call.next().await;
     assert!(
         matches!(event, Some(CallEvent::Acknowledged(_))),
@@ -44,7 +44,7 @@ async fn is_acknowledged(call: &mut CallHandle) {
     );
 }
 
-async fn is_asked(call: &mut CallHandle) {
+pub async fn is_asked(call: &mut CallHandle) {
     let event = call.next().await;
     assert!(
         matches!(event, Some(CallEvent::ChangeRequested(_))),

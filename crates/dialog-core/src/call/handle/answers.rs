@@ -60,7 +60,7 @@ impl Call {
             body,
             headers: Vec::new(),
         };
-        self.act(Act::Progress(answer, reliably)).await
+        self.answers(Act::Progress(answer, reliably)).await
     }
 
     /// Accepts the peer's INVITE, the first or the one that [`CallEvent::Reinvited`](crate::CallEvent::Reinvited) told of. `body` is the answer to its
@@ -74,7 +74,7 @@ impl Call {
     /// description; [`CallError::NotNow`] where another call would be hung up for this one:
     /// [`accept_replacing`](Self::accept_replacing).
     pub async fn accept(&self, body: impl Into<Option<Body>>) -> Result<(), CallError> {
-        self.act(Act::Accept(body.into())).await
+        self.answers(Act::Accept(body.into())).await
     }
 
     /// Accepts the peer's INVITE as [`accept`](Self::accept) does, and has the call take the place of the one that it
@@ -105,7 +105,7 @@ impl Call {
     ///
     /// As there; [`CallError::Invalid`] for what cannot be sent too, and then nothing is refused yet.
     pub async fn reject_with(&self, rejection: Rejection) -> Result<(), CallError> {
-        self.act(Act::Reject(rejection)).await
+        self.answers(Act::Reject(rejection)).await
     }
 
     /// Sends the peer elsewhere, with 302 (RFC 3261 §13.3.1.2); the first place is best, and says so by its q where there are
@@ -156,7 +156,7 @@ impl Call {
     /// [`CallError::Gone`] where there is none, or it has been refused meanwhile; [`CallError::BodyNeeded`] where `body` is no
     /// session description.
     pub async fn answer(&self, body: Body) -> Result<(), CallError> {
-        self.act(Act::Answer(body)).await
+        self.answers(Act::Answer(body)).await
     }
 
     /// Refuses the offer that [`CallEvent::Offered`](crate::CallEvent::Offered) told of, with 300 to 699, as a rule 488: the session is as it was.
@@ -165,7 +165,7 @@ impl Call {
     ///
     /// As [`answer`](Self::answer); [`CallError::Invalid`] for any other status.
     pub async fn refuse(&self, status: StatusCode) -> Result<(), CallError> {
-        self.act(Act::Refuse(status)).await
+        self.answers(Act::Refuse(status)).await
     }
 }
 

@@ -54,6 +54,10 @@ pub struct Call {
     invite: Option<Box<Request>>,
     related: Option<Box<Related>>,
     inbox: Inbox,
+    /// The peer's re-INVITE that was read last.
+    reinvite: Option<u32>,
+    /// The UPDATE or PRACK with an offer that was read last.
+    offer: Option<u32>,
     /// How it ended, once that was read.
     end: Option<Box<CallEnd>>,
 }
@@ -66,6 +70,8 @@ impl Call {
             invite: offered.invite,
             related: offered.related,
             inbox: offered.inbox,
+            reinvite: None,
+            offer: None,
             end: None,
         }
     }
@@ -151,8 +157,12 @@ impl Call {
     /// Does what [`next`](Self::next) does, for streams.
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<CallEvent>> {
         let event = self.inbox.poll_next(context);
-        if let Poll::Ready(Some(CallEvent::Ended(end))) = &event {
-            self.end = Some(Box::new(end.clone()));
+        let number = |request: &Request| request.headers().cseq().ok().map(|cseq| cseq.number);
+        match &event {
+            Poll::Ready(Some(CallEvent::Ended(end))) => self.end = Some(Box::new(end.clone())),
+            Poll::Ready(Some(CallEvent::Reinvited(invite))) => self.reinvite = number(invite),
+            Poll::Ready(Some(CallEvent::Offered(request))) => self.offer = number(request),
+            _ => {}
         }
         event
     }
@@ -244,6 +254,18 @@ impl Call {
 
     async fn tell(&self, command: Command) -> Result<(), CallError> {
         self.api.ways.send(self.key.shard(), command).await
+    }
+
+    /// Answers the peer's INVITE, or what else has an offer, if it is the one that was read.
+    async fn answers(&self, act: Act) -> Result<(), CallError> {
+        let read = match act {
+            Act::Answer(_) | Act::Refuse(_) => self.offer,
+            _ => self.reinvite,
+        };
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Answer(self.key, act, read, reply);
+        self.tell(command).await?;
+        outcome.await.unwrap_or(Err(CallError::Closed))
     }
 
     async fn act(&self, act: Act) -> Result<(), CallError> {
