@@ -13,7 +13,7 @@ use super::extensions::{RELIABLE, Support};
 use super::offer::is_description;
 use super::packages::{knows_packages, recv_info};
 use super::rejection::Rejection;
-use super::reliable::Answer;
+use super::reliable::{Answer, Refused};
 use super::said::Said;
 use super::server::InviteServer;
 use super::session::SessionInput;
@@ -273,7 +273,10 @@ impl Calls {
             self.refuse_offered(key, StatusCode::REQUEST_TERMINATED);
             return;
         }
-        call.refused_prack = server.late_prack().map(Box::new);
+        let reliable = server.reliable.as_ref();
+        let has_offered = !server.has_offer && reliable.is_some_and(|it| it.holds_2xx());
+        let refused = |rack| Box::new(Refused { rack, has_offered });
+        call.refused = server.late_prack().map(refused);
         match (call.confirmed(), server.before) {
             (Some(session), Some(before)) => session.restores(*before),
             (Some(session), None) if is_open => session.answer_withdrawn(),

@@ -141,8 +141,9 @@ impl Calls {
         }
         if method == Method::Prack {
             // Whatever is answered to it, the INVITE decides: a peer that does not know it any more has sent the final answer.
-            if let Some(call) = self.calls.get_mut(&key) {
-                call.pracks = call.pracks.saturating_sub(1);
+            let session = self.calls.get_mut(&key).and_then(|call| call.session(&tag));
+            if let Some(session) = session {
+                session.pracks = session.pracks.saturating_sub(1);
             }
             return;
         }
@@ -204,13 +205,24 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
+        let mut others = call.sessions.iter();
+        let is_other = |it: &&Session| it.remote_tag() != tag;
+        let goes_on = others.any(|it| is_other(&it) && it.state != SessionState::Lingering);
+        let is_told = !goes_on && call.sessions.iter().any(|it| is_other(&it));
         match call.session(tag) {
             Some(session) if session.has_refers() => {
                 session.state = SessionState::Lingering;
-                self.tell(key, CallEvent::SessionEnded);
+                if !goes_on {
+                    self.tell(key, CallEvent::SessionEnded);
+                }
                 self.tell_what_waits(now, key, tag);
             }
-            _ => call.sessions.retain(|session| session.remote_tag() != tag),
+            _ => {
+                call.sessions.retain(|session| session.remote_tag() != tag);
+                if is_told {
+                    self.tell(key, CallEvent::SessionEnded);
+                }
+            }
         }
     }
 
@@ -224,6 +236,7 @@ impl Calls {
     }
 
     fn forget_refers(&mut self, key: CallKey, tag: &str) {
+        self.drop_refers(None, key, tag);
         let session = self.calls.get_mut(&key).and_then(|call| call.session(tag));
         if let Some(session) = session.filter(|session| session.has_extras()) {
             session.extras().referred.clear();
@@ -239,7 +252,12 @@ impl Calls {
         let tags: Vec<Box<str>> = tags.map(|it| it.remote_tag().into()).collect();
         for tag in tags {
             self.drop_refers(Some(now), key, &tag);
-            self.forget_refers(key, &tag);
+            let session = self.call(key)?.session(&tag);
+            match session.filter(|it| it.state == SessionState::Mortal) {
+                // The last word follows the answer to the BYE.
+                Some(session) => session.extras().referring.clear(),
+                None => self.forget_refers(key, &tag),
+            }
         }
         if let Ok(call) = self.call(key)
             && let Some(outside) = &mut call.outside

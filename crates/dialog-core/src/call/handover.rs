@@ -96,7 +96,7 @@ impl Calls {
         let call = self.calls.get(&key).ok_or(CallError::Gone)?;
         let session = call.quiet_session()?;
         let timer = call.timer.as_ref().map(|timer| TimerState {
-            left: timer.left(now),
+            left: timer.left(now, call.min_se),
             description: session.said.as_ref().map(Said::body),
         });
         let mut acks = acks.remove(&key).unwrap_or_default();
@@ -283,13 +283,13 @@ impl Call {
             return Err(CallError::NotNow("an INVITE is in progress"));
         }
         let is_open = session.offer.is_ours() || session.offer.is_theirs();
-        if is_open || self.offered.is_some() || self.updating.is_some() || self.pracks > 0 {
+        if is_open || self.offered.is_some() || self.updating.is_some() || session.pracks > 0 {
             return Err(CallError::NotNow("an UPDATE or PRACK is in progress"));
         }
         if self.asking > 0 {
             return Err(CallError::NotNow("a request has no answer yet"));
         }
-        if session.has_refers() {
+        if self.sessions.iter().any(Session::has_refers) {
             return Err(CallError::NotNow("a REFER is still told of"));
         }
         Ok(session)

@@ -222,6 +222,11 @@ impl Calls {
         if !call.servers.remove(at).is_overtaken {
             return self.bye(key, CallEnd::NotAcknowledged);
         }
+        if !call.unacknowledged()
+            && let Some(session) = call.confirmed()
+        {
+            session.on(SessionInput::Acknowledged);
+        }
         if call.hangs_up && !call.unacknowledged() {
             self.bye(key, CallEnd::HungUp);
         }

@@ -1,9 +1,9 @@
-//! INVITEs of ours, their ACKs, and what cancels them (RFC 3261 §13.2, §14.1, §9.1).
+//! INVITEs of ours, and what cancels them (RFC 3261 §13.2, §14.1, §9.1).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sipora_message::{HeaderName, Method, Request, RequestBuilder, Uri};
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, Response, StatusCode, Uri};
 use sipora_transaction_core::Target;
 
 use super::client::{ClientInput, ClientState, InviteClient, credentials};
@@ -138,8 +138,7 @@ impl Calls {
                     }));
                 }
             }
-            // The call has ended meanwhile, or ends.
-            Err(CallError::Gone) => {}
+            Err(CallError::Gone) => self.never_again(key, update.is_some()),
             // The peer has said meanwhile that it takes UPDATE no more.
             Err(_) if is_refresh => self.refresh_refused(at, key, None, Method::Update),
             Err(error) if update.is_some() => {
@@ -148,6 +147,24 @@ impl Calls {
             }
             // What was sent once can be sent again.
             Err(_) => {}
+        }
+    }
+
+    /// Tells of a change that cannot be sent once more, since the numbers of the dialog are used up; where the call has ended
+    /// meanwhile, or ends, nothing.
+    fn never_again(&mut self, key: CallKey, is_update: bool) {
+        if !self.calls.get(&key).is_some_and(|call| call.is_up()) {
+            return;
+        }
+        let event = match is_update {
+            true => Some(CallEvent::UpdateFailed(ApiError::Cancelled { cseq: None })),
+            false => {
+                let refusal = Response::builder(StatusCode::SERVICE_UNAVAILABLE).build();
+                refusal.ok().map(CallEvent::ReinviteRefused)
+            }
+        };
+        if let Some(event) = event {
+            self.tell(key, event);
         }
     }
 

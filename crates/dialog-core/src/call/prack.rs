@@ -126,7 +126,12 @@ impl Calls {
         else {
             return;
         };
-        if reliable.is_busy() {
+        // A 2xx waits for what describes alone.
+        let is_busy = match reliable.accept {
+            Some(_) => reliable.holds_2xx(),
+            None => reliable.is_busy(),
+        };
+        if is_busy {
             return;
         }
         let sent = match reliable.accept.take() {
@@ -184,7 +189,17 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        if call.refused_prack.take_if(|late| **late == rack).is_some() {
+        let refused = call.refused.take_if(|it| it.rack == rack);
+        let is_late = call.late_prack.as_ref().is_some_and(|late| **late == rack);
+        let may_answer = refused.as_ref().is_some_and(|it| it.has_offered);
+        if describes && !may_answer && (refused.is_some() || is_late) {
+            // RFC 3262 §5: an offer wants its answer in the 2xx, and the INVITE is over. It may come again without.
+            call.refused = refused;
+            let builder = self.begin(request, StatusCode::NOT_ACCEPTABLE_HERE);
+            let builder = builder.reason("Not Acceptable Here (this is no time for an offer)");
+            return self.respond(incoming.transaction, builder);
+        }
+        if refused.is_some() {
             // Nothing comes of it any more.
             let builder = self.begin(request, StatusCode::OK);
             return self.respond(incoming.transaction, builder);

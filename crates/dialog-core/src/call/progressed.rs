@@ -33,7 +33,9 @@ impl Calls {
         let Some(tag) = to_tag(headers) else {
             return;
         };
-        let pracks = self.calls.get(&client.call).map_or(0, |call| call.pracks);
+        let call = self.calls.get_mut(&client.call);
+        let session = call.and_then(|call| call.session(&tag));
+        let pracks = session.map_or(0, |session| session.pracks);
         let is_late = client.state == ClientState::Accepted;
         if is_late || pracks >= MAX_PRACKS || !client.is_in_order(&tag, rseq) {
             // It comes again, where it matters.
@@ -55,9 +57,10 @@ impl Calls {
         session.learn(headers);
         let is_first = client.progress(&tag, rseq, describes);
         let heard = fingerprint(headers, response.body());
+        let mut is_new = false;
         match is_first {
             true if client.has_offer => {
-                session.offer.answer_received(heard);
+                is_new = session.offer.answer_received(heard);
                 session.said = client.offered();
                 call.has_changed = true;
             }
@@ -69,8 +72,10 @@ impl Calls {
         }
         // The peer gives up where it does not come.
         let _ = self.send_prack(client, &tag, None);
-        if is_first {
-            self.tell(client.call, CallEvent::ReinviteProgress(response));
+        match client.is_refresh {
+            false if is_first => self.tell(client.call, CallEvent::ReinviteProgress(response)),
+            true if is_new => self.tell(client.call, CallEvent::Refreshed(response)),
+            _ => {}
         }
     }
 
@@ -166,10 +171,10 @@ impl Calls {
             .map_err(|error| CallError::Invalid(error.to_string()))?;
         self.send_in_dialog(client.call, tag, request);
         let call = self.call(client.call)?;
-        call.pracks += 1;
-        if let Some(body) = body {
-            call.has_changed = true;
-            if let Some(session) = call.session(tag) {
+        call.has_changed |= body.is_some();
+        if let Some(session) = call.session(tag) {
+            session.pracks = session.pracks.saturating_add(1);
+            if let Some(body) = body {
                 session.offer.answer_sent();
                 session.said = Some(Said::from(body.clone()));
             }
@@ -178,5 +183,5 @@ impl Calls {
     }
 }
 
-/// PRACKs of one call without answer, before further reliable provisional answers wait until they come again.
+/// PRACKs of one dialog without answer, before further reliable provisional answers wait until they come again.
 const MAX_PRACKS: u8 = 8;

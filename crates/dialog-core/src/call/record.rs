@@ -12,6 +12,7 @@ use super::event::CallEnd;
 use super::handover::Acknowledging;
 use super::offered::Offered;
 use super::outside::Outside;
+use super::reliable::Refused;
 use super::replacing::Replacing;
 use super::server::InviteServer;
 use super::session::{Session, SessionState};
@@ -45,12 +46,10 @@ pub(super) struct Call {
     pub(super) updating: Option<Box<Updating>>,
     /// An offer has been answered since the last re-INVITE, of either side, began (RFC 6141 §3.3).
     pub(super) has_changed: bool,
-    /// Reliable provisional answers that we have acknowledged, and whose PRACK has no answer yet.
-    pub(super) pracks: u8,
     /// A reliable provisional answer of ours whose PRACK may still come, after the ACK.
     pub(super) late_prack: Option<Box<RAck>>,
     /// One to a re-INVITE that was refused.
-    pub(super) refused_prack: Option<Box<RAck>>,
+    pub(super) refused: Option<Box<Refused>>,
     /// The connection that the peer came by, with nobody between.
     pub(super) flow: Option<Box<Flow>>,
     /// It had one in another process, and takes that of the peer's next request.
@@ -100,9 +99,8 @@ impl Call {
             offered: None,
             updating: None,
             has_changed: false,
-            pracks: 0,
             late_prack: None,
-            refused_prack: None,
+            refused: None,
             min_se: 0,
             flow: None,
             wants_flow: false,

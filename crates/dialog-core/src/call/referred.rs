@@ -39,6 +39,8 @@ pub(super) struct Referred {
     pub(super) is_telling: bool,
     /// What it says has changed since.
     pub(super) is_stale: bool,
+    /// So often, one after the other, it was refused as one that was overtaken.
+    pub(super) overtaken: u8,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ impl Referred {
             ends,
             is_telling: false,
             is_stale: false,
+            overtaken: 0,
         }
     }
 
@@ -280,7 +283,11 @@ impl Calls {
         let referred = early.filter(|it| it.has_extras() && it.state == SessionState::Early);
         let referred: Vec<Box<str>> = referred.map(|it| it.remote_tag().into()).collect();
         for tag in referred {
-            self.drop_refers(None, key, &tag);
+            let session = self.calls.get_mut(&key).and_then(|call| call.session(&tag));
+            let all = session.map(|session| session.extras().referred.iter());
+            // The last word does not say how long it holds.
+            let ends = all.and_then(|all| all.map(|referred| referred.ends).max());
+            self.drop_refers(ends, key, &tag);
         }
     }
 
@@ -292,6 +299,7 @@ impl Calls {
         };
         let referred = session.extras().referred.iter();
         let all: Vec<ReferId> = referred.map(|referred| referred.id).collect();
+        let patience = self.config.request_timeout * 2;
         for id in all {
             let Ok((_, referred)) = self.referred(key, id) else {
                 continue;
@@ -302,6 +310,7 @@ impl Calls {
                 }
                 (Stage::Pending | Stage::Active, Some(now)) => {
                     referred.stage = Stage::Over("giveup");
+                    referred.ends = now + patience;
                     // A NOTIFY without answer is overtaken: there will be nobody to wait for it.
                     referred.is_telling = false;
                     self.tell_of(now, key, tag, id);

@@ -129,16 +129,14 @@ impl Calls {
         }
         match response.status() {
             StatusCode::REQUEST_PENDING if client.glares < MAX_GLARES => {
-                let at = now + self.glare_wait(client.call);
-                if let Ok(call) = self.call(client.call) {
-                    call.glare = Some(Box::new(Glare {
-                        at,
-                        body: client.body,
-                        count: client.glares + 1,
-                        update: None,
-                        is_refresh: client.is_refresh,
-                    }));
-                }
+                let glare = Glare {
+                    at: now + self.glare_wait(client.call),
+                    body: client.body,
+                    count: client.glares + 1,
+                    update: None,
+                    is_refresh: client.is_refresh,
+                };
+                self.waits_after_glare(now, client.call, glare, response);
             }
             // §12.2.1.2: "If the response for a request within a dialog is a 481 or a 408 ..., the UAC SHOULD terminate the
             // dialog."
@@ -160,6 +158,37 @@ impl Calls {
                 self.refresh_refused(now, client.call, Some(&response), Method::Invite);
             }
             _ => self.tell(client.call, CallEvent::ReinviteRefused(response)),
+        }
+    }
+
+    /// Lets a change that met the peer's wait, to be sent again. One waits at a time: the application's goes before a refresh, which
+    /// is due again later; of two of the application's the second is refused.
+    pub(super) fn waits_after_glare(
+        &mut self,
+        now: Instant,
+        key: CallKey,
+        glare: Glare,
+        response: Response,
+    ) {
+        let Some(call) = self.calls.get_mut(&key) else {
+            return;
+        };
+        let glare = Box::new(glare);
+        let (first, second) = match call.glare.take() {
+            None => (glare, None),
+            Some(waiting) if waiting.is_refresh && !glare.is_refresh => (glare, Some(waiting)),
+            Some(waiting) => (waiting, Some(glare)),
+        };
+        call.glare = Some(first);
+        match second {
+            None => {}
+            Some(second) if second.is_refresh => {
+                self.refresh_refused(now, key, None, Method::Update);
+            }
+            Some(second) if second.update.is_some() => {
+                self.tell(key, CallEvent::UpdateRefused(response));
+            }
+            Some(_) => self.tell(key, CallEvent::ReinviteRefused(response)),
         }
     }
 
@@ -204,6 +233,7 @@ impl Calls {
         };
         self.early_dialogs_end(client.call, None);
         client.progress.clear();
+        client.ended.clear();
         client.request = Some(Box::new(edited));
         client.cseq = cseq;
         client.lengthened += 1;
@@ -247,6 +277,7 @@ impl Calls {
             None => drop(self.early_dialogs_end(client.call, None)),
         }
         client.progress.clear();
+        client.ended.clear();
         client.request = Some(request);
         client.cseq = last + 1;
         client.retries += 1;
@@ -317,7 +348,13 @@ impl Calls {
             let number = session.dialog.local_cseq()?;
             Some((session.remote_tag().into(), number))
         };
-        let numbers = ends.filter_map(last).collect();
+        let numbers: Vec<(Box<str>, u32)> = ends.filter_map(last).collect();
+        for (tag, _) in &numbers {
+            self.remember_ended(key, tag);
+        }
+        let Some(call) = self.calls.get_mut(&key) else {
+            return Vec::new();
+        };
         call.sessions.retain(stays);
         self.drop_open(key);
         numbers

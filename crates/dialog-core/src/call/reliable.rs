@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use sipora_message::{HeaderName, PrintedResponse, StatusCode};
+use sipora_message::{HeaderName, PrintedResponse, RAck, StatusCode};
 
 use crate::Body;
 
@@ -58,6 +58,13 @@ struct Sent {
     interval: Duration,
     ends: Instant,
     carries: Carries,
+}
+
+/// A reliable answer to a re-INVITE that was refused then, and whose PRACK may still come.
+pub(super) struct Refused {
+    pub(super) rack: RAck,
+    /// It carried an offer, which the PRACK answers.
+    pub(super) has_offered: bool,
 }
 
 /// What the time asks for.

@@ -74,6 +74,8 @@ pub(super) struct Session {
     pub(super) said: Option<Said>,
     /// An Allow of the peer's listed UPDATE (RFC 3311 §4).
     pub(super) allows_update: bool,
+    /// Reliable provisional answers that we have acknowledged, and whose PRACK has no answer yet.
+    pub(super) pracks: u8,
     extras: Option<Box<Extras>>,
 }
 
@@ -105,6 +107,7 @@ impl Session {
             offer,
             said: None,
             allows_update: false,
+            pracks: 0,
             extras: None,
         }
     }

@@ -103,7 +103,11 @@ impl Calls {
             return;
         };
         referred.is_telling = false;
-        referred.is_stale |= is_overtaken;
+        referred.is_stale |= is_overtaken && referred.overtaken < MOST_OVERTAKEN;
+        referred.overtaken = match is_overtaken {
+            true => referred.overtaken.saturating_add(1),
+            false => 0,
+        };
         let is_over = matches!(referred.stage, Stage::Over(_));
         if referred.is_stale {
             self.tell_of(now, key, tag, id);
@@ -112,3 +116,6 @@ impl Calls {
         }
     }
 }
+
+/// Times that a NOTIFY is sent again for 500. Who refuses more of them does so for another reason.
+const MOST_OVERTAKEN: u8 = 4;

@@ -53,13 +53,13 @@ pub(super) struct Left {
 }
 
 impl SessionTimer {
-    pub(super) fn left(&self, now: Instant) -> Left {
+    pub(super) fn left(&self, now: Instant, learned: u32) -> Left {
         Left {
             interval: self.interval,
             is_ours: self.is_ours,
             due: self.at.saturating_duration_since(now),
             ends: self.ends.saturating_duration_since(now),
-            min_se: self.min_se,
+            min_se: self.min_se.max(learned),
             takes_update: self.takes_update,
         }
     }

@@ -88,9 +88,9 @@ impl Calls {
         if !call.is_caller && !call.has_answered() {
             return Err(CallError::NotNow("the peer knows of no dialog yet"));
         }
-        let has_open_prack = call.pracks > 0;
         let is_unsettled = is_asking || call.has_unsettled_invite();
         let session = call.session(&tag).ok_or(CallError::Gone)?;
+        let has_open_prack = session.pracks > 0;
         if !session.is_up() {
             return Err(CallError::Gone);
         }
@@ -208,16 +208,14 @@ impl Calls {
         }
         match status {
             StatusCode::REQUEST_PENDING if glares < super::MAX_GLARES => {
-                let at = now + self.glare_wait(key);
-                if let Ok(call) = self.call(key) {
-                    call.glare = Some(Box::new(Glare {
-                        at,
-                        body,
-                        count: glares + 1,
-                        update: Some(tag),
-                        is_refresh,
-                    }));
-                }
+                let glare = Glare {
+                    at: now + self.glare_wait(key),
+                    body,
+                    count: glares + 1,
+                    update: Some(tag),
+                    is_refresh,
+                };
+                self.waits_after_glare(now, key, glare, response);
             }
             status if of_status(&Method::Update, status) != Effect::Transaction => {
                 self.dialog_lost(key, &tag, Some(reason::of_status(status)));

@@ -181,6 +181,7 @@ impl Calls {
             Some(bye) => self.send_in_dialog(key, tag, bye),
             // Its numbers are used up: nothing can be said in it any more.
             None => {
+                self.drop_refers(None, key, tag);
                 if let Some(call) = self.calls.get_mut(&key) {
                     call.sessions.retain(|session| session.remote_tag() != tag);
                 }

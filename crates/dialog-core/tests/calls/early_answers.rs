@@ -163,3 +163,45 @@ fn a_prack_that_crosses_the_487_of_its_re_invite_is_accepted() {
         assert_eq!(asked.phone.status_of(&prack).await, 200);
     });
 }
+
+#[test]
+fn an_offer_in_a_prack_of_a_re_invite_that_was_refused_is_not_accepted_without_an_answer() {
+    scene(|network| async move {
+        let mut asked = Asked::early(&network, CallConfig::default()).await;
+        asked.phone.cancels(asked.id).await;
+        let told = asked.call.next().await;
+        assert!(
+            matches!(told, Some(CallEvent::ReinviteCancelled)),
+            "{told:?}"
+        );
+        let prack = asked.prack().body("application/sdp", sdp("other").bytes);
+        let prack = prack.build().unwrap();
+        asked.phone.send(&prack, ALICE).await;
+        let answer = asked.phone.answer_to(&prack).await;
+        assert!(
+            !answer.status().is_success() || !answer.body().is_empty(),
+            "{} without an answer",
+            answer.status()
+        );
+    });
+}
+
+#[test]
+fn a_2xx_that_waited_for_an_answer_does_not_wait_for_the_prack_of_an_answer_without_a_description()
+{
+    scene(|network| async move {
+        let mut asked = Asked::early(&network, CallConfig::default()).await;
+        let prack = asked.offers_in_prack().await;
+        let ringing = asked.call.progress_reliably(StatusCode::RINGING, None);
+        ringing.await.unwrap();
+        asked.phone.cancels(asked.id).await;
+        let told = asked.call.next().await;
+        assert!(
+            matches!(told, Some(CallEvent::ReinviteCancelled)),
+            "{told:?}"
+        );
+        asked.call.answer(sdp("other answer")).await.unwrap();
+        assert_eq!(asked.phone.status_of(&prack).await, 200);
+        assert_eq!(asked.phone.status_of(&asked.reinvite).await, 200);
+    });
+}

@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use sipora_dialog_core::{Call, CallConfig, CallError, CallEvent};
-use sipora_message::{HeaderName, Method, StatusCode};
+use sipora_message::{HeaderName, Method, Request, RequestBuilder, StatusCode};
 use std::time::Duration;
 
 /// Two early dialogs: that of `a` has a session, that of `b` has none.
@@ -261,4 +261,113 @@ fn an_update_that_waits_after_glare_in_a_dialog_that_ends_is_waited_for_no_more(
         call.answered().await.unwrap();
         call.reinvite(Some(sdp("hold"))).await.unwrap();
     });
+}
+
+#[test]
+fn a_prack_in_a_fork_that_was_not_taken_does_not_keep_the_call_from_changing() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone
+            .answer_with(&invite, 183, "a", described(1, "answer"))
+            .await;
+        phone.first(Method::Prack).await;
+        phone
+            .answer_with(&invite, 200, "b", |builder| {
+                knows_updates(builder).body("application/sdp", sdp("answer").bytes)
+            })
+            .await;
+        call.answered().await.unwrap();
+        pass(1_000).await;
+        call.update(Some(sdp("change"))).await.unwrap();
+    });
+}
+
+#[test]
+fn a_tag_of_a_first_try_that_was_ended_counts_no_more_when_the_invite_is_sent_again() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let invite = alice.asks(BOB).body(sdp("offer"));
+        let mut call = alice.dialogs.invite(invite, credentials()).await.unwrap();
+        let invite = phone.first(Method::Invite).await;
+        phone.answer(&invite, 180, "a").await;
+        assert!(is_progress(&call.next().await));
+        call.end_early("a").await.unwrap();
+        let bye = phone.first(Method::Bye).await;
+        phone.answer(&bye, 200, "a").await;
+        phone
+            .answer_with(&invite, 407, "p", |it| {
+                it.header(HeaderName::ProxyAuthenticate, "Word open")
+            })
+            .await;
+        let again = phone.nth(Method::Invite, 1).await;
+        phone.answer(&again, 200, "a").await;
+        pass(5_000).await;
+        let up = phone.count(Method::Bye) > 1 || call.export().await.is_ok();
+        assert!(up, "the peer's call is up, and ours is not");
+    });
+}
+
+/// An INVITE of Carol's that names an early dialog of Alice's.
+fn replacing(dialog: &InDialog) -> RequestBuilder {
+    let tag = |side: &str| side.rsplit_once("tag=").unwrap().1.to_owned();
+    let (theirs, ours) = (tag(&dialog.remote), tag(&dialog.local));
+    let named = format!("{};to-tag={theirs};from-tag={ours}", dialog.call_id);
+    Request::builder(Method::Invite, &uri(&format!("sip:alice@{ALICE}")))
+        .from("<sip:carol@example.com>;tag=c")
+        .to("<sip:alice@example.com>")
+        .call_id("second-call")
+        .cseq(100)
+        .contact(format!("<sip:carol@{BOB}>"))
+        .body("application/sdp", "v=0\r\ns=offer\r\n")
+        .header(HeaderName::Replaces, named)
+}
+
+#[test]
+fn what_replaces_an_early_dialog_that_has_just_been_cancelled_is_declined() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, replaceable()).await;
+        let phone = Phone::new(&network).await;
+        let call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone.answer(&invite, 180, "b").await;
+        pass(100).await;
+        call.hang_up().await.unwrap();
+        phone.first(Method::Cancel).await;
+        phone.answer(&invite, 487, "b").await;
+        pass(100).await;
+        let request = replacing(&InDialog::of_invite(&invite, "b"))
+            .build()
+            .unwrap();
+        phone.send(&request, ALICE).await;
+        assert_eq!(phone.status_of(&request).await, 603);
+    });
+}
+
+#[test]
+fn what_replaces_the_fork_that_was_not_taken_is_declined() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, replaceable()).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone.answer(&invite, 180, "a").await;
+        phone.answer(&invite, 200, "b").await;
+        call.answered().await.unwrap();
+        pass(100).await;
+        let request = replacing(&InDialog::of_invite(&invite, "a"))
+            .build()
+            .unwrap();
+        phone.send(&request, ALICE).await;
+        assert_eq!(phone.status_of(&request).await, 603);
+    });
+}
+
+fn replaceable() -> CallConfig {
+    let mut config = CallConfig::default();
+    config.takes_replaces = true;
+    config
 }

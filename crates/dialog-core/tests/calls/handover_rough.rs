@@ -7,6 +7,7 @@ use crate::support::*;
 use sipora_dialog_core::{
     Call, CallConfig, CallEnd, CallError, CallEvent, Invite, UnifiedDialogApi,
 };
+use sipora_message::{Method, StatusCode};
 use sipora_testkit::{Conditions, SimNetwork, for_each_seed, seeds};
 use sipora_transaction_core::Endpoint;
 use sipora_transport::Transport;
@@ -183,4 +184,21 @@ async fn a_call_moves_between_two_endpoints_of_the_system() {
     call.hang_up().await.unwrap();
     assert!(matches!(his.ended().await, CallEnd::PeerHungUp(_)));
     assert!(matches!(call.ended().await, CallEnd::HungUp));
+}
+
+#[test]
+fn a_call_whose_first_ack_was_lost_and_overtaken_can_be_handed_over() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, dialog) = answered(&mut alice, &phone).await;
+        let reinvite = dialog.build(Method::Invite, 11);
+        phone.send(&reinvite, ALICE).await;
+        let told = call.next().await;
+        assert!(matches!(told, Some(CallEvent::Reinvited(_))), "{told:?}");
+        call.reject(StatusCode::NOT_ACCEPTABLE_HERE).await.unwrap();
+        pass(60_000).await;
+        let state = call.export().await;
+        assert!(state.is_ok(), "{state:?}");
+    });
 }

@@ -23,6 +23,7 @@ mod races_5407;
 mod reasons;
 mod refer;
 mod refer_outside;
+mod refers_ending;
 mod refreshes;
 mod reinvite_answers;
 mod reliable_callee;
@@ -37,4 +38,6 @@ mod timer;
 mod too_short;
 mod undone;
 mod updates;
+#[cfg(feature = "serde")]
+mod used_up;
 mod withdrawn;

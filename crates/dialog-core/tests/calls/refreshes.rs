@@ -372,3 +372,120 @@ fn a_re_invite_that_waits_after_glare_outlives_a_refresh_that_meets_the_peers_to
         assert_eq!(phone.count(Method::Invite), 3, "the hold is sent again");
     });
 }
+
+/// Sessions of 90 s.
+fn short() -> CallConfig {
+    let mut config = CallConfig::default();
+    config.session_expires = Some(Duration::from_secs(90));
+    config
+}
+
+fn refreshed(builder: ResponseBuilder) -> ResponseBuilder {
+    builder
+        .contact(format!("<sip:bob@{BOB}>"))
+        .header(HeaderName::SessionExpires, "90;refresher=uac")
+}
+
+/// A call whose refresh by UPDATE is on its way beside a re-INVITE of the application's, both without an answer.
+async fn both_open(alice: &Agent, phone: &Phone) -> (Call, Came, Came) {
+    let mut call = alice.calls(BOB).await;
+    let invite = phone.first(Method::Invite).await;
+    phone.answer_with(&invite, 200, "b", by_update).await;
+    call.answered().await.unwrap();
+    pass(44_000).await;
+    call.reinvite(Some(sdp("hold"))).await.unwrap();
+    let reinvite = phone.nth(Method::Invite, 1).await;
+    let refresh = phone.first(Method::Update).await;
+    (call, reinvite, refresh)
+}
+
+#[test]
+fn a_re_invite_that_met_491_outlives_the_491_of_a_refresh_that_was_on_its_way() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, short()).await;
+        let phone = Phone::new(&network).await;
+        let (_call, reinvite, refresh) = both_open(&alice, &phone).await;
+        phone.answer(&reinvite, 491, "b").await;
+        phone.answer(&refresh, 491, "b").await;
+        pass(10_000).await;
+        if let Some(refresh) = phone.all(Method::Update).get(1) {
+            phone.answer_with(refresh, 200, "b", refreshed).await;
+        }
+        pass(20_000).await;
+        assert_eq!(phone.count(Method::Invite), 3, "the hold is sent again");
+    });
+}
+
+#[test]
+fn a_refresh_that_met_491_is_sent_again_though_a_re_invite_met_it_too() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, short()).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, reinvite, refresh) = both_open(&alice, &phone).await;
+        phone.answer(&refresh, 491, "b").await;
+        phone.answer(&reinvite, 491, "b").await;
+        let again = phone.nth(Method::Invite, 2).await;
+        phone.answer(&again, 488, "b").await;
+        let told = call.next().await;
+        assert!(
+            matches!(told, Some(CallEvent::ReinviteRefused(_))),
+            "{told:?}"
+        );
+        let before = phone.count(Method::Update);
+        pass(35_000).await;
+        assert!(
+            phone.count(Method::Update) > before,
+            "the session is refreshed"
+        );
+    });
+}
+
+#[test]
+fn a_change_of_the_applications_that_met_491_is_not_forgotten_for_its_update_that_met_it_too() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, CallConfig::default()).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.calls(BOB).await;
+        let invite = phone.first(Method::Invite).await;
+        phone
+            .answer_with(&invite, 200, "b", |builder| {
+                knows_updates(builder).body("application/sdp", "v=0\r\ns=answer\r\n")
+            })
+            .await;
+        call.answered().await.unwrap();
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let reinvite = phone.nth(Method::Invite, 1).await;
+        call.update(None).await.unwrap();
+        let update = phone.first(Method::Update).await;
+        phone.answer(&reinvite, 491, "b").await;
+        phone.answer(&update, 491, "b").await;
+        pass(10_000).await;
+        if let Some(update) = phone.all(Method::Update).get(1) {
+            phone
+                .answer_with(update, 200, "b", |it| {
+                    it.contact(format!("<sip:bob@{BOB}>"))
+                })
+                .await;
+        }
+        pass(20_000).await;
+        assert_eq!(phone.count(Method::Invite), 3, "the hold is sent again");
+    });
+}
+
+#[test]
+fn a_refresh_that_is_answered_reliably_first_is_not_told_of_as_a_change() {
+    scene(|network| async move {
+        let alice = Agent::with(&network, ALICE, 1, short()).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, _) = established(&alice, &phone).await;
+        let refresh = phone.nth(Method::Invite, 1).await;
+        phone
+            .answer_with(&refresh, 183, "b", described(1, "answer"))
+            .await;
+        let prack = phone.first(Method::Prack).await;
+        phone.answer(&prack, 200, "b").await;
+        phone.answer_with(&refresh, 200, "b", |it| it).await;
+        let told = tokio::time::timeout(Duration::from_secs(5), call.next()).await;
+        assert!(told.is_err(), "{told:?}");
+    });
+}

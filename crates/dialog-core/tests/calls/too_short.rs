@@ -83,3 +83,26 @@ fn a_peer_that_wants_ever_longer_sessions_does_not_make_us_refresh_all_the_time(
         assert!(count < 20, "{count} within a few seconds");
     });
 }
+
+#[test]
+fn the_min_se_of_a_422_is_known_in_the_next_process() {
+    scene(|network| async move {
+        let mut config = CallConfig::default();
+        config.session_expires = Some(Duration::from_secs(90));
+        let alice = Agent::with(&network, ALICE, 1, config).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, _) = established(&alice, &phone).await;
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let reinvite = phone.nth(Method::Invite, 1).await;
+        phone
+            .answer_with(&reinvite, 422, "b", |it| it.header(HeaderName::MinSe, 1800))
+            .await;
+        let told = call.next().await;
+        assert!(matches!(told, Some(CallEvent::ReinviteRefused(_))));
+        let state = call.detach().await.unwrap();
+        let call = alice.dialogs.restore_call(state, None).await.unwrap();
+        call.reinvite(Some(sdp("hold"))).await.unwrap();
+        let again = phone.nth(Method::Invite, 2).await;
+        assert_eq!(again.headers().min_se().unwrap(), Some(1800));
+    });
+}
