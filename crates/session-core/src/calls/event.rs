@@ -90,7 +90,8 @@ pub enum CallEvent {
     /// [`follow`](crate::CallHandle::follow) or [`refuse_transfer`](crate::CallHandle::refuse_transfer). Dropped, it is refused with
     /// 603; kept without a word for 32 × T1 it is accepted, and may still be decided.
     TransferRequested(TransferRequest),
-    /// What came of a transfer that we asked for.
+    /// What came of a transfer that we asked for. None comes of one that the peer accepts with `Refer-Sub: false` (RFC 4488): it tells
+    /// nothing. Which of two transfers a report is of it does not say: who asks for another waits for the end of the first.
     TransferProgress(TransferReport),
     /// The session is over, and what comes of a transfer is still told: [`Ended`](Self::Ended) follows after that. Where nothing is
     /// to be told, `Ended` comes at once, and not this.
