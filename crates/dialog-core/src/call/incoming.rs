@@ -245,9 +245,11 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&key) else {
             return;
         };
-        let state = call.session(tag).map(|session| session.state);
-        if state == Some(SessionState::Mortal) {
+        let session = call.session(tag);
+        let state = session.as_ref().map(|session| session.state);
+        if let Some(session) = session.filter(|it| it.state == SessionState::Mortal) {
             // Both sides hung up at once (RFC 5407 §3.2.1): ours is still to be answered.
+            session.both_ended = true;
             return;
         }
         if call.pending_server().is_some() {

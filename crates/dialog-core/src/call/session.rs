@@ -76,6 +76,8 @@ pub(super) struct Session {
     pub(super) allows_update: bool,
     /// Reliable provisional answers that we have acknowledged, and whose PRACK has no answer yet.
     pub(super) pracks: u8,
+    /// The peer's BYE has met ours.
+    pub(super) both_ended: bool,
     extras: Option<Box<Extras>>,
 }
 
@@ -107,6 +109,7 @@ impl Session {
             offer,
             said: None,
             allows_update: false,
+            both_ended: false,
             pracks: 0,
             extras: None,
         }

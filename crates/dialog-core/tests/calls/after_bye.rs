@@ -278,3 +278,22 @@ fn our_re_invite_is_not_kept_when_the_peer_hangs_up_and_says_nothing_more_of_it(
         alice.assert_idle();
     });
 }
+
+#[test]
+fn a_bye_that_met_the_peers_and_is_challenged_is_not_sent_again() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let (mut call, invite) = authorized(&alice, &phone).await;
+        call.hang_up().await.unwrap();
+        let ours = phone.first(Method::Bye).await;
+        let theirs = InDialog::of_invite(&invite, "b").build(Method::Bye, 5);
+        phone.send(&theirs, ALICE).await;
+        assert_eq!(phone.status_of(&theirs).await, 200);
+        phone.answer(&ours, 407, "b").await;
+        end(&mut call).await;
+        pass(40_000).await;
+        assert_eq!(phone.count(Method::Bye), 1);
+        alice.assert_idle();
+    });
+}
