@@ -131,7 +131,11 @@ impl Calls {
         if !is_description(Some(body), &[]) {
             return Err(CallError::BodyNeeded("an offer wants its answer"));
         }
-        let exchange = self.call(key)?.client.ok_or(CallError::Gone)?;
+        let call = self.call(key)?;
+        let exchange = call.client.ok_or(CallError::Gone)?;
+        // A fork may have had its BYE, while the INVITE still waits for its ACK in another.
+        let session = call.session(tag).filter(|session| session.is_up());
+        session.ok_or(CallError::Gone)?;
         let Some(Exchange::Invite(mut client)) = self.exchanges.remove(&exchange) else {
             return Err(CallError::Gone);
         };

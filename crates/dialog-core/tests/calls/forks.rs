@@ -246,3 +246,26 @@ fn an_early_dialog_that_was_ended_stays_ended_whatever_was_on_its_way() {
         alice.assert_idle();
     });
 }
+
+#[test]
+fn the_offer_of_a_fork_that_was_ended_is_not_answered_any_more() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let mut call = alice.dialogs.invite(alice.asks(BOB), None).await.unwrap();
+        let invite = phone.first(Method::Invite).await;
+        phone
+            .answer_with(&invite, 183, "b", described(7, "early"))
+            .await;
+        assert!(matches!(call.next().await, Some(CallEvent::EarlyOffer(_))));
+        phone.answer(&invite, 200, "c").await;
+        call.answered().await.unwrap();
+        phone.answer(&invite, 200, "b").await;
+        phone.first(Method::Bye).await;
+        let late = call.acknowledge_progress("b", sdp("late")).await;
+        assert_eq!(late, Err(CallError::Gone));
+        call.acknowledge(sdp("answer")).await.unwrap();
+        pass(100).await;
+        assert_eq!(phone.count(Method::Prack), 0);
+    });
+}
