@@ -37,7 +37,9 @@ impl Calls {
         let session = call.and_then(|call| call.session(&tag));
         let pracks = session.map_or(0, |session| session.pracks);
         let is_late = client.state == ClientState::Accepted;
-        if is_late || pracks >= MAX_PRACKS || !client.is_in_order(&tag, rseq) {
+        // What follows an offer is acknowledged after it, in order: its PRACK carries the answer (§5).
+        let is_early = client.awaits_answer(&tag) || !client.is_in_order(&tag, rseq);
+        if is_late || pracks >= MAX_PRACKS || is_early {
             // It comes again, where it matters.
             return;
         }

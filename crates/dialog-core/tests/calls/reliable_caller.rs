@@ -288,3 +288,29 @@ fn a_reliable_answer_to_a_re_invite_changes_the_session_at_once() {
         call.reinvite(Some(sdp("hold"))).await.unwrap();
     });
 }
+
+#[test]
+fn what_follows_an_offer_before_its_answer_is_acknowledged_after_it() {
+    scene(|network| async move {
+        let alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        let mut call = without_offer(&alice).await;
+        let invite = phone.first(Method::Invite).await;
+        phone
+            .answer_with(&invite, 183, "b", described(7, "early"))
+            .await;
+        assert!(matches!(call.next().await, Some(CallEvent::EarlyOffer(_))));
+        // It "MUST NOT" be sent yet (RFC 3262 §3).
+        phone.answer_with(&invite, 180, "b", reliable(8)).await;
+        pass(100).await;
+        assert_eq!(phone.count(Method::Prack), 0);
+        call.acknowledge_progress("b", sdp("answer")).await.unwrap();
+        let prack = phone.first(Method::Prack).await;
+        assert_eq!(rack(&prack).rseq, 7);
+        assert!(!prack.body().is_empty());
+        phone.answer(&prack, 200, "b").await;
+        phone.answer_with(&invite, 180, "b", reliable(8)).await;
+        let prack = phone.nth(Method::Prack, 1).await;
+        assert_eq!(rack(&prack).rseq, 8);
+    });
+}
