@@ -303,8 +303,8 @@ impl Calls {
 }
 
 /// Says whether a request may be sent once more in its dialog, with credentials: not while a BYE of ours is on its way, nor after
-/// it, when "the UA MUST NOT send any new requests" (RFC 5407 §2). The BYE itself may, unless the peer's has met it, and what tells of REFERs in a dialog that is
-/// kept for them.
+/// it, when "the UA MUST NOT send any new requests" (RFC 5407 §2). The BYE itself may, unless the peer's has met it, and what tells of
+/// REFERs in a dialog that is kept for them.
 fn may_go_again(method: &Method, session: Option<&Session>) -> bool {
     let both_ended = session.is_some_and(|session| session.both_ended);
     match session.map(|session| session.state) {
