@@ -85,6 +85,10 @@ impl Reliable {
         }
     }
 
+    pub(super) fn has_sent(&self) -> bool {
+        self.last.is_some()
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.sent.is_some()
     }

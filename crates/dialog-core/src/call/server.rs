@@ -115,7 +115,7 @@ impl InviteServer {
 
     /// Its 2xx waits for a PRACK, or for the answer to an offer in one: both have their time.
     fn is_accepted(&self) -> bool {
-        let reliable = self.reliable.as_ref();
+        let reliable = self.reliable.as_deref();
         reliable.is_some_and(|reliable| reliable.accept.is_some())
     }
 
@@ -128,7 +128,8 @@ impl InviteServer {
                 ..
             }
         );
-        is_silent && self.reliable.is_none()
+        let reliable = self.reliable.as_deref();
+        is_silent && !reliable.is_some_and(Reliable::has_sent)
     }
 
     /// Takes the provisional answer that has just been sent, unreliably.
@@ -183,7 +184,7 @@ impl InviteServer {
             ServerState::Pending {
                 repeat, gives_up, ..
             } => {
-                let reliable = self.reliable.as_ref();
+                let reliable = self.reliable.as_deref();
                 let reliable = reliable.and_then(|reliable| reliable.deadline());
                 let over = [self.expires, Some(*gives_up)];
                 let over = over.into_iter().filter(|_| !self.is_accepted());

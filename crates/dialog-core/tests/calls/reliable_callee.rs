@@ -1,7 +1,9 @@
 //! Reliable provisional answers to calls that we are asked for (RFC 3262 §3, §5).
 
 use crate::support::*;
-use sipora_dialog_core::{Body, Call, CallConfig, CallEnd, CallError, CallEvent, Reliability};
+use sipora_dialog_core::{
+    Body, Call, CallConfig, CallEnd, CallError, CallEvent, CallRequest, Reliability,
+};
 use sipora_message::{HeaderName, Method, RAck, Request, Response, StatusCode};
 
 const PROGRESS: StatusCode = StatusCode::SESSION_PROGRESS;
@@ -530,5 +532,20 @@ fn a_long_ringing_is_told_again_every_two_and_a_half_minutes() {
         phone.send(&acknowledge(1), ALICE).await;
         pass(150_000).await;
         assert_eq!(phone.seen.numbers(&invite), [first, first + 1, first + 2]);
+    });
+}
+
+#[test]
+fn a_reliable_answer_that_could_not_be_made_has_made_no_dialog() {
+    scene(|network| async move {
+        let mut alice = Agent::new(&network, ALICE, 1).await;
+        let phone = Phone::new(&network).await;
+        phone.send(&without_offer(), ALICE).await;
+        let call = alice.incoming.next().await.unwrap();
+        let bare = call.progress_reliably(PROGRESS, None).await;
+        assert!(matches!(bare, Err(CallError::BodyNeeded(_))));
+        let early = call.request(CallRequest::options()).await;
+        assert!(matches!(early, Err(CallError::NotNow(_))), "{early:?}");
+        assert_eq!(phone.count(Method::Options), 0);
     });
 }
