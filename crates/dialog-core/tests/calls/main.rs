@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)]
 
 mod after_bye;
+mod any_peer;
 mod callee;
 mod caller;
 mod early_answers;

@@ -219,6 +219,12 @@ impl Seen {
         requests.iter().filter(is_it).count()
     }
 
+    /// All that came, in order.
+    pub fn everything(&self) -> (Vec<Came>, Vec<Response>) {
+        let requests = self.requests.lock().unwrap().clone();
+        (requests, self.responses.lock().unwrap().clone())
+    }
+
     pub fn last_response(&self) -> Response {
         self.responses.lock().unwrap().last().unwrap().clone()
     }
